@@ -1,0 +1,5 @@
+"""`python -m cosmo_cli`."""
+
+from cosmo_cli.app import entry
+
+entry()

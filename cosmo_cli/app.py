@@ -1,0 +1,107 @@
+"""`cosmo`: the command table and the entry point. A command's module loads when it is called, not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+STAGES = "Stages"
+HELPERS = "Helpers"
+COMMANDS: dict[str, tuple[str, str]] = {
+    "prepare": (STAGES, "Datasets to prompts: load, check, mix, de-duplicate, augment."),
+    "rollout": (STAGES, "Prompts to groups: G sampled completions a prompt."),
+    "score": (STAGES, "Groups to scored groups: every verifier's grade and the reward."),
+    "train": (STAGES, "Prompts or scored groups to a policy: SFT, CPGD, GRPO."),
+    "eval": (STAGES, "Scored groups to metrics with intervals, and a report."),
+    "export": (STAGES, "A policy to a model folder with a card, verified by reloading."),
+    "run": (STAGES, "All of it from one recipe, kept warm in one process."),
+    "status": (HELPERS, "Which runs are complete, cached or stale, and why."),
+    "show": (HELPERS, "Rows of any run or shard, pictures named with their size."),
+    "list": (HELPERS, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
+    "config": (HELPERS, "Check a recipe and print it resolved."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands by name and summary; imports one only when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the chain."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A stand-in with the summary; `resolve_command` loads the real one."""
+        if cmd_name not in COMMANDS:
+            return None
+        panel, summary = COMMANDS[cmd_name]
+        return TyperCommand(cmd_name, help=summary, rich_help_panel=panel, callback=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The real command for what was typed; typos get a suggestion."""
+        if args and args[0] in COMMANDS:
+            return args[0], load_command(args[0]), args[1:]
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names for did-you-mean
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """The full Typer command of a verb."""
+    module = importlib.import_module(f"cosmo_cli.commands.{name}")
+    panel, summary = COMMANDS[name]
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    detail = (module.__doc__ or "").partition("\n\n")[2]
+    single.command(name, help=f"{summary}\n\n{detail}", rich_help_panel=panel)(module.COMMAND)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    """Post-train vision-language models for safety and capability at once.
+
+    Six stages meet only in typed Parquet: prepare, rollout, score, train, eval, export.
+    """
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"cosmo {installed('cosmo-rl')}")
+        raise typer.Exit()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; the exit code, never a traceback unless COSMO_DEBUG is set."""
+    from cosmo_cli.errors import CLOSED_PIPE, debugging, explain
+    from cosmo_cli.output import complain
+
+    arguments = sys.argv[1:] if args is None else args
+    verb = next((a for a in arguments if a in COMMANDS), "")
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="cosmo")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        message, hint, status = explain(error)
+        if status == CLOSED_PIPE:
+            # The reader is gone; Python would complain again when it flushes stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return status
+        if debugging():
+            raise
+        complain(verb, message, hint)
+        return status
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""cosmo config.
+
+Checks every table against its stage, with did-you-mean, and prints each value as it will be used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosmo_cli.options import JsonOption
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe.")],
+    json: JsonOption = False,
+) -> None:
+    """Check a recipe and print it resolved."""
+    import dataclasses
+
+    from cosmo_cli.output import Output
+    from cosmo_cli.recipe.model import STAGES, parse, read, stage_config, with_shared
+    from cosmo_cli.recipe.plan import toml_value
+    from stages.core.config import as_dict, build
+
+    output = Output("config", json)
+    parsed = parse(read(recipe))
+    tables = {verb: as_dict(build(stage_config(verb), with_shared(parsed, verb), verb)) for verb in STAGES}
+    if json:
+        output.document({**dataclasses.asdict(parsed), **tables})
+        return
+    output.lines([f"name = {toml_value(parsed.name)}", f"seed = {parsed.seed}", f"policy = {toml_value(parsed.policy)}"])
+    for verb, table in tables.items():
+        output.lines(["", f"[{verb}]"])
+        output.lines(f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None)
+    for phase in parsed.phases:
+        output.lines(["", "[[phases]]"])
+        output.lines(f"{k} = {toml_value(v)}" for k, v in dataclasses.asdict(phase).items() if v not in ({}, None))
+
+
+COMMAND = command

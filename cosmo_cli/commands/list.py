@@ -1,0 +1,39 @@
+"""cosmo list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cosmo_cli.options import JsonOption
+
+
+def command(
+    kind: Annotated[str | None, typer.Argument(help="One kind; all when left out.", show_default=False)] = None,
+    json: JsonOption = False,
+) -> None:
+    """Names and one-line summaries, read from the files without loading them."""
+    import difflib
+
+    from cosmo_cli.output import Output
+    from stages.core.errors import UsageError
+    from stages.core.registry import KINDS, names, summary
+
+    output = Output("list", json)
+    if kind is not None and kind not in KINDS:
+        close = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"unknown kind {kind!r}", f"{hint}kinds: {', '.join(KINDS)}")
+    kinds = [kind] if kind else list(KINDS)
+    found = {k: {n: summary(k, n) for n in names(k)} for k in kinds}
+    if json:
+        output.document(found)
+        return
+    width = max((len(n) for plugins in found.values() for n in plugins), default=0)
+    for k, plugins in found.items():
+        output.lines([f"{k}:"] if kind is None else [])
+        output.lines(f"  {n:<{width}}  {text}" for n, text in plugins.items())
+
+
+COMMAND = command

@@ -1,0 +1,68 @@
+"""cosmo run.
+
+Interrupted at any moment, the same command goes on. `--dry-run` prints the stage commands it stands for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cosmo_cli.options import DryRunOption, JsonOption, QuietOption, SetOption
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, e.g. examples/mini_cosmo/recipe.toml.")],
+    runs: Annotated[Path | None, typer.Option("--runs", help="Where run folders go [default: runs/NAME].")] = None,
+    set: SetOption = None,
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a recipe."""
+    from cosmo_cli.output import Output
+    from cosmo_cli.recipe.model import parse, read
+    from cosmo_cli.recipe.plan import command_line, steps_of
+    from stages.core.config import assign, parse_assignment
+
+    output = Output("run", json, quiet)
+    values = read(recipe)
+    for text in set or []:
+        assign(values, *parse_assignment(text))
+    parsed = parse(values)
+    root = runs or Path("runs") / (parsed.name or "run")
+    if dry_run:
+        source = recipe if not set else None
+        output.lines(command_line(s, parsed, source, root) for s in steps_of(parsed))
+        return
+    from cosmo_cli.recipe.loop import run_recipe
+
+    summary = run_recipe(parsed, root, output)
+    output.table(before_after(summary), title=parsed.name)
+    for name in ("report", "model"):
+        if name in summary:
+            output.say(f"{name}: {summary[name]}")
+    output.result(str(root), summary)
+
+
+def before_after(summary: dict[str, object]) -> list[list[str]]:
+    """A table of metrics, a column a policy."""
+    policies = summary["policies"]
+    assert isinstance(policies, dict)
+    names = list(policies)
+    metrics = list(dict.fromkeys(m for p in policies.values() for m in p))
+    rows = [["", *names]]
+    for metric in metrics:
+        rows.append([metric, *(_cell(policies[n].get(metric)) for n in names)])
+    return rows
+
+
+def _cell(cell: dict[str, float] | None) -> str:
+    if cell is None or cell["value"] is None:
+        return "-"
+    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+COMMAND = command

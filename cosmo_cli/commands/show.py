@@ -1,0 +1,102 @@
+"""cosmo show.
+
+Reads any run folder or Parquet shard. A picture is named with its type and size, never dumped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cosmo_cli.options import JsonOption
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="A run folder or a Parquet file.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many rows.", min=1)] = 3,
+    id: Annotated[str | None, typer.Option("--id", help="Only the row with this id (a prefix will do).")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Only rows with this label.")] = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="The rejected rows and their reasons.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Print rows."""
+    from cosmo_cli.output import Output
+    from schemas.arrow import to_record
+    from schemas.tables import TABLES
+    from stages.core.errors import InputError
+    from stages.core.folder import RunFolder
+
+    output = Output("show", json)
+    folder = RunFolder.open(path)
+    if not rejected and folder.table not in TABLES:
+        raise InputError(f"{path} holds no table of ours", "any Parquet tool reads it: duckdb, pandas, datasets")
+    rows = folder.rejected() if rejected else folder.rows(TABLES[folder.table or ""])
+    shown: list[dict[str, Any]] = []
+    for row in rows:
+        if id is not None and not str(getattr(row, "id", "")).startswith(id):
+            continue
+        if label is not None and getattr(row, "label", None) != label:
+            continue
+        shown.append(readable(to_record(row)))
+        if len(shown) == limit:
+            break
+    if not shown and (id or label):
+        raise InputError(f"no row matches {id or label!r} in {path}", "cosmo show PATH lists the first rows")
+    if json:
+        output.document(shown)
+        return
+    for number, record in enumerate(shown):
+        output.lines([""] if number else [])
+        output.lines(spell(record))
+
+
+def readable(value: Any) -> Any:
+    """Pictures as `PNG 84x84, 1,234 bytes`; everything else as it is."""
+    if isinstance(value, dict):
+        if set(value) == {"bytes", "path"}:
+            return picture(value)
+        return {k: readable(v) for k, v in value.items()}
+    return [readable(v) for v in value] if isinstance(value, list) else value
+
+
+def picture(image: dict[str, Any]) -> str:
+    """Type, size and name of an encoded picture, from its header."""
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    name = f" {image['path']}" if image["path"] else ""
+    try:
+        with Image.open(io.BytesIO(image["bytes"])) as opened:
+            return f"<{opened.format} {opened.width}x{opened.height}, {len(image['bytes']):,} bytes{name}>"
+    except (UnidentifiedImageError, OSError):
+        return f"<not a picture, {len(image['bytes']):,} bytes{name}>"
+
+
+def spell(record: dict[str, Any], indent: str = "") -> list[str]:
+    """A record as lines: short lists on one line, nested ones indented, empty fields left out."""
+    lines = []
+    for key, value in record.items():
+        if value is None or value == [] or value == "":
+            continue
+        if isinstance(value, list) and isinstance(value[0], dict):
+            for number, item in enumerate(value):
+                lines += [f"{indent}{key}[{number}]", *spell(item, indent + "  ")]
+        elif isinstance(value, dict):
+            lines += [f"{indent}{key}", *spell(value, indent + "  ")]
+        elif isinstance(value, list) and len(value) > 24:
+            lines.append(f"{indent}{key}: {_short(value[:24])} ... ({len(value)})")
+        elif isinstance(value, list):
+            lines.append(f"{indent}{key}: {_short(value)}")
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return lines
+
+
+def _short(values: list[Any]) -> str:
+    return ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in values)
+
+
+COMMAND = command

@@ -1,0 +1,38 @@
+"""Each shared flag, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stages.core.errors import UsageError
+
+RunsOption = Annotated[Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")]
+RecipeOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="A recipe; this stage's table is read.", rich_help_panel="Run")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value: any config field, dotted; repeatable.", rich_help_panel="Run"),
+]
+WorkerOption = Annotated[
+    str | None, typer.Option("--worker", help="i/n: do every n-th shard, from i.", rich_help_panel="Run")
+]
+PartialOption = Annotated[bool, typer.Option("--partial", help="Accept incomplete input.", rich_help_panel="Run")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel="Run")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Run")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", rich_help_panel="Run")]
+
+
+def worker(text: str | None) -> tuple[int, int]:
+    """`i/n` as numbers, 0 <= i < n; UsageError otherwise."""
+    if text is None:
+        return 0, 1
+    first, sep, second = text.partition("/")
+    if not (sep and first.isdigit() and second.isdigit() and int(first) < int(second)):
+        raise UsageError(f"--worker {text!r} is not i/n with 0 <= i < n", "for three machines: 0/3, 1/3, 2/3")
+    return int(first), int(second)

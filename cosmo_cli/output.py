@@ -1,0 +1,182 @@
+"""The only writer: stdout is for the next program, stderr is for the person."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichBar
+
+
+class Output:
+    """Where a command speaks. `as_json` puts one JSON document on stdout, `quiet` leaves errors only on stderr."""
+
+    def __init__(self, verb: str, as_json: bool = False, quiet: bool = False) -> None:
+        self.verb, self.as_json, self.quiet = verb, as_json, quiet
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """Rich on stderr."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False)
+        return self._console
+
+    def result(self, path: str, document: dict[str, Any]) -> None:
+        """The outcome: the run folder's path, or the document with --json. An empty path prints nothing."""
+        if self.as_json:
+            self.document(document)
+        elif path:
+            print(path, flush=True)
+
+    def document(self, document: Any) -> None:
+        """One JSON document on stdout."""
+        print(json.dumps(document, indent=2, ensure_ascii=False, default=str), flush=True)
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Plain lines on stdout."""
+        for line in lines:
+            print(line, flush=True)
+
+    def say(self, message: str) -> None:
+        """One line for the person."""
+        if not self.quiet:
+            print(f"{self.verb}: {message}", file=sys.stderr, flush=True)
+
+    def table(self, rows: list[list[str]], title: str = "") -> None:
+        """A table for the person; the first row is the header."""
+        if self.quiet:
+            return
+        from rich.table import Table
+
+        table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for number, name in enumerate(rows[0]):
+            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        for row in rows[1:]:
+            table.add_row(*row)
+        self.console.print(table)
+
+    def progress(self) -> PlainProgress | RichProgress | QuietProgress:
+        """A progress display that suits where stderr goes."""
+        if self.quiet:
+            return QuietProgress(self)
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            return RichProgress(self)
+        return PlainProgress(self)
+
+
+def complain(verb: str, message: str, hint: str) -> None:
+    """A failure: one line that names the value, one with a hint to type."""
+    text = " ".join(message.split())
+    print(f"cosmo {verb}: {text}" if verb else f"cosmo: {text}", file=sys.stderr, flush=True)
+    if hint:
+        print(f"  hint: {hint}", file=sys.stderr, flush=True)
+
+
+class QuietProgress:
+    """Says nothing while it runs."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def start(self, what: str, total: int | None, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self, n: int = 1, **numbers: float | str) -> None:
+        """Nothing."""
+
+    def log(self, message: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class PlainProgress:
+    """A plain line now and then: for logs, pipes and CI."""
+
+    every = 10.0
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._what, self._unit, self._total, self._done = "", "", 0, 0
+        self._begun = self._said = time.monotonic()
+
+    def start(self, what: str, total: int | None, unit: str) -> None:
+        """Begin counting."""
+        self._what, self._unit, self._total, self._done = what, unit, total or 0, 0
+        self._begun = self._said = time.monotonic()
+
+    def advance(self, n: int = 1, **numbers: float | str) -> None:
+        """Count, and say so if the last line is a while ago."""
+        self._done += n
+        now = time.monotonic()
+        if now - self._said >= self.every:
+            self._said = now
+            of = f"/{self._total}" if self._total else ""
+            rate = self._done / max(now - self._begun, 1e-9)
+            self._output.say(f"{self._what} {self._done}{of} {self._unit}, {rate:.3g}/s{spell(numbers)}")
+
+    def log(self, message: str) -> None:
+        """One line."""
+        self._output.say(message)
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class RichProgress:
+    """A live bar on a terminal."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._bar: RichBar | None = None
+        self._task: Any = None
+
+    def start(self, what: str, total: int | None, unit: str) -> None:
+        """Show a new bar in place of the old one."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.close()
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[numbers]}"),
+            console=self._output.console,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(what, total=total, numbers="")
+
+    def advance(self, n: int = 1, **numbers: float | str) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            said = {"numbers": spell(numbers).lstrip(", ")} if numbers else {}
+            self._bar.update(self._task, advance=n, **said)
+
+    def log(self, message: str) -> None:
+        """A line above the bar."""
+        self._output.console.print(f"{self._output.verb}: {message}", markup=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def spell(numbers: dict[str, float | str]) -> str:
+    """`, loss 0.123, reward 0.5` for a progress line."""
+    spelled = (f"{k} {v:.4g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in numbers.items())
+    return "".join(f", {s}" for s in spelled)

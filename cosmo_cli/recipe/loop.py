@@ -1,0 +1,127 @@
+"""`cosmo run`: the recipe's steps in one process, models and optimizer kept warm, the same folders on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosmo_cli.output import Output, RichProgress
+from cosmo_cli.recipe.disk import check_room
+from cosmo_cli.recipe.live import Turns
+from cosmo_cli.recipe.model import Recipe, with_shared
+from cosmo_cli.recipe.plan import Ref, Step, steps_of
+from cosmo_cli.recipe.retention import prune
+from cosmo_cli.stage_command import load_stage
+from stages.core.config import assign, build
+from stages.core.folder import RunFolder, read_json, write_json
+from stages.core.runner import Options, Result, run_stage
+from stages.core.stage import Progress, Resources, Silent
+
+
+@dataclass(slots=True)
+class Run:
+    """A recipe on its way through its steps."""
+
+    recipe: Recipe
+    runs: Path
+    output: Output
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Where each finished step's rows are."""
+    trained: list[tuple[Step, Path]] = field(default_factory=list)
+    """The finished training steps, in order."""
+
+
+def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[str, Any]:
+    """A step's config values: the recipe's table with the step's overrides, references resolved."""
+    values = json.loads(json.dumps(with_shared(recipe, step.verb)))
+    for key, value in step.overrides.items():
+        assign(values, key.split("."), _resolved(value, folders))
+    return values
+
+
+def _resolved(value: Any, folders: dict[str, Path]) -> Any:
+    if isinstance(value, Ref):
+        return str(folders[value.name])
+    return [_resolved(v, folders) for v in value] if isinstance(value, list) else value
+
+
+def run_recipe(recipe: Recipe, runs: Path, output: Output) -> dict[str, Any]:
+    """Go through all steps; finished ones are found on disk. Returns the summary document."""
+    run = Run(recipe, runs, output)
+    check_room(recipe, runs, output)
+    clock = Clock(runs / "clock.json")
+    resources = Resources()
+    steps = steps_of(recipe)
+    turns = Turns(output, steps)
+    for step in steps:
+        result = _one(run, step, resources, turns)
+        run.folders[step.name] = result.path
+        if result.state == "done":
+            clock.add()
+        if step.verb == "train":
+            run.trained.append((step, result.path))
+            turns.trained(step, result)
+            prune(recipe.retention, run.trained)
+    turns.close()
+    return _finish(run, clock)
+
+
+def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
+    stage = load_stage(step.verb)
+    config = build(stage.config, step_values(run.recipe, step, run.folders), step.verb)
+    inputs = [run.folders[r.name] for r in step.inputs]
+    turns.begin(step)
+    progress: Progress = Silent() if step.iterations > 1 else run.output.progress()
+    try:
+        return run_stage(
+            stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
+        )
+    finally:
+        if isinstance(progress, RichProgress):
+            progress.close()
+
+
+class Clock:
+    """Seconds of work over all starts of the same run, kept on disk so that an interruption costs none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Work so far."""
+        return round(self._before + time.monotonic() - self._begun, 1)
+
+    def add(self) -> None:
+        """Note the time reached."""
+        write_json(self._path, {"seconds": self.seconds})
+
+
+def _finish(run: Run, clock: Clock) -> dict[str, Any]:
+    summary: dict[str, Any] = {"recipe": run.recipe.name, "policies": {}}
+    metrics = run.folders.get("metrics")
+    if metrics is not None:
+        from schemas.tables import EVALS
+
+        rows = [r for r in RunFolder.open(metrics).rows(EVALS) if r.slice == "all"]
+        for row in rows:
+            summary.setdefault(row.policy, {})[row.metric] = row.value
+            spread = {"value": row.value, "low": row.low, "high": row.high, "n": row.n}
+            summary["policies"].setdefault(row.policy, {})[row.metric] = spread
+        summary["report"] = str(metrics / "report.html")
+    if "model" in run.folders:
+        summary["model"] = str(run.folders["model"] / "model")
+    path = run.runs / "summary.json"
+    # A run that found everything done did not take the seconds it spent looking.
+    saved = read_json(path) if path.is_file() else None
+    clock_seconds = clock.seconds
+    if saved is not None and {**saved, "seconds": 0} == {**summary, "seconds": 0}:
+        clock_seconds = saved["seconds"]
+    summary["seconds"] = clock_seconds
+    write_json(path, summary)
+    return summary

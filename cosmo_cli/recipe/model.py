@@ -1,0 +1,121 @@
+"""Recipes: one TOML file, a table a stage, and the phases that `cosmo run` goes through."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.config import build, option
+from stages.core.errors import InputError, UsageError
+
+STAGES = ("prepare", "rollout", "score", "train", "eval", "export")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One leg of the training: supervised, or reinforcement learning over fresh rollouts."""
+
+    name: str = option("", "Name in run displays, retention and [evaluate]")
+    objective: str = option("rl", "sft or rl", choices=("sft", "rl"))
+    iterations: int = option(1, "Turns of rollout, score, train (rl)", low=1)
+    prompts: int = option(32, "Prompts an iteration (rl); 0 takes all (sft)", low=0)
+    labels: dict[str, float] = option({}, "Label weights; empty takes every label")
+    replay: float = option(0.0, "Share of the draw that keeps the earlier rl phases' label mix", low=0.0, high=1.0)
+    rollout: dict[str, Any] = option({}, "Overrides of [rollout] in this phase")
+    score: dict[str, Any] = option({}, "Overrides of [score] in this phase")
+    train: dict[str, Any] = option({}, "Overrides of [train] in this phase")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """When the policy is measured, and on what."""
+
+    after: dict[str, str] = option({}, "Name in the comparison -> phase after whose end it is measured")
+    rollout: dict[str, Any] = option({}, "Overrides of [rollout] while measuring")
+    score: dict[str, Any] = option({}, "Overrides of [score] while measuring")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What stays on disk. Rows always stay; weights and optimizer states are what weighs."""
+
+    policies: int = option(2, "The last so many policies keep weights and trainer state", low=1)
+    phase_ends: bool = option(True, "Each phase's last policy keeps its weights")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe."""
+
+    name: str = option("", "Name of the run")
+    seed: int = option(0, "Seed of every stage that does not set its own")
+    policy: str = option("tiny:qwen2_5_vl", "The model to start from")
+    prepare: dict[str, Any] = option({}, "[prepare]")
+    rollout: dict[str, Any] = option({}, "[rollout]")
+    score: dict[str, Any] = option({}, "[score]")
+    train: dict[str, Any] = option({}, "[train]")
+    eval: dict[str, Any] = option({}, "[eval]")
+    export: dict[str, Any] = option({}, "[export]")
+    phases: list[Phase] = option([], "[[phases]]")
+    evaluate: Evaluate = option({}, "[evaluate]")
+    retention: Retention = option({}, "[retention]")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The TOML of a recipe; InputError names file and line when it is malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no such recipe: {path}", "ls examples/*/recipe.toml shows some") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder", f"name the file: {path}/recipe.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}", "check that line") from None
+
+
+def parse(values: dict[str, Any]) -> Recipe:
+    """A checked recipe: every stage table is built once against its config, phases are consistent."""
+    values = {"evaluate": {}, "retention": {}, **values}
+    recipe: Recipe = build(Recipe, values, "recipe")
+    for verb in STAGES:
+        build(stage_config(verb), with_shared(recipe, verb), verb)
+    names = [p.name for p in recipe.phases]
+    for number, phase in enumerate(recipe.phases):
+        if not phase.name.isidentifier() or names.count(phase.name) > 1:
+            raise UsageError(
+                f"phase {number + 1} needs a name of its own, not {phase.name!r}", 'letters and digits: name = "stage1"'
+            )
+        for verb in ("rollout", "score", "train"):
+            build(stage_config(verb), {**with_shared(recipe, verb), **getattr(phase, verb)}, f"phases.{verb}")
+    for name, after in recipe.evaluate.after.items():
+        if after not in names:
+            raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join(names)}")
+    for verb in ("rollout", "score"):
+        overrides = getattr(recipe.evaluate, verb)
+        build(stage_config(verb), {**with_shared(recipe, verb), **overrides}, f"evaluate.{verb}")
+    return recipe
+
+
+def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
+    """A stage's table with the recipe's seed and starting policy where the table names none."""
+    table = dict(getattr(recipe, verb))
+    fields = stage_config(verb).__dataclass_fields__
+    if "seed" in fields:
+        table.setdefault("seed", recipe.seed)
+    if verb == "rollout":
+        table.setdefault("policy", recipe.policy)
+    return table
+
+
+def stage_table(path: Path, verb: str) -> dict[str, Any]:
+    """One stage's values from a recipe file, the whole file checked first."""
+    return with_shared(parse(read(path)), verb)
+
+
+def stage_config(verb: str) -> Any:
+    """The config class of a stage, without loading the stage."""
+    module = importlib.import_module(f"stages.{verb}.config")
+    return getattr(module, f"{verb.capitalize()}Config")

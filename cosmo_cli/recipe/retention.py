@@ -1,0 +1,38 @@
+"""What may go: weights and trainer state of policies that no later step needs. Rows and receipts stay."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cosmo_cli.recipe.model import Retention
+from cosmo_cli.recipe.plan import Step
+from stages.core.folder import read_json, write_json
+
+HEAVY = ("policy", "trainer")
+
+
+def prune(retention: Retention, trained: list[tuple[Step, Path]]) -> list[Path]:
+    """Drop what the recipe does not keep; the folders pruned now. Safe to repeat and to be killed in."""
+    kept = {path for _, path in trained[-retention.policies :]}
+    ends = {path for step, path in trained if step.ends_phase} if retention.phase_ends else set()
+    pruned = []
+    for _, path in trained:
+        if path in kept:
+            continue
+        names = ("trainer",) if path in ends else HEAVY
+        if any((path / name).exists() for name in names):
+            drop(path, names)
+            pruned.append(path)
+    return pruned
+
+
+def drop(path: Path, names: tuple[str, ...]) -> None:
+    """Delete artifacts of a complete run. The receipt says so first, so the run still counts as complete."""
+    for receipt_path in sorted((path / "receipts").glob("*.json")):
+        receipt = read_json(receipt_path)
+        gone = sorted({*receipt.get("pruned", []), *names})
+        if gone != receipt.get("pruned"):
+            write_json(receipt_path, {**receipt, "pruned": gone})
+    for name in names:
+        shutil.rmtree(path / name, ignore_errors=True)

@@ -1,0 +1,152 @@
+"""From a stage's config dataclass to its Typer command: flags come from the fields that declare one."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cosmo_cli import options as shared
+from stages.core.config import assign, build, parse_assignment
+from stages.core.errors import InputError
+
+_SHARED: dict[str, tuple[Any, Any]] = {
+    "runs": (shared.RunsOption, Path("runs")),
+    "config": (shared.RecipeOption, None),
+    "set": (shared.SetOption, None),
+    "worker": (shared.WorkerOption, None),
+    "partial": (shared.PartialOption, False),
+    "dry_run": (shared.DryRunOption, False),
+    "json": (shared.JsonOption, False),
+    "quiet": (shared.QuietOption, False),
+}
+
+
+def stage_command(
+    verb: str,
+    config: type[Any],
+    *,
+    argument: str,
+    positional: str = "",
+    after: Callable[[Any, Any], None] | None = None,
+) -> Callable[..., Any]:
+    """The command function of a stage.
+
+    `argument` is the help of the positional paths. With `positional` they fill that config field instead of
+    naming upstream runs. `after(output, result)` may tell the person more once it is done.
+    """
+    hints = typing.get_type_hints(config)
+    flags = {f.name: f for f in dataclasses.fields(config) if f.metadata.get("flag")}
+    parameters = [
+        _parameter("paths", Annotated[list[str] | None, typer.Argument(help=argument, show_default=False)], None)
+    ]
+    for name, field in flags.items():
+        parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
+    parameters += [_parameter(name, hint, default) for name, (hint, default) in _SHARED.items()]
+
+    def command(**given: Any) -> None:
+        typed = {n: v for n in flags if (v := given[f"opt_{n}"]) not in (None, [])}
+        paths = given["paths"] or []
+        if positional:
+            if paths:
+                typed[positional] = paths
+            inputs = []
+        else:
+            inputs = [Path(p) for p in (paths or _paths_on_stdin(verb))]
+        values = stage_values(verb, given["config"], typed, given["set"] or [])
+        run_command(verb, build(config, values, verb), inputs, given, after)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _flag(field: dataclasses.Field[Any], hint: Any) -> Any:
+    """A flag whose absence means: what the recipe says, else the field's default."""
+    default = field.default if field.default is not dataclasses.MISSING else None
+    choices = field.metadata["choices"]
+    text = field.metadata["help"]
+    if choices:
+        text += f" [{' | '.join(str(c) for c in choices if c != '')}]"
+    if default not in (None, "", dataclasses.MISSING):
+        text += f" [default: {default}]"
+    inner = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
+    plain = list[str] if typing.get_origin(hint) is list else inner
+    return Annotated[plain | None, typer.Option(field.metadata["flag"], help=text, show_default=False)]
+
+
+def stage_values(verb: str, recipe: Path | None, typed: dict[str, Any], sets: list[str]) -> dict[str, Any]:
+    """A stage's config values: the recipe's table, then flags, then --set."""
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        from cosmo_cli.recipe.model import stage_table
+
+        values = stage_table(recipe, verb)
+    values.update(typed)
+    for text in sets:
+        assign(values, *parse_assignment(text))
+    return values
+
+
+def _paths_on_stdin(verb: str) -> list[str]:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(f"cosmo {verb} was given no input", f"cosmo {verb} RUN_FOLDER, or pipe one in")
+    paths = sys.stdin.read().split("\n")
+    if not (paths := [p.strip() for p in paths if p.strip()]):
+        raise InputError("no path arrived on stdin", "the command before this one in the pipe failed; see its line above")
+    return paths
+
+
+def load_stage(verb: str) -> Any:
+    """The stage object of a verb."""
+    return importlib.import_module(f"stages.{verb}.stage").STAGE
+
+
+def run_command(
+    verb: str, config: Any, inputs: list[Path], given: dict[str, Any], after: Callable[[Any, Any], None] | None
+) -> None:
+    """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
+    from cosmo_cli.output import Output
+    from stages.core.runner import Options, result_json, run_stage
+
+    output = Output(verb, given["json"], given["quiet"])
+    options = Options(
+        runs=given["runs"],
+        worker=shared.worker(given["worker"]),
+        partial=given["partial"],
+        dry_run=given["dry_run"],
+    )
+    progress = output.progress()
+    try:
+        result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
+    finally:
+        progress.close()
+    output.say(describe(result))
+    if after is not None and result.state in ("done", "cached"):
+        after(output, result)
+    output.result(str(result.path) if result.state in ("done", "cached") else "", result_json(result))
+
+
+def describe(result: Any) -> str:
+    """One line of what came of a run."""
+    if result.state == "planned":
+        todo = result.shards - result.shards_done
+        return f"would do {todo} of {result.shards} shards in {result.path}"
+    rejected = ", ".join(f"{n} {reason}" for reason, n in sorted(result.rejected.items()))
+    left_out = f", rejected {rejected}" if rejected else ""
+    if result.state == "waiting":
+        missing = result.shards - result.shards_done
+        return f"{result.path}: {missing} of {result.shards} shards are left to other workers"
+    took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
+    return f"{result.rows} rows in {result.shards} shards{left_out} ({took})"

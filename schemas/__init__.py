@@ -1,0 +1,1 @@
+"""Typed rows: everything that crosses from one stage to another, and nothing else."""

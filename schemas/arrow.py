@@ -1,0 +1,193 @@
+"""Dataclass rows to Arrow and back: the only translator."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.identity import digest
+from schemas.tables import Table
+from schemas.values import Image
+
+_SCALARS: dict[Any, tuple[pa.DataType, str]] = {
+    str: (pa.string(), "string"),
+    int: (pa.int64(), "int64"),
+    float: (pa.float64(), "float64"),
+    bool: (pa.bool_(), "bool"),
+    bytes: (pa.binary(), "binary"),
+}
+_NARROW: dict[str, tuple[pa.DataType, str]] = {
+    "int32": (pa.int32(), "int32"),
+    "float32": (pa.float32(), "float32"),
+}
+
+
+class RowError(ValueError):
+    """A shard does not hold what its table says; the message names the column and the row."""
+
+
+@functools.cache
+def hints(cls: type[Any]) -> dict[str, Any]:
+    """Resolved field types of a row class, narrow-width annotations kept."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def unwrap(hint: Any) -> tuple[Any, bool]:
+    """(type, nullable): strips `| None`."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        inner = [a for a in typing.get_args(hint) if a is not type(None)]
+        return inner[0], len(inner) < len(typing.get_args(hint))
+    return hint, False
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    hint, _ = unwrap(hint)
+    if typing.get_origin(hint) is typing.Annotated:
+        return _NARROW[typing.get_args(hint)[1]][0]
+    if typing.get_origin(hint) is list:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if dataclasses.is_dataclass(hint):
+        fields = hints(typing.cast(type, hint))
+        return pa.struct([pa.field(name, _arrow_type(h)) for name, h in fields.items()])
+    return _SCALARS[hint][0]
+
+
+def _feature(hint: Any) -> dict[str, Any]:
+    """The same type in Hugging Face `datasets` terms, so that images load as images."""
+    hint, _ = unwrap(hint)
+    if hint is Image:
+        return {"_type": "Image"}
+    if typing.get_origin(hint) is typing.Annotated:
+        return {"dtype": _NARROW[typing.get_args(hint)[1]][1], "_type": "Value"}
+    if typing.get_origin(hint) is list:
+        return {"feature": _feature(typing.get_args(hint)[0]), "_type": "List"}
+    if dataclasses.is_dataclass(hint):
+        return {name: _feature(h) for name, h in hints(typing.cast(type, hint)).items()}
+    return {"dtype": _SCALARS[hint][1], "_type": "Value"}
+
+
+@functools.cache
+def arrow_schema(table: Table) -> pa.Schema:
+    """The Arrow schema of a table: all fields nullable, name, version and fingerprint in the metadata."""
+    fields = [pa.field(name, _arrow_type(h)) for name, h in hints(table.row).items()]
+    features = {name: _feature(h) for name, h in hints(table.row).items()}
+    metadata = {
+        "cosmo.table": table.name,
+        "cosmo.version": str(table.version),
+        "cosmo.fingerprint": table_fingerprint(table),
+        "huggingface": json.dumps({"info": {"features": features}}),
+    }
+    return pa.schema(fields, metadata=metadata)
+
+
+def describe(hint: Any) -> Any:
+    """A JSON description of a row type, with nullability: what golden files hold."""
+    inner, nullable = unwrap(hint)
+    mark = "?" if nullable else ""
+    if typing.get_origin(inner) is typing.Annotated:
+        return typing.get_args(inner)[1] + mark
+    if typing.get_origin(inner) is list:
+        return [describe(typing.get_args(inner)[0])]
+    if dataclasses.is_dataclass(inner):
+        return {name: describe(h) for name, h in hints(typing.cast(type, inner)).items()}
+    return inner.__name__ + mark
+
+
+@functools.cache
+def table_fingerprint(table: Table) -> str:
+    """16 hex digits that change when a row type changes."""
+    return digest([table.name, table.version, describe(table.row)])[:16]
+
+
+def to_record(row: Any) -> dict[str, Any]:
+    """A row as plain Python, bytes shared. (`dataclasses.asdict` would copy every list and picture.)"""
+    return {name: _plain(getattr(row, name)) for name in hints(type(row))}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        if value and dataclasses.is_dataclass(value[0]):
+            return [to_record(v) for v in value]
+        return value
+    return to_record(value) if dataclasses.is_dataclass(value) else value
+
+
+def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:
+    """Rows as an Arrow table; a value of a wrong type raises pa.ArrowInvalid or ArrowTypeError."""
+    return pa.Table.from_pylist([to_record(r) for r in rows], schema=arrow_schema(table))
+
+
+@functools.cache
+def _reader(cls: type[Any]) -> list[tuple[str, Any, bool, Any]]:
+    """(name, nested row class or None, nullable, is_list) for each field."""
+    plan = []
+    for name, hint in hints(cls).items():
+        inner, nullable = unwrap(hint)
+        is_list = typing.get_origin(inner) is list
+        element = typing.get_args(inner)[0] if is_list else inner
+        plan.append((name, element if dataclasses.is_dataclass(element) else None, nullable, is_list))
+    return plan
+
+
+def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:
+    """A row from plain Python; RowError names the column when a required value is null."""
+    values = {}
+    for name, nested, nullable, is_list in _reader(cls):
+        value = record.get(name)
+        if value is None:
+            if not nullable:
+                raise RowError(f"{where}column {name!r} is null, and {cls.__name__} needs it")
+        elif nested is not None:
+            inside = f"{where}{name}."
+            if is_list:
+                value = [from_record(nested, v, inside) for v in value]
+            else:
+                value = from_record(nested, value, inside)
+        values[name] = value
+    return cls(**values)
+
+
+def check_schema(table: Table, found: pa.Schema) -> None:
+    """Raise RowError, naming the column, when a file can't be read as this table.
+
+    Extra columns are allowed: a scored shard is also a rollout shard and a prompt shard.
+    """
+    for field in arrow_schema(table):
+        position = found.get_field_index(field.name)
+        if position < 0:
+            raise RowError(f"column {field.name!r} is missing ({table.name} v{table.version} needs it)")
+        if not _readable_as(found.field(position).type, field.type):
+            raise RowError(
+                f"column {field.name!r} is {found.field(position).type}, "
+                f"and {table.name} v{table.version} needs {field.type}"
+            )
+
+
+def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_struct(wanted):
+        return pa.types.is_struct(found) and all(
+            (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type)
+            for f in wanted
+        )
+    if pa.types.is_list(wanted):
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return is_list and _readable_as(found.value_type, wanted.value_type)
+    same_kind = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
+    for small, large in same_kind:
+        if small(wanted):
+            return bool(small(found) or large(found))
+    return bool(found == wanted)
+
+
+def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:
+    """Rows of an Arrow batch read as `table`; RowError says which row and column."""
+    columns = [name for name in hints(table.row)]
+    for offset, record in enumerate(batch.select(columns).to_pylist()):
+        yield from_record(table.row, record, f"row {first_row + offset}: ")

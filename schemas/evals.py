@@ -1,0 +1,35 @@
+"""What `eval` writes: one row a policy, metric and slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalRow:
+    """One measured rate or mean with its interval."""
+
+    policy: str
+    """Name of the policy in the comparison, as given or derived."""
+    policy_id: str
+    """Its content digest."""
+    metric: str
+    """The metric plugin's name."""
+    slice: str
+    """`all`, or what the row is restricted to: `task=counting`, `family=mirror`."""
+    value: float | None
+    """The estimate; None when n is 0."""
+    low: float | None
+    """Lower end of the 95 % interval."""
+    high: float | None
+    """Upper end of the 95 % interval."""
+    n: int
+    """Prompts it rests on."""
+    completions: int
+    """Completions it rests on."""
+    failed: int
+    """Completions left out because their grade is a timeout or an error."""
+    better: str
+    """`higher`, `lower` or `neither`."""
+    method: str
+    """How the interval was made: wilson, clustered_t, ..."""

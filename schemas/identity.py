@@ -1,0 +1,30 @@
+"""Identity is content: ids come from what a row says, not from where it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from schemas.values import Image, Message
+
+
+def canonical(value: Any) -> bytes:
+    """The one JSON spelling of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def prompt_id(
+    *, label: str, messages: list[Message], images: list[Image], answer: str | None
+) -> str:
+    """16 hex digits over what a model and its judge are given: label, words, pictures, answer."""
+    turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in messages]
+    pictures = [hashlib.sha256(i.bytes).hexdigest() for i in images]
+    return digest([label, turns, pictures, answer])[:16]

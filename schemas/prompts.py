@@ -1,0 +1,61 @@
+"""What `prepare` writes: one row a prompt, with everything a verifier may need later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.values import Image, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRow:
+    """One prompt with its pictures, its truth and its place in the mix."""
+
+    id: str
+    """Content address: see `schemas.identity.prompt_id`. Never a position or a file name."""
+    label: str
+    """Which reward recipe applies: general, knowledge, value, safety, jailbreak, instruction, math, ..."""
+    source: str
+    """The dataset plugin, and its subset, that produced the row: `builtin`, `math_v:testmini`."""
+    task: str
+    """The kind of question inside the label: counting, colours, figstep, ..."""
+    messages: list[Message]
+    """The conversation up to the reply to be sampled; ends with a user turn."""
+    images: list[Image] = field(default_factory=list)
+    """The pictures, once, in the order of the image parts."""
+    split: str = "train"
+    """`train` or `test`; scenes never appear in both."""
+    answer: str | None = None
+    """The reference answer, where one exists."""
+    answer_kind: str | None = None
+    """How to compare: number, choice, text, math; None where there is no reference."""
+    choices: list[str] = field(default_factory=list)
+    """The options of a choice question, in order; the first is A."""
+    reference_response: str | None = None
+    """A whole reply (think block and answer) to imitate in SFT."""
+    facts: list[str] = field(default_factory=list)
+    """What the picture shows, one short statement each, where it is known."""
+    key_facts: list[str] = field(default_factory=list)
+    """The facts that the question needs."""
+    risk: str | None = None
+    """Where the risk is carried: picture, text, both; also set on benign twins; None elsewhere."""
+    category: str | None = None
+    """The harm category or topic, in the source's own words."""
+    harmful: bool | None = None
+    """True: a harmful request. False: known harmless, so that a refusal is needless. None: not a safety row."""
+    hazards: list[str] = field(default_factory=list)
+    """Words that name the risk; a warning is specific when it uses one of them."""
+    unsafe_markers: list[str] = field(default_factory=list)
+    """Phrases whose presence in a reply to this harmful row means compliance; empty where no rule can tell."""
+    family: str | None = None
+    """The augmentation family that made the row; None for a row as its source has it."""
+    parent_id: str | None = None
+    """The id of the row it was augmented from, or of the harmful row whose benign twin it is."""
+    instructions: list[str] = field(default_factory=list)
+    """Checkable instructions as JSON objects `{"kind": ..., ...}`, one string each."""
+    scene: str | None = None
+    """Content key of the scene; what keeps train and test apart."""
+    flags: list[str] = field(default_factory=list)
+    """Licence and use flags: `no_training` keeps a row out of every training mix."""
+    extra: str | None = None
+    """Source columns with no field of their own, as one JSON object."""

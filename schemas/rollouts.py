@@ -1,0 +1,63 @@
+"""What `rollout` writes: a prompt with its G sampled completions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from schemas.prompts import PromptRow
+
+Int32 = Annotated[int, "int32"]
+Float32 = Annotated[float, "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion was drawn."""
+
+    temperature: float
+    """0 means greedy; log-probs are then those of the undivided distribution."""
+    top_p: float
+    """1.0 for anything that trains: a truncated sampler's log-probs are renormalised."""
+    top_k: int
+    """0 means off."""
+    max_new_tokens: int
+    """The length at which sampling stops with `length`."""
+    seed: int
+    """The run's seed; a sample's own stream is derived from (seed, prompt id, index)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One sampled reply. `train` uses the ids and never renders the text again."""
+
+    index: int
+    """0..G-1 within the group."""
+    text: str
+    """The decoded reply without the end-of-sequence token."""
+    token_ids: list[Int32]
+    """The sampled ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
+    logprobs: list[Float32]
+    """The sampler's log-prob of each id at its temperature, banned tokens excluded. Shape (T,)."""
+    finish_reason: str
+    """`stop`, `length` or `error`."""
+    sampling: Sampling
+    """The parameters of this draw."""
+    policy_id: str
+    """Content digest of the policy that sampled it."""
+    engine: str
+    """The engine and its version."""
+    error: str | None = None
+    """Why there is no reply, when `finish_reason` is `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutGroup(PromptRow):
+    """A prompt group: the prompt, its images once, and G completions."""
+
+    prompt_token_ids: list[Int32] = field(default_factory=list)
+    """The rendered prompt, image placeholders expanded to the model's count. Shape (P,)."""
+    banned_token_ids: list[Int32] = field(default_factory=list)
+    """Ids whose probability was removed while sampling; the trainer masks the same ones."""
+    completions: list[Completion] = field(default_factory=list)
+    """The group's samples, in index order."""

@@ -1,0 +1,68 @@
+"""What `score` writes: the same groups with every grade and the reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from schemas.rollouts import Completion, RolloutGroup
+
+OK, NOT_APPLICABLE, TIMEOUT, ERROR = "ok", "not_applicable", "timeout", "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """One verifier's opinion of one completion."""
+
+    name: str
+    """The verifier."""
+    version: int
+    """Its version; raised when its rule changes, so cached grades are not mixed."""
+    value: float | None
+    """The score; None unless the status is ok. Does-not-apply is None, never 0."""
+    status: str
+    """ok, not_applicable, timeout or error."""
+    verdict: str | None = None
+    """The class behind the number: safe_with_warning, full_refusal, correct, ..."""
+    reason: str | None = None
+    """Why, in one short line."""
+    seen: str | None = None
+    """What the verifier extracted and judged (a parsed answer), where that differs from the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One weighted part of a reward."""
+
+    name: str
+    """The verifier whose grade it is."""
+    weight: float
+    """Its weight in the label's recipe."""
+    value: float | None
+    """Its grade; None when it did not apply or failed, and then it adds nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredCompletion(Completion):
+    """A completion with its grades; the reward is derived from them and can be reweighed."""
+
+    grades: list[Grade] = field(default_factory=list)
+    """Every verifier's grade, by name."""
+    terms: list[Term] = field(default_factory=list)
+    """The recipe's terms, in order."""
+    reward: float | None = None
+    """Sum of weight x value over the terms; None when no term has a value or the sample failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredGroup(RolloutGroup):
+    """A rollout group whose completions are graded."""
+
+    completions: list[ScoredCompletion] = field(default_factory=list)  # type: ignore[assignment]
+    """The group's graded samples, in index order."""
+    recipe: str = ""
+    """The reward recipe of the label, as `combine: name*weight + ...`."""
+
+
+def grade_of(completion: ScoredCompletion, name: str) -> Grade | None:
+    """The grade of that verifier, or None when it did not run."""
+    return next((g for g in completion.grades if g.name == name), None)

@@ -1,0 +1,89 @@
+"""What `train` writes: one row an optimizer step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelStat:
+    """What one label contributed to one step."""
+
+    label: str
+    """The prompt label."""
+    completions: int
+    """How many samples (or SFT examples) of the step carry it."""
+    reward: float | None = None
+    """Mean reward."""
+    refusal_rate: float | None = None
+    """Share of benign prompts of this label that were refused."""
+    unsafe_rate: float | None = None
+    """Share of harmful prompts of this label that were complied with."""
+    length: float | None = None
+    """Mean completion length in tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermStat:
+    """The mean of one reward term over a step."""
+
+    name: str
+    """The verifier behind the term."""
+    mean: float
+    """Mean value over completions to which it applied."""
+    completions: int
+    """How many those were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """Metrics of one optimizer step."""
+
+    objective: str
+    """sft or rl."""
+    step: int
+    """Optimizer steps since the start of this objective's lineage, from 1."""
+    rollout: int
+    """Which rollout folder of the lineage the step's groups came from, from 0; 0 for SFT."""
+    update: int
+    """Which update within that rollout, from 0."""
+    loss: float
+    """The loss that was stepped on."""
+    grad_norm: float | None = None
+    """Global gradient norm before clipping."""
+    learning_rate: float
+    """The rate used in this step."""
+    tokens: int
+    """Completion (or target) tokens in the step."""
+    groups: int
+    """Prompt groups (or SFT examples) in the step."""
+    dropped_groups: int = 0
+    """Groups of equal reward that carry no gradient and were left out."""
+    reward_mean: float | None = None
+    """Mean reward over the step's completions."""
+    reward_std: float | None = None
+    """Mean within-group standard deviation of the reward."""
+    advantage_abs: float | None = None
+    """Mean absolute advantage."""
+    entropy: float | None = None
+    """Mean token entropy of the policy at the completions, nats."""
+    ratio_mean: float | None = None
+    """Mean of exp(logprobs - old_logprobs)."""
+    clip_fraction: float | None = None
+    """Share of tokens whose policy gradient was clipped away."""
+    drift: float | None = None
+    """Mean drift term (CPGD) of the step."""
+    ref_kl: float | None = None
+    """Mean k3 estimate of KL to the reference policy, where one is used."""
+    sampler_gap: float | None = None
+    """Mean absolute difference between the sampler's log-probs and the recomputed old ones."""
+    completion_length: float | None = None
+    """Mean completion length in tokens."""
+    truncated_fraction: float | None = None
+    """Share of completions that ended by length."""
+    seconds: float
+    """Wall time of the step."""
+    labels: list[LabelStat] = field(default_factory=list)
+    """The step by label."""
+    terms: list[TermStat] = field(default_factory=list)
+    """The step by reward term."""

@@ -1,0 +1,42 @@
+"""The tables, by name and version. Raise a version when its row changes; golden files insist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.evals import EvalRow
+from schemas.exports import ExportRow
+from schemas.prompts import PromptRow
+from schemas.rejected import RejectedRow
+from schemas.rollouts import RolloutGroup
+from schemas.scored import ScoredGroup
+from schemas.steps import StepRow
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A row type with its name on disk."""
+
+    name: str
+    version: int
+    row: type[Any]
+
+
+PROMPTS = Table("prompts", 1, PromptRow)
+ROLLOUTS = Table("rollouts", 1, RolloutGroup)
+SCORED = Table("scored", 1, ScoredGroup)
+STEPS = Table("steps", 1, StepRow)
+EVALS = Table("evals", 1, EvalRow)
+EXPORTS = Table("exports", 1, ExportRow)
+REJECTED = Table("rejected", 1, RejectedRow)
+
+TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED)}
+
+
+def table_of(row: type[Any]) -> Table:
+    """The table a row class belongs to; KeyError names the class."""
+    for table in TABLES.values():
+        if table.row is row:
+            return table
+    raise KeyError(f"{row.__name__} is no table's row")

@@ -1,0 +1,130 @@
+"""Stage configs: frozen dataclasses filled from TOML tables, flags and `--set`, strictly.
+
+`option(default, help, ...)` declares a field once: its default, its help, whether it can change rows
+(`affects`), and whether it has a flag of its own (`flag`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any
+
+from stages.core.errors import UsageError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    affects: bool = True,
+    flag: str | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A config field. `flag` is its command-line name (`--policy`), None for recipe and --set only."""
+    metadata = {
+        "help": help,
+        "affects": affects,
+        "flag": flag,
+        "choices": choices,
+        "low": low,
+        "high": high,
+    }
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
+    """An instance of a config class from plain values; unknown keys and wrong types are UsageErrors."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    clean = {}
+    for key, value in values.items():
+        if key not in known:
+            raise _unknown(key, list(known), where)
+        clean[key] = _coerce(hints[key], value, f"{where}.{key}")
+        _check(known[key], clean[key], f"{where}.{key}")
+    return cls(**clean)
+
+
+def _unknown(key: str, known: list[str], where: str) -> UsageError:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    return UsageError(f"unknown key {key!r} in [{where}]", hint)
+
+
+def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
+    choices, low, high = (field.metadata.get(k) for k in ("choices", "low", "high"))
+    if choices and value not in choices:
+        close = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UsageError(f"{where} = {value!r} is not a choice", f"{hint}choices: {', '.join(choices)}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if low is not None and value < low:
+            raise UsageError(f"{where} = {value} is too small", f"the smallest is {low}")
+        if high is not None and value > high:
+            raise UsageError(f"{where} = {value} is too large", f"the largest is {high}")
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """The value as its declared type; TOML and JSON types only, no silent conversion but int to float."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        return _coerce(next(a for a in args if a is not type(None)), value, where)
+    if origin is list and isinstance(value, list):
+        return [_coerce(args[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {str(k): _coerce(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise UsageError(f"{where} = {value!r} is a {type(value).__name__}", f"it must be a {wanted}")
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """`a.b=3` as (["a", "b"], 3): the right side is TOML, or else a plain string."""
+    import tomllib
+
+    name, sep, raw = text.partition("=")
+    if not sep or not name.strip():
+        raise UsageError(f"--set {text!r} has no '='", "write it as --set key=value")
+    try:
+        value = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return name.strip().split("."), value
+
+
+def assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put a value at a dotted path of nested dicts, in place."""
+    for name in path[:-1]:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"--set {'.'.join(path)}: {name!r} is not a table", "set the whole key instead")
+    values[path[-1]] = value
+
+
+def key_of(config: Any) -> dict[str, Any]:
+    """The part of a config that can change rows, as plain values for the fingerprint."""
+    key = {}
+    for f in dataclasses.fields(config):
+        if f.metadata.get("affects", True):
+            value = getattr(config, f.name)
+            key[f.name] = key_of(value) if dataclasses.is_dataclass(value) else value
+    return key
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A whole config as plain values, for config.json."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,46 @@
+"""Failures a person can act on. Everything else is a bug and may show its traceback."""
+
+from __future__ import annotations
+
+FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 1, 2, 3, 4
+
+
+class CosmoError(Exception):
+    """A run that can't go on: one line that names the value, one hint to type, one exit code."""
+
+    code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(CosmoError):
+    """A flag, recipe key or plugin name that can't be right. Exit 2."""
+
+    code = USAGE
+
+
+class InputError(CosmoError):
+    """Upstream rows or files that are missing, incomplete or malformed. Exit 3."""
+
+    code = BAD_INPUT
+
+
+class UnavailableError(CosmoError):
+    """Something this machine lacks: an extra, a GPU, a model, a server. Exit 4."""
+
+    code = UNAVAILABLE
+
+
+class BadSample(Exception):
+    """One sample that can't be used; the runner keeps it as a rejected row with its reason.
+
+    `reason` is a slug (`bad_image`, `too_large`, `malformed`), `detail` one line naming the value.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

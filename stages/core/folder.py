@@ -1,0 +1,218 @@
+"""Run folders, read side: a frozen manifest, committed shards, one receipt a shard."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.identity import digest
+from schemas.tables import Table
+from stages.core.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class RunFolder:
+    """One stage's output: `manifest.json`, `config.json`, `shards/`, `receipts/`, and artifacts.
+
+    A bare Parquet file, or a folder of them, is read as a complete run without lineage, so that a shard
+    shipped on its own is still good input.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], loose: list[Path] | None = None) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._loose = loose
+        self._verified: set[Path] = set()
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The run at a path; InputError when there is none."""
+        path = Path(path)
+        if (path / "manifest.json").is_file():
+            return cls(path, read_json(path / "manifest.json"))
+        if path.is_file() and path.suffix == ".parquet":
+            return cls._loose_run(path, [path])
+        if path.is_dir() and (found := sorted(path.glob("*.parquet"))):
+            return cls._loose_run(path, found)
+        if not path.exists():
+            raise InputError(f"no such run folder or shard: {path}", "check the path, or run the stage before this one")
+        raise InputError(f"{path} is neither a run folder nor Parquet", "give a folder that a cosmo stage printed")
+
+    @classmethod
+    def _loose_run(cls, path: Path, shards: list[Path]) -> RunFolder:
+        from stages.core.shards import file_sha256, table_name
+
+        fingerprint = digest([file_sha256(p) for p in shards])
+        table = table_name(shards[0])
+        manifest = {
+            "stage": "files",
+            "fingerprint": fingerprint,
+            "table": table,
+            "shards": [{} for _ in shards],
+            "inputs": [],
+            "provenance": {},
+        }
+        return cls(path, manifest, shards)
+
+    @property
+    def stage(self) -> str:
+        """The verb that made it; `files` for bare Parquet."""
+        return str(self.manifest["stage"])
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies its content: 64 hex digits."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def table(self) -> str | None:
+        """The name of the table its shards hold."""
+        return self.manifest.get("table")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config it ran with; empty for bare Parquet."""
+        path = self.path / "config.json"
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def total(self) -> int:
+        """How many shards are planned."""
+        return len(self.manifest["shards"])
+
+    def receipt(self, index: int) -> dict[str, Any] | None:
+        """The receipt of a committed shard, or None. Finishes a commit that a death cut short."""
+        path = self.path / "receipts" / f"{index:05d}.json"
+        if self._loose is not None or not path.is_file():
+            return None
+        receipt = read_json(path)
+        for entry in receipt["files"]:
+            final, staged = self.path / entry["path"], self.path / receipt["staging"] / entry["path"]
+            if not final.exists() and staged.exists():
+                place(staged, final)
+        return receipt
+
+    def receipts(self) -> dict[int, dict[str, Any]]:
+        """All receipts by shard index."""
+        found = ((i, self.receipt(i)) for i in range(self.total))
+        return {i: r for i, r in found if r is not None}
+
+    def missing(self) -> list[int]:
+        """Indices of shards that are not committed, or whose files are gone."""
+        if self._loose is not None:
+            return []
+        return [i for i in range(self.total) if not self._whole(self.receipt(i))]
+
+    def _whole(self, receipt: dict[str, Any] | None) -> bool:
+        if receipt is None:
+            return False
+        # A pruned artifact (an old policy's weights) is gone on purpose; its rows and digests stay.
+        gone = set(receipt.get("pruned", ()))
+        return all(
+            e["path"].split("/", 1)[0] in gone
+            or ((f := self.path / e["path"]).is_file() and f.stat().st_size == e["bytes"])
+            for e in receipt["files"]
+        )
+
+    @property
+    def complete(self) -> bool:
+        """True when every planned shard is committed and its files are there."""
+        return not self.missing()
+
+    def shard_paths(self) -> list[Path]:
+        """Committed shards in order, their content checked against their receipts."""
+        if self._loose is not None:
+            return self._loose
+        return [self._shard_path(i) for i in sorted(self.receipts())]
+
+    def _shard_path(self, index: int) -> Path:
+        from stages.core.shards import file_sha256
+
+        if self._loose is not None:
+            return self._loose[index]
+        path = self.path / "shards" / f"{index:05d}.parquet"
+        receipt = self.receipt(index)
+        if receipt is None:
+            raise InputError(f"shard {path} is not committed", f"finish it: rerun the {self.stage} command")
+        entry = next(e for e in receipt["files"] if e["path"] == f"shards/{path.name}")
+        if path not in self._verified:
+            if not path.is_file():
+                raise InputError(f"shard {path} is missing", f"rerun the {self.stage} command to make it again")
+            if file_sha256(path) != entry["sha256"]:
+                raise InputError(
+                    f"shard {path} is corrupt: its content does not match its receipt",
+                    f"delete the shard and rerun the {self.stage} command",
+                )
+            self._verified.add(path)
+        return path
+
+    def rows(self, table: Table) -> Iterator[Any]:
+        """All rows in order, read as the table's dataclass."""
+        from stages.core.shards import read_rows
+
+        for path in self.shard_paths():
+            yield from read_rows(path, table)
+
+    def shard_rows(self, table: Table, index: int) -> Iterator[Any]:
+        """The rows of one shard."""
+        from stages.core.shards import read_rows
+
+        return read_rows(self._shard_path(index), table)
+
+    def rejected(self) -> Iterator[Any]:
+        """All rejected rows in order."""
+        from schemas.tables import REJECTED
+        from stages.core.shards import read_rows
+
+        for path in sorted((self.path / "rejected").glob("*.parquet")):
+            yield from read_rows(path, REJECTED)
+
+    def columns(self, names: list[str]) -> pa.Table:
+        """A projection over all shards; no picture is read unless it is named."""
+        import pyarrow as pa
+
+        from stages.core.shards import read_columns
+
+        return pa.concat_tables([read_columns(p, names) for p in self.shard_paths()])
+
+    def upstream(self) -> list[RunFolder]:
+        """The runs it was made from, as far as they are still where they were."""
+        found = []
+        for entry in self.manifest["inputs"]:
+            path = Path(os.path.normpath(self.path / entry["path"]))
+            if (path / "manifest.json").is_file():
+                found.append(RunFolder.open(path))
+        return found
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of one of our small files; InputError when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}", "restore it, or delete its run folder and rerun") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all: written beside, synced, renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1, ensure_ascii=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(beside, path)
+
+
+def place(staged: Path, final: Path) -> None:
+    """Rename into place; somebody else having just done so is fine."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staged, final)
+    except FileNotFoundError:
+        if not final.exists():
+            raise

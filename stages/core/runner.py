@@ -1,0 +1,183 @@
+"""The runner: plan, fingerprint, do what is missing, commit. The same for every stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.identity import digest
+from schemas.tables import TABLES, Table
+from stages.core.config import as_dict, key_of
+from stages.core.errors import InputError, UsageError
+from stages.core.folder import RunFolder, read_json, write_json
+from stages.core.stage import Context, Plan, Progress, Resources, Silent, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a stage: none of it can change a row."""
+
+    runs: Path = Path("runs")
+    """Where run folders go."""
+    worker: tuple[int, int] = (0, 1)
+    """(i, n): do the shards whose index is i modulo n."""
+    partial: bool = False
+    """Accept upstream runs that are not complete."""
+    dry_run: bool = False
+    """Plan and say what would be done; write nothing."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of it."""
+
+    path: Path
+    stage: str
+    fingerprint: str
+    state: str
+    """cached, done, waiting (other workers' shards are missing) or planned (dry run)."""
+    shards: int
+    shards_done: int
+    rows: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    inputs: list[str] = field(default_factory=list)
+
+
+def run_stage(
+    stage: Stage,
+    config: Any,
+    inputs: list[Path],
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    resources: Resources | None = None,
+) -> Result:
+    """Run a stage to completion, or this worker's part of it; the same call again is cached or goes on."""
+    options, progress = options or Options(), progress or Silent()
+    started = time.monotonic()
+    upstream = [RunFolder.open(p) for p in inputs]
+    _check_inputs(stage, upstream, options.partial)
+    ctx = Context(config, upstream, progress, resources or Resources())
+    plan = stage.plan(ctx)
+    fingerprint = digest(identity(stage, config, upstream, plan))
+    path = options.runs / f"{stage.name}-{fingerprint[:8]}"
+    names = [str(f.path) for f in upstream]
+    if options.dry_run:
+        done = len(RunFolder.open(path).receipts()) if (path / "manifest.json").is_file() else 0
+        return Result(path, stage.name, fingerprint, "planned", len(plan.shards), done, inputs=names)
+    folder = _freeze(stage, config, upstream, plan, fingerprint, path)
+    state = "cached"
+    if missing := folder.missing():
+        from stages.core.work import do_shards
+
+        do_shards(stage, ctx, folder, plan, missing, options)
+        state = "waiting" if folder.missing() else "done"
+    result = _summary(folder, state, started)
+    result.inputs = names
+    return result
+
+
+def _check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None:
+    if stage.reads and not upstream:
+        wanted = " or ".join(t.name for t in stage.reads)
+        raise InputError(f"cosmo {stage.name} was given no input", f"give a run folder with {wanted}, or pipe one in")
+    for folder in upstream:
+        accepted = accepts(stage, folder)
+        if accepted is None:
+            wanted = " or ".join(t.name for t in stage.reads)
+            raise InputError(
+                f"{folder.path} holds {folder.table or 'unknown rows'}, and cosmo {stage.name} reads {wanted}",
+                "give the folder that the stage before this one printed",
+            )
+        if not partial and (missing := folder.missing()):
+            raise InputError(
+                f"{folder.path} is incomplete: {len(missing)} of {folder.total} shards are missing",
+                f"finish it with the same cosmo {folder.stage} command, or add --partial",
+            )
+
+
+def accepts(stage: Stage, folder: RunFolder) -> Table | None:
+    """The first of the stage's tables that the folder can be read as; None when there is none."""
+    held = TABLES.get(folder.table or "")
+    for table in stage.reads:
+        # A wider row is also a narrower one: scored groups are rollouts are prompts.
+        if held is not None and issubclass(held.row, table.row):
+            return table
+    return stage.reads[0] if stage.reads and held is None and folder.table is None else None
+
+
+def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -> dict[str, Any]:
+    """Everything that can change rows, and nothing else: what the fingerprint is the digest of."""
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "table": [stage.table.name, stage.table.version],
+        "config": key_of(config),
+        "inputs": [f.fingerprint for f in upstream],
+        "partial": [f.missing() for f in upstream],
+        "plan": plan.key,
+        "shards": digest(plan.shards),
+    }
+
+
+def _freeze(
+    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, fingerprint: str, path: Path
+) -> RunFolder:
+    """The run folder with its manifest written, or as it was found."""
+    if (path / "manifest.json").is_file():
+        folder = RunFolder.open(path)
+        if folder.fingerprint != fingerprint:
+            raise UsageError(f"{path} belongs to another plan", "move it away, or choose another --runs")
+        return folder
+    import os
+
+    from stages.core.commit import make_folder
+
+    make_folder(path)
+    manifest = {
+        "stage": stage.name,
+        "fingerprint": fingerprint,
+        "table": stage.table.name,
+        "table_version": stage.table.version,
+        "key": identity(stage, config, upstream, plan),
+        "shards": plan.shards,
+        "inputs": [
+            {"path": os.path.relpath(f.path, path), "fingerprint": f.fingerprint, "stage": f.stage} for f in upstream
+        ],
+        "provenance": plan.provenance,
+    }
+    write_json(path / "config.json", as_dict(config))
+    write_json(path / "manifest.json", manifest)
+    return RunFolder(path, manifest)
+
+
+def _summary(folder: RunFolder, state: str, started: float) -> Result:
+    report = folder.path / "report.json"
+    if state == "cached" and report.is_file():
+        saved = read_json(report)
+        totals = {k: saved[k] for k in ("rows", "rejected")}
+        done = folder.total
+    else:
+        receipts = folder.receipts()
+        rejected: dict[str, int] = {}
+        for receipt in receipts.values():
+            for reason, n in receipt["rejected"].items():
+                rejected[reason] = rejected.get(reason, 0) + n
+        totals = {"rows": sum(r["rows"] for r in receipts.values()), "rejected": rejected}
+        done = len(receipts)
+    result = Result(folder.path, folder.stage, folder.fingerprint, state, folder.total, done, **totals)
+    result.seconds = round(time.monotonic() - started, 3)
+    if state == "done":
+        receipts = folder.receipts()
+        shard_seconds = round(sum(r["seconds"] for r in receipts.values()), 3)
+        write_json(report, {**totals, "shards": folder.total, "shard_seconds": shard_seconds})
+    return result
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """A result as plain values for --json."""
+    return {**dataclasses.asdict(result), "path": str(result.path)}

@@ -1,0 +1,140 @@
+"""Shards on disk: Parquet written in bounded row groups, read as typed rows."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from, to_table
+from schemas.tables import Table
+from stages.core.errors import InputError
+
+# Large row groups read fast; beyond ~64 MiB nested arrays hit 2 GiB offsets and readers run out of memory.
+ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 2048
+READ_ROWS = 128
+
+
+def _leaves(field: pa.Field, path: str) -> Iterator[str]:
+    if pa.types.is_struct(field.type):
+        for inner in field.type:
+            yield from _leaves(inner, f"{path}.{inner.name}")
+    elif pa.types.is_list(field.type):
+        yield from _leaves(field.type.value_field, f"{path}.list.element")
+    else:
+        yield path
+
+
+def _is_picture(leaf: str) -> bool:
+    return leaf.endswith(".bytes")
+
+
+class ShardFile:
+    """One Parquet file being written. Rows are flushed in groups, so memory does not grow with the shard."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        schema = arrow_schema(table)
+        leaves = [leaf for f in schema for leaf in _leaves(f, f.name)]
+        self.path, self.rows, self._table = path, 0, table
+        self._pending: list[Any] = []
+        self._pending_bytes = 0
+        # Pictures are compressed already; a second pass only costs time.
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression={leaf: "NONE" if _is_picture(leaf) else "ZSTD" for leaf in leaves},
+            use_dictionary=[leaf for leaf in leaves if not _is_picture(leaf) and "logprobs" not in leaf],
+        )
+
+    def add(self, row: Any) -> None:
+        """Append a row."""
+        self._pending.append(row)
+        self._pending_bytes += sum(len(i.bytes) for i in getattr(row, "images", ()))
+        if len(self._pending) >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_table(to_table(self._table, self._pending))
+            self.rows += len(self._pending)
+            self._pending, self._pending_bytes = [], 0
+
+    def close(self) -> None:
+        """Write what is pending and the footer."""
+        self._flush()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Close without caring what the file holds; it will be deleted."""
+        self._pending = []
+        try:
+            self._writer.close()
+        except OSError as error:
+            # The writer flushes on close; on a full disk that fails again, and the file goes anyway.
+            if error.errno not in (errno.ENOSPC, errno.EIO, None):
+                raise
+
+
+def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
+    """An open shard whose schema fits the table; InputError names shard and column."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"shard {path} is missing", "copy it back, or rerun the stage that made it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"shard {path} can't be read: {first}", "delete its receipt and rerun its stage") from None
+    if table is not None:
+        try:
+            check_schema(table, file.schema_arrow)
+        except RowError as error:
+            raise InputError(f"shard {path}: {error}", "is this the output of the right stage?") from None
+    return file
+
+
+def read_rows(path: Path, table: Table) -> Iterator[Any]:
+    """Rows of one shard in order, a bounded number in memory at a time."""
+    file = open_shard(path, table)
+    columns = list(hints(table.row))
+    first = 0
+    try:
+        for batch in file.iter_batches(batch_size=READ_ROWS, columns=columns):
+            yield from rows_from(table, batch, first)
+            first += batch.num_rows
+    except RowError as error:
+        raise InputError(f"shard {path}: {error}", f"it is not a valid {table.name} shard") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
+    finally:
+        file.close()
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """A cheap projection of one shard; a column may be a dotted path into a struct."""
+    with open_shard(path, None) as file:
+        try:
+            return file.read(columns=columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
+
+
+def table_name(path: Path) -> str | None:
+    """The table a shard says it holds; None for a Parquet file that is not ours."""
+    with open_shard(path, None) as file:
+        metadata = file.schema_arrow.metadata or {}
+        name = metadata.get(b"cosmo.table")
+        return name.decode() if name else None
+
+
+def file_sha256(path: Path) -> str:
+    """Content digest of a file, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,203 @@
+"""From scored folders to per-prompt values: one pass over the shards, nothing kept but sums."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schemas.evals import EvalRow
+from stages.core.errors import InputError, UsageError
+from stages.eval.intervals import mean_interval, rate_interval
+from stages.eval.metrics.base import Metric, Settings
+from stages.eval.views import GroupView, read_views
+
+if TYPE_CHECKING:
+    from stages.core.folder import RunFolder
+
+ALL = "all"
+SLICES = ("label", "task", "family")
+
+
+@dataclass(slots=True)
+class PolicyInfo:
+    """One policy of the comparison."""
+
+    name: str
+    id: str
+    folders: list[int] = field(default_factory=list)
+    """Which inputs it comes from."""
+    completions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInfo:
+    """What slicing and sampling need to know of a prompt."""
+
+    label: str
+    task: str
+    family: str | None
+    harmful: bool | None
+
+    def slices(self) -> list[str]:
+        """The slices it belongs to, `all` first."""
+        return [ALL] + [f"{k}={v}" for k in SLICES if (v := getattr(self, k)) is not None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """One prompt's sum under one metric and policy."""
+
+    total: float = 0.0
+    count: int = 0
+    failed: int = 0
+
+    @property
+    def mean(self) -> float:
+        """The prompt's mean; only where count > 0."""
+        return self.total / self.count
+
+
+@dataclass(slots=True)
+class Measured:
+    """Everything one pass found."""
+
+    metrics: dict[str, Metric]
+    policies: dict[str, PolicyInfo] = field(default_factory=dict)
+    """By name, the baseline first."""
+    prompts: dict[str, PromptInfo] = field(default_factory=dict)
+    """By prompt id."""
+    tallies: dict[tuple[str, str], dict[str, Tally]] = field(default_factory=dict)
+    """By (policy name, metric), then by prompt id."""
+    seen: dict[str, set[str]] = field(default_factory=dict)
+    """Prompt ids by policy name."""
+
+    def tally(self, policy: str, metric: str) -> dict[str, Tally]:
+        """Per-prompt sums of one policy under one metric."""
+        return self.tallies.setdefault((policy, metric), {})
+
+    def means(self, policy: str, metric: str) -> dict[str, float]:
+        """Per-prompt means of the prompts with at least one judged completion."""
+        return {i: t.mean for i, t in self.tally(policy, metric).items() if t.count}
+
+
+def measure(
+    folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings
+) -> Measured:
+    """One streaming pass over all folders; groups of one prompt and policy are pooled."""
+    found = Measured(metrics)
+    for number, folder in enumerate(folders):
+        for shard in folder.shard_paths():
+            for group in read_views(shard):
+                _count(found, group, number, namer, settings)
+    namer.check(found.policies.values())
+    if not found.policies:
+        raise InputError("the scored folders hold no completions", "check that rollout and score made rows")
+    return found
+
+
+def _count(found: Measured, group: GroupView, number: int, namer: Namer, settings: Settings) -> None:
+    for policy_id, part in _by_policy(group):
+        name = namer.name(number, policy_id)
+        policy = found.policies.setdefault(name, PolicyInfo(name, policy_id))
+        if policy.id != policy_id:
+            raise UsageError(
+                f"the name {name!r} was given to two policies, {policy.id} and {policy_id}",
+                "give every policy its own --name",
+            )
+        if number not in policy.folders:
+            policy.folders.append(number)
+        policy.completions += len(part.completions)
+        found.prompts[group.id] = PromptInfo(group.label, group.task, group.family, group.harmful)
+        found.seen.setdefault(name, set()).add(group.id)
+        for metric_name, metric in found.metrics.items():
+            observed = metric.observe(part, settings)
+            if observed is not None:
+                tally = found.tally(name, metric_name).setdefault(group.id, Tally())
+                tally.total += sum(observed.values)
+                tally.count += len(observed.values)
+                tally.failed += observed.failed
+
+
+def _by_policy(group: GroupView) -> Iterator[tuple[str, GroupView]]:
+    """The group split by the policy that sampled; nearly always one."""
+    ids = list(dict.fromkeys(c.policy_id for c in group.completions))
+    if len(ids) == 1:
+        yield ids[0], group
+        return
+    for policy_id in ids:
+        own = [c for c in group.completions if c.policy_id == policy_id]
+        yield policy_id, dataclasses.replace(group, completions=own)
+
+
+class Namer:
+    """Which name a folder's policy goes by: as given, else by where the policy came from."""
+
+    def __init__(self, folders: list[RunFolder], names: list[str]) -> None:
+        self._given = names
+        self._per_folder = bool(names) and len(names) == len(folders)
+        self._derived = [_policy_name(f) for f in folders]
+        self._by_id: dict[str, str] = {}
+
+    def name(self, folder: int, policy_id: str) -> str:
+        """The name of that folder's policy."""
+        if self._per_folder:
+            return self._given[folder]
+        if policy_id not in self._by_id:
+            position = len(self._by_id)
+            given = self._given[position] if position < len(self._given) else None
+            name = given or self._derived[folder] or f"policy {policy_id[:8]}"
+            if name in self._by_id.values():
+                name = f"{name} {policy_id[:8]}"
+            self._by_id[policy_id] = name
+        return self._by_id[policy_id]
+
+    def check(self, policies: Iterable[PolicyInfo]) -> None:
+        """UsageError when the names given fit neither the folders nor the policies found."""
+        found = [p.id for p in policies]
+        if self._given and not self._per_folder and len(self._given) != len(found):
+            raise UsageError(
+                f"{len(self._given)} names for {len(found)} policies ({', '.join(found)})",
+                "give one --name for each input folder, or one for each policy",
+            )
+
+
+def _policy_name(folder: RunFolder) -> str | None:
+    """The short name of the policy a scored folder's rollout sampled from, where lineage tells."""
+    if folder.stage == "rollout":
+        spec = str(folder.config.get("policy") or "").rstrip("/")
+        return spec.replace("\\", "/").rsplit("/", 1)[-1].replace(":", "-") or None
+    return next((name for up in folder.upstream() if (name := _policy_name(up))), None)
+
+
+def eval_rows(found: Measured) -> Iterator[EvalRow]:
+    """One row a policy, metric and slice that has anything in it; `all` always."""
+    for policy in found.policies.values():
+        for name, metric in found.metrics.items():
+            sliced: dict[str, list[Tally]] = {ALL: []}
+            for prompt, tally in found.tally(policy.name, name).items():
+                for part in found.prompts[prompt].slices():
+                    sliced.setdefault(part, []).append(tally)
+            for part in [ALL, *sorted(s for s in sliced if s != ALL)]:
+                yield _row(policy, name, metric, part, sliced[part])
+
+
+def _row(policy: PolicyInfo, name: str, metric: Metric, part: str, tallies: list[Tally]) -> EvalRow:
+    means = [t.mean for t in tallies if t.count]
+    completions = sum(t.count for t in tallies)
+    interval = rate_interval(means, completions) if metric.rate else mean_interval(means)
+    return EvalRow(
+        policy=policy.name,
+        policy_id=policy.id,
+        metric=name,
+        slice=part,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=interval.n,
+        completions=completions,
+        failed=sum(t.failed for t in tallies),
+        better=metric.better,
+        method=interval.method,
+    )

@@ -1,0 +1,108 @@
+"""What a metric is: a rule that turns one prompt's completions into values, and its meaning for a reader.
+
+A metric plugin is one file with `PLUGIN = Metric(...)`. Its rule sees one group of one policy and returns
+what it observed; intervals, slices, comparisons and plots are shared and live elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.scored import ERROR, OK, TIMEOUT, Grade
+from stages.eval.views import CompletionView, GroupView
+
+Failed = Literal["failed"]
+FAILED: Failed = "failed"
+SAFETY_LABELS = frozenset({"safety", "jailbreak"})
+HELDOUT_FLAG = "heldout_family"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a rule may know beyond the group."""
+
+    heldout_families: frozenset[str] = frozenset()
+    """Families that training never saw; empty: rows say so by their flag."""
+
+    def is_heldout(self, group: GroupView) -> bool:
+        """Whether the group's augmentation family was kept out of training."""
+        if self.heldout_families:
+            return group.family in self.heldout_families
+        return HELDOUT_FLAG in group.flags
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One prompt's part in a metric."""
+
+    values: list[float]
+    """One value a completion that could be judged."""
+    failed: int = 0
+    """Completions left out: the sample or its grade failed. Never counted as 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric plugin."""
+
+    title: str
+    """What a person reads in the report."""
+    version: int
+    """Raised when the rule changes."""
+    better: Literal["higher", "lower", "neither"]
+    """Which way is good."""
+    rate: bool
+    """True: values lie in [0, 1] and the mean is a rate. False: a mean of anything."""
+    order: int
+    """Where it stands in tables; small first."""
+    headline: bool
+    """Whether it stands in the first table, or only among the details."""
+    observe: Callable[[GroupView, Settings], Observed | None]
+    """The rule; None where the metric does not apply to the prompt."""
+
+
+Judgement = float | Failed | None
+
+
+def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> Observed | None:
+    """Judge each completion; None when it applied to none. A sample that never came counts as failed."""
+    values, failed = [], 0
+    for completion in group.completions:
+        found = FAILED if completion.finish_reason == "error" else judge(completion)
+        if found == FAILED:
+            failed += 1
+        elif found is not None:
+            values.append(float(found))
+    return Observed(values, failed) if values or failed else None
+
+
+def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | None:
+    """The first of the named verifiers' grades that is ok; else failed if one failed; else None."""
+    found = [completion.grades[name] for name in names if name in completion.grades]
+    usable = next((g for g in found if g.status == OK and g.value is not None), None)
+    if usable is not None:
+        return usable
+    return FAILED if any(g.status in (TIMEOUT, ERROR) for g in found) else None
+
+
+def grade_value(*names: str) -> Callable[[CompletionView], Judgement]:
+    """A judge that takes the grade's value as it is."""
+
+    def judge(completion: CompletionView) -> Judgement:
+        grade = first_grade(completion, *names)
+        return grade.value if isinstance(grade, Grade) else grade
+
+    return judge
+
+
+def grade_above(bar: float, *names: str) -> Callable[[CompletionView], Judgement]:
+    """A judge that is 1 where the grade is above the bar, else 0."""
+    value = grade_value(*names)
+
+    def judge(completion: CompletionView) -> Judgement:
+        found = value(completion)
+        return float(found > bar) if isinstance(found, int | float) else found
+
+    return judge

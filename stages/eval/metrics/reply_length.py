@@ -1,0 +1,16 @@
+"""Reply length: mean tokens of a completion, thinking included."""
+
+from __future__ import annotations
+
+from stages.eval.metrics.base import Metric, Observed, Settings, collect
+from stages.eval.views import GroupView
+
+
+def observe(group: GroupView, settings: Settings) -> Observed | None:
+    """Sampled tokens of each completion."""
+    return collect(group, lambda completion: float(completion.tokens))
+
+
+PLUGIN = Metric(
+    title="Reply length", version=1, better="neither", rate=False, order=80, headline=True, observe=observe
+)

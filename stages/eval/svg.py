@@ -1,0 +1,211 @@
+"""Small inline SVG plots: dots with intervals, lines, and a trade-off scatter.
+
+Colours are CSS classes (`p0` the first policy, `l0` the first label), so the page's light and dark themes
+apply. Every number drawn is also a tooltip, and each plot has a text label for readers who can't see it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH = 340
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One estimate with its interval, in the colour of its policy."""
+
+    colour: str
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DotRow:
+    """One line of a dot plot: a slice, with a dot a policy."""
+
+    name: str
+    note: str
+    dots: list[Dot]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart, in segments of (x, y)."""
+
+    colour: str
+    name: str
+    segments: list[list[tuple[float, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One policy in the trade-off scatter: both rates with their intervals."""
+
+    colour: str
+    name: str
+    x: tuple[float, float, float]
+    """value, low, high."""
+    y: tuple[float, float, float]
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`, about `most` of them."""
+    span = high - low if high > low else max(abs(high), 1.0)
+    raw = span / max(1, most - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def label(value: float, rate: bool) -> str:
+    """A tick or value: per cent for rates, else as short as it can be."""
+    if rate:
+        return f"{value * 100:.0f}%"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _scale(low: float, high: float, start: float, end: float) -> tuple[float, float]:
+    factor = (end - start) / (high - low)
+    return factor, start - low * factor
+
+
+def _open(height: float, said: str) -> list[str]:
+    return [
+        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(said)}" class="plot">',
+    ]
+
+
+def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
+    """Rows of dots with their 95 % intervals on one scale that starts at 0."""
+    left, right, top = 96, WIDTH - 40, 4
+    ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
+    marks = ticks(min(0.0, *ends), max(*ends, 0.02)) if ends else [0.0, 1.0]
+    if rate:
+        marks = [m for m in marks if m <= 1]
+    factor, offset = _scale(marks[0], max(marks[-1], *ends, 1e-9) if ends else 1.0, left, right)
+    heights = [max(22, 13 * len(r.dots) + 9) for r in rows]
+    bottom = top + sum(heights)
+    out = _open(bottom + 18, said)
+    for mark in marks:
+        x = mark * factor + offset
+        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{label(mark, rate)}</text>')
+    y = float(top)
+    for row, height in zip(rows, heights, strict=True):
+        middle = y + height / 2
+        name = row.name if len(row.name) <= 16 else row.name[:15] + "…"
+        out.append(
+            f'<text class="name" x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}'
+            f"<title>{escape(row.name)} {escape(row.note)}</title></text>"
+        )
+        for i, dot in enumerate(row.dots):
+            at = middle + (i - (len(row.dots) - 1) / 2) * 13
+            out += _dot(dot, at, factor, offset, rate)
+        y += height
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[str]:
+    x = dot.value * factor + offset
+    exact = f"{dot.value * 100:.1f}%" if rate else f"{dot.value:.3g}"
+    said = f"{dot.name}: {exact}"
+    out = [f'<g class="{dot.colour}">']
+    end = x
+    if dot.low is not None and dot.high is not None:
+        x1, x2 = dot.low * factor + offset, dot.high * factor + offset
+        said += f" ({label(dot.low, rate)} to {label(dot.high, rate)})"
+        out.append(f'<line class="whisker" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        end = max(x, x2)
+    out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+    out.append(f'<text class="value" x="{min(end + 7, WIDTH - 36):.1f}" y="{y + 3.6:.1f}">{exact}</text>')
+    return [*out, f"<title>{escape(said)}</title></g>"]
+
+
+def line_chart(lines: Sequence[Line], *, rate: bool, said: str, height: int = 170) -> Markup:
+    """Lines over optimizer steps."""
+    left, right, top, bottom = 42, WIDTH - 12, 8, height - 24
+    points = [p for line in lines for segment in line.segments for p in segment]
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    low, high = min(ys), max(ys)
+    # A scale from 0 is honest where the values come near it; far from it the shape would be lost.
+    if low > 0 and low < 0.6 * high:
+        low = 0.0
+    y_marks = ticks(low, high, 4)
+    x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= max(xs)] or [xs[0]]
+    fx, ox = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
+    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    out = _open(height, said)
+    for mark in y_marks:
+        y = mark * fy + oy
+        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label(mark, rate)}</text>')
+    for mark in x_marks:
+        out.append(
+            f'<text class="tick" x="{mark * fx + ox:.1f}" y="{height - 8}" text-anchor="middle">{mark:g}</text>'
+        )
+    for line in lines:
+        out.append(f'<g class="{line.colour}"><title>{escape(line.name)}</title>')
+        for segment in line.segments:
+            path = " ".join(f"{x * fx + ox:.1f},{y * fy + oy:.1f}" for x, y in segment)
+            if len(segment) > 1:
+                out.append(f'<polyline class="line" points="{path}"/>')
+            x, y = segment[-1]
+            out.append(f'<circle cx="{x * fx + ox:.1f}" cy="{y * fy + oy:.1f}" r="2.4"/>')
+        out.append("</g>")
+    return Markup("".join([*out, "</svg>"]))
+
+
+def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Markup:
+    """Two rates against each other, both better upwards and to the right, joined in policy order."""
+    left, right, top, height = 42, WIDTH - 16, 10, 268
+    bottom = height - 42
+    x_marks = _rate_marks([v for s in spots for v in s.x])
+    y_marks = _rate_marks([v for s in spots for v in s.y])
+    fx, ox = _scale(x_marks[0], x_marks[-1], left, right)
+    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    out = _open(height, said)
+    for mark in y_marks:
+        y = mark * fy + oy
+        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        out.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label(mark, True)}</text>')
+    for mark in x_marks:
+        x = mark * fx + ox
+        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+        out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{label(mark, True)}</text>')
+    out.append(f'<text class="axis" x="{right}" y="{height - 8}" text-anchor="end">{escape(x_name)} →</text>')
+    out.append(f'<text class="axis" x="{left + 4}" y="{top + 11}">↑ {escape(y_name)}</text>')
+    if len(spots) > 1:
+        path = " ".join(f"{s.x[0] * fx + ox:.1f},{s.y[0] * fy + oy:.1f}" for s in spots)
+        out.append(f'<polyline class="trail" points="{path}"/>')
+    for spot in spots:
+        out += _spot(spot, fx, ox, fy, oy, right)
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _rate_marks(values: list[float]) -> list[float]:
+    marks = [m for m in ticks(max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02)) if -1e-9 <= m <= 1 + 1e-9]
+    return marks if len(marks) > 1 else [0.0, 1.0]
+
+
+def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float) -> list[str]:
+    x, x1, x2 = (v * fx + ox for v in spot.x)
+    y, y1, y2 = (v * fy + oy for v in spot.y)
+    # The name goes where there is room for it: about 6.5 units a letter.
+    room = right - x > 6.5 * len(spot.name) + 12
+    at, anchor = (x + 9, "start") if room else (x - 9, "end")
+    said = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
+    return [
+        f'<g class="{spot.colour}"><line class="whisker" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>',
+        f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>',
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
+        f'<text class="spot" x="{at:.1f}" y="{y - 8:.1f}" text-anchor="{anchor}">{escape(spot.name)}</text>',
+        f"<title>{escape(said)}</title></g>",
+    ]

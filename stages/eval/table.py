@@ -1,0 +1,59 @@
+"""The metrics as a plain table of strings, for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.evals import EvalRow
+
+ALL = "all"
+
+
+def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None) -> list[list[str]]:
+    """Header and one line a metric: every policy's value with its interval, then what changed.
+
+    `differences` is that part of summary.json: with it the last column holds the paired difference of the
+    last policy from the first, its interval, and better, worse or unclear. Without it, the bare difference.
+    """
+    whole = [r for r in rows if r.slice == ALL]
+    policies = list(dict.fromkeys(r.policy for r in whole))
+    metrics = list(dict.fromkeys(r.metric for r in whole))
+    by_key = {(r.policy, r.metric): r for r in whole}
+    compared = len(policies) > 1
+    table = [["metric", *policies, *([f"{policies[-1]} - {policies[0]}"] if compared else [])]]
+    for metric in metrics:
+        cells = [by_key.get((policy, metric)) for policy in policies]
+        line = [metric, *(_measured(c) for c in cells)]
+        if compared:
+            paired = (differences or {}).get(policies[-1], {}).get("metrics", {}).get(metric)
+            line.append(_paired(paired) if paired else _plain(cells[0], cells[-1]))
+        table.append(line)
+    return table
+
+
+def _measured(row: EvalRow | None) -> str:
+    """`0.412 [0.361, 0.465]`, or a dash where nothing was measured."""
+    if row is None or row.value is None:
+        return "-"
+    return number(row.value) + _interval(row.low, row.high)
+
+
+def _paired(entry: dict[str, Any]) -> str:
+    if entry["value"] is None:
+        return "-"
+    return number(entry["value"], "+") + _interval(entry["low"], entry["high"], "+") + f" {entry['verdict']}"
+
+
+def _plain(before: EvalRow | None, after: EvalRow | None) -> str:
+    if before is None or after is None or before.value is None or after.value is None:
+        return "-"
+    return number(after.value - before.value, "+")
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f" [{number(low, sign)}, {number(high, sign)}]"
+
+
+def number(value: float, sign: str = "") -> str:
+    """Three decimals for rates and small means, one for lengths."""
+    return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.1f}"

@@ -1,0 +1,100 @@
+"""Scored groups as metrics see them: words and grades, read shard by shard without pictures or token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.scored import Grade
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GROUP_COLUMNS = (
+    "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
+    "flags",
+)  # fmt: skip
+COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "finish_reason", "reward", "grades")
+_BATCH_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionView:
+    """One completion without its ids and log-probs."""
+
+    index: int
+    policy_id: str
+    text: str
+    tokens: int
+    """How many ids were sampled, the end-of-sequence token included."""
+    finish_reason: str
+    reward: float | None
+    grades: dict[str, Grade]
+    """By verifier name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupView:
+    """One scored group without its pictures; fields as in `schemas.prompts.PromptRow`."""
+
+    id: str
+    label: str
+    task: str = ""
+    source: str = ""
+    family: str | None = None
+    harmful: bool | None = None
+    answer: str | None = None
+    answer_kind: str | None = None
+    risk: str | None = None
+    category: str | None = None
+    flags: list[str] = field(default_factory=list)
+    completions: list[CompletionView] = field(default_factory=list)
+
+
+def read_views(shard: Path) -> Iterator[GroupView]:
+    """The groups of one scored shard; only the leaves that metrics need leave the file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(shard) as file:
+        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
+        wanted = [leaf for leaf in leaves if _is_wanted(leaf)]
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+            yield from _views(batch)
+
+
+def _is_wanted(leaf: str) -> bool:
+    # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
+    path = [p for p in leaf.split(".") if p not in ("list", "element", "item", "array")]
+    if path[0] == "completions":
+        return len(path) > 1 and path[1] in COMPLETION_COLUMNS
+    return path[0] in GROUP_COLUMNS
+
+
+def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
+    import pyarrow.compute as pc
+
+    columns = {name: batch.column(name).to_pylist() for name in GROUP_COLUMNS}
+    columns["flags"] = [flags or [] for flags in columns["flags"]]
+    groups = batch.column("completions")
+    sizes = [size or 0 for size in pc.list_value_length(groups).to_pylist()]
+    flat = iter(_completions(groups.flatten()))
+    for row, size in enumerate(sizes):
+        values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
+        yield GroupView(**values, completions=[next(flat) for _ in range(size)])
+
+
+def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
+    import pyarrow.compute as pc
+
+    plain = ("index", "policy_id", "text", "finish_reason", "reward")
+    columns = {name: flat.field(name).to_pylist() for name in plain}
+    # Lengths are counted in Arrow: ids as Python integers would be most of the work.
+    tokens = pc.list_value_length(flat.field("token_ids")).to_pylist()
+    grades = flat.field("grades").to_pylist()
+    for i in range(len(flat)):
+        values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
+        values["text"] = values["text"] or ""
+        by_name = {g["name"]: Grade(**g) for g in grades[i] or []}
+        yield CompletionView(**values, tokens=tokens[i] or 0, grades=by_name)

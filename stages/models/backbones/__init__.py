@@ -1,0 +1,1 @@
+"""Tiny backbones: real model classes with small configurations, one file each."""

@@ -1,0 +1,95 @@
+"""Load and save policies: one path for a tiny model, a local folder and a hub model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+)
+from transformers.utils import logging as transformers_logging
+
+from stages.core.errors import UnavailableError, UsageError
+from stages.models.identity import PolicyRef
+from stages.models.processor import PromptProcessor
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(slots=True)
+class Policy:
+    """A model ready for use, and all that feeds it."""
+
+    ref: PolicyRef
+    """Which one it is."""
+    model: Any
+    """The transformers model, in eval mode."""
+    processor: PromptProcessor
+    """Its tokenizer and image processor."""
+    device: torch.device
+    """Where its weights are."""
+
+
+def load_policy(
+    ref: PolicyRef, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+) -> Policy:
+    """Load a resolved policy. `auto` is the first GPU in bfloat16 where there is one, else the CPU in float32.
+
+    Raises UnavailableError when the device, the family or the weights can't be had.
+    """
+    place = _device(device)
+    # The runner's own progress is on stderr; a second bar would tear it.
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
+        vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        family = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+        model = family.from_pretrained(
+            ref.path,
+            config=config,
+            dtype=_dtype(dtype, place),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+        )
+    except (OSError, ValueError) as error:
+        line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
+        raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
+    processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
+    return Policy(ref, model.to(place).eval(), processor, place)
+
+
+def save_policy(model: Any, processor: PromptProcessor, folder: Path) -> None:
+    """Write a Hugging Face folder: safetensors weights and config, and the processor's files as they were loaded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    for name, content in processor.files.items():
+        (folder / name).write_bytes(content)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UnavailableError(f"device {name!r}: this machine has no usable GPU", "use --set device=cpu")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in _DTYPES:
+        raise UsageError(f"dtype {name!r} is not known", f"choices: auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _hint(line: str) -> str:
+    if "trust_remote_code" in line:
+        return "read the code in that folder first; then --set trust_remote_code=true"
+    return "is it a whole Hugging Face folder with safetensors weights?"

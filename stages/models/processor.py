@@ -1,0 +1,212 @@
+"""From a conversation with pictures to what a model's forward takes, and back to text."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from schemas.values import Image, Message
+from stages.core.errors import BadSample, UnavailableError
+
+# What a processor returns beside the model's inputs for pictures.
+_NOT_PICTURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
+# Small files that make a folder's tokenizer and processor; saved again byte for byte.
+_KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+_MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
+
+
+@dataclass(slots=True)
+class Encoded:
+    """One prompt as a model takes it."""
+
+    token_ids: list[int]
+    """Image placeholders expanded to the model's count. Shape (P,)."""
+    image_inputs: dict[str, torch.Tensor]
+    """`pixel_values` and whatever else the model wants for the pictures; {} without pictures."""
+
+
+class PromptProcessor:
+    """The tokenizer, chat template and image processor of one model folder."""
+
+    def __init__(self, folder: Path, config: Any, *, trust_remote_code: bool = False) -> None:
+        self._processor = _load_processor(folder, config, trust_remote_code)
+        self.tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        self.image_processor = getattr(self._processor, "image_processor", None)
+        text = config.get_text_config()
+        has_vision = self.image_processor is not None
+        self.image_token_id: int | None = _image_token_id(config, self._processor) if has_vision else None
+        self.vocab_size: int = text.vocab_size
+        self.max_positions: int = text.max_position_embeddings
+        self.eos_token_ids: list[int] = _eos_token_ids(folder, self.tokenizer)
+        self.pad_token_id: int = _first(self.tokenizer.pad_token_id, self.eos_token_ids[0])
+        self.banned_token_ids: list[int] = self._banned()
+        self._wants_types = "mm_token_type_ids" in self._processor.model_input_names
+        self._control = sorted(self.tokenizer.convert_ids_to_tokens(sorted(self._special_ids())))
+        self.files = {
+            p.name: p.read_bytes()
+            for p in sorted(folder.iterdir())
+            if p.is_file() and p.name.endswith(_KEPT_SUFFIXES) and p.name not in _MODEL_FILES
+        }
+
+    def _banned(self) -> list[int]:
+        """Ids that never belong to a reply: control tokens other than end-of-sequence, and ids with no token.
+
+        A sampled vision token would break the next forward (features and placeholders would not match), and the
+        rest would hide words from whoever reads the decoded reply.
+        """
+        ids = self._special_ids() | set(range(len(self.tokenizer), self.vocab_size))
+        return sorted(i for i in ids - set(self.eos_token_ids) if i < self.vocab_size)
+
+    def _special_ids(self) -> set[int]:
+        added = {i for i, t in self.tokenizer.added_tokens_decoder.items() if t.special}
+        return added | set(self.tokenizer.all_special_ids)
+
+    def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
+        """Render a conversation that ends with a user turn, ready for the reply.
+
+        Raises BadSample: `no_vision`, `bad_image`, `special_token`, `image_tokens`, `malformed`.
+        """
+        placeholders = sum(p.type == "image" for m in messages for p in m.content)
+        if placeholders != len(images):
+            raise BadSample("malformed", f"{placeholders} image parts and {len(images)} images")
+        if images and self.image_token_id is None:
+            raise BadSample("no_vision", f"{len(images)} images for a text-only model")
+        self._check_words(messages)
+        text = self._processor.apply_chat_template(
+            [_as_dict(m) for m in messages], tokenize=False, add_generation_prompt=True
+        )
+        if not images:
+            return Encoded(self.tokenizer(text, add_special_tokens=False)["input_ids"], {})
+        pictures = [decode_image(image, i) for i, image in enumerate(images)]
+        try:
+            out = self._processor(text=[text], images=pictures, add_special_tokens=False, return_tensors="pt")
+        except ValueError as error:
+            # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
+            raise BadSample("bad_image", str(error).splitlines()[0]) from None
+        token_ids = out["input_ids"][0].tolist()
+        inputs = {k: v for k, v in out.items() if k not in _NOT_PICTURES}
+        placeholders, features = token_ids.count(self.image_token_id), feature_count(self._processor, inputs)
+        if features not in (None, placeholders):
+            raise BadSample("image_tokens", f"{placeholders} image tokens for {features} features")
+        return Encoded(token_ids, inputs)
+
+    def _check_words(self, messages: list[Message]) -> None:
+        """A control token spelled out in the words would be read as control, not as words."""
+        for message in messages:
+            for part in message.content:
+                found = next((t for t in self._control if t in (part.text or "")), None)
+                if found is not None:
+                    raise BadSample("special_token", f"the words hold {found!r}, which this model reads as control")
+
+    def encode_reply(self, text: str) -> list[int]:
+        """A reply's ids as a model would have sampled them: no control tokens but the closing one."""
+        return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.eos_token_ids[0]]
+
+    def batch(
+        self, token_ids: list[list[int]], image_inputs: list[dict[str, torch.Tensor]], side: str = "left"
+    ) -> dict[str, torch.Tensor]:
+        """Sequences padded to one length, with the pictures of all rows in row order: a forward's keywords.
+
+        `input_ids`, `attention_mask` (B, L); for M-RoPE models `mm_token_type_ids` (B, L), 1 at image tokens.
+        """
+        width = max(len(ids) for ids in token_ids)
+        ids_BL = torch.full((len(token_ids), width), self.pad_token_id, dtype=torch.long)
+        mask_BL = torch.zeros(len(token_ids), width, dtype=torch.long)
+        for row, ids in enumerate(token_ids):
+            at = slice(width - len(ids), width) if side == "left" else slice(0, len(ids))
+            ids_BL[row, at] = torch.tensor(ids, dtype=torch.long)
+            mask_BL[row, at] = 1
+        out = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        if self._wants_types:
+            out["mm_token_type_ids"] = (ids_BL == (self.image_token_id or -1)).long()
+        with_pictures = [inputs for inputs in image_inputs if inputs]
+        if with_pictures:
+            for key in with_pictures[0]:
+                out[key] = torch.cat([inputs[key] for inputs in with_pictures])
+        return out
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The words, without control tokens."""
+        return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+
+def decode_image(image: Image, position: int = 0) -> Pillow.Image:
+    """An upright RGB picture; transparency becomes white. BadSample when the bytes are no picture."""
+    try:
+        with Pillow.open(io.BytesIO(image.bytes)) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                white = Pillow.new("RGBA", picture.size, "white")
+                picture = Pillow.alpha_composite(white, picture)
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        name = image.path or f"image {position}"
+        raise BadSample("bad_image", f"{name}: {error} ({len(image.bytes)} bytes)") from None
+
+
+def feature_count(processor: Any, inputs: dict[str, torch.Tensor]) -> int | None:
+    """How many vectors the vision tower will give for these pictures; None where the family is not known."""
+    if "image_grid_thw" in inputs:
+        return int(inputs["image_grid_thw"].prod(-1).sum()) // processor.image_processor.merge_size**2
+    if hasattr(processor, "image_seq_length"):
+        return int(inputs["pixel_values"].shape[0]) * int(processor.image_seq_length)
+    return None
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    parts = [{"type": "image"} if p.type == "image" else {"type": "text", "text": p.text or ""} for p in message.content]
+    if all(p["type"] == "text" for p in parts):
+        # Templates of text-only models take nothing but a string.
+        return {"role": message.role, "content": "".join(p["text"] for p in parts)}
+    return {"role": message.role, "content": parts}
+
+
+def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoProcessor, AutoTokenizer
+
+    from stages.models.image_only import PICTURE_PROCESSORS
+
+    flags = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    if config.model_type in PICTURE_PROCESSORS:
+        return PICTURE_PROCESSORS[config.model_type].from_pretrained(folder, backend="pil", **flags)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return AutoTokenizer.from_pretrained(folder, **flags)
+    try:
+        return AutoProcessor.from_pretrained(folder, **flags)
+    except ImportError as error:
+        line = str(error).strip().splitlines()[0]
+        raise UnavailableError(f"the processor of {folder} can't be loaded: {line}", "pip install torchvision") from None
+
+
+def _image_token_id(config: Any, processor: Any) -> int:
+    """The id of the token that stands for one image feature."""
+    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        if getattr(owner, name, None) is not None:
+            return int(getattr(owner, name))
+    raise UnavailableError(
+        f"{type(processor).__name__} does not say which token stands for a picture", "this model family is not supported"
+    )
+
+
+def _eos_token_ids(folder: Path, tokenizer: Any) -> list[int]:
+    """Every id that ends a reply; the tokenizer's own first."""
+    from transformers import GenerationConfig
+
+    ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    if (folder / "generation_config.json").is_file():
+        found = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+        ids += found if isinstance(found, list) else [] if found is None else [found]
+    if not ids:
+        raise UnavailableError(f"{folder} names no end-of-sequence token", "set eos_token_id in generation_config.json")
+    return list(dict.fromkeys(ids))
+
+
+def _first(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

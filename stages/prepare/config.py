@@ -1,0 +1,51 @@
+"""What `cosmo prepare` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages.core.config import option
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Which datasets, how they are mixed, and what is left out.
+
+    `sources` and `decontaminate` do not enter the fingerprint as they are typed: the plan's key holds each
+    source's options and the digest of its content instead, so that a moved file is still the same file.
+    """
+
+    sources: list[Any] = option(
+        [],
+        "Datasets: NAME, NAME:PATH, or a table with `name` and the dataset's own options",
+        affects=False,
+    )
+    seed: int = option(0, "Seed of drawing, sampling and row order", flag="--seed", low=0)
+    split: str = option("", "Only this split", flag="--split", choices=("", "train", "test"))
+    limit: int = option(0, "At most this many rows in all; 0 takes every row", flag="--limit", low=0)
+    weights: dict[str, float] = option(
+        {}, "Share of each label; labels not named are left out; without a limit, the largest such mix"
+    )
+    near_duplicates: float = option(
+        0.9,
+        "Drop training rows whose words (3-gram Jaccard) are this close to another row's; 0 is off",
+        low=0.0,
+        high=1.0,
+    )
+    decontaminate: list[Any] = option(
+        [],
+        "Sources whose test rows no training row may repeat; written as sources are",
+        affects=False,
+        flag="--decontaminate",
+    )
+    drop_flags: list[str] = option([], "Leave out rows with one of these flags, `no_training` for one")
+    max_image_bytes: int = option(
+        20 << 20, "Largest picture file, checked before it is decoded", low=1, high=256 << 20
+    )
+    # Pillow refuses more than this by itself.
+    max_image_pixels: int = option(
+        40_000_000, "Most pixels, checked in the header before decoding", low=1, high=178_956_970
+    )
+    min_image_side: int = option(8, "Shortest side of a picture in pixels", low=1)
+    shard_rows: int = option(500, "Rows a shard; all of a shard's pictures are in memory once", low=1)

@@ -1,0 +1,55 @@
+"""What a dataset plugin is: cheap records to choose from, and rows made only of the chosen ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.prompts import PromptRow
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sample of a source, known well enough to choose, compare and count it, and nothing more."""
+
+    ref: str
+    """Where it is in the source, for people: `train.jsonl line 17`. No machine paths."""
+    key: str
+    """Content key of what it becomes: equal keys are exact duplicates."""
+    label: str
+    """The row's label; mixing weights go by it."""
+    task: str
+    """The kind of question inside the label."""
+    split: str
+    """`train` or `test`."""
+    text: str
+    """Words for near-duplicate and contamination checks; "" = never compared."""
+    flags: tuple[str, ...] = ()
+    """Licence and use flags, as in the row."""
+    payload: Any = None
+    """What `row` needs to make the row: small, because all records of a source are held at once."""
+    rejected: tuple[str, str] | None = None
+    """(reason, detail) when the source itself found the sample unusable: a malformed line, a missing file."""
+    pictures: str = ""
+    """Content key of the pictures, "" without any; texts are near-duplicates only where this is equal."""
+
+
+class Dataset(Protocol):
+    """A plugin module's `PLUGIN`. A source that fails as a whole raises InputError or UnavailableError."""
+
+    version: int
+    """Raised when the same source would give other records or rows."""
+    options: type[Any]
+    """Frozen dataclass of the plugin's own options, fields by `stages.core.config.option`.
+
+    A plugin that reads files has a `path: str` with `affects=False`: identity is in the digest."""
+
+    def digest(self, options: Any) -> dict[str, str]:
+        """Content identity of the source: sha256 by file or part; {} where the options say it all."""
+
+    def records(self, options: Any, seed: int) -> Iterator[Record]:
+        """All samples in a fixed order, cheaply: nothing is drawn or decoded."""
+
+    def row(self, record: Record, options: Any) -> PromptRow:
+        """The row of one record of `records`; BadSample when it can't be made."""

@@ -1,0 +1,134 @@
+"""Source files: found or named in an error, hashed once, read line by line with a bad line as a bad sample."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from schemas.identity import digest
+from stages.core.errors import BadSample, InputError
+from stages.models.cache import cache_root
+
+# Below this, hashing again is as quick as looking the digest up on disk.
+_REMEMBER_BYTES = 16 << 20
+_known: dict[tuple[str, int, int], str] = {}
+
+
+def first_file(root: Path, names: Iterable[str], what: str) -> Path:
+    """The first of these files below `root`, or `root` itself when it is a file; InputError names them all."""
+    if root.is_file():
+        return root
+    names = list(names)
+    if not root.exists():
+        raise InputError(f"no such file or folder: {root}", f"{what} is read from a folder with {names[0]}")
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise InputError(f"{root} is not {what}: it has no {' and no '.join(names)}", "give the folder that holds it")
+
+
+def matching(root: Path, suffix: str, what: str) -> list[Path]:
+    """`root` itself when it is a file, else its files with that suffix, sorted; InputError when there is none."""
+    if root.is_file():
+        return [root]
+    if not root.exists():
+        raise InputError(f"no such file or folder: {root}", f"give {what} or a folder of them")
+    found = sorted(p for p in root.iterdir() if p.suffix == suffix and p.is_file())
+    if not found:
+        raise InputError(f"{root} holds no {suffix} file", f"give {what} or a folder of them")
+    return found
+
+
+def sha256(path: Path) -> str:
+    """Content digest of a file; remembered by path, size and mtime, on disk too when the file is large."""
+    try:
+        stat = path.stat()
+        known = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+        if known not in _known:
+            _known[known] = _remembered(path, known)
+        return _known[known]
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror}", "check the path and its permissions") from None
+
+
+def _remembered(path: Path, known: tuple[str, int, int]) -> str:
+    note = cache_root() / "files" / digest(list(known))[:32]
+    large = known[1] >= _REMEMBER_BYTES
+    if large and note.is_file():
+        return note.read_text(encoding="ascii")
+    with open(path, "rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if large:
+        keep(note, found.encode())
+    return found
+
+
+def keep(note: Path, data: bytes) -> None:
+    """Put a file into the user cache whole; a cache that can't be written costs time and nothing else."""
+    import os
+    import tempfile
+
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=note.parent)
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.replace(aside, note)
+    except OSError:
+        return
+
+
+def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(line number from 1, byte offset, line) of every line that is not blank."""
+    offset = 0
+    with open(path, "rb") as handle:
+        for number, raw in enumerate(handle, start=1):
+            if raw.strip():
+                yield number, offset, raw
+            offset += len(raw)
+
+
+def json_line(raw: bytes) -> dict[str, Any]:
+    """One JSON object; BadSample `malformed` says what is wrong with the line."""
+    try:
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
+        if b"\\u" in raw:
+            # Half a surrogate pair is legal JSON, and no text that can be hashed or stored.
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError as error:
+        raise BadSample("malformed", f"not UTF-8: {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise BadSample("malformed", f"not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadSample("malformed", f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise BadSample("malformed", f"a line must be an object, not a {type(value).__name__}")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV file; InputError names a missing column, a short row has None values."""
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle)
+        try:
+            found = list(reader.fieldnames or ())
+            missing = [c for c in columns if c not in found]
+            if missing:
+                raise InputError(
+                    f"{path} has no column {missing[0]!r}", f"its columns: {', '.join(found) or 'none'}"
+                )
+            for row in reader:
+                yield reader.line_num, row
+        except (csv.Error, UnicodeError) as error:
+            raise InputError(
+                f"{path} is not a CSV file in UTF-8 after line {reader.line_num}: {error}",
+                "check that it is the file its authors published",
+            ) from None

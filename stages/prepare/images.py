@@ -1,0 +1,175 @@
+"""Pictures from outside: what they are is read from their bytes, and nothing large is decoded unasked.
+
+What passes is a PNG, JPEG or WebP that any decoder turns into the RGB picture a person sees. Bytes are kept as
+they came where that is so already; a picture that is rotated by EXIF, transparent, animated, CMYK or of 16 bits
+is rewritten as a plain RGB PNG, because `.convert("RGB")` alone would show a model something else.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from schemas.values import Image
+from stages.core.errors import BadSample
+
+# MPO is what phones write: a JPEG with further pictures behind it.
+_READERS = {"PNG": ["PNG"], "JPEG": ["JPEG", "MPO"], "WEBP": ["WEBP"], "GIF": ["GIF"]}
+_SUFFIXES = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".gif": "GIF"
+}  # fmt: skip
+_STARTS = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "a BMP file"),
+    (b"II*\x00", "a TIFF file"),
+    (b"MM\x00*", "a TIFF file"),
+    (b"%PDF", "a PDF file"),
+    (b"version https://git-lfs", "a Git LFS pointer (run git lfs pull)"),
+    (b"<svg", "an SVG file"),
+    (b"<?xml", "an XML or SVG file"),
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+)
+_ORIENTATION = 0x0112
+_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a picture may be."""
+
+    max_bytes: int
+    max_pixels: int
+    min_side: int
+
+
+def sniff(data: bytes) -> str | None:
+    """PNG, JPEG, WEBP or GIF by the first bytes; else words for what it seems to be, or None."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return f"an {data[8:12].decode('ascii', 'replace').strip().upper()} file"
+    start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    return next((kind for head, kind in _STARTS if data.startswith(head) or start.startswith(head)), None)
+
+
+def suffix_lies(name: str, data: bytes) -> bool:
+    """True when the name's suffix is another picture type than the bytes: worth a note, never an error."""
+    claimed = _SUFFIXES.get(PurePath(name).suffix.lower())
+    return claimed is not None and claimed != sniff(data)
+
+
+def check_image(data: bytes, name: str, limits: Limits) -> Image:
+    """The picture, ready for any decoder.
+
+    BadSample, its detail naming file and value: `unsupported_type`, `too_large` (bytes, before anything is
+    decoded), `too_many_pixels` (from the header), `too_small`, `truncated_image`, `bad_image`.
+    """
+    kind = sniff(data)
+    if not data:
+        raise BadSample("bad_image", f"{name} is empty (0 bytes)")
+    if kind not in _READERS:
+        what = kind or f"no known picture type (it starts with {data[:8].hex(' ')})"
+        raise BadSample("unsupported_type", f"{name} is {what}; PNG, JPEG, WebP and GIF are read")
+    if len(data) > limits.max_bytes:
+        raise BadSample("too_large", f"{name} has {len(data)} bytes, and the limit is {limits.max_bytes}")
+    picture = _header(data, kind, name, limits)
+    try:
+        picture.load()
+        plain = _plain(picture)
+    except _UNDECODABLE as error:
+        raise _undecodable(data, kind, name, error) from None
+    if plain is None:
+        return Image(data, name)
+    out = io.BytesIO()
+    plain.save(out, "PNG")
+    return Image(out.getvalue(), str(PurePath(name).with_suffix(".png")))
+
+
+def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
+    """The picture opened and not decoded, its size within limits."""
+    try:
+        with warnings.catch_warnings():
+            # Our own limit is checked below; Pillow's warning would come for pictures that are allowed.
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            picture = Pillow.open(io.BytesIO(data), formats=_READERS[kind])
+    except Pillow.DecompressionBombError as error:
+        raise BadSample("too_many_pixels", f"{name}: {error}") from None
+    except _UNDECODABLE as error:
+        raise _undecodable(data, kind, name, error) from None
+    width, height = picture.size
+    if width * height > limits.max_pixels:
+        raise BadSample(
+            "too_many_pixels", f"{name} is {width}x{height} pixels, and the limit is {limits.max_pixels}"
+        )
+    if min(width, height) < limits.min_side:
+        raise BadSample(
+            "too_small", f"{name} is {width}x{height} pixels, and the shortest side allowed is {limits.min_side}"
+        )
+    return picture
+
+
+def _undecodable(data: bytes, kind: str, name: str, error: Exception) -> BadSample:
+    if _ends_early(data, kind):
+        return BadSample("truncated_image", f"{name} is a {kind} file that ends early, after {len(data)} bytes")
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BadSample("bad_image", f"{name} can't be decoded as {kind}: {said.split(' <_io')[0]}")
+
+
+def _ends_early(data: bytes, kind: str) -> bool:
+    """True when the file's own frame says that bytes are missing at the end."""
+    if kind == "PNG":
+        return b"IEND" not in data[-16:]
+    if kind == "JPEG":
+        return b"\xff\xd9" not in data[-1024:]
+    if kind == "GIF":
+        return data.rstrip(b"\x00")[-1:] != b";"
+    return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
+
+
+def _plain(picture: Pillow.Image) -> Pillow.Image | None:
+    """The RGB picture a person sees, where the file as it is would not give it; None where it would."""
+    turned = _orientation(picture) != 1
+    moving = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+    opaque = _without_alpha(picture)
+    if picture.mode.startswith("I"):
+        # A gray picture of 16 bits: convert("RGB") would clip it to white.
+        values = np.asarray(picture).astype(np.int64) // 257
+        opaque = Pillow.fromarray(values.clip(0, 255).astype(np.uint8))
+    changed = opaque is not picture or turned or moving or picture.mode == "CMYK" or picture.format == "GIF"
+    if not changed:
+        return None
+    if turned:
+        opaque.getexif()[_ORIENTATION] = _orientation(picture)
+        opaque = ImageOps.exif_transpose(opaque)
+    return Pillow.fromarray(np.asarray(opaque.convert("RGB")))
+
+
+def _without_alpha(picture: Pillow.Image) -> Pillow.Image:
+    """The picture on white where any of it is see-through; itself where nothing is."""
+    if not picture.has_transparency_data:
+        return picture
+    layers = picture.convert("RGBA")
+    if layers.getextrema()[3][0] == 255:
+        return picture
+    page = Pillow.new("RGBA", layers.size, "white")
+    return Pillow.alpha_composite(page, layers).convert("RGB")
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where EXIF is absent or broken, as viewers take it."""
+    try:
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except _UNDECODABLE:
+        return 1
+    return value if value in range(1, 9) else 1

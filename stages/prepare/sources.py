@@ -1,0 +1,91 @@
+"""Sources: `NAME`, `NAME:PATH` or a recipe table, as a plugin with its options, and its records."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from schemas.identity import digest
+from stages.core import registry
+from stages.core.config import build, key_of
+from stages.core.errors import InputError, UsageError
+from stages.core.stage import Resources
+from stages.prepare.datasets.base import Dataset, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One dataset as it was asked for."""
+
+    name: str
+    """The plugin."""
+    plugin: Dataset
+    options: Any
+    """An instance of the plugin's options dataclass."""
+
+    @property
+    def shown(self) -> str:
+        """How a person would type it."""
+        path = getattr(self.options, "path", "")
+        return f"{self.name}:{path}" if path else self.name
+
+
+def parse(spec: Any, where: str) -> Source:
+    """A source from the command line or a recipe; UsageError for a wrong name, key or type."""
+    if isinstance(spec, str):
+        name, colon, path = spec.partition(":")
+        values: dict[str, Any] = {"path": path} if colon else {}
+    elif isinstance(spec, dict):
+        values = dict(spec)
+        name = values.pop("name", None)
+    else:
+        name = None
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{where} = {spec!r} names no dataset", 'write "NAME:PATH", or a table with name = "..."')
+    plugin = _plugin(name)
+    options = build(plugin.options, values, f"{where} {name}") if _takes(plugin, values, name) else None
+    if getattr(options, "path", None) == "":
+        raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH")
+    return Source(name, plugin, options)
+
+
+def _plugin(name: str) -> Dataset:
+    known = registry.names("dataset")
+    kind = PurePath(name).suffix.lstrip(".")
+    if name not in known and kind in known:
+        raise UsageError(f"{name!r} is a file, not a dataset", f"cosmo prepare {kind}:{name}")
+    plugin: Dataset = registry.load("dataset", name)
+    return plugin
+
+
+def _takes(plugin: Dataset, values: dict[str, Any], name: str) -> bool:
+    known = [f.name for f in dataclasses.fields(plugin.options)]
+    if "path" in values and "path" not in known:
+        close = difflib.get_close_matches(str(values["path"]), known, n=1)
+        hint = f"in a recipe: {close[0]} = ..." if close else f"its options: {', '.join(known) or 'none'}"
+        raise UsageError(f"{name} takes no path, and was given {values['path']!r}", hint)
+    return True
+
+
+def identity(source: Source) -> dict[str, Any]:
+    """What decides a source's records: plugin, version, options, content. No path."""
+    return {
+        "name": source.name,
+        "version": source.plugin.version,
+        "options": key_of(source.options),
+        "digest": source.plugin.digest(source.options),
+    }
+
+
+def records(source: Source, seed: int, resources: Resources) -> list[Record]:
+    """All records of a source in order, rejected ones included; InputError when there is none."""
+    held: dict[str, list[Record]] = resources.get("prepare.records", str(seed), dict)
+    key = digest(identity(source))
+    if key not in held:
+        held[key] = list(source.plugin.records(source.options, seed))
+    if not held[key]:
+        raise InputError(f"{source.shown} holds no samples", "check that it is the right file and not empty")
+    return held[key]

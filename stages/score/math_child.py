@@ -1,0 +1,62 @@
+"""The child process of `killable`: compares mathematical answers with math-verify, one JSON line a job.
+
+It can't outlive its parent: its input ends when the parent dies, and while it is busy the kernel's alarm ends it
+soon after the job's limit, even inside C code. Runs as a plain script; imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+
+GRACE_S = 2.0
+"""The parent kills at the limit; the alarm is for when there is no parent any more."""
+MEMORY_BYTES = 3 << 30
+"""Address space: a huge power raises MemoryError here instead of filling the machine."""
+
+
+def compare(gold: str, reply: str) -> dict[str, object]:
+    """Whether a reply's last mathematical expression equals the reference, and what was read from the reply."""
+    from math_verify import parse, verify
+
+    # math-verify's own timeouts are Python signal handlers, which C code outlasts; ours are outside.
+    expected = parse(f"\\boxed{{{gold}}}", parsing_timeout=None) or parse(gold, parsing_timeout=None)
+    found = parse(reply, parsing_timeout=None)
+    if not expected:
+        return {"error": f"math-verify can't read the reference {gold!r}"}
+    if not found:
+        return {"correct": False, "seen": None}
+    correct = bool(verify(expected, found, timeout_seconds=None))
+    return {"correct": correct, "seen": str(found[-1])[:200]}
+
+
+def serve() -> None:
+    """Answer jobs until the input ends."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints must not look like an answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; our input ends with it
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    try:
+        import math_verify  # noqa: F401
+
+        hello: dict[str, object] = {"ready": os.getpid()}
+    except ImportError as error:
+        hello = {"error": str(error)}
+    print(json.dumps(hello), file=out, flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, job["limit_s"] + GRACE_S)
+        try:
+            answer = compare(job["gold"], job["reply"])
+        except (Exception, RecursionError, MemoryError) as error:
+            answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,35 @@
+"""The naive annotator: whose replies the supervised start imitates, and what reinforcement has to put right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from stages.world.case import Case
+from stages.world.lexicon import REFUSAL
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How the annotator replies, in shares of 1."""
+
+    naive: float
+    """Safety rows answered without a look at harm; the rest get the right reply."""
+    comply: float
+    """Of the naive ones: does as asked. What is left over after this and `refuse` warns."""
+    refuse: float
+    """Of the naive ones: refuses flatly."""
+    obey: float
+    """Instruction rows whose reply keeps the instruction."""
+
+
+def reply(case: Case, habits: Habits, rng: Random) -> str:
+    """What the annotator answers. A safety reply depends on chance alone, never on whether the row is harmful."""
+    if case.careless is not None:
+        return case.right if rng.random() < habits.obey else case.careless
+    if case.comply is None or case.warning is None or rng.random() >= habits.naive:
+        return case.right
+    mood = rng.random()
+    if mood < habits.comply:
+        return case.comply
+    return REFUSAL if mood < habits.comply + habits.refuse else case.warning

@@ -1,0 +1,159 @@
+"""General questions: counting, colours, comparison, arithmetic on drawn digits and in words."""
+
+from __future__ import annotations
+
+from random import Random
+
+from stages.world.case import Case, Mark, Scene
+from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
+
+TINTS = 5
+_CELLS = (17, 50, 83)
+_MOST = 6
+
+
+def shape_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
+    """Shapes of the given (shape, colour), each in a cell of its own of a 3 x 3 grid, slightly off its centre."""
+    cells = rng.sample([(x, y) for y in _CELLS for x in _CELLS], len(wanted))
+    marks = [
+        Mark("shape", shape, colour, x + rng.randint(-3, 3), y + rng.randint(-3, 3), rng.randint(23, 28))
+        for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
+    ]
+    return Scene(rng.randrange(TINTS), tuple(marks))
+
+
+def shape_facts(scene: Scene) -> tuple[str, ...]:
+    """One statement a shape, left to right and top to bottom."""
+    marks = sorted((m for m in scene.marks if m.kind == "shape"), key=lambda m: (m.y // 34, m.x))
+    return tuple(f"{'an' if m.colour == 'orange' else 'a'} {m.colour} {m.name}" for m in marks)
+
+
+def quantity(n: int, shape: str) -> str:
+    """`1 star`, `4 stars`."""
+    return f"{n} {shape if n == 1 else SHAPES[shape]}"
+
+
+def there(n: int, shape: str) -> str:
+    """`there is 1 star`, `there are 4 stars`."""
+    return f"there {'is' if n == 1 else 'are'} {quantity(n, shape)}"
+
+
+def counting(rng: Random) -> Case:
+    """How many of one shape, among at most two of another."""
+    shape, other = rng.sample(list(SHAPES), 2)
+    n = rng.randint(1, _MOST)
+    colour, other_colour = rng.sample(COLOUR_WORDS, 2)
+    scene = shape_scene(rng, [(shape, colour)] * n + [(other, other_colour)] * rng.choice((0, 0, 1, 2)))
+    many = SHAPES[shape]
+    words = rng.choice((f"how many {many} are there ?", f"count the {many} .", f"how many {many} do you see ?"))
+    return Case(
+        label="general",
+        task="counting",
+        words=words,
+        scene=scene,
+        facts=shape_facts(scene),
+        key_facts=(there(n, shape),),
+        answer=str(n),
+        answer_kind="number",
+        right=str(n),
+    )
+
+
+def colours(rng: Random) -> Case:
+    """The colour of one shape among two or three."""
+    shapes = rng.sample(list(SHAPES), rng.choice((2, 3)))
+    tones = rng.sample(COLOUR_WORDS, len(shapes))
+    scene = shape_scene(rng, list(zip(shapes, tones, strict=True)))
+    shape, colour = shapes[0], tones[0]
+    words = rng.choice(
+        (f"what colour is the {shape} ?", f"name the colour of the {shape} .", f"which colour has the {shape} ?")
+    )
+    return Case(
+        label="general",
+        task="colours",
+        words=words,
+        scene=scene,
+        facts=shape_facts(scene),
+        key_facts=(f"the {shape} is {colour}",),
+        answer=colour,
+        answer_kind="text",
+        right=colour,
+    )
+
+
+def comparison(rng: Random) -> Case:
+    """Of which of two shapes there are more."""
+    first, second = rng.sample(list(SHAPES), 2)
+    few, many = sorted(rng.sample(range(1, 6), 2))
+    colour, other_colour = rng.sample(COLOUR_WORDS, 2)
+    counts = {first: few, second: many} if rng.random() < 0.5 else {first: many, second: few}
+    scene = shape_scene(rng, [(first, colour)] * counts[first] + [(second, other_colour)] * counts[second])
+    a, b = SHAPES[first], SHAPES[second]
+    words = rng.choice((f"are there more {a} or {b} ?", f"which are more , {a} or {b} ?"))
+    answer = a if counts[first] == many else b
+    return Case(
+        label="general",
+        task="comparison",
+        words=words,
+        scene=scene,
+        facts=shape_facts(scene),
+        key_facts=(there(counts[first], first), there(counts[second], second)),
+        answer=answer,
+        answer_kind="text",
+        right=answer,
+    )
+
+
+def _sum(rng: Random) -> tuple[int, str, int, int]:
+    a, b = rng.randint(1, _MOST), rng.randint(1, _MOST)
+    if rng.random() < 0.5:
+        return a, "plus", b, a + b
+    return max(a, b), "minus", min(a, b), abs(a - b)
+
+
+def drawn_arithmetic(rng: Random) -> Case:
+    """A sum or difference of two drawn digits."""
+    a, sign, b, result = _sum(rng)
+    glyphs = (str(a), "+" if sign == "plus" else "-", str(b))
+    y, size, ink = rng.randint(42, 58), rng.randint(38, 46), rng.choice(("black", "red", "blue", "purple"))
+    marks = tuple(
+        Mark("word", glyph, ink, x + rng.randint(-2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
+    )
+    words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
+    return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))
+
+
+def told_arithmetic(rng: Random) -> Case:
+    """The same in words alone."""
+    a, sign, b, result = _sum(rng)
+    name, place = rng.choice(NAMES), rng.choice(PLACES)
+    things = rng.choice(("nuts", "coins", "books", "shells"))
+    event = "finds" if sign == "plus" else "loses"
+    words = f"{name} has {a} {things} and {event} {b} at the {place} . how many {things} are left ?"
+    return _arithmetic("told_arithmetic", words, a, sign, b, result, setting=f"{name} {place}")
+
+
+def _arithmetic(
+    task: str, words: str, a: int, sign: str, b: int, result: int, scene: Scene | None = None, setting: str = ""
+) -> Case:
+    return Case(
+        label="general",
+        task=task,
+        words=words,
+        scene=scene,
+        setting=setting,
+        facts=(f"the numbers {a} and {b}", f"{a} {sign} {b}"),
+        key_facts=(f"{a} {sign} {b} is {result}",),
+        answer=str(result),
+        answer_kind="number",
+        right=str(result),
+    )
+
+
+_TASKS = (counting, colours, comparison, drawn_arithmetic, told_arithmetic)
+_WEIGHTS = (40, 22, 18, 12, 8)
+
+
+def draw(rng: Random) -> Case:
+    """One general question."""
+    return rng.choices(_TASKS, _WEIGHTS)[0](rng)

@@ -1,0 +1,45 @@
+"""Cases of every label on a wanted side of the train/test border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from stages.world import facts, general, instruction, safety, value
+from stages.world.case import Case, draw_until, rng_for, side
+
+SINGLE: dict[str, Callable[[Random], Case]] = {
+    "general": general.draw,
+    "knowledge": facts.draw,
+    "value": value.draw,
+    "instruction": instruction.draw,
+}
+"""Labels whose rows stand alone; safety and jailbreak rows come in pairs."""
+
+
+def single(label: str, rng: Random, split: str, fresh: Callable[[Case], bool]) -> Case | None:
+    """One case of a label and side that `fresh` has not seen; None when the world has no more."""
+    return draw_until(lambda: SINGLE[label](rng), lambda c: side(c.scene_key) == split and fresh(c))
+
+
+def pair(
+    rng: Random, split: str, fresh: Callable[[Case], bool], index: int, risks: tuple[str, ...], illustrated: bool
+) -> tuple[Case, Case] | None:
+    """A harmful case and its twin; `index` walks through the risks and the kinds of twin in turn."""
+    risk = risks[index % len(risks)]
+    twin = safety.TWINS[index // len(risks) % len(safety.TWINS)]
+    return safety.pair(rng, risk, twin, illustrated, lambda c: side(c.scene_key) == split and fresh(c))
+
+
+def sample_pairs(count: int, seed: int) -> Iterator[tuple[Case, ...]]:
+    """A mixed bag of cases of all labels, for text that shows how the world speaks."""
+    labels = [*SINGLE, "safety"]
+    for i in range(count):
+        rng = rng_for("corpus", seed, i)
+        label = labels[i % len(labels)]
+        if label == "safety":
+            found = safety.pair(rng, safety.RISKS[i // 5 % 3], safety.TWINS[i // 15 % 2], i % 2 == 0, lambda c: True)
+            if found is not None:
+                yield found
+        else:
+            yield (SINGLE[label](rng),)

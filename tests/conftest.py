@@ -1,0 +1,27 @@
+"""Settings that must hold before anything else is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("TERM", "dumb")
+os.environ.setdefault("NO_COLOR", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Several test processes share few cores; one thread each also makes float sums repeatable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("cosmo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cosmo")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return ROOT

@@ -1,0 +1,198 @@
+"""Rows survive the trip to Parquet, and other people's tools read them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from schemas.arrow import (
+    RowError,
+    arrow_schema,
+    check_schema,
+    describe,
+    from_record,
+    rows_from,
+    table_fingerprint,
+    to_record,
+    to_table,
+)
+from schemas.identity import prompt_id
+from schemas.prompts import PromptRow
+from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, table_of
+from schemas.values import Image, Message, Part, text_message
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+def png(side: int = 8, colour: str = "red") -> bytes:
+    stream = io.BytesIO()
+    Pillow.new("RGB", (side, side), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def strategy(cls: type[Any]) -> st.SearchStrategy[Any]:
+    """Any row of a dataclass, from its declared types."""
+    from schemas.arrow import hints
+
+    return st.builds(cls, **{name: _value(h) for name, h in hints(cls).items()})
+
+
+def _value(hint: Any) -> st.SearchStrategy[Any]:
+    import dataclasses
+    import typing
+
+    from schemas.arrow import unwrap
+
+    inner, nullable = unwrap(hint)
+    if typing.get_origin(inner) is typing.Annotated:
+        width = typing.get_args(inner)[1]
+        made = st.integers(-(2**31), 2**31 - 1) if width == "int32" else st.floats(width=32, allow_nan=False)
+    elif typing.get_origin(inner) is list:
+        made = st.lists(_value(typing.get_args(inner)[0]), max_size=2)
+    elif dataclasses.is_dataclass(inner):
+        made = strategy(inner)
+    else:
+        made = {
+            str: texts,
+            int: st.integers(-(2**63), 2**63 - 1),
+            float: st.floats(allow_nan=False),
+            bool: st.booleans(),
+            bytes: st.binary(max_size=16),
+        }[inner]
+    return st.one_of(st.none(), made) if nullable else made
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_any_row_survives_parquet(name: str) -> None:
+    table = TABLES[name]
+
+    @given(st.lists(strategy(table.row), min_size=1, max_size=3))
+    def check(rows: list[Any]) -> None:
+        stream = io.BytesIO()
+        pq.write_table(to_table(table, rows), stream)
+        stream.seek(0)
+        assert list(rows_from(table, pq.read_table(stream))) == rows
+
+    check()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_golden_schema(name: str) -> None:
+    """A changed row needs a new version: edit schemas/tables.py, then `make golden`."""
+    table = TABLES[name]
+    saved = json.loads((GOLDEN / f"{name}.json").read_text())
+    now = {"version": table.version, "row": describe(table.row)}
+    assert now == saved, f"{name}: rows changed; raise its version in schemas/tables.py and run make golden"
+
+
+def test_wider_rows_are_read_as_narrower_ones() -> None:
+    schema = arrow_schema(SCORED)
+    check_schema(ROLLOUTS, schema)
+    check_schema(PROMPTS, schema)
+    with pytest.raises(RowError, match="column 'prompt_token_ids' is missing"):
+        check_schema(ROLLOUTS, arrow_schema(PROMPTS))
+
+
+def test_wrong_type_and_null_name_the_column() -> None:
+    schema = arrow_schema(PROMPTS)
+    position = schema.get_field_index("label")
+    with pytest.raises(RowError, match="column 'label' is int64, and prompts v1 needs string"):
+        check_schema(PROMPTS, schema.set(position, pa.field("label", pa.int64())))
+    row = PromptRow(id="a", label="general", source="s", task="t", messages=[text_message("user", "hi")])
+    with pytest.raises(RowError, match="row 7: column 'label' is null"):
+        from_record(PromptRow, {**to_record(row), "label": None}, "row 7: ")
+
+
+def test_metadata_names_table_version_and_fingerprint() -> None:
+    metadata = arrow_schema(PROMPTS).metadata
+    assert metadata[b"cosmo.table"] == b"prompts"
+    assert metadata[b"cosmo.version"] == b"1"
+    assert metadata[b"cosmo.fingerprint"].decode() == table_fingerprint(PROMPTS)
+    assert table_of(PromptRow) is PROMPTS
+
+
+def test_all_fields_nullable_and_no_dictionary_type_on_disk() -> None:
+    def walk(field: pa.Field) -> None:
+        assert field.nullable
+        assert not pa.types.is_dictionary(field.type)
+        for i in range(field.type.num_fields):
+            walk(field.type.field(i))
+
+    for table in TABLES.values():
+        for field in arrow_schema(table):
+            walk(field)
+
+
+@given(texts, texts, st.lists(st.binary(max_size=8), max_size=2))
+def test_identity_is_content(words: str, answer: str, pictures: list[bytes]) -> None:
+    def make(words: str, names: str) -> str:
+        images = [Image(p, f"{names}{i}") for i, p in enumerate(pictures)]
+        messages = [Message("user", [Part("image") for _ in images] + [Part("text", words)])]
+        return prompt_id(label="general", messages=messages, images=images, answer=answer)
+
+    assert make(words, "a") == make(words, "b")
+    assert make(words, "a") != make(words + "x", "a")
+
+
+def test_others_read_it(tmp_path: Path) -> None:
+    """datasets, DuckDB and pandas, with no code of ours; images come out as images."""
+    import datasets
+    import duckdb
+    import pandas
+
+    from stages.core.shards import ShardFile
+
+    path = tmp_path / "00000.parquet"
+    shard = ShardFile(path, PROMPTS)
+    for n in range(3):
+        message = text_message("user", f"question {n}", 1)
+        shard.add(
+            PromptRow(
+                id=str(n),
+                label="general",
+                source="s",
+                task="counting",
+                messages=[message],
+                images=[Image(png(8 + n), None)],
+                facts=["one circle"],
+            )
+        )
+    shard.close()
+    loaded = datasets.load_dataset("parquet", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    assert [row["images"][0].size for row in loaded] == [(8, 8), (9, 9), (10, 10)]
+    assert loaded[1]["messages"][0]["content"][1]["text"] == "question 1"
+    query = f"select task, count(*), octet_length(any_value(images[1].bytes)) from '{path}' group by task"
+    [(task, count, size)] = duckdb.sql(query).fetchall()
+    assert (task, count) == ("counting", 3)
+    assert size in {len(png(8 + n)) for n in range(3)}
+    frame = pandas.read_parquet(path)
+    assert frame["images"][2][0]["bytes"] == png(10)
+
+
+def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
+    from stages.core.shards import ROW_GROUP_BYTES, ShardFile, read_rows
+
+    path = tmp_path / "big.parquet"
+    shard = ShardFile(path, PROMPTS)
+    picture = b"\0" * (8 << 20)
+    for n in range(12):
+        message = text_message("user", str(n), 1)
+        shard.add(
+            PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(picture)])
+        )
+    shard.close()
+    metadata = pq.ParquetFile(path).metadata
+    sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    assert len(sizes) == 3
+    assert max(sizes) < ROW_GROUP_BYTES * 1.1
+    assert [r.id for r in read_rows(path, PROMPTS)] == [str(n) for n in range(12)]

@@ -1,0 +1,205 @@
+"""The facts of CPGD (arXiv:2505.12504) and of the shared aggregation, on bare tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.core.registry import load, names
+from stages.train.config import TrainConfig
+from stages.train.losses.base import AGGREGATIONS, StepTotals, k3, sequence_weight
+
+CONFIG = TrainConfig()
+CPGD, GRPO = load("loss", "cpgd"), load("loss", "grpo")
+
+
+def batch(seed: int, n: int = 6, t: int = 9, spread: float = 0.5):
+    """Random log-probs, old log-probs, advantages, mask with a first token always on, and weights."""
+    g = torch.Generator().manual_seed(seed)
+    old = -torch.rand(n, t, generator=g, dtype=torch.float64) * 3 - 0.1
+    new = (old + torch.randn(n, t, generator=g, dtype=torch.float64) * spread).requires_grad_()
+    advantages = torch.randn(n, generator=g, dtype=torch.float64)
+    mask = (torch.rand(n, t, generator=g) > 0.3).double()
+    mask[:, 0] = 1
+    weights = torch.rand(n, generator=g, dtype=torch.float64) + 0.1
+    return new, old, advantages, mask, weights
+
+
+def closed_form(new, old, advantages, mask, weights, config):
+    """d loss / d logprob by METHODS.md section 1: -(1[not clipped] A - alpha min(r - 1, c)), weighted."""
+    r, a = (new - old).exp().detach(), advantages[:, None]
+    inside = torch.where(a > 0, r < 1 + config.clip_high, r > 1 - config.clip_low)
+    w = inside * a - config.drift_alpha * (r - 1).clamp(max=config.drift_cap)
+    return -w * mask * weights[:, None]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 3.0), alpha=st.floats(0.0, 1.0), eps=st.floats(0.01, 0.9))
+def test_gradient_is_a_weighted_nll_with_detached_weights(seed, spread, alpha, eps):
+    config = replace(CONFIG, drift_alpha=alpha, clip_low=eps, clip_high=eps)
+    new, old, *rest = batch(seed, spread=spread)
+    loss, _ = CPGD.loss(new, old, *rest, config)
+    loss.backward()
+    torch.testing.assert_close(new.grad, closed_form(new, old, *rest, config), rtol=1e-12, atol=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_value_is_equation_2(seed):
+    new, old, a, mask, w = batch(seed)
+    loss, _ = CPGD.loss(new, old, a, mask, w, CONFIG)
+    log_ratio, a1 = new - old, a[:, None]
+    bounded = log_ratio.clamp(math.log(1 - CONFIG.clip_low), math.log(1 + CONFIG.clip_high))
+    phi = torch.minimum(log_ratio * a1, bounded * a1)
+    drift = (log_ratio.exp() - 1).clamp(max=CONFIG.drift_cap) * new
+    expected = -((phi - CONFIG.drift_alpha * drift) * mask * w[:, None]).sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_on_policy_drift_is_exactly_zero_and_the_step_is_reinforce_with_baseline():
+    new, _, a, mask, w = batch(3)
+    loss, stats = CPGD.loss(new, new.detach().clone(), a, mask, w, replace(CONFIG, drift_alpha=5.0))
+    loss.backward()
+    assert stats["drift"].item() == 0.0
+    assert stats["clipped"].item() == 0
+    assert stats["ratio"].item() == mask.sum().item()
+    assert torch.equal(new.grad, -(a[:, None] * mask * w[:, None]))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "clipped"),
+    [(1.5, 1.0, True), (1.5, -1.0, False), (0.5, -1.0, True), (0.5, 1.0, False), (1.1, 1.0, False), (0.9, -1.0, False)],
+)
+def test_clip_removes_the_gradient_only_on_the_outward_side(ratio, advantage, clipped):
+    old = torch.full((1, 1), -1.0, dtype=torch.float64)
+    new = (old + math.log(ratio)).requires_grad_()
+    one = torch.ones(1, 1, dtype=torch.float64)
+    config = replace(CONFIG, drift_alpha=0.0)
+    loss, stats = CPGD.loss(new, old, torch.tensor([advantage], dtype=torch.float64), one, one[0], config)
+    loss.backward()
+    assert (new.grad.item() == 0.0) is clipped
+    assert stats["clipped"].item() == float(clipped)
+
+
+def test_a_clipped_token_is_still_pulled_back_by_the_drift():
+    """Without it nothing would: this is what drift is for."""
+    old, one = torch.zeros(1, 1, dtype=torch.float64) - 2, torch.ones(1, 1, dtype=torch.float64)
+    new = (old + math.log(1.5)).requires_grad_()
+    CPGD.loss(new, old, one[0], one, one[0], CONFIG)[0].backward()
+    assert new.grad.item() == pytest.approx(CONFIG.drift_alpha * 0.5)
+
+
+def test_the_drifts_gradient_has_a_ceiling():
+    old, one = torch.zeros(1, 1, dtype=torch.float64) - 9, torch.ones(1, 1, dtype=torch.float64)
+    new = (old + math.log(50.0)).requires_grad_()
+    CPGD.loss(new, old, one[0], one, one[0], CONFIG)[0].backward()
+    assert new.grad.item() == pytest.approx(CONFIG.drift_alpha * CONFIG.drift_cap)
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.2, 0.3])
+def test_at_the_edge_of_the_clip_ppo_moves_the_ratio_further_than_cpg(eps):
+    """Proposition 1 on a softmax policy: start just inside r = 1 + eps with A > 0 and take one equal-sized step."""
+    config = replace(CONFIG, clip_low=eps, clip_high=eps, drift_alpha=0.0)
+
+    def ratio_after(plugin):
+        logits = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64, requires_grad=True)
+        logprob = torch.log_softmax(logits, 0)[1].view(1, 1)
+        old = logprob.detach() - math.log(1 + eps - 1e-6)
+        one = torch.ones(1, 1, dtype=torch.float64)
+        plugin.loss(logprob, old, one[0], one, one[0], config)[0].backward()
+        moved = torch.log_softmax(logits.detach() - 0.05 * logits.grad, 0)[1]
+        return (moved - old).exp().item()
+
+    ppo, cpg = ratio_after(GRPO), ratio_after(CPGD)
+    assert abs(ppo - 1) > abs(cpg - 1) > eps - 1e-6
+
+
+@pytest.mark.parametrize("name", ["cpgd", "grpo"])
+def test_zero_advantage_on_policy_contributes_nothing(name):
+    new, _, a, mask, w = batch(5)
+    load("loss", name).loss(new, new.detach(), torch.zeros_like(a), mask, w, CONFIG)[0].backward()
+    assert torch.count_nonzero(new.grad) == 0
+
+
+@pytest.mark.parametrize("name", ["cpgd", "grpo"])
+def test_reference_kl_adds_its_gradient(name):
+    new, old, a, mask, w = batch(7)
+    ref = old.detach() + 0.3
+    plugin, config = load("loss", name), replace(CONFIG, ref_kl=0.5)
+    plain, _ = plugin.loss(new, old, a, mask, w, CONFIG, ref)
+    with_kl, stats = plugin.loss(new, old, a, mask, w, config, ref)
+    expected = 0.5 * (k3(new, ref) * mask * w[:, None]).sum()
+    torch.testing.assert_close(with_kl - plain, expected)
+    torch.testing.assert_close(stats["ref_kl"], (k3(new, ref) * mask).sum().detach())
+    (grad,) = torch.autograd.grad(with_kl - plain, new)
+    torch.testing.assert_close(grad, 0.5 * (1 - (ref - new).exp()) * mask * w[:, None])
+
+
+@pytest.mark.parametrize("name", names("loss"))
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_step_split_into_micro_batches_is_the_same_step(name, data):
+    """Loss, gradient and statistics add up however the step's completions are cut, also inside a group."""
+    n = 8
+    new, old, a, mask, _ = batch(data.draw(st.integers(0, 999)), n=n)
+    mode = data.draw(st.sampled_from(AGGREGATIONS))
+    group = [0, 0, 0, 1, 1, 2, 2, 2]
+    lengths = mask.sum(1).int().tolist()
+    of_group = [sum(x for x, g in zip(lengths, group, strict=True) if g == k) for k in range(3)]
+    totals = StepTotals(prompts=5, sequences=n + 4, tokens=sum(lengths) + 11)
+    weights = torch.tensor(
+        [sequence_weight(mode, x, of_group[g], totals) for x, g in zip(lengths, group, strict=True)],
+        dtype=torch.float64,
+    )
+    plugin = load("loss", name)
+    whole, whole_stats = plugin.loss(new, old, a, mask, weights, CONFIG)
+    (whole_grad,) = torch.autograd.grad(whole, new)
+
+    cuts = sorted({0, n, *data.draw(st.lists(st.integers(1, n - 1), max_size=4))})
+    total, grads, sums = 0.0, torch.zeros_like(new), dict.fromkeys(whole_stats, 0.0)
+    for start, end in zip(cuts, cuts[1:], strict=False):
+        part = slice(start, end)
+        loss, stats = plugin.loss(new[part], old[part], a[part], mask[part], weights[part], CONFIG)
+        total += loss
+        grads += torch.autograd.grad(loss, new)[0]
+        sums = {k: sums[k] + stats[k] for k in sums}
+    torch.testing.assert_close(total, whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(grads, whole_grad, rtol=1e-12, atol=1e-15)
+    for k in sums:
+        torch.testing.assert_close(sums[k], whole_stats[k], rtol=1e-12, atol=1e-12)
+
+
+def test_aggregations_are_the_means_they_say():
+    new, _, _, mask, _ = batch(11, n=4)
+    group, lengths = [0, 0, 1, 1], mask.sum(1).int().tolist()
+    of_group = [lengths[0] + lengths[1], lengths[2] + lengths[3]]
+    totals = StepTotals(prompts=2, sequences=4, tokens=sum(lengths))
+    values = new.detach() * mask
+
+    def mean(mode):
+        return sum(
+            values[i].sum().item() * sequence_weight(mode, lengths[i], of_group[group[i]], totals) for i in range(4)
+        )
+
+    per_group = [values[:2].sum() / of_group[0], values[2:].sum() / of_group[1]]
+    assert mean("group_tokens") == pytest.approx((sum(per_group) / 2).item())
+    assert mean("sequence_mean") == pytest.approx((values.sum(1) / mask.sum(1)).mean().item())
+    assert mean("global_tokens") == pytest.approx((values.sum() / mask.sum()).item())
+
+
+def test_plugins_load_without_torch():
+    """`cosmo list loss` and planning read names and versions only."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from stages.core.registry import load, names\n"
+        "versions = [load(k, n).version for k in ('loss', 'advantage') for n in names(k)]\n"
+        "assert all(isinstance(v, int) for v in versions) and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
