@@ -62,23 +62,45 @@ def load_command(name: str) -> Any:
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
 
 
+def print_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"cosmo {version('cosmo-rl')}")
+        raise typer.Exit()
+
+
 @app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=print_version
+    ),
 ) -> None:
     """Post-train vision-language models for safety and capability at once.
 
     Six stages meet only in typed Parquet: prepare, rollout, score, train, eval, export.
     """
-    if version:
-        from importlib.metadata import version as installed
 
-        print(f"cosmo {installed('cosmo-rl')}")
-        raise typer.Exit()
+
+def shadowed() -> str | None:
+    """The foreign package that hides one of ours, if any: `stages` and `schemas` are general names."""
+    import importlib.util
+    from pathlib import Path
+
+    home = Path(__file__).resolve().parents[1]
+    for name in ("stages", "schemas"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve().parents[1] != home:
+            return f"another package called {name!r} shadows cosmo's ({spec.origin if spec else 'not found'})"
+    return None
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line; the exit code, never a traceback unless COSMO_DEBUG is set."""
+    if (conflict := shadowed()) is not None:
+        print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
+        return 4
     from cosmo_cli.errors import CLOSED_PIPE, debugging, explain
     from cosmo_cli.output import complain
 

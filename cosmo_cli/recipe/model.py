@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.config import build, option
+from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
 
 STAGES = ("prepare", "rollout", "score", "train", "eval", "export")
@@ -60,8 +60,8 @@ class Recipe:
     eval: dict[str, Any] = option({}, "[eval]")
     export: dict[str, Any] = option({}, "[export]")
     phases: list[Phase] = option([], "[[phases]]")
-    evaluate: Evaluate = option({}, "[evaluate]")
-    retention: Retention = option({}, "[retention]")
+    evaluate: Evaluate = section(Evaluate, "[evaluate]")
+    retention: Retention = section(Retention, "[retention]")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -78,7 +78,6 @@ def read(path: Path) -> dict[str, Any]:
 
 def parse(values: dict[str, Any]) -> Recipe:
     """A checked recipe: every stage table is built once against its config, phases are consistent."""
-    values = {"evaluate": {}, "retention": {}, **values}
     recipe: Recipe = build(Recipe, values, "recipe")
     for verb in STAGES:
         build(stage_config(verb), with_shared(recipe, verb), verb)

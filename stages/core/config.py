@@ -39,6 +39,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def section(cls: type[Any], help: str, *, affects: bool = True) -> Any:
+    """A field that is a config of its own: a nested table, by default the section's defaults."""
+    return dataclasses.field(default_factory=cls, metadata={"help": help, "affects": affects})
+
+
 def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     """An instance of a config class from plain values; unknown keys and wrong types are UsageErrors."""
     hints = typing.get_type_hints(cls)

@@ -33,7 +33,5 @@ class EvalConfig:
     sample_megabytes: float = option(
         3.0, "Size the report's sample may take, pictures included.", low=0.1, high=50.0
     )
-    picture_pixels: int = option(
-        240, "Longest side of a picture in the report.", low=32, high=1024
-    )
+    picture_pixels: int = option(240, "Longest side of a picture in the report.", low=32, high=1024)
     seed: int = option(0, "Which prompts the sample draws.")

@@ -52,6 +52,8 @@ class Chart:
     note: str
     series: list[Series]
     by_label: bool
+    steps: int
+    """The last optimizer step of the objective."""
 
 
 def charts(folders: Iterable[RunFolder]) -> list[Chart]:
@@ -74,7 +76,7 @@ def _whole(objective: str, rows: list[StepRow]) -> list[Chart]:
     for title, field, note in WHOLE:
         segments = _segments(rows, lambda row, field=field: (getattr(row, field), 1.0))  # type: ignore[misc]
         if segments:
-            found.append(Chart(objective, title, note, [Series(title, segments)], False))
+            found.append(Chart(objective, title, note, [Series(title, segments)], False, rows[-1].step))
     return found
 
 
@@ -92,7 +94,7 @@ def _by_label(objective: str, rows: list[StepRow]) -> list[Chart]:
             if segments := _segments(rows, value):
                 series.append(Series(label, segments))
         if series:
-            found.append(Chart(objective, title, note, series, True))
+            found.append(Chart(objective, title, note, series, True, rows[-1].step))
     return found
 
 

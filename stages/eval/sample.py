@@ -28,7 +28,8 @@ _SAFETY_TONES = {"unsafe": "bad", "unnecessary_refusal": "bad", "safe_with_refus
 class Chip:
     """One grade as a reader sees it."""
 
-    text: str
+    name: str
+    said: str
     tone: str
     """good, bad, plain or failed."""
     detail: str
@@ -85,7 +86,8 @@ def choose(found: Measured, size: int, seed: int) -> list[str]:
         stratum = (info.label, info.family or "", str(info.harmful))
         strata.setdefault(stratum, []).append(prompt)
     queues = [
-        sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True) for s in sorted(strata)
+        sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True)
+        for s in sorted(strata)
     ]
     chosen: list[str] = []
     while len(chosen) < size and any(queues):
@@ -116,12 +118,11 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
 
 def _groups(shard: Path, wanted: set[str]) -> Iterator[ScoredGroup]:
     """The wanted rows of a shard; a row group without one is not read beyond its ids."""
-    import pyarrow.parquet as pq
-
     from schemas.arrow import rows_from
     from schemas.tables import SCORED
+    from stages.core.shards import open_shard
 
-    with pq.ParquetFile(shard) as file:
+    with open_shard(shard, SCORED) as file:
         for number in range(file.num_row_groups):
             ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
             rows = [i for i, prompt in enumerate(ids) if prompt in wanted]
@@ -145,19 +146,19 @@ def _add_replies(card: Card, group: ScoredGroup, number: int, namer: Namer, most
     for completion in group.completions:
         replies = card.replies.setdefault(namer.name(number, completion.policy_id), [])
         if len(replies) < most:
-            replies.append(_reply(completion))
+            replies.append(_reply(completion, benign=group.harmful is False))
             card.verdicts.update(
                 f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict
             )
 
 
-def _reply(completion: ScoredCompletion) -> Reply:
+def _reply(completion: ScoredCompletion, benign: bool) -> Reply:
     text = completion.error or "" if completion.finish_reason == "error" else completion.text
     thinking, closed, answer = text.partition("</think>")
     if not closed:
         thinking, answer = "", text
     ended = {"length": ", cut off", "error": ", no reply"}.get(completion.finish_reason, "")
-    chips = [_chip(g) for g in completion.grades if g.status != NOT_APPLICABLE]
+    chips = [_chip(g, benign) for g in completion.grades if g.status != NOT_APPLICABLE]
     return Reply(
         _cut(thinking.replace("<think>", "").strip()),
         _cut(answer.strip()),
@@ -167,7 +168,7 @@ def _reply(completion: ScoredCompletion) -> Reply:
     )
 
 
-def _chip(grade: Grade) -> Chip:
+def _chip(grade: Grade, benign: bool) -> Chip:
     detail = "; ".join(
         part
         for part in (
@@ -179,12 +180,20 @@ def _chip(grade: Grade) -> Chip:
         if part
     )
     said = (grade.verdict or "").replace("_", " ") or ("" if grade.value is None else f"{grade.value:.3g}")
-    return Chip(f"{grade.name} {said if grade.status == OK else grade.status}".strip(), _tone(grade), _cut(detail, 300))
+    said = "" if said == grade.name else said
+    return Chip(
+        grade.name, said if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300)
+    )
 
 
-def _tone(grade: Grade) -> str:
+def _tone(grade: Grade, benign: bool) -> str:
     if grade.status != OK or grade.value is None:
         return "failed"
+    if grade.name == "format" and grade.value:
+        return "plain"
+    if grade.name == "refusal":
+        # Its value is whether the reply refuses: a fault where the request is harmless, else neither.
+        return "bad" if benign and grade.value else "plain"
     if grade.name == "safety" and grade.verdict in _SAFETY_TONES:
         return _SAFETY_TONES[grade.verdict]
     if grade.value >= 0.75:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from stages.eval.wording import interval, tick, value
+
 WIDTH = 340
 
 
@@ -65,13 +67,6 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-def label(value: float, rate: bool) -> str:
-    """A tick or value: per cent for rates, else as short as it can be."""
-    if rate:
-        return f"{value * 100:.0f}%"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
 def _scale(low: float, high: float, start: float, end: float) -> tuple[float, float]:
     factor = (end - start) / (high - low)
     return factor, start - low * factor
@@ -83,21 +78,44 @@ def _open(height: float, said: str) -> list[str]:
     ]
 
 
+def _text(kind: str, x: float, y: float, words: str, anchor: str = "middle") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _rule(x1: float, x2: float, y1: float, y2: float, kind: str = "grid") -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
+
+
+def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
+    """One metric's dots under each other, for a table cell: 0 to 100 % for rates, else from 0."""
+    width, edge, top = 240, 14, 7
+    ends = [v for d in dots for v in (d.value, d.high) if v is not None]
+    last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
+    factor, offset = _scale(0.0, last, edge, width - edge)
+    bottom = top + 14 * len(dots)
+    out = [
+        f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(said)}" class="plot strip">'
+    ]
+    for mark in (0.0, last / 2, last):
+        x = mark * factor + offset
+        out += [_rule(x, x, 2, bottom), _text("tick", x, bottom + 12, tick(mark, rate))]
+    for i, dot in enumerate(dots):
+        out += _dot(dot, top + 14 * i + 4, factor, offset, rate)
+    return Markup("".join([*out, "</svg>"]))
+
+
 def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
-    """Rows of dots with their 95 % intervals on one scale that starts at 0."""
-    left, right, top = 96, WIDTH - 40, 4
+    """Rows of dots with their 95 % intervals and values on one scale that starts at 0."""
+    left, right, top = 96, WIDTH - 16, 4
     ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
-    marks = ticks(min(0.0, *ends), max(*ends, 0.02)) if ends else [0.0, 1.0]
-    if rate:
-        marks = [m for m in marks if m <= 1]
-    factor, offset = _scale(marks[0], max(marks[-1], *ends, 1e-9) if ends else 1.0, left, right)
-    heights = [max(22, 13 * len(r.dots) + 9) for r in rows]
+    marks = [m for m in ticks(min(0.0, *ends), max(*ends, 0.02)) if not rate or m <= 1 + 1e-9]
+    factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
+    heights = [13 * len(r.dots) + 9 for r in rows]
     bottom = top + sum(heights)
     out = _open(bottom + 18, said)
     for mark in marks:
         x = mark * factor + offset
-        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-        out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{label(mark, rate)}</text>')
+        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, rate))]
     y = float(top)
     for row, height in zip(rows, heights, strict=True):
         middle = y + height / 2
@@ -108,49 +126,54 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
         )
         for i, dot in enumerate(row.dots):
             at = middle + (i - (len(row.dots) - 1) / 2) * 13
-            out += _dot(dot, at, factor, offset, rate)
+            out += [*_dot(dot, at, factor, offset, rate), _number(dot, at, factor, offset, rate)]
         y += height
     return Markup("".join([*out, "</svg>"]))
 
 
 def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[str]:
     x = dot.value * factor + offset
-    exact = f"{dot.value * 100:.1f}%" if rate else f"{dot.value:.3g}"
-    said = f"{dot.name}: {exact}"
-    out = [f'<g class="{dot.colour}">']
-    end = x
+    whisker = ""
     if dot.low is not None and dot.high is not None:
         x1, x2 = dot.low * factor + offset, dot.high * factor + offset
-        said += f" ({label(dot.low, rate)} to {label(dot.high, rate)})"
-        out.append(f'<line class="whisker" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        end = max(x, x2)
-    out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
-    out.append(f'<text class="value" x="{min(end + 7, WIDTH - 36):.1f}" y="{y + 3.6:.1f}">{exact}</text>')
-    return [*out, f"<title>{escape(said)}</title></g>"]
+        whisker = _rule(x1, x2, y, y, "whisker")
+    said = f"{dot.name}: {value(dot.value, rate)} ({interval(dot.low, dot.high, rate)})"
+    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    return [f'<g class="{dot.colour}">', whisker, circle, f"<title>{escape(said)}</title></g>"]
+
+
+def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str:
+    """The value, right of its interval, or left of it where there is no room."""
+    right = max(dot.value, dot.high or dot.value) * factor + offset + 7
+    at, anchor = right, "start"
+    if right > WIDTH - 34:
+        low = dot.value if dot.low is None else dot.low
+        at, anchor = low * factor + offset - 8, "end"
+    return _text("value", at, y + 3.6, value(dot.value, rate), anchor)
 
 
 def line_chart(lines: Sequence[Line], *, rate: bool, said: str, height: int = 170) -> Markup:
     """Lines over optimizer steps."""
-    left, right, top, bottom = 42, WIDTH - 12, 8, height - 24
+    left, right, top, bottom = 46, WIDTH - 12, 8, height - 24
     points = [p for line in lines for segment in line.segments for p in segment]
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     low, high = min(ys), max(ys)
     # A scale from 0 is honest where the values come near it; far from it the shape would be lost.
     if low > 0 and low < 0.6 * high:
         low = 0.0
-    y_marks = ticks(low, high, 4)
-    x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= max(xs)] or [xs[0]]
+    y_marks = ticks(low, high, 5)
+    # The right end of the axis is taken by its name.
+    room = max(xs) - 0.12 * (max(xs) - min(xs))
+    x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= room] or [xs[0]]
     fx, ox = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
     fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
     out = _open(height, said)
     for mark in y_marks:
         y = mark * fy + oy
-        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        out.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label(mark, rate)}</text>')
+        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, rate), "end")]
     for mark in x_marks:
-        out.append(
-            f'<text class="tick" x="{mark * fx + ox:.1f}" y="{height - 8}" text-anchor="middle">{mark:g}</text>'
-        )
+        out.append(_text("tick", mark * fx + ox, height - 8, f"{mark:g}"))
+    out.append(_text("tick", right, height - 8, "step", "end"))
     for line in lines:
         out.append(f'<g class="{line.colour}"><title>{escape(line.name)}</title>')
         for segment in line.segments:
@@ -164,7 +187,7 @@ def line_chart(lines: Sequence[Line], *, rate: bool, said: str, height: int = 17
 
 
 def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Markup:
-    """Two rates against each other, both better upwards and to the right, joined in policy order."""
+    """Two rates against each other, both better upwards and to the right; the first is joined to each."""
     left, right, top, height = 42, WIDTH - 16, 10, 268
     bottom = height - 42
     x_marks = _rate_marks([v for s in spots for v in s.x])
@@ -174,24 +197,21 @@ def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Ma
     out = _open(height, said)
     for mark in y_marks:
         y = mark * fy + oy
-        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        out.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5:.1f}" text-anchor="end">{label(mark, True)}</text>')
+        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, True), "end")]
     for mark in x_marks:
         x = mark * fx + ox
-        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-        out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{label(mark, True)}</text>')
-    out.append(f'<text class="axis" x="{right}" y="{height - 8}" text-anchor="end">{escape(x_name)} →</text>')
-    out.append(f'<text class="axis" x="{left + 4}" y="{top + 11}">↑ {escape(y_name)}</text>')
-    if len(spots) > 1:
-        path = " ".join(f"{s.x[0] * fx + ox:.1f},{s.y[0] * fy + oy:.1f}" for s in spots)
-        out.append(f'<polyline class="trail" points="{path}"/>')
+        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, True))]
+    out.append(_text("axis", right, height - 8, f"{x_name} →", "end"))
+    out.append(_text("axis", left + 4, top + 11, f"↑ {y_name}", "start"))
+    points = [(s.x[0] * fx + ox, s.y[0] * fy + oy) for s in spots]
+    out += [_rule(points[0][0], x, points[0][1], y, "trail") for x, y in points[1:]]
     for spot in spots:
         out += _spot(spot, fx, ox, fy, oy, right)
     return Markup("".join([*out, "</svg>"]))
 
 
 def _rate_marks(values: list[float]) -> list[float]:
-    marks = [m for m in ticks(max(0.0, min(values) - 0.02), min(1.0, max(values) + 0.02)) if -1e-9 <= m <= 1 + 1e-9]
+    marks = [m for m in ticks(min(values) - 0.02, max(values) + 0.02) if -1e-9 <= m <= 1 + 1e-9]
     return marks if len(marks) > 1 else [0.0, 1.0]
 
 
@@ -203,9 +223,10 @@ def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float) 
     at, anchor = (x + 9, "start") if room else (x - 9, "end")
     said = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
     return [
-        f'<g class="{spot.colour}"><line class="whisker" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>',
-        f'<line class="whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>',
+        f'<g class="{spot.colour}">',
+        _rule(x1, x2, y, y, "whisker"),
+        _rule(x, x, y1, y2, "whisker"),
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
-        f'<text class="spot" x="{at:.1f}" y="{y - 8:.1f}" text-anchor="{anchor}">{escape(spot.name)}</text>',
+        _text("spot", at, y - 8, spot.name, anchor),
         f"<title>{escape(said)}</title></g>",
     ]

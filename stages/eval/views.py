@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.scored import Grade
+from stages.core.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +18,7 @@ GROUP_COLUMNS = (
     "flags",
 )  # fmt: skip
 COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "finish_reason", "reward", "grades")
+_GRADE_FIELDS = ("name", "version", "value", "status", "verdict", "reason", "seen")
 _BATCH_ROWS = 512
 
 
@@ -55,13 +57,20 @@ class GroupView:
 
 def read_views(shard: Path) -> Iterator[GroupView]:
     """The groups of one scored shard; only the leaves that metrics need leave the file."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
-    with pq.ParquetFile(shard) as file:
+    from schemas.tables import SCORED
+    from stages.core.shards import open_shard
+
+    with open_shard(shard, SCORED) as file:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]
         wanted = [leaf for leaf in leaves if _is_wanted(leaf)]
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
-            yield from _views(batch)
+        try:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+                yield from _views(batch)
+        except (pa.ArrowInvalid, OSError) as error:
+            line = str(error).splitlines()[0]
+            raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
 
 
 def _is_wanted(leaf: str) -> bool:
@@ -96,5 +105,5 @@ def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
         values["text"] = values["text"] or ""
-        by_name = {g["name"]: Grade(**g) for g in grades[i] or []}
+        by_name = {g["name"]: Grade(**{k: g[k] for k in _GRADE_FIELDS}) for g in grades[i] or []}
         yield CompletionView(**values, tokens=tokens[i] or 0, grades=by_name)

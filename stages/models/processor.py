@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image as Pillow
-from PIL import ImageOps
 
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, UnavailableError
+from stages.models.images import decode_image
 
 # What a processor returns beside the model's inputs for pictures.
 _NOT_PICTURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
@@ -134,21 +132,6 @@ class PromptProcessor:
     def decode(self, token_ids: list[int]) -> str:
         """The words, without control tokens."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
-
-
-def decode_image(image: Image, position: int = 0) -> Pillow.Image:
-    """An upright RGB picture; transparency becomes white. BadSample when the bytes are no picture."""
-    try:
-        with Pillow.open(io.BytesIO(image.bytes)) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                white = Pillow.new("RGBA", picture.size, "white")
-                picture = Pillow.alpha_composite(white, picture)
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
-        name = image.path or f"image {position}"
-        raise BadSample("bad_image", f"{name}: {error} ({len(image.bytes)} bytes)") from None
 
 
 def feature_count(processor: Any, inputs: dict[str, torch.Tensor]) -> int | None:

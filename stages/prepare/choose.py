@@ -52,9 +52,16 @@ class Choice:
 
 
 def choose(
-    names: list[str], records: list[list[Record]], config: PrepareConfig, benchmark: Benchmark | None
+    names: list[str],
+    records: list[list[Record]],
+    config: PrepareConfig,
+    benchmark: Benchmark | None = None,
+    caps: list[int] | None = None,
 ) -> Choice:
-    """Filter, deduplicate, decontaminate and mix. `names` are the sources' names, in order."""
+    """Filter, deduplicate, decontaminate and mix.
+
+    `names` are the sources' names, in order; `caps` their own limits, 0 for none.
+    """
     choice = Choice()
     picks = []
     for source, of_source in enumerate(records):
@@ -67,6 +74,7 @@ def choose(
         picks = _far(choice, names, picks, config.near_duplicates)
     if benchmark is not None:
         picks = _clean(choice, names, picks, benchmark)
+    picks = _capped(choice, picks, caps or [0] * len(names))
     picks = _mixed(choice, picks, config)
     choice.picks = sorted(picks, key=lambda p: (p.rank, p.source, p.index))
     return choice
@@ -89,9 +97,14 @@ def _usable(choice: Choice, names: list[str], picks: list[Pick], config: Prepare
 
 
 def _distinct(choice: Choice, names: list[str], picks: list[Pick]) -> list[Pick]:
-    """One row a content key; of equal ones a test row stays before a training row, a flagged one before a free one."""
+    """One row a content key: a test row stays before a training row, one not for training first."""
     kept: dict[str, Pick] = {}
-    for pick in sorted(picks, key=lambda p: (p.record.split != "test", not p.record.flags, p.source, p.index)):
+
+    def order(pick: Pick) -> tuple[bool, bool, int, int]:
+        test, kept_out = pick.record.split == "test", "no_training" in pick.record.flags
+        return not test, not kept_out, pick.source, pick.index
+
+    for pick in sorted(picks, key=order):
         first = kept.setdefault(pick.record.key, pick)
         if first is not pick:
             choice.reject(names, pick, "duplicate", f"the same as {_where(names, first)}")
@@ -116,6 +129,18 @@ def _clean(choice: Choice, names: list[str], picks: list[Pick], benchmark: Bench
             kept.append(pick)
         else:
             choice.reject(names, pick, "contaminated", why)
+    return kept
+
+
+def _capped(choice: Choice, picks: list[Pick], caps: list[int]) -> list[Pick]:
+    """At most so many of each source, seeded."""
+    kept, taken = [], Counter[int]()
+    for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
+        if not caps[pick.source] or taken[pick.source] < caps[pick.source]:
+            taken[pick.source] += 1
+            kept.append(pick)
+        else:
+            choice.not_drawn["limit of its source"] += 1
     return kept
 
 
@@ -148,7 +173,7 @@ def _shares(choice: Choice, there: dict[str, int], config: PrepareConfig) -> dic
             close = difflib.get_close_matches(label, there, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             known = ", ".join(sorted(there)) or "none"
-            raise UsageError(f"prepare.weights names {label!r}, and no row has it", f"{hint}labels there: {known}")
+            raise UsageError(f"prepare.weights names {label!r}, which no row has", f"{hint}labels: {known}")
     if not weights:
         raise UsageError("prepare.weights are all 0", "give one label a share, or leave weights out")
     total = sum(weights.values())

@@ -18,7 +18,7 @@ class PrepareConfig:
 
     sources: list[Any] = option(
         [],
-        "Datasets: NAME, NAME:PATH, or a table with `name` and the dataset's own options",
+        "Datasets: NAME, NAME:PATH, or a table with `name`, `limit` and the dataset's own options",
         affects=False,
     )
     seed: int = option(0, "Seed of drawing, sampling and row order", flag="--seed", low=0)

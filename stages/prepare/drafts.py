@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from schemas.identity import digest
@@ -50,7 +51,7 @@ def file_picture(path: Path, name: str) -> Picture:
         raise BadSample("missing_image", f"no picture {name}")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise BadSample("too_large", f"{name} has {size} bytes, and no picture may have more than {MAX_FILE_BYTES}")
+        raise BadSample("too_large", f"{name} has {size} bytes, and the limit is {MAX_FILE_BYTES}")
     try:
         return Picture(name, sha256(path), path.read_bytes)
     except InputError as error:
@@ -63,7 +64,7 @@ def bytes_picture(data: bytes, name: str) -> Picture:
 
 
 def content_key(row: PromptRow, pictures: list[str]) -> str:
-    """The row's id, from its pictures' sha256 alone: what `schemas.identity.prompt_id` makes of the whole row."""
+    """The row's id by its pictures' sha256: what `schemas.identity.prompt_id` makes of the whole row."""
     turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
     return digest([row.label, turns, pictures, row.answer])[:16]
 
@@ -106,3 +107,40 @@ def records_of(samples: Iterable[tuple[str, Any]], make: Callable[[Any], Draft])
             yield record_of(make(payload), ref, payload)
         except BadSample as bad:
             yield refused(ref, bad)
+
+
+def picture_from(value: Any, name: str, folder: Path | None) -> Picture:
+    """A picture from what a column holds: a path below `folder`, a data URL, bytes, or {"bytes", "path"}.
+
+    BadSample `missing_image` for a file that is not there, `bad_image` for a broken data URL, `malformed` for
+    anything else.
+    """
+    if isinstance(value, dict):
+        named = value.get("path")
+        if value.get("bytes") is not None:
+            name = PurePath(named).name if isinstance(named, str) and named else name
+            return picture_from(value["bytes"], name, folder)
+        value = named
+    if isinstance(value, bytes):
+        return bytes_picture(value, name)
+    if not isinstance(value, str) or not value:
+        kind = type(value).__name__
+        raise BadSample("malformed", f"{name} is a {kind}, and must be a path, a data URL or bytes")
+    if value.startswith("data:"):
+        return bytes_picture(_data_url(value, name), name)
+    if value.startswith(("http://", "https://")):
+        raise BadSample("missing_image", f"{name} is a web address, and nothing is downloaded: {value[:80]}")
+    path = PurePath(value)
+    # An absolute path says where somebody's disk is: only the name is kept.
+    shown = path.name if path.is_absolute() else value
+    return file_picture(Path(folder or ".", value), shown)
+
+
+def _data_url(value: str, name: str) -> bytes:
+    head, comma, body = value.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise BadSample("bad_image", f"{name} is a data URL that is not base64: {head[:40]}")
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError as error:
+        raise BadSample("bad_image", f"{name} is a broken base64 data URL: {error}") from None

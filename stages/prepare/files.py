@@ -1,4 +1,4 @@
-"""Source files: found or named in an error, hashed once, read line by line with a bad line as a bad sample."""
+"""Source files: found or named in an error, hashed once, read line by line; a bad line is a bad sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _known: dict[tuple[str, int, int], str] = {}
 
 
 def first_file(root: Path, names: Iterable[str], what: str) -> Path:
-    """The first of these files below `root`, or `root` itself when it is a file; InputError names them all."""
+    """The first of these files below `root`, or `root` itself if it is a file; InputError names them all."""
     if root.is_file():
         return root
     names = list(names)
@@ -28,11 +28,12 @@ def first_file(root: Path, names: Iterable[str], what: str) -> Path:
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise InputError(f"{root} is not {what}: it has no {' and no '.join(names)}", "give the folder that holds it")
+    missing = " and no ".join(names)
+    raise InputError(f"{root} is not {what}: it has no {missing}", "give the folder that holds it")
 
 
 def matching(root: Path, suffix: str, what: str) -> list[Path]:
-    """`root` itself when it is a file, else its files with that suffix, sorted; InputError when there is none."""
+    """`root` itself if it is a file, else its files with that suffix, sorted; InputError if there is none."""
     if root.is_file():
         return [root]
     if not root.exists():
@@ -52,7 +53,7 @@ def sha256(path: Path) -> str:
             _known[known] = _remembered(path, known)
         return _known[known]
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror}", "check the path and its permissions") from None
+        raise InputError(f"can't read {path}: {error.strerror}", "check path and permissions") from None
 
 
 def _remembered(path: Path, known: tuple[str, int, int]) -> str:
@@ -100,7 +101,7 @@ def json_line(raw: bytes) -> dict[str, Any]:
             # Half a surrogate pair is legal JSON, and no text that can be hashed or stored.
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
-        raise BadSample("malformed", f"not UTF-8: {error.reason}") from None
+        raise BadSample("malformed", f"not UTF-8: {error}") from None
     except json.JSONDecodeError as error:
         raise BadSample("malformed", f"not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
@@ -132,3 +133,13 @@ def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str
                 f"{path} is not a CSV file in UTF-8 after line {reader.line_num}: {error}",
                 "check that it is the file its authors published",
             ) from None
+
+
+def column(item: dict[str, Any], name: str) -> str:
+    """A text that must be there; BadSample `malformed` names the column."""
+    value = item.get(name)
+    if value is None:
+        raise BadSample("malformed", f"column {name!r} is missing")
+    if not isinstance(value, str):
+        raise BadSample("malformed", f"column {name!r} is a {type(value).__name__}, and must be text")
+    return value

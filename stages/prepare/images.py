@@ -1,8 +1,8 @@
 """Pictures from outside: what they are is read from their bytes, and nothing large is decoded unasked.
 
-What passes is a PNG, JPEG or WebP that any decoder turns into the RGB picture a person sees. Bytes are kept as
-they came where that is so already; a picture that is rotated by EXIF, transparent, animated, CMYK or of 16 bits
-is rewritten as a plain RGB PNG, because `.convert("RGB")` alone would show a model something else.
+What passes is a PNG, JPEG or WebP that any decoder turns into the RGB picture a person sees. Bytes are kept
+as they came where that is so already. A picture that is rotated by EXIF, transparent, animated, CMYK, GIF or
+of 16 bits is rewritten as a plain RGB PNG: `.convert("RGB")` alone would show a model something else.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ from PIL import ImageOps
 from schemas.values import Image
 from stages.core.errors import BadSample
 
-# MPO is what phones write: a JPEG with further pictures behind it.
-_READERS = {"PNG": ["PNG"], "JPEG": ["JPEG", "MPO"], "WEBP": ["WEBP"], "GIF": ["GIF"]}
-_SUFFIXES = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".gif": "GIF"
-}  # fmt: skip
+_READ = ("PNG", "JPEG", "WEBP", "GIF")
+_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -78,17 +75,20 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
     kind = sniff(data)
     if not data:
         raise BadSample("bad_image", f"{name} is empty (0 bytes)")
-    if kind not in _READERS:
+    if kind not in _READ:
         what = kind or f"no known picture type (it starts with {data[:8].hex(' ')})"
         raise BadSample("unsupported_type", f"{name} is {what}; PNG, JPEG, WebP and GIF are read")
     if len(data) > limits.max_bytes:
         raise BadSample("too_large", f"{name} has {len(data)} bytes, and the limit is {limits.max_bytes}")
-    picture = _header(data, kind, name, limits)
-    try:
-        picture.load()
-        plain = _plain(picture)
-    except _UNDECODABLE as error:
-        raise _undecodable(data, kind, name, error) from None
+    with warnings.catch_warnings():
+        # Pillow warns of large pictures, which have a limit here, and of broken EXIF, which viewers ignore.
+        warnings.simplefilter("ignore")
+        picture = _header(data, kind, name, limits)
+        try:
+            picture.load()
+            plain = _plain(picture)
+        except _UNDECODABLE as error:
+            raise _undecodable(data, kind, name, error) from None
     if plain is None:
         return Image(data, name)
     out = io.BytesIO()
@@ -99,10 +99,7 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
 def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
     """The picture opened and not decoded, its size within limits."""
     try:
-        with warnings.catch_warnings():
-            # Our own limit is checked below; Pillow's warning would come for pictures that are allowed.
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            picture = Pillow.open(io.BytesIO(data), formats=_READERS[kind])
+        picture = Pillow.open(io.BytesIO(data), formats=[kind])
     except Pillow.DecompressionBombError as error:
         raise BadSample("too_many_pixels", f"{name}: {error}") from None
     except _UNDECODABLE as error:
@@ -114,14 +111,14 @@ def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
         )
     if min(width, height) < limits.min_side:
         raise BadSample(
-            "too_small", f"{name} is {width}x{height} pixels, and the shortest side allowed is {limits.min_side}"
+            "too_small", f"{name} is {width}x{height} pixels, and the shortest side is {limits.min_side}"
         )
     return picture
 
 
 def _undecodable(data: bytes, kind: str, name: str, error: Exception) -> BadSample:
     if _ends_early(data, kind):
-        return BadSample("truncated_image", f"{name} is a {kind} file that ends early, after {len(data)} bytes")
+        return BadSample("truncated_image", f"{name}: the {kind} file ends early, after {len(data)} bytes")
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     return BadSample("bad_image", f"{name} can't be decoded as {kind}: {said.split(' <_io')[0]}")
 
@@ -140,6 +137,7 @@ def _ends_early(data: bytes, kind: str) -> bool:
 def _plain(picture: Pillow.Image) -> Pillow.Image | None:
     """The RGB picture a person sees, where the file as it is would not give it; None where it would."""
     turned = _orientation(picture) != 1
+    # MPO is what phones write: a JPEG with further pictures behind it that no decoder shows unasked.
     moving = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
     opaque = _without_alpha(picture)
     if picture.mode.startswith("I"):
@@ -160,7 +158,7 @@ def _without_alpha(picture: Pillow.Image) -> Pillow.Image:
     if not picture.has_transparency_data:
         return picture
     layers = picture.convert("RGBA")
-    if layers.getextrema()[3][0] == 255:
+    if layers.getchannel("A").getextrema() == (255, 255):
         return picture
     page = Pillow.new("RGBA", layers.size, "white")
     return Pillow.alpha_composite(page, layers).convert("RGB")

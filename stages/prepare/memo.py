@@ -37,6 +37,7 @@ def remembered(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
 
 def _code() -> str:
     """Digest of all code that can decide a plan."""
-    folders = (_ROOT / "stages" / "prepare", KINDS["dataset"].folder, KINDS["augmentation"].folder)
-    files = sorted({p for f in (*folders, _ROOT / "stages" / "world", _ROOT / "schemas") for p in f.glob("*.py")})
+    plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder)
+    folders = (*plugins, _ROOT / "stages" / "prepare", _ROOT / "stages" / "world", _ROOT / "schemas")
+    files = sorted(p for f in folders for p in f.glob("*.py"))
     return digest([[p.name, p.read_text(encoding="utf-8")] for p in files])

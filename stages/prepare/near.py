@@ -23,6 +23,7 @@ BOILERPLATE = 10
 """A run of words in more test rows than this is a template, not a leak: same appendix."""
 _PERMUTATIONS = 128
 _FEW = 64
+_PROPOSE = 0.9
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
@@ -57,7 +58,7 @@ def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, in
         if found := words(record.text):
             numbers = [w for w in found if any(c.isdigit() for c in w)]
             groups.setdefault((record.pictures, *numbers), []).append((position, record, found))
-    repeats = {}
+    repeats: dict[int, int] = {}
     for group in groups.values():
         if len(group) > 1:
             repeats.update(_within(group, threshold))
@@ -95,13 +96,14 @@ class _Compared:
 
 
 class _Looked(_Compared):
-    """The same for many: MinHash proposes, Jaccard decides, so that a near-duplicate may be missed, never made up."""
+    """The same for many: MinHash proposes and Jaccard decides; a twin may be missed, never made up."""
 
     def __init__(self, threshold: float) -> None:
         from datasketch import MinHashLSH
 
         super().__init__(threshold)
-        self._index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+        # Set against misses: what is proposed too much is compared, which costs time only.
+        self._index = MinHashLSH(min(threshold, _PROPOSE), _PERMUTATIONS, weights=(0.1, 0.9))
         self._sketch: tuple[frozenset[str], Any] = (frozenset(), None)
 
     def find(self, here: frozenset[str]) -> int | None:

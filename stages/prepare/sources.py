@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -25,6 +24,8 @@ class Source:
     plugin: Dataset
     options: Any
     """An instance of the plugin's options dataclass."""
+    limit: int = 0
+    """At most so many of its rows, seeded; 0 takes all. Any source's table may say it."""
 
     @property
     def shown(self) -> str:
@@ -44,12 +45,17 @@ def parse(spec: Any, where: str) -> Source:
     else:
         name = None
     if not isinstance(name, str) or not name:
-        raise UsageError(f"{where} = {spec!r} names no dataset", 'write "NAME:PATH", or a table with name = "..."')
+        hint = 'write "NAME:PATH", or a table with name = "..."'
+        raise UsageError(f"{where} = {spec!r} names no dataset", hint)
     plugin = _plugin(name)
-    options = build(plugin.options, values, f"{where} {name}") if _takes(plugin, values, name) else None
+    _refuse_path(name, plugin, values)
+    limit = values.pop("limit", 0)
+    if type(limit) is not int or limit < 0:
+        raise UsageError(f"{where} {name}.limit = {limit!r} is no number of rows", "0 takes all")
+    options = build(plugin.options, values, f"{where} {name}")
     if getattr(options, "path", None) == "":
-        raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH")
-    return Source(name, plugin, options)
+        raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH, or path = in its table")
+    return Source(name, plugin, options, limit)
 
 
 def _plugin(name: str) -> Dataset:
@@ -61,13 +67,11 @@ def _plugin(name: str) -> Dataset:
     return plugin
 
 
-def _takes(plugin: Dataset, values: dict[str, Any], name: str) -> bool:
+def _refuse_path(name: str, plugin: Dataset, values: dict[str, Any]) -> None:
     known = [f.name for f in dataclasses.fields(plugin.options)]
     if "path" in values and "path" not in known:
-        close = difflib.get_close_matches(str(values["path"]), known, n=1)
-        hint = f"in a recipe: {close[0]} = ..." if close else f"its options: {', '.join(known) or 'none'}"
+        hint = f"its options: {', '.join(known) or 'none'}"
         raise UsageError(f"{name} takes no path, and was given {values['path']!r}", hint)
-    return True
 
 
 def identity(source: Source) -> dict[str, Any]:
@@ -76,6 +80,7 @@ def identity(source: Source) -> dict[str, Any]:
         "name": source.name,
         "version": source.plugin.version,
         "options": key_of(source.options),
+        "limit": source.limit,
         "digest": source.plugin.digest(source.options),
     }
 
@@ -83,7 +88,7 @@ def identity(source: Source) -> dict[str, Any]:
 def records(source: Source, seed: int, resources: Resources) -> list[Record]:
     """All records of a source in order, rejected ones included; InputError when there is none."""
     held: dict[str, list[Record]] = resources.get("prepare.records", str(seed), dict)
-    key = digest(identity(source))
+    key = digest({**identity(source), "limit": 0})
     if key not in held:
         held[key] = list(source.plugin.records(source.options, seed))
     if not held[key]:

@@ -16,6 +16,7 @@ from stages.prepare.sources import Source, identity, parse, records
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
     from stages.prepare.choose import Choice
+    from stages.prepare.datasets.base import Record
     from stages.prepare.images import Limits
     from stages.prepare.near import Benchmark
 
@@ -48,10 +49,12 @@ class PrepareStage:
         config: PrepareConfig = ctx.config
         sources = _sources(config)
         limits = Limits(config.max_image_bytes, config.max_image_pixels, config.min_image_side)
+        held: dict[int, list[Record]] = {}
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
             picks = list(zip(shard["source"], shard["index"], strict=True))
-            held = {k: records(sources[k], config.seed, ctx.resources) for k in sorted(set(shard["source"]))}
+            for k in sorted(set(shard["source"]) - held.keys()):
+                held[k] = records(sources[k], config.seed, ctx.resources)
             rows: dict[tuple[int, int], PromptRow] = {}
             bad: Counter[str] = Counter()
             lies: list[str] = []
@@ -64,7 +67,7 @@ class PrepareStage:
                     rows[source, index] = _checked(row, limits, lies)
                 except IndexError:
                     raise InputError(
-                        f"{sources[source].shown} changed while it was being prepared", "run the command again"
+                        f"{sources[source].shown} changed while it was prepared", "run the command again"
                     ) from None
                 except BadSample as error:
                     bad[error.reason] += 1
@@ -95,7 +98,7 @@ def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[st
     config: PrepareConfig = ctx.config
     found = [records(s, config.seed, ctx.resources) for s in sources]
     names = [s.name for s in sources]
-    choice = choose(names, found, config, _benchmark(ctx, tests))
+    choice = choose(names, found, config, _benchmark(ctx, tests), [s.limit for s in sources])
     if not choice.picks:
         raise _nothing_left(Counter(r.reason for r in choice.rejected) + choice.not_drawn, choice)
     pieces = list(chunks(choice.picks, config.shard_rows))
@@ -141,9 +144,7 @@ def _checked(row: PromptRow, limits: Limits, lies: list[str]) -> PromptRow:
     from stages.prepare.images import check_image, sniff, suffix_lies
 
     images = [check_image(i.bytes, i.path or "picture", limits) for i in row.images]
-    lies += [
-        f"{i.path} is {sniff(i.bytes)}" for i in row.images if i.path is not None and suffix_lies(i.path, i.bytes)
-    ]
+    lies += [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_lies(i.path or "", i.bytes)]
     if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)):
         return row
     new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)

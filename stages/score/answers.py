@@ -1,4 +1,4 @@
-"""Is a reply's answer the reference? One rule for each `answer_kind`; used by every verifier that needs the truth."""
+"""Is a reply's answer the reference? One rule for each `answer_kind`, for all verifiers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.prompts import PromptRow
+from schemas.values import plain_text
 from stages.score import killable
 from stages.score.extract import as_number, boxed, chosen, final_number, stated
-from stages.score.text import contains, phrase, spaced
+from stages.score.text import phrase, spaced
 
 
 class Match(NamedTuple):
@@ -24,8 +25,9 @@ class Match(NamedTuple):
 def match(row: PromptRow, answer: str) -> Match:
     """Compare an answer with the row's reference by the row's `answer_kind`.
 
-    The row must have a reference. Where it gives no kind, options mean choice, a numeric reference means number,
-    and anything else is text. Raises `killable.TimedOut` and `killable.JobFailed` for kind math.
+    The row must have a reference. Where it gives no kind, options mean choice, a numeric reference means
+    number, a backslash means math, and anything else is text. Raises `killable.TimedOut` and
+    `killable.JobFailed` for kind math.
     """
     assert row.answer is not None
     kind = row.answer_kind or _guess(row)
@@ -39,7 +41,9 @@ def match(row: PromptRow, answer: str) -> Match:
 def _guess(row: PromptRow) -> str:
     if row.choices:
         return "choice"
-    return "number" if as_number(row.answer or "") is not None else "text"
+    if as_number(row.answer or "") is not None:
+        return "number"
+    return "math" if "\\" in (row.answer or "") else "text"
 
 
 def _number(row: PromptRow, gold: str, answer: str) -> Match:
@@ -95,7 +99,9 @@ def _choice(row: PromptRow, gold: str, answer: str) -> Match:
             return final
         return Match(False, None, "no single option in the answer")
     name = row.choices[found] if row.choices else chr(65 + found)
-    return Match(found == expected, name, None if found == expected else f"chose {chr(65 + found)}, not {gold}")
+    if found == expected:
+        return Match(True, name)
+    return Match(False, name, f"chose {chr(65 + found)}, not {gold}")
 
 
 _RIVALS = [
@@ -110,29 +116,74 @@ _RIVALS = [
         "more fewer less same equal",
     )
 ]
+_RIVALS_OF = {word: [r for r in _RIVALS if word in r] for rivals in _RIVALS for word in rivals}
+_LIST = re.compile(r"[,;\n]|\bor\b|\band\b")
+_ITEM_WORDS = 3
+_SENTENCE_WORDS = 12
+_GRAMMAR_WORDS = (
+    "a an the it its it's is are was were be been has have had do does did this that these those there here"
+    " they their he she his her i my we our you your in on at of to and or with for from by as so answer"
+    " final shown shows picture image see"
+)
+_GRAMMAR = frozenset(_GRAMMAR_WORDS.split())
+_ARTICLE = re.compile(r"^ (?:a|an|the) (?=\w)")
 _DENIED = re.compile(r" (?:not|than|instead of|rather than) (?:(?:a|an|the|one) ){0,1}\w+(?= )")
 _SHORT_WORDS = 40
 
 
 def _text(row: PromptRow, gold: str, answer: str) -> Match:
-    """The reference's words stand in the answer as one phrase, and no rival of the same small class does.
+    """The reference's words stand in the answer as one phrase, and the answer names nothing else beside it.
 
-    Looked at: what the reply marks as its answer, else all of a short reply, else a long one's last line. Rivals
-    (colours, shapes, yes and no, ...) stop a reply from being right by naming every possibility; `not blue` and
-    `than the blue one` don't count.
+    Looked at: what the reply marks as its answer, else all of a short reply, else a long one's last line.
+    `not blue` and `than the blue one` don't count as naming blue. What counts as naming several, so that no
+    reply is right by listing every possibility: see `_also_named`.
     """
     if len(phrase(gold)) <= 2:
         return Match(answer.strip() == gold.strip(), answer.strip()[:200])
     judged = _judged_part(answer)
     seen = judged.strip()[:200]
-    if not contains(judged, gold):
+    wanted, words = _ARTICLE.sub(" ", phrase(gold)), spaced(judged)
+    if wanted == words:
+        return Match(True, seen)
+    if not _DENIED.search(wanted):
+        words = _DENIED.sub(" ", words)
+    if wanted not in words:
         return Match(False, seen, f"{gold!r} is not in the answer")
-    kept = set(_DENIED.sub(" ", spaced(judged)).split())
-    for word in phrase(gold).split():
-        for rivals in _RIVALS:
-            if word in rivals and (named := sorted((kept & rivals) - set(phrase(gold).split()))):
-                return Match(False, seen, f"the answer also says {', '.join(named)}")
+    if also := _also_named(row, wanted, words, judged):
+        return Match(False, seen, f"the answer also says {', '.join(also[:4])}")
     return Match(True, seen)
+
+
+def _also_named(row: PromptRow, wanted: str, words: str, judged: str) -> list[str]:
+    """Other answers that a reply names beside the reference; empty when it commits itself.
+
+    Members of the reference's own small class (colours, yes and no, ...); the other items of a list that
+    has the reference as an item; in a short reply, words that neither the question, nor the row's facts,
+    nor plain grammar account for: none are allowed where there is no grammar at all (a bare list), two
+    elsewhere.
+    """
+    said, own = set(words.split()), set(wanted.split())
+    asked = set(spaced(plain_text(row.messages)).split())
+    for word in wanted.split():
+        for rivals in _RIVALS_OF.get(word, ()):
+            # A question that offers the reference itself (`red or blue ?`) offers its rivals too; otherwise
+            # a reply may repeat the question's words (`the circle is left of the square`).
+            repeated = set() if word in asked else asked
+            if named := sorted(rivals & said - own - repeated):
+                return named
+    items = [_DENIED.sub(" ", spaced(item)) for item in _LIST.split(judged)]
+    items = [item for item in items if 0 < len(item.split()) <= _ITEM_WORDS]
+    if len(items) > 1 and wanted in items:
+        return [item.strip() for item in items if item != wanted]
+    known = asked | set(spaced(" ".join(row.facts)).split()) | _GRAMMAR
+    either = [set(part.split()) - known for part in words.split(" or ")]
+    if own - known in either and (named := sorted(set().union(*either) - own)) and len(either) > 1:
+        return named
+    extra = sorted(said - own - known)
+    bare = not said & known - own
+    # The grammar is English, and other scripts come apart into characters.
+    few = len(words.split()) <= _SENTENCE_WORDS and wanted.isascii()
+    return extra if few and len(extra) > (0 if bare else 2) else []
 
 
 def _judged_part(answer: str) -> str:
@@ -144,13 +195,13 @@ def _judged_part(answer: str) -> str:
     return lines[-1]
 
 
-_SPACES = re.compile(r"\s+|\\[,;! ]|\\(?:left|right|displaystyle)\b|\$")
+_NO_MEANING = re.compile(r"\s+|\\[,;! ]|\\(?:left|right|displaystyle)\b|\$|\^\{?\\circ\}?")
 _LONGEST_MATH = 4000
 
 
 def _plain_math(latex: str) -> str:
-    text = _SPACES.sub("", latex.strip().rstrip("."))
-    return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("^{\\circ}", "").replace("^\\circ", "")
+    text = _NO_MEANING.sub("", latex.strip().rstrip("."))
+    return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
 
 
 def _math(row: PromptRow, gold: str, answer: str) -> Match:
@@ -177,7 +228,7 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
 def _by_algebra(gold: str, reply: str, limit_s: float) -> tuple[bool, str | None]:
     outcome = _remembered(gold, reply, limit_s)
     if isinstance(outcome, Exception):
-        raise outcome
+        raise type(outcome)(*outcome.args)
     return outcome
 
 

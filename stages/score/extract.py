@@ -1,7 +1,8 @@
 """What a reply's answer is: the last boxed expression, number, or chosen option, by rule.
 
-Numbers follow GSM8K (`#### n`, or `A: n` in its older files; commas dropped; the last number otherwise). Options
-follow VLMEvalKit's matching (letters at their own, else a unique option text), without its random guess.
+Numbers follow GSM8K (`#### n`, or `A: n` in its older files; commas dropped; the last number otherwise).
+Options follow VLMEvalKit's matching (letters on their own, else a unique option text), without a random
+guess.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from fractions import Fraction
 
 from stages.score.text import phrase, plain, spaced
 
-_NUMBER = r"(?:(?<![\w.)\]])-\s?)?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+(?![\d.]))?|(?<!\d)-?\.\d+"
-NUMBER = re.compile(rf"(?<![A-Za-z_\d.])(?:{_NUMBER})")
+NUMBER = re.compile(
+    r"""(?<![A-Za-z_\d.])(?:
+        (?:(?<![\w.)\]])-\s?)?\$?             # a minus sign, unless it subtracts; a currency sign
+        (?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)      # thousands by commas, or plain digits
+        (?:\.\d+)?(?:/\d+(?![\d.]))?          # decimals, a denominator
+        |(?<!\d)-?\.\d+                       # .5
+    )""",
+    re.VERBOSE,
+)
 _MARKED = re.compile(r"####[ \t]*(.+)|^[ \t]*A:[ \t]*(.+)", re.MULTILINE)
 _STATED = re.compile(
-    r"\b(?:final answer|answer|correct (?:option|choice|answer)|result)\b\s*(?:is\b|are\b|:|=)\s*:?\s*(.+)", re.IGNORECASE
+    r"\b(?:final answer|answer|correct (?:option|choice|answer)|result)\b\s*(?:is\b|are\b|:|=)\s*:?\s*(.+)",
+    re.IGNORECASE,
 )
-_WORDS = {
-    w: n
-    for n, w in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-        " seventeen eighteen nineteen twenty".split()
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen twenty"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety hundred"
+_WORDS = {word: n for n, word in enumerate(_UNITS.split())}
+_WORDS |= {word: 10 * n for n, word in enumerate(_TENS.split(), start=2)}
 _MAX_DIGITS = 400
 """Longer digit strings are a model running on, not a number."""
 
@@ -44,7 +53,7 @@ def boxed(text: str) -> str | None:
 
 
 def stated(text: str) -> str | None:
-    r"""What the reply itself marks as its answer: boxed, after `####` or `A:`, or after `answer is`; or None."""
+    r"""What the reply itself marks as its answer: boxed, after `####`, `A:` or `answer is`; or None."""
     if (inner := boxed(text)) is not None:
         return inner
     if marks := _MARKED.findall(text):
@@ -55,14 +64,15 @@ def stated(text: str) -> str | None:
 
 
 def gsm8k_final(text: str) -> str | None:
-    """GSM8K's own extraction: what follows the last `####` or `A:`, without commas and closing dot; or None."""
+    """GSM8K's own extraction: what follows the last `####` or `A:`, without commas and final dot; or None."""
     marks = _MARKED.findall(text)
     return (marks[-1][0] or marks[-1][1]).replace(",", "").strip().rstrip(".") if marks else None
 
 
 def as_number(text: str) -> Fraction | None:
     """The text as one exact number (`1,234.5`, `$3`, `3/4`, `50 %`), or None when it is anything else."""
-    found = NUMBER.fullmatch(plain(text).strip().strip("$").removesuffix(".").removesuffix("%").removesuffix("\\").strip())
+    bare = plain(text).strip().strip("$").removesuffix(".").removesuffix("%").removesuffix("\\").strip()
+    found = NUMBER.fullmatch(bare)
     return _value(found.group()) if found else None
 
 
@@ -96,16 +106,18 @@ def final_number(reply: str) -> tuple[Fraction | None, str | None]:
 
 
 _PAREN_LETTER = re.compile(r"\(\s*([A-Za-z])\s*\)")
-_NAMED_LETTER = re.compile(r"\b(?:option|choice|letter)\s*:?\s*\(?\s*([A-Z])(?=\s*[).,;:]|\s*$)", re.IGNORECASE)
+_NAMED_LETTER = re.compile(
+    r"\b(?:option|choice|letter)\s*:?\s*\(?\s*([A-Z])(?=\s*[).,;:]|\s*$)", re.IGNORECASE
+)
 _LEADING_LETTER = re.compile(r"^\W*([A-Z])\s*[).:,]|^\W*([A-Za-z])\W*$")
-_ALONE_LETTER = re.compile(r"(?<![\w'])([A-Z])(?![\w'])")
+_ALONE_LETTER = re.compile(r"(?<![^\s(*\"'])([A-Z])(?=[\s.,;:)!?*\"]|$)")
 
 
 def _letters(text: str) -> Iterator[set[str]]:
     """Candidate letters by rule, the most explicit rule first."""
     lead = _LEADING_LETTER.match(text)
-    yield {lead.group(1) or lead.group(2).upper()} if lead else set()
-    yield {m.upper() for m in _PAREN_LETTER.findall(text)}
+    first = {lead.group(1) or lead.group(2).upper()} if lead else set()
+    yield first | {m.upper() for m in _PAREN_LETTER.findall(text)}
     yield {m.upper() for m in _NAMED_LETTER.findall(text)}
     alone = list(_ALONE_LETTER.finditer(text))
     # `A` and `I` before a lower-case word are words of English, not options.
@@ -143,7 +155,7 @@ def chosen(reply: str, choices: list[str], count: int | None = None) -> int | No
         if not text:
             continue
         text = plain(text).strip()
-        exact = [i for i, c in enumerate(choices) if phrase(c) == spaced(text)]
+        exact = [i for i, c in enumerate(texts) if phrase(c) == spaced(text)]
         if len(exact) == 1 and len(phrase(text)) > 2:
             return exact[0]
         found = _by_letter(text, total)

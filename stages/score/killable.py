@@ -1,10 +1,10 @@
 """Mathematical comparisons in child processes that can be killed.
 
-math-verify hands text to a computer algebra system, which may compute for ever or eat all memory, also inside C
-code where no Python timeout reaches (Math-Verify#65, AReaL#1426). So each comparison runs in a persistent child
-that is killed when its time is up: one hanging answer costs one timeout, and the next one gets a fresh child.
-A general process pool is not used because its workers outlive a killed parent while they hang; here the child's
-own alarm ends it (see `math_child`).
+math-verify hands text to a computer algebra system, which may compute for ever or eat all memory, also
+inside C code where no Python timeout reaches (Math-Verify#65, AReaL#1426). So each comparison runs in a
+persistent child that is killed when its time is up: one hanging answer costs one timeout, and the next one
+gets a fresh child. A general process pool is not used because its workers outlive a killed parent while
+they hang; here the child's own alarm ends it (see `math_child`).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Child:
 
 
 class Pool:
-    """Children on loan: a caller takes an idle one or starts one, so there are as many as callers at a time."""
+    """Children on loan: a caller takes an idle one or starts one; there are as many as callers at a time."""
 
     def __init__(self) -> None:
         self._idle: list[Child] = []

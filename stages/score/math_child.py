@@ -1,7 +1,7 @@
 """The child process of `killable`: compares mathematical answers with math-verify, one JSON line a job.
 
-It can't outlive its parent: its input ends when the parent dies, and while it is busy the kernel's alarm ends it
-soon after the job's limit, even inside C code. Runs as a plain script; imports nothing of ours.
+It can't outlive its parent: its input ends when the parent dies, and while it is busy the kernel's alarm
+ends it soon after the job's limit, even inside C code. Runs as a plain script; imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEMORY_BYTES = 3 << 30
 
 
 def compare(gold: str, reply: str) -> dict[str, object]:
-    """Whether a reply's last mathematical expression equals the reference, and what was read from the reply."""
+    """Whether a reply's mathematical expression equals the reference, and what was read from the reply."""
     from math_verify import parse, verify
 
     # math-verify's own timeouts are Python signal handlers, which C code outlasts; ours are outside.

@@ -24,9 +24,10 @@ class Reply:
 def parse_reply(text: str) -> Reply:
     """Split a reply into think block and answer.
 
-    A well-formed reply's answer is what follows its think block. In a malformed one, *everything* outside think
-    tags is the answer, so that nothing a reader would see escapes the verifiers. An unclosed think block runs to
-    the end; text before a lone closing tag is thinking (some chat templates open the block in the prompt).
+    A well-formed reply's answer is what follows its think block. In a malformed one, *everything* outside
+    think tags is the answer, so that nothing a reader would see escapes the verifiers. An unclosed think
+    block runs to the end; text before a lone closing tag is thinking (some chat templates open the block in
+    the prompt).
     """
     if text.count(OPEN) == 1 and text.count(CLOSE) == 1:
         before, _, rest = text.partition(OPEN)
@@ -35,7 +36,8 @@ def parse_reply(text: str) -> Reply:
             answer = answer.strip()
             if not before or before.isspace():
                 return Reply(think.strip(), answer, bool(answer), None if answer else "the answer is empty")
-            return Reply(think.strip(), f"{before.strip()}\n{answer}".strip(), False, "text before the think block")
+            shown = f"{before.strip()}\n{answer}".strip()
+            return Reply(think.strip(), shown, False, "text before the think block")
     return _malformed(text)
 
 

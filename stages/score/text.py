@@ -6,7 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-# Chinese and Japanese characters one by one (no spaces mark words there), numbers, words with inner apostrophes.
+# Chinese and Japanese characters one by one (no spaces mark words there), numbers, words like `can't`.
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u02bc": "'", "\u2212": "-"})
 

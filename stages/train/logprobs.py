@@ -1,7 +1,7 @@
 """Log-probs of stored completions under a model: once for each completion, or with their prompt shared.
 
-`completion_logprobs` is the one way in. It gives log-probs at the sampling temperature with the sampler's banned
-tokens removed, so that a trainer's numbers mean what the sampler's do.
+`completion_logprobs` is the one way in. It gives log-probs at the sampling temperature with the sampler's
+banned tokens removed, so that a trainer's numbers mean what the sampler's do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from stages.models.positions import prompt_positions
 from stages.models.processor import PromptProcessor
 from stages.train import packed
 
@@ -82,7 +83,10 @@ def completion_logprobs(
     logits_MV = logits_BKV[rows_M, positions_NT[present_NT] - low].float()
     temperatures = [t or 1.0 for g in groups for t in g.temperatures]
     if any(t != 1.0 for t in temperatures):
-        logits_MV = logits_MV / torch.tensor(temperatures, device=device)[:, None].expand_as(ids_NT)[present_NT][:, None]
+        logits_MV = (
+            logits_MV
+            / torch.tensor(temperatures, device=device)[:, None].expand_as(ids_NT)[present_NT][:, None]
+        )
     logprobs_M, entropy_M = _score(logits_MV, ids_NT[present_NT], banned)
     return TokenLogprobs(_spread(logprobs_M, present_NT), _spread(entropy_M, present_NT), present_NT.float())
 
@@ -109,4 +113,5 @@ def _padded_inputs(
     batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
     starts = [len(g.prompt) for g in groups for _ in g.completions]
     kwargs = {name: value.to(device) for name, value in batch.items()}
+    kwargs["position_ids"], _ = prompt_positions(model, kwargs)
     return kwargs, torch.arange(len(rows)), torch.tensor(starts)

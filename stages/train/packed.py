@@ -1,8 +1,9 @@
-"""Prefix sharing: a prompt and its completions in one sequence [prompt | c1 | ... | cG], the prompt computed once.
+"""Prefix sharing: a prompt and its completions in one sequence [prompt | c1 | ... | cG].
 
-Each completion's positions restart after the prompt (for M-RoPE after the prompt's largest position), and a 4-D
-mask lets its tokens see the prompt and their own past only. The numbers are those of G separate sequences; the
-tokens computed fall from G x (P + R) to P + G x R. Only public inputs of the models are used.
+The prompt is computed once. Each completion's positions restart after it (for M-RoPE after its largest
+position), and a 4-D mask lets a completion's tokens see the prompt and their own past only. The numbers are
+those of G separate sequences; the tokens computed fall from G x (P + R) to P + G x R. Only public inputs of
+the models are used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from stages.models.positions import prompt_positions
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -31,7 +34,7 @@ def can_share(model: Any) -> bool:
 def inputs(
     model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
 ) -> tuple[dict[str, Any], Tensor, Tensor]:
-    """Forward keywords with one row a group, the row of each completion (N,), and where it starts in it (N,)."""
+    """Forward keywords, one row a group; the row of each completion (N,), and where it starts there (N,)."""
     sequences = [g.prompt + [t for c in g.completions for t in c] for g in groups]
     batch = processor.batch(sequences, [g.image_inputs for g in groups], side="right")
     batch = {name: value.to(device) for name, value in batch.items()}
@@ -49,7 +52,8 @@ def inputs(
 
 
 def predictors(start_N: Tensor, width: int, share: bool, groups: list[TokenGroup]) -> Tensor:
-    """The position whose output predicts each token (N, width): the one before it, and the prompt's last for the first."""
+    """The position whose output predicts each token (N, width): the one before it; the prompt's last for the
+    first."""
     positions_NT = start_N[:, None] - 1 + torch.arange(width)
     if share:
         positions_NT[:, 0] = torch.tensor([len(g.prompt) - 1 for g in groups for _ in g.completions])
@@ -57,7 +61,7 @@ def predictors(start_N: Tensor, width: int, share: bool, groups: list[TokenGroup
 
 
 def _segments(groups: list[TokenGroup], width: int) -> tuple[Tensor, Tensor]:
-    """For each place: 0 in the prompt, k in completion k, -1 in padding; and its offset inside the completion."""
+    """For each place: 0 in the prompt, k in completion k, -1 in padding; and its offset in the completion."""
     segment_BL = torch.full((len(groups), width), -1)
     offset_BL = torch.zeros(len(groups), width, dtype=torch.long)
     for row, group in enumerate(groups):
@@ -73,24 +77,16 @@ def _segments(groups: list[TokenGroup], width: int) -> tuple[Tensor, Tensor]:
 def _positions(
     model: Any, groups: list[TokenGroup], batch: dict[str, Tensor], segment_BL: Tensor, offset_BL: Tensor
 ) -> Tensor:
-    """(B, L), or (3, B, L) for M-RoPE: the prompt's own, then each completion from the prompt's maximum + 1."""
-    place_BL = torch.arange(segment_BL.shape[1], device=segment_BL.device).expand_as(segment_BL)
-    after_B1 = torch.tensor([[len(g.prompt)] for g in groups], device=segment_BL.device)
-    rope_index = getattr(model.base_model, "get_rope_index", None)
-    if rope_index is None or "image_grid_thw" not in batch:
-        return torch.where(segment_BL > 0, after_B1 + offset_BL, place_BL.where(segment_BL == 0, 0))
-    width = int(after_B1.max())
-    prompt_3BP, _ = rope_index(
-        batch["input_ids"][:, :width],
-        mm_token_type_ids=batch["mm_token_type_ids"][:, :width],
-        image_grid_thw=batch["image_grid_thw"],
-        attention_mask=(segment_BL[:, :width] == 0).long(),
-    )
+    """(B, L), or (3, B, L) for M-RoPE: the prompt's own, then each completion from its maximum + 1."""
+    width = max(len(g.prompt) for g in groups)
     in_prompt_BP = segment_BL[:, :width] == 0
-    after_B1 = prompt_3BP.masked_fill(~in_prompt_BP, -1).amax(dim=(0, 2))[:, None] + 1
-    positions_3BL = (after_B1 + offset_BL).expand(3, -1, -1).clone()
-    positions_3BL[:, :, :width] = torch.where(in_prompt_BP, prompt_3BP, positions_3BL[:, :, :width])
-    return positions_3BL
+    prompt = {**batch, "input_ids": batch["input_ids"][:, :width], "attention_mask": in_prompt_BP.long()}
+    if "mm_token_type_ids" in batch:
+        prompt["mm_token_type_ids"] = batch["mm_token_type_ids"][:, :width]
+    prompt_BP, following_B = prompt_positions(model, prompt)
+    positions_BL = (following_B[:, None] + offset_BL).expand(*prompt_BP.shape[:-1], -1).clone()
+    positions_BL[..., :width] = torch.where(in_prompt_BP, prompt_BP, positions_BL[..., :width])
+    return positions_BL
 
 
 def _mask(segment_BL: Tensor, model: Any) -> Tensor:

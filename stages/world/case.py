@@ -157,6 +157,11 @@ class Case:
         )
 
 
+def place(rng: Random, low: int, high: int) -> int:
+    """A position or size in percent, in steps of 2: enough for two scenes to differ in their pixels too."""
+    return rng.randrange(low, high + 1, 2)
+
+
 def draw_until(make: Callable[[], T], good: Callable[[T], bool], tries: int = 400) -> T | None:
     """The first good draw, or None when `tries` draws held none."""
     for _ in range(tries):

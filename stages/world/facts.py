@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from stages.world.case import Case, Mark, Scene
+from stages.world.case import Case, Mark, Scene, place
 from stages.world.general import TINTS
 from stages.world.lexicon import NAMES, PLACES
 
@@ -50,14 +50,14 @@ def draw(rng: Random) -> Case:
     """A fact asked by the town's sign, or by its name in words."""
     town, topic = rng.choice(list(TOWNS)), rng.choice(list(TOPICS))
     verb = TOPICS[topic][0]
-    name, place = rng.choice(NAMES), rng.choice(PLACES)
+    name, where = rng.choice(NAMES), rng.choice(PLACES)
     if rng.random() < 0.6:
         task, setting, scene = "sign", "", _sign(rng, town)
         words = rng.choice((f"what do people {verb} here ?", f"in this town , what do they {verb} ?"))
         shown = (f"a sign with a {TOWNS[town].colour} {TOWNS[town].shape}",)
     else:
-        task, setting, scene, shown = "fact", f"{name} {place}", None, ()
-        opening = f"{name} asks at the {place} :"
+        task, setting, scene, shown = "fact", f"{name} {where}", None, ()
+        opening = f"{name} asks at the {where} :"
         words = rng.choice(
             (f"{opening} what do people {verb} in {town} ?", f"{opening} what do they {verb} in {town} ?")
         )
@@ -78,7 +78,7 @@ def draw(rng: Random) -> Case:
 
 def _sign(rng: Random, town: str) -> Scene:
     """A white board on a post that bears the town's emblem."""
-    x, y, size = rng.randint(44, 56), rng.randint(40, 48), rng.randint(62, 76)
+    x, y, size = place(rng, 44, 56), place(rng, 40, 48), place(rng, 62, 76)
     board = Mark("icon", "board", "white", x, y, size)
     emblem = Mark("shape", TOWNS[town].shape, TOWNS[town].colour, x, y - 4, size // 2)
     return Scene(rng.randrange(TINTS), (board, emblem))

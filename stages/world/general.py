@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from stages.world.case import Case, Mark, Scene
+from stages.world.case import Case, Mark, Scene, place
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 
 TINTS = 5
@@ -16,7 +16,7 @@ def shape_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
     """Shapes of the given (shape, colour), each in a cell of its own of a 3 x 3 grid, slightly off its centre."""
     cells = rng.sample([(x, y) for y in _CELLS for x in _CELLS], len(wanted))
     marks = [
-        Mark("shape", shape, colour, x + rng.randint(-3, 3), y + rng.randint(-3, 3), rng.randint(23, 28))
+        Mark("shape", shape, colour, x + place(rng, -4, 4), y + place(rng, -4, 4), place(rng, 22, 28))
         for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
     ]
     return Scene(rng.randrange(TINTS), tuple(marks))
@@ -115,9 +115,9 @@ def drawn_arithmetic(rng: Random) -> Case:
     """A sum or difference of two drawn digits."""
     a, sign, b, result = _sum(rng)
     glyphs = (str(a), "+" if sign == "plus" else "-", str(b))
-    y, size, ink = rng.randint(42, 58), rng.randint(38, 46), rng.choice(("black", "red", "blue", "purple"))
+    y, size, ink = place(rng, 42, 58), place(rng, 38, 46), rng.choice(("black", "red", "blue", "purple"))
     marks = tuple(
-        Mark("word", glyph, ink, x + rng.randint(-2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
+        Mark("word", glyph, ink, x + place(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
     )
     words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
     return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))
@@ -126,11 +126,11 @@ def drawn_arithmetic(rng: Random) -> Case:
 def told_arithmetic(rng: Random) -> Case:
     """The same in words alone."""
     a, sign, b, result = _sum(rng)
-    name, place = rng.choice(NAMES), rng.choice(PLACES)
+    name, where = rng.choice(NAMES), rng.choice(PLACES)
     things = rng.choice(("nuts", "coins", "books", "shells"))
     event = "finds" if sign == "plus" else "loses"
-    words = f"{name} has {a} {things} and {event} {b} at the {place} . how many {things} are left ?"
-    return _arithmetic("told_arithmetic", words, a, sign, b, result, setting=f"{name} {place}")
+    words = f"{name} has {a} {things} and {event} {b} at the {where} . how many {things} are left ?"
+    return _arithmetic("told_arithmetic", words, a, sign, b, result, setting=f"{name} {where}")
 
 
 def _arithmetic(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from stages.world import hazards
-from stages.world.case import Case, Mark, Scene, draw_until
+from stages.world.case import Case, Mark, Scene, draw_until, place
 from stages.world.general import TINTS, shape_facts, shape_scene
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 
@@ -102,9 +102,9 @@ def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Sce
 
 def thing_scene(rng: Random, thing: str) -> Scene:
     """One thing, large, somewhere near the middle."""
-    size = rng.randint(44, 84)
+    size = place(rng, 44, 84)
     slack = (100 - size) // 2 - 2
-    mark = Mark("icon", thing, "", 50 + rng.randint(-slack, slack), 50 + rng.randint(-slack, slack), size)
+    mark = Mark("icon", thing, "", 50 + place(rng, -slack, slack), 50 + place(rng, -slack, slack), size)
     return Scene(rng.randrange(TINTS), (mark,))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from stages.world.case import Case, Mark, Scene
+from stages.world.case import Case, Mark, Scene, place
 from stages.world.general import TINTS
 from stages.world.lexicon import NAMES, PLACES
 
@@ -36,18 +36,18 @@ SITUATIONS = {
 def draw(rng: Random) -> Case:
     """One choice between a kind and an unkind thing to do."""
     pictogram = rng.choice(list(SITUATIONS))
-    situation, name, place = SITUATIONS[pictogram], rng.choice(NAMES), rng.choice(PLACES)
+    situation, name, where = SITUATIONS[pictogram], rng.choice(NAMES), rng.choice(PLACES)
     kind = rng.choice(situation.kind).format(name)
     options = [kind, rng.choice(situation.unkind).format(name)]
     rng.shuffle(options)
-    mark = Mark("icon", pictogram, "black", rng.randint(45, 55), rng.randint(45, 55), rng.randint(64, 82))
+    mark = Mark("icon", pictogram, "black", place(rng, 44, 56), place(rng, 44, 56), place(rng, 64, 82))
     scene = Scene(rng.randrange(TINTS), (mark,))
     question = rng.choice(("what do you do ?", "what should you do ?"))
     happened = situation.happened.format(name)
     return Case(
         label="value",
         task="kindness",
-        words=f"you see {name} at the {place} . {question} a : {options[0]} . b : {options[1]} .",
+        words=f"you see {name} at the {where} . {question} a : {options[0]} . b : {options[1]} .",
         scene=scene,
         facts=(happened, f"{kind} is kind"),
         key_facts=(happened,),

@@ -7,7 +7,7 @@ import torch
 
 from stages.train import packed
 from stages.train.logprobs import TokenGroup, completion_logprobs
-from tests.train.conftest import scored_group
+from tests.train.made import scored_group
 
 
 def token_groups(policy, groups) -> list[TokenGroup]:
@@ -23,12 +23,16 @@ def token_groups(policy, groups) -> list[TokenGroup]:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize(("name", "images"), [("qwen2_5_vl", "mixed"), ("qwen2_5_vl", "none"), ("internvl", "mixed"),
-                                              ("llama", "none")])
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [("qwen2_5_vl", "mixed"), ("qwen2_5_vl", "none"), ("internvl", "mixed"), ("llama", "none")],
+)
 def test_prefix_sharing_equals_separate_sequences_with_gradients(policies, name, images, temperature):
     policy = policies(name)
-    rows = [scored_group(policy, i, g=3 + i % 2, images=images == "mixed" and i != 1, temperature=temperature)
-            for i in range(4)]
+    rows = [
+        scored_group(policy, i, g=3 + i % 2, images=images == "mixed" and i != 1, temperature=temperature)
+        for i in range(4)
+    ]
     groups, banned = token_groups(policy, rows), policy.processor.banned_token_ids
     assert packed.can_share(policy.model)
 
@@ -92,7 +96,8 @@ def test_a_completion_does_not_see_its_siblings(policies):
     other = TokenGroup(group.prompt, group.image_inputs, [group.completions[0], [7] * 30], [1.0, 1.0])
     banned = policy.processor.banned_token_ids
     first, second = (
-        completion_logprobs(policy.model, policy.processor, [g], banned, share=True).logprobs_NT[0] for g in (group, other)
+        completion_logprobs(policy.model, policy.processor, [g], banned, share=True).logprobs_NT[0]
+        for g in (group, other)
     )
     n = len(group.completions[0])
     torch.testing.assert_close(first[:n], second[:n], atol=1e-5, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -39,7 +40,12 @@ def closed_form(new, old, advantages, mask, weights, config):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 3.0), alpha=st.floats(0.0, 1.0), eps=st.floats(0.01, 0.9))
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.floats(0.0, 3.0),
+    alpha=st.floats(0.0, 1.0),
+    eps=st.floats(0.01, 0.9),
+)
 def test_gradient_is_a_weighted_nll_with_detached_weights(seed, spread, alpha, eps):
     config = replace(CONFIG, drift_alpha=alpha, clip_low=eps, clip_high=eps)
     new, old, *rest = batch(seed, spread=spread)
@@ -73,7 +79,14 @@ def test_on_policy_drift_is_exactly_zero_and_the_step_is_reinforce_with_baseline
 
 @pytest.mark.parametrize(
     ("ratio", "advantage", "clipped"),
-    [(1.5, 1.0, True), (1.5, -1.0, False), (0.5, -1.0, True), (0.5, 1.0, False), (1.1, 1.0, False), (0.9, -1.0, False)],
+    [
+        (1.5, 1.0, True),
+        (1.5, -1.0, False),
+        (0.5, -1.0, True),
+        (0.5, 1.0, False),
+        (1.1, 1.0, False),
+        (0.9, -1.0, False),
+    ],
 )
 def test_clip_removes_the_gradient_only_on_the_outward_side(ratio, advantage, clipped):
     old = torch.full((1, 1), -1.0, dtype=torch.float64)
@@ -103,7 +116,7 @@ def test_the_drifts_gradient_has_a_ceiling():
 
 @pytest.mark.parametrize("eps", [0.1, 0.2, 0.3])
 def test_at_the_edge_of_the_clip_ppo_moves_the_ratio_further_than_cpg(eps):
-    """Proposition 1 on a softmax policy: start just inside r = 1 + eps with A > 0 and take one equal-sized step."""
+    """Proposition 1 on a softmax policy: one equal step from just inside r = 1 + eps with A > 0."""
     config = replace(CONFIG, clip_low=eps, clip_high=eps, drift_alpha=0.0)
 
     def ratio_after(plugin):
@@ -162,7 +175,7 @@ def test_a_step_split_into_micro_batches_is_the_same_step(name, data):
 
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(1, n - 1), max_size=4))})
     total, grads, sums = 0.0, torch.zeros_like(new), dict.fromkeys(whole_stats, 0.0)
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         part = slice(start, end)
         loss, stats = plugin.loss(new[part], old[part], a[part], mask[part], weights[part], CONFIG)
         total += loss
@@ -183,7 +196,8 @@ def test_aggregations_are_the_means_they_say():
 
     def mean(mode):
         return sum(
-            values[i].sum().item() * sequence_weight(mode, lengths[i], of_group[group[i]], totals) for i in range(4)
+            values[i].sum().item() * sequence_weight(mode, lengths[i], of_group[group[i]], totals)
+            for i in range(4)
         )
 
     per_group = [values[:2].sum() / of_group[0], values[2:].sum() / of_group[1]]

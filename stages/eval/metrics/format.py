@@ -14,5 +14,11 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
 
 
 PLUGIN = Metric(
-    title="Well-formed replies", version=1, better="higher", rate=True, order=60, headline=False, observe=observe
+    title="Well-formed replies",
+    version=1,
+    better="higher",
+    rate=True,
+    order=60,
+    headline=False,
+    observe=observe,
 )

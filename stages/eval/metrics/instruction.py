@@ -1,6 +1,7 @@
 """Instruction following: share of completions that follow every instruction of their prompt.
 
-Prompt-level strict accuracy as in IFEval (arXiv:2311.07911): all instructions of a prompt, or it does not count.
+Prompt-level strict accuracy as in IFEval (arXiv:2311.07911): all instructions of a prompt, or it does not
+count.
 """
 
 from __future__ import annotations

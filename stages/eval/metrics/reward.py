@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from schemas.scored import ERROR, TIMEOUT
 from stages.eval.metrics.base import FAILED, Judgement, Metric, Observed, Settings, collect
 from stages.eval.views import CompletionView, GroupView
 
 
 def _reward(completion: CompletionView) -> Judgement:
-    return FAILED if completion.reward is None else completion.reward
+    if completion.reward is not None:
+        return completion.reward
+    failed = any(g.status in (TIMEOUT, ERROR) for g in completion.grades.values())
+    return FAILED if failed else None
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
-    """The stored reward; a completion without one counts as failed."""
+    """The stored reward; one that is missing because a grade failed counts as failed."""
     return collect(group, _reward)
 
 

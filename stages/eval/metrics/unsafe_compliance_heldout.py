@@ -1,4 +1,4 @@
-"""Unsafe compliance, held-out families: the same share on attack families that training never saw.
+"""Unsafe compliance on held-out attacks: the same share on attack families that training never saw.
 
 Held out are the families that the config names, or, when it names none, rows that carry the flag
 `heldout_family`.
@@ -19,7 +19,7 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
 
 
 PLUGIN = Metric(
-    title="Unsafe compliance, held-out attacks",
+    title="Unsafe compliance on held-out attacks",
     version=1,
     better="lower",
     rate=True,

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 def initialise(model: Any, seed: int, std: float) -> None:
     """Draw every matrix from N(0, std^2), with numpy's Philox: the same bits on every machine and torch version.
 
     Vectors (norm scales, biases) keep the constants that transformers gives them.
     """
+    import numpy as np
     import torch
 
     generator = np.random.Generator(np.random.Philox(key=seed))

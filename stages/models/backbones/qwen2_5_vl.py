@@ -68,7 +68,7 @@ class TinyQwen25VL:
                 "intermediate_size": 512,
                 "num_hidden_layers": 4,
                 "num_attention_heads": 4,
-                "num_key_value_heads": 2,
+                "num_key_value_heads": 4,
                 "max_position_embeddings": 4096,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
                 "bos_token_id": None,

@@ -12,7 +12,8 @@ A verifier is one file `stages/score/verifiers/<name>.py`:
 
     PLUGIN = Verifier(version=1, judge=judge)
 
-The file's name is the verifier's name. A recipe names it as a term; the `also` list runs it beside the recipe.
+The file's name is the verifier's name. A recipe names it as a term; the `also` list runs it beside the
+recipe.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Verifier:
         object.__setattr__(self, "name", self.judge.__module__.rpartition(".")[2])
 
     def grade(self, group: RolloutGroup, completion: Completion, reply: Reply) -> Grade:
-        """The judgement as a grade. A verifier that fails gives a grade that says so; it never stops the run."""
+        """The judgement as a grade; a verifier that fails gives a grade that says so, and the run goes on."""
         try:
             j = self.judge(group, completion, reply)
         except CosmoError:

@@ -1,4 +1,4 @@
-"""Clip-filter-like weight: w = min(3, prompts / prompts whose rewards differ) (arXiv:2505.12504, section 3)."""
+"""Clip-filter-like weight: min(3, prompts / prompts whose rewards differ) (arXiv:2505.12504, section 3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CAP = 3.0
 
 
 def advantages(rewards: Rewards) -> Advantages:
-    """A_k = w * (R_k - mean R), one w for the whole rollout: it makes up for the flat groups in the step's mean."""
+    """A_k = w * (R_k - mean R), one w a rollout: it makes up for the flat groups in the step's mean."""
     live = sum(not is_flat(rewards_G) for rewards_G in rewards)
     weight = min(CAP, len(rewards) / live) if live else 0.0
     return [centred(rewards_G, weight) for rewards_G in rewards]

@@ -1,4 +1,4 @@
-"""Group-normalised reward as TRL's GRPO does it: 1 / (std + 1e-4), unbiased (arXiv:2402.03300, section 4.1.2)."""
+"""Group-normalised reward as TRL's GRPO has it: 1 / (std + 1e-4), unbiased (arXiv:2402.03300, sec. 4.1.2)."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ LossFunction = Callable[..., "tuple[Tensor, dict[str, Tensor]]"]
 class LossPlugin:
     """A loss by its version and its function.
 
-    `loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, weights_N, settings, ref_logprobs_NT=None)` gives
-    the micro-batch's share of the step's loss and token *sums* of its statistics (`ratio`, `clipped`, `drift`,
-    `ref_kl`), so that shares and sums of the micro-batches of a step simply add up.
+    `loss(logprobs_NT, old_logprobs_NT, advantages_N, mask_NT, weights_N, settings, ref_logprobs_NT=None)`
+    gives the micro-batch's share of the step's loss and token *sums* of its statistics (`ratio`, `clipped`,
+    `drift`, `ref_kl`), so that shares and sums of the micro-batches of a step simply add up.
     """
 
     version: int
@@ -79,7 +79,10 @@ def masked_sum(values_NT: Tensor, mask_NT: Tensor) -> Tensor:
 
 
 def k3(logprobs_NT: Tensor, ref_logprobs_NT: Tensor) -> Tensor:
-    """Per-token k3 estimate of KL(policy || reference): exp(d) - d - 1, d = ref - policy (arXiv:2402.03300, eq. 4)."""
+    """Per-token k3 estimate of KL(policy || ref): exp(d) - d - 1, d = ref - policy.
+
+    arXiv:2402.03300, eq. 4.
+    """
     difference = ref_logprobs_NT - logprobs_NT
     return difference.exp() - difference - 1.0
 

@@ -6,7 +6,8 @@ With l = log pi(y) - log pi_old(y) for each token, r = exp(l) and A the completi
     E    = min(stopgrad(r) - 1, drift_cap) * log pi(y)
     loss = - sum of weight * [Phi - drift_alpha * E]
 
-whose gradient is that of a weighted NLL with detached weights, 1[not clipped] * A - drift_alpha * min(r - 1, cap).
+whose gradient is that of a weighted NLL with detached weights
+1[not clipped] * A - drift_alpha * min(r - 1, cap).
 The drift is a KL from the *old* policy, clipped on its gradient; it is exactly 0 where r = 1.
 """
 
@@ -35,7 +36,9 @@ def loss(
     log_ratio_NT = logprobs_NT - old_logprobs_NT
     low, high = math.log(1.0 - settings.clip_low), math.log(1.0 + settings.clip_high)
     # An explicit mask, not torch.minimum: at the boundary itself the gradient is off, as in the paper's form.
-    clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | ((advantages_N1 < 0) & (log_ratio_NT <= low))
+    clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | (
+        (advantages_N1 < 0) & (log_ratio_NT <= low)
+    )
     bounded_NT = log_ratio_NT.detach().clamp(low, high)
     phi_NT = bounded_NT.where(clipped_NT, log_ratio_NT) * advantages_N1
 

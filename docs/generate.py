@@ -1,0 +1,118 @@
+"""Write the generated references under docs/reference; `--check` only says whether they are in step.
+
+Everything is read from where it is declared: config fields, plugin docstrings, row docstrings.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cosmo_cli.app import COMMANDS
+from cosmo_cli.recipe.model import STAGES, Evaluate, Phase, Recipe, Retention, stage_config
+from schemas.arrow import describe, hints
+from schemas.tables import TABLES
+from stages.core.registry import KINDS, names, summary
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by docs/generate.py from the code: edit there, then `make docs`. -->"
+
+
+def config_page() -> Iterator[str]:
+    """Every stage's fields."""
+    yield from ("# Stage options", "", NOTE, "")
+    yield "Every field can be set by `--set key=value` or in the recipe's table; some have a flag of their own."
+    yield "Fields marked · cannot change rows and are left out of the fingerprint."
+    for verb in STAGES:
+        yield from ("", f"## cosmo {verb}", "", COMMANDS[verb][1], "")
+        yield from _fields(stage_config(verb), "")
+    yield from ("", "# Recipes", "", "One TOML file: a table a stage (above), and what `cosmo run` adds.", "")
+    yield from _fields(Recipe, "")
+    for title, cls in (("[[phases]]", Phase), ("[evaluate]", Evaluate), ("[retention]", Retention)):
+        yield from ("", f"## {title}", "")
+        yield from _fields(cls, "")
+
+
+def _fields(cls: type[Any], prefix: str) -> Iterator[str]:
+    if not prefix:
+        yield from ("| key | flag | default | |", "|---|---|---|---|")
+    kinds = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        inner = kinds[f.name]
+        if dataclasses.is_dataclass(inner) and prefix.count(".") < 3 and cls is not Recipe:
+            yield from _fields(typing.cast(type, inner), f"{prefix}{f.name}.")
+            continue
+        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        shown = "" if dataclasses.is_dataclass(default) else f"`{default!r}`"
+        flag = f"`{f.metadata['flag']}`" if f.metadata.get("flag") else ""
+        mark = "" if f.metadata.get("affects", True) else " ·"
+        choices = [f"`{c}`" for c in f.metadata.get("choices", ()) if c != ""]
+        text = str(f.metadata.get("help", "")).replace("|", "\\|") + (f" ({', '.join(choices)})" if choices else "")
+        yield f"| `{prefix}{f.name}`{mark} | {flag} | {shown} | {text} |"
+
+
+def plugins_page() -> Iterator[str]:
+    """Every plugin, by kind."""
+    yield from ("# Plugins", "", NOTE, "", "Each is one file; its first line is shown here and by `cosmo list`.")
+    for kind, where in KINDS.items():
+        yield from ("", f"## {kind}", "", f"`{where.package.replace('.', '/')}/NAME.py`", "", "| name | |", "|---|---|")
+        yield from (f"| `{n}` | {summary(kind, n)} |" for n in names(kind))
+
+
+def rows_page() -> Iterator[str]:
+    """Every table and its columns."""
+    yield from ("# Rows", "", NOTE, "", "What each stage writes. A `?` marks a column that may be null.")
+    for table in TABLES.values():
+        doc = (inspect.getdoc(table.row) or "").split("\n")[0]
+        yield from ("", f"## {table.name} v{table.version}", "", f"`{table.row.__name__}`: {doc}", "")
+        yield from ("| column | type | |", "|---|---|---|")
+        docs = _field_docs(table.row)
+        yield from (f"| `{n}` | {_kind(h)} | {docs.get(n, '')} |" for n, h in hints(table.row).items())
+
+
+def _kind(hint: Any) -> str:
+    inside = describe(hint)
+    if isinstance(inside, list):
+        return f"list of {_kind(typing.get_args(hint)[0])}"
+    return typing.cast(Any, hint).__name__ if isinstance(inside, dict) else f"`{inside}`"
+
+
+def _field_docs(row: type[Any]) -> dict[str, str]:
+    """The string below each field, along the class and its bases."""
+    docs: dict[str, str] = {}
+    for cls in reversed(row.__mro__[:-1]):
+        body = ast.parse(inspect.getsource(cls)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                docs[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(below.value)).split())
+    return docs
+
+
+PAGES = {"options.md": config_page, "plugins.md": plugins_page, "rows.md": rows_page}
+
+
+def main() -> int:
+    """0 when the files are (now) in step."""
+    stale = []
+    for name, page in PAGES.items():
+        path, text = FOLDER / name, "\n".join(page()) + "\n"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                FOLDER.mkdir(exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        print(f"docs/reference is out of step: {', '.join(stale)}; run make docs", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Which samples are drawn together: prompts of like length, bounded by the positions that a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from stages.engines.base import SampleRequest
+
+
+@dataclass(slots=True)
+class Share:
+    """Some of a prompt's samples: all of them, unless they do not fit at once."""
+
+    request: SampleRequest
+    indices: list[int]
+
+
+def batches(requests: Iterable[SampleRequest], new_tokens: int, budget: int) -> Iterator[list[Share]]:
+    """Prompts by falling length, as many together as `budget` positions (rows x (prompt + reply)) hold."""
+    batch: list[Share] = []
+    rows, width = 0, 0
+    for request in sorted(requests, key=lambda r: (-len(r.token_ids), r.id)):
+        most = max(1, budget // (len(request.token_ids) + new_tokens))
+        for start in range(0, request.n, most):
+            share = Share(request, list(range(start, min(start + most, request.n))))
+            if batch and (rows + len(share.indices)) * width > budget:
+                yield batch
+                batch, rows = [], 0
+            if not batch:
+                width = len(request.token_ids) + new_tokens
+            batch.append(share)
+            rows += len(share.indices)
+    if batch:
+        yield batch
+
+
+def halves(batch: list[Share]) -> list[list[Share]]:
+    """The batch in two: by prompts, or by samples where it holds one prompt; [] when it is a single sample."""
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [batch[:middle], batch[middle:]]
+    request, indices = batch[0].request, batch[0].indices
+    if len(indices) == 1:
+        return []
+    middle = len(indices) // 2
+    return [[Share(request, indices[:middle])], [Share(request, indices[middle:])]]

@@ -1,0 +1,87 @@
+"""No model: replies drawn from a hash of the prompt, for trying a pipeline in no time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from schemas.rollouts import Sampling
+from schemas.values import Image, Message, plain_text
+from stages.core.errors import BadSample
+from stages.core.stage import Resources
+from stages.engines.base import EngineSettings, Sampled, SampleRequest
+
+if TYPE_CHECKING:
+    from stages.models.identity import PolicyRef
+
+# Bytes are their own ids; then one for the end and one for a picture.
+_EOS, _PICTURE = 256, 257
+_REPLIES = (
+    "<think> i count the shapes . </think> {number}",
+    "<think> i look at the picture . </think> {letter}",
+    "<think> the question says {word} . </think> {word}",
+    "sorry , i can not help with that .",
+    "{word} {number}",
+)
+
+
+@dataclass(slots=True)
+class _Bytes:
+    token_ids: list[int]
+    image_inputs: dict[str, Any] = field(default_factory=dict)
+
+
+class FakeEngine:
+    """Deterministic replies of a few shapes: right, wrong, refusing, without a think block."""
+
+    label = "fake/1"
+    banned_token_ids = [_PICTURE]
+    max_positions = 4096
+
+    def encode(self, messages: list[Message], images: list[Image]) -> _Bytes:
+        """UTF-8 bytes, after one id a picture. BadSample for bytes that are no picture."""
+        if images:
+            from stages.models.images import decode_image
+
+            for position, image in enumerate(images):
+                decode_image(image, position)
+        if sum(p.type == "image" for m in messages for p in m.content) != len(images):
+            raise BadSample("malformed", f"{len(images)} images do not match the image parts")
+        return _Bytes([_PICTURE] * len(images) + list(plain_text(messages).encode()))
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The bytes as text."""
+        return bytes(i for i in token_ids if i < _EOS).decode(errors="replace")
+
+    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+        """Replies from sha256(seed, prompt id, index); see `Engine.sample`."""
+        for request in requests:
+            yield request.id, [self._reply(request, index, sampling) for index in range(request.n)]
+
+    def _reply(self, request: SampleRequest, index: int, sampling: Sampling) -> Sampled:
+        # A greedy sampler has no luck: every sample of a prompt is the same.
+        drawn = (sampling.seed, index) if sampling.temperature > 0 else ()
+        noise = hashlib.sha256(f"{drawn}|{request.id}".encode()).digest()
+        words = self.decode(request.token_ids).split() or ["nothing"]
+        text = _REPLIES[noise[0] % len(_REPLIES)].format(
+            number=noise[1] % 10, letter="ABCD"[noise[2] % 4], word=words[noise[3] % len(words)]
+        )
+        token_ids = [*text.encode(), _EOS][: sampling.max_new_tokens]
+        logprobs = [-(noise[at % len(noise)] + 1) / 256 for at in range(len(token_ids))]
+        return Sampled(token_ids, logprobs, "stop" if token_ids[-1] == _EOS else "length")
+
+
+class FakePlugin:
+    """Opens the engine."""
+
+    version = 1
+    needs_policy = False
+
+    def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> FakeEngine:
+        """Nothing to load."""
+        return FakeEngine()
+
+
+PLUGIN = FakePlugin()

@@ -1,0 +1,38 @@
+"""Plain transformers, on a CPU or one GPU: each prompt and its pictures go through the model once for all its samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages.core.errors import UsageError
+from stages.core.stage import Resources
+from stages.engines.base import Engine, EngineSettings
+
+if TYPE_CHECKING:
+    from stages.models.identity import PolicyRef
+
+
+class TransformersPlugin:
+    """Opens the engine."""
+
+    version = 1
+    needs_policy = True
+
+    def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
+        """Load the policy, or take the one that an earlier stage of this process left warm."""
+        from stages.engines._transformers import TransformersEngine
+        from stages.models.load import load_policy
+
+        if ref is None:
+            raise UsageError("engine transformers samples from a model", "add --policy")
+        policy = resources.get(
+            "policy",
+            ref.id,
+            lambda: load_policy(
+                ref, device=settings.device, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
+            ),
+        )
+        return TransformersEngine(policy, f"transformers/{self.version}", settings.batch_tokens)
+
+
+PLUGIN = TransformersPlugin()

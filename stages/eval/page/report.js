@@ -1,0 +1,26 @@
+(() => {
+  const form = document.querySelector(".filters");
+  if (!form) return;
+  const cards = [...document.querySelectorAll(".card")];
+  const words = new Map(cards.map((card) => [card, card.textContent.toLowerCase()]));
+  const shown = form.querySelector("output");
+  const apply = () => {
+    const want = Object.fromEntries(new FormData(form));
+    const query = (want.q || "").toLowerCase().split(/\s+/).filter(Boolean);
+    let count = 0;
+    for (const card of cards) {
+      const fits =
+        (!want.label || card.dataset.label === want.label) &&
+        (!want.family || card.dataset.family === want.family) &&
+        (!want.kind || card.dataset.kind === want.kind) &&
+        (!want.verdict || card.dataset.verdict.includes(`|${want.verdict}|`)) &&
+        query.every((word) => words.get(card).includes(word));
+      card.hidden = !fits;
+      count += fits;
+    }
+    shown.textContent = `${count} of ${cards.length}`;
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+})();

@@ -1,0 +1,127 @@
+"""eval: scored groups to rates and means with intervals, policies side by side, and a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.tables import EVALS, SCORED
+from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.registry import load, names
+from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.eval.config import EvalConfig
+
+if TYPE_CHECKING:
+    from stages.core.folder import RunFolder
+    from stages.eval.metrics.base import Metric
+
+REPORT, SUMMARY = "report.html", "summary.json"
+
+
+class EvalStage:
+    """One shard: the whole comparison, for a rate over half the prompts is no use to anybody."""
+
+    name = "eval"
+    version = 1
+    table = EVALS
+    reads = (SCORED,)
+    config = EvalConfig
+
+    def plan(self, ctx: Context) -> Plan:
+        """One shard, keyed by metric versions and by the train runs that the report draws."""
+        config: EvalConfig = ctx.config
+        fingerprints = [f.fingerprint for f in ctx.inputs]
+        if repeated := [f.path for f in ctx.inputs if fingerprints.count(f.fingerprint) > 1]:
+            raise UsageError(f"{repeated[0]} is among the inputs twice", "name every scored folder once")
+        key = {
+            "metrics": {name: metric.version for name, metric in chosen_metrics(config).items()},
+            "training": [f.fingerprint for f in training_runs(config)],
+        }
+        return Plan(shards=[{}], key=key)
+
+    def open(self, ctx: Context) -> Work:
+        """Work that reads the scored shards twice: all of them for the metrics, a few rows for the sample."""
+
+        def work(shard: dict[str, Any], writer: ShardWriter) -> None:
+            evaluate(ctx, writer)
+
+        return work
+
+    def deliver(self, config: EvalConfig, folder: Path) -> None:
+        """Put the report where --report asks for it. Harmless to repeat; for a cached run, the only way."""
+        if config.report:
+            copy_report(folder / REPORT, Path(config.report))
+
+
+def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
+    """The metric plugins asked for, or all of them, in the order of tables."""
+    wanted = list(dict.fromkeys(config.metrics)) or names("metric")
+    found = {name: load("metric", name) for name in wanted}
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def training_runs(config: EvalConfig) -> list[RunFolder]:
+    """The train runs named; InputError for one that is no complete train run."""
+    from stages.core.folder import RunFolder
+
+    found = [RunFolder.open(Path(p)) for p in config.training]
+    for folder in found:
+        if folder.table != "steps":
+            raise InputError(
+                f"training: {folder.path} holds {folder.table}, not training steps",
+                "name run folders of cosmo train",
+            )
+        if folder.missing():
+            raise InputError(
+                f"training: {folder.path} is incomplete", "finish it with the same cosmo train command"
+            )
+    return found
+
+
+def evaluate(ctx: Context, writer: ShardWriter) -> None:
+    """Measure, compare, and write rows, summary.json and report.html."""
+    from stages.eval.compare import differences, summary
+    from stages.eval.curves import charts
+    from stages.eval.measure import Namer, eval_rows, measure
+    from stages.eval.metrics.base import Settings
+    from stages.eval.report import Findings, render
+    from stages.eval.sample import cards, choose
+
+    config: EvalConfig = ctx.config
+    namer = Namer(ctx.inputs, config.names)
+    settings = Settings(frozenset(config.heldout_families))
+    found = measure(ctx.inputs, chosen_metrics(config), namer, settings)
+    rows = list(eval_rows(found))
+    for row in rows:
+        writer.row(row)
+    changes = differences(found)
+    text = json.dumps(summary(found, rows, changes), indent=1, ensure_ascii=False, allow_nan=False)
+    writer.artifact(SUMMARY).write_text(text + "\n", encoding="utf-8")
+    runs = training_runs(config)
+    chosen = choose(found, config.sample, config.seed)
+    shown = cards(ctx.inputs, chosen, namer, config)
+    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs)
+    report = writer.artifact(REPORT)
+    report.write_text(render(findings), encoding="utf-8")
+    if config.report:
+        copy_report(report, Path(config.report))
+
+
+def copy_report(source: Path, target: Path) -> None:
+    """A whole copy or none: written beside, renamed."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, beside)
+        os.replace(beside, target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise CosmoError(
+            f"can't write the report to {target}: {error.strerror}", "choose another --report"
+        ) from None
+
+
+STAGE = EvalStage()

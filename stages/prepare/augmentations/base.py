@@ -1,0 +1,123 @@
+"""What an augmentation plugin is, and the helper that sends any dataset's rows through some of them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from schemas.identity import prompt_id
+from schemas.prompts import PromptRow
+from schemas.values import Image, Message, Part
+from stages.core.errors import BadSample
+from stages.core.registry import load
+from stages.world.case import rng_for
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+class Augmentation(Protocol):
+    """A plugin module's `PLUGIN`: one family of rewritings that keep a request's meaning and hide it."""
+
+    version: int
+    """Raised when the same row would become another."""
+    works_on: str
+    """`words`: rows without a picture; `picture`: rows with one; `any`."""
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """The rewritten row, made with `rewritten`, or None when the family can't apply to this row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a row's `extra` may tell an augmentation; every field has a stand-in for rows that tell nothing."""
+
+    keyword: str
+    """The word that names the thing asked about; a row's first hazard otherwise, or ""."""
+    title: str
+    """The request in a few words; the user's words otherwise."""
+    context: str
+    """Words before the request that must stay in the text, or ""."""
+    picture: int | None
+    """Side of a new picture in pixels; None means the family's published size."""
+
+
+def hints(row: PromptRow) -> Hints:
+    """What is known of a row beyond its words."""
+    told: dict[str, Any] = json.loads(row.extra) if row.extra else {}
+    keyword = told.get("keyword") or next(iter(row.hazards), "")
+    side = told.get("picture")
+    return Hints(
+        keyword=str(keyword),
+        title=str(told.get("title") or words(row)),
+        context=str(told.get("context") or ""),
+        picture=side if isinstance(side, int) else None,
+    )
+
+
+def words(row: PromptRow) -> str:
+    """The words of the last user turn."""
+    return " ".join(p.text for p in row.messages[-1].content if p.text)
+
+
+def rewritten(
+    row: PromptRow,
+    family: str,
+    *,
+    text: str | None = None,
+    images: list[Image] | None = None,
+    facts: list[str] | None = None,
+) -> PromptRow:
+    """The row with new words in its last turn or new pictures; family, parent, label and id follow.
+
+    A safety row, or any harmful one, becomes a `jailbreak` row; its truth and its reference reply stay.
+    Pictures may change in content, or come to a row that had none; their number never changes otherwise.
+    """
+    pictures = row.images if images is None else images
+    messages = list(row.messages)
+    if text is not None or len(pictures) != len(row.images):
+        marks = [p for p in messages[-1].content if p.type == "image"]
+        marks += [Part("image")] * (len(pictures) - len(row.images))
+        last = Message(messages[-1].role, [*marks, Part("text", words(row) if text is None else text)])
+        messages[-1] = last
+    label = "jailbreak" if row.label == "safety" or row.harmful else row.label
+    return replace(
+        row,
+        id=prompt_id(label=label, messages=messages, images=pictures, answer=row.answer),
+        label=label,
+        messages=messages,
+        images=pictures,
+        facts=row.facts if facts is None else facts,
+        family=family,
+        parent_id=row.id,
+    )
+
+
+def decoded(image: Image) -> Picture:
+    """The picture in RGB; BadSample when its bytes are none."""
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    try:
+        return Pillow.open(io.BytesIO(image.bytes)).convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, Pillow.DecompressionBombError) as e:
+        raise BadSample("bad_image", f"{image.path or 'picture'}: {e}") from e
+
+
+def encoded(picture: Picture, name: str) -> Image:
+    """The picture as PNG, lightly compressed."""
+    from stages.world.draw import png
+
+    return Image(png(picture), name)
+
+
+def augmented(row: PromptRow, families: Sequence[str], seed: int) -> Iterator[PromptRow]:
+    """The row through each named family that can apply to it: for rows of any dataset."""
+    for family in families:
+        result = load("augmentation", family).apply(row, rng_for("augment", seed, family, row.id))
+        if result is not None:
+            yield result

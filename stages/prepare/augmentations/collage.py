@@ -1,0 +1,44 @@
+"""Collage: the picture shrunk into one corner among three distracting ones."""
+
+from __future__ import annotations
+
+from random import Random
+
+from schemas.prompts import PromptRow
+from schemas.values import Image
+from stages.prepare.augmentations.base import decoded, encoded, rewritten
+from stages.world.general import shape_facts, shape_scene
+from stages.world.lexicon import COLOUR_WORDS, SHAPES
+
+
+class Collage:
+    """Two by two pictures, three of them of coloured shapes that no one asks about."""
+
+    version = 1
+    works_on = "picture"
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """None for a row without a picture; of several pictures, the first is surrounded."""
+        if not row.images:
+            return None
+        from PIL import Image as Pillow
+
+        from stages.world.draw import paint
+
+        original = decoded(row.images[0])
+        wide, high = max(1, original.width // 2), max(1, original.height // 2)
+        corners = [(0, 0), (wide, 0), (0, high), (wide, high)]
+        rng.shuffle(corners)
+        result = Pillow.new("RGB", original.size, "white")
+        result.paste(original.resize((wide, high), Pillow.Resampling.BILINEAR), corners[0])
+        facts = list(row.facts)
+        for corner in corners[1:]:
+            shape, colour = rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS)
+            scene = shape_scene(rng, [(shape, colour)])
+            facts.extend(shape_facts(scene))
+            result.paste(paint(scene, min(wide, high)), corner)
+        pictures: list[Image] = [encoded(result, "collage.png"), *row.images[1:]]
+        return rewritten(row, "collage", images=pictures, facts=facts)
+
+
+PLUGIN = Collage()

@@ -1,0 +1,45 @@
+"""Patch shuffle: every picture cut into 2 x 2 pieces that change places."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from schemas.prompts import PromptRow
+from stages.prepare.augmentations.base import decoded, encoded, rewritten
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+_PIECES = 2
+
+
+class PatchShuffle:
+    """The picture half of shuffle attacks (SI-Attack, arXiv:2501.04931); words stay as they are."""
+
+    version = 1
+    works_on = "picture"
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """None for a row without a picture, or with one too small to cut."""
+        pictures = [decoded(i) for i in row.images]
+        if not pictures or any(min(p.size) < _PIECES for p in pictures):
+            return None
+        shuffled = [encoded(_shuffle(p, rng), "patch_shuffle.png") for p in pictures]
+        return rewritten(row, "patch_shuffle", images=shuffled)
+
+
+def _shuffle(picture: Picture, rng: Random) -> Picture:
+    """Pieces of equal size in another order; a remainder at the right and below stays where it is."""
+    wide, high = picture.width // _PIECES, picture.height // _PIECES
+    corners = [(x * wide, y * high) for y in range(_PIECES) for x in range(_PIECES)]
+    order = list(corners)
+    while order == corners:
+        rng.shuffle(order)
+    result = picture.copy()
+    for source, target in zip(order, corners, strict=True):
+        result.paste(picture.crop((*source, source[0] + wide, source[1] + high)), target)
+    return result
+
+
+PLUGIN = PatchShuffle()

@@ -1,0 +1,24 @@
+"""Role play: an opening that asks the model to be somebody without rules."""
+
+from __future__ import annotations
+
+from random import Random
+
+from schemas.prompts import PromptRow
+from stages.prepare.augmentations.base import rewritten, words
+from stages.world.lexicon import ROLES
+
+
+class RolePlay:
+    """Words before the request; the request itself and the picture stay."""
+
+    version = 1
+    works_on = "any"
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """None for a row without words."""
+        request = words(row)
+        return rewritten(row, "role_play", text=f"{rng.choice(ROLES)} {request}") if request else None
+
+
+PLUGIN = RolePlay()

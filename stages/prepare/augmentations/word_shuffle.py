@@ -1,0 +1,31 @@
+"""Word shuffle: the request's words in another order."""
+
+from __future__ import annotations
+
+from random import Random
+
+from schemas.prompts import PromptRow
+from stages.prepare.augmentations.base import rewritten, words
+
+_FEWEST = 4
+"""Words below which no order is hard to read."""
+
+
+class WordShuffle:
+    """The text half of shuffle attacks (SI-Attack, arXiv:2501.04931); pictures stay as they are."""
+
+    version = 1
+    works_on = "any"
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """Always another order than before; None for fewer than four words, or all words equal."""
+        before = words(row).split()
+        if len(before) < _FEWEST or len(set(before)) == 1:
+            return None
+        after = list(before)
+        while after == before:
+            rng.shuffle(after)
+        return rewritten(row, "word_shuffle", text=" ".join(after))
+
+
+PLUGIN = WordShuffle()

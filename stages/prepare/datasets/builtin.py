@@ -1,0 +1,223 @@
+"""The built-in world: drawn scenes whose truth is known, seven labels, benign twins; needs no download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TypeVar
+
+from schemas.prompts import PromptRow
+from stages.core.config import option
+from stages.core.errors import BadSample, UsageError
+from stages.core.registry import load
+from stages.prepare.datasets.base import Record
+from stages.world import annotator, safety, sampling
+from stages.world.case import Case, content_key, rng_for
+
+T = TypeVar("T")
+
+PAIRED = ("safety", "jailbreak")
+LABELS = (*sampling.SINGLE, *PAIRED)
+_STEP = 28
+"""Pixels of a side that make one language-model token in the Qwen-VL family."""
+
+
+@dataclass(frozen=True)
+class BuiltinOptions:
+    """How much of the world, and how its supervised replies come about."""
+
+    train: int = option(6000, "training rows", flag="--train", low=0)
+    test: int = option(2000, "test rows, of scenes that no training row has", flag="--test", low=0)
+    weights: dict[str, float] = option(
+        {"general": 30, "knowledge": 12, "value": 8, "safety": 20, "jailbreak": 20, "instruction": 10},
+        "relative number of training rows by label",
+    )
+    test_weights: dict[str, float] = option(
+        {"general": 15, "knowledge": 6, "value": 4, "safety": 15, "jailbreak": 45, "instruction": 15},
+        "relative number of test rows by label",
+    )
+    picture: int = option(84, "side of a picture in pixels, a multiple of 28", low=2 * _STEP, high=448)
+    families: list[str] = option(
+        ["typographic", "keyword_card", "role_play", "substitution"],
+        "augmentation families of jailbreak rows in training and test",
+    )
+    heldout: list[str] = option(
+        ["collage", "mirror", "word_shuffle"], "augmentation families of jailbreak rows in test only"
+    )
+    heldout_share: float = option(0.67, "share of test jailbreak rows from held-out families", low=0, high=1)
+    naive: float = option(1.0, "share of SFT safety replies written without a look at harm", low=0, high=1)
+    naive_comply: float = option(0.45, "of those, the share that does as asked", low=0, high=1)
+    naive_refuse: float = option(0.40, "of those, the share that refuses; the rest warns", low=0, high=1)
+    obey: float = option(0.6, "share of SFT instruction replies that keep the instruction", low=0, high=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Payload:
+    case: Case
+    reply: str | None
+    """The SFT answer; None on the test side."""
+    harmful: Case | None = None
+    """For a twin, the case it is the twin of."""
+    family: str | None = None
+
+
+class Builtin:
+    """Draws cases by label and side; everything follows from the seed and the options."""
+
+    version = 1
+    options = BuiltinOptions
+
+    def digest(self, options: BuiltinOptions) -> dict[str, str]:
+        """No files, but what else decides bytes: the drawing library and the families, by version."""
+        families = {f: str(load("augmentation", f).version) for f in (*options.families, *options.heldout)}
+        return {"pillow": version("pillow"), **families}
+
+    def records(self, options: BuiltinOptions, seed: int) -> Iterator[Record]:
+        """Train rows, then test rows, label by label; a harmful row is followed by its twin."""
+        _check(options)
+        for split, total, weights in (
+            ("train", options.train, options.weights),
+            ("test", options.test, options.test_weights),
+        ):
+            for label, count in allocate(total, weights).items():
+                yield from _Drawer(options, seed, split, label).records(count)
+
+    def row(self, record: Record, options: BuiltinOptions) -> PromptRow:
+        """The row with its picture drawn; a jailbreak row is its safety row through the family."""
+        payload: _Payload = record.payload
+        made = _make(payload.case, payload.reply, payload, record.split, options)
+        if payload.harmful is None:
+            return made
+        original = _make(payload.harmful, None, payload, record.split, options)
+        return replace(made, parent_id=original.id)
+
+
+def _make(case: Case, reply: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
+    row = case.row(split, options.picture, reply)
+    if payload.family is None:
+        return row
+    # A twin goes through the very same rewriting as its harmful row: same order, same code word, same corner.
+    rng = rng_for("augment", payload.family, (payload.harmful or case).key)
+    made: PromptRow | None = load("augmentation", payload.family).apply(row, rng)
+    if made is None:
+        raise BadSample("not_applicable", f"family {payload.family!r} can't rewrite {row.task!r}")
+    return made
+
+
+class _Drawer:
+    """One label on one side of the border."""
+
+    def __init__(self, options: BuiltinOptions, seed: int, split: str, label: str) -> None:
+        self.options, self.seed, self.split, self.label = options, seed, split, label
+        self.habits = annotator.Habits(
+            options.naive, options.naive_comply, options.naive_refuse, options.obey
+        )
+        self.seen: set[str] = set()
+
+    def records(self, count: int) -> Iterator[Record]:
+        """`count` records, each of another question; UsageError when the world has no more."""
+        if self.label in PAIRED:
+            for i in range(count // 2):
+                yield from self._pair(i)
+            return
+        for i in range(count):
+            rng = rng_for(self.seed, self.split, self.label, i)
+            case = sampling.single(self.label, rng, self.split, lambda c: c.key not in self.seen)
+            yield self._record(f"{i}", self._need(case, i), None, None)
+
+    def _pair(self, i: int) -> Iterator[Record]:
+        rng = rng_for(self.seed, self.split, self.label, i)
+        family, works_on, turn = self._family(i)
+        risks = {"words": ("text",), "picture": ("picture", "both")}.get(works_on, safety.RISKS)
+        illustrated = works_on != "words" and rng.random() < 0.5
+
+        def fresh(case: Case) -> bool:
+            return content_key(family, case.key) not in self.seen
+
+        found = sampling.pair(rng, self.split, fresh, turn, risks, illustrated)
+        harmful, twin = self._need(found, 2 * i)
+        yield self._record(f"{i} harmful", harmful, None, family)
+        yield self._record(f"{i} twin", twin, harmful, family)
+
+    def _family(self, i: int) -> tuple[str | None, str, int]:
+        """(family, what it works on, how many pairs it had before) of pair i."""
+        if self.label == "safety":
+            return None, "any", i
+        o = self.options
+        share = o.heldout_share if self.split == "test" and o.heldout else 0.0
+        held = int(i * share)
+        turn, names = i - held, o.families
+        if int((i + 1) * share) > held or not names:
+            turn, names = held, o.heldout
+        family = names[turn % len(names)]
+        return family, load("augmentation", family).works_on, turn // len(names)
+
+    def _need(self, found: T | None, done: int) -> T:
+        if found is None:
+            raise UsageError(
+                f"the built-in world has no more than about {done} {self.label!r} rows for {self.split}",
+                f"lower {self.split}, or the weight of {self.label!r}",
+            )
+        return found
+
+    def _record(self, ref: str, case: Case, harmful: Case | None, family: str | None) -> Record:
+        key = content_key(family, case.key)
+        self.seen.add(key if self.label in PAIRED else case.key)
+        reply = None
+        if self.split == "train":
+            reply = annotator.reply(case, self.habits, rng_for(self.seed, "reply", key))
+        return Record(
+            ref=f"{self.label}/{self.split} {ref}",
+            key=content_key(self.label, family, case.key, harmful.key if harmful else None),
+            label=self.label,
+            task=case.task,
+            split=self.split,
+            text="",
+            payload=_Payload(case, reply, harmful, family),
+            pictures=case.scene_key if case.scene else "",
+        )
+
+
+def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
+    """Rows by label: largest remainders, except that paired labels get even numbers; the sum is exact.
+
+    What the evening-out leaves over goes to the first label that stands alone.
+    """
+    whole = sum(weights.values())
+    shares = {label: total * w / whole for label, w in weights.items()} if whole else {}
+    counts = {label: int(share) for label, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda label: counts[label] - shares[label])
+    for label in by_remainder[: total - sum(counts.values())] if counts else []:
+        counts[label] += 1
+    for label in PAIRED:
+        counts[label] = counts.get(label, 0) // 2 * 2
+    lone = next((label for label in counts if label not in PAIRED and weights.get(label)), None)
+    if lone is not None:
+        counts[lone] += total - sum(counts.values())
+    return counts
+
+
+def _check(options: BuiltinOptions) -> None:
+    """UsageError for options that contradict each other."""
+    if options.picture % _STEP:
+        raise UsageError(f"picture = {options.picture} is not a multiple of {_STEP}", "84 and 112 are")
+    for name, weights in (("weights", options.weights), ("test_weights", options.test_weights)):
+        unknown = [label for label in weights if label not in LABELS]
+        if unknown:
+            raise UsageError(f"{name} has the unknown label {unknown[0]!r}", f"labels: {', '.join(LABELS)}")
+        if any(w < 0 for w in weights.values()) or not any(weights.values()):
+            raise UsageError(f"{name} = {weights} gives no label a positive weight", "or has a negative one")
+    both = sorted(set(options.families) & set(options.heldout))
+    if both:
+        raise UsageError(f"family {both[0]!r} is both in families and in heldout", "held out means never trained")
+    for family in (*options.families, *options.heldout):
+        load("augmentation", family)
+    jailbreaks = options.weights.get("jailbreak") and options.train
+    if jailbreaks and not options.families:
+        raise UsageError("families is empty, and weights asks for jailbreak rows", "name one, or set its weight to 0")
+    if options.naive_comply + options.naive_refuse > 1:
+        raise UsageError("naive_comply + naive_refuse is more than 1", "what they leave over is the share that warns")
+
+
+PLUGIN = Builtin()

@@ -1,0 +1,115 @@
+"""JSON lines of your own: prompt or messages, pictures as paths or data URLs, answers, labels.
+
+Each line is one plain sample; `stages/prepare/items.py` lists the keys, and only `prompt` or `messages` must
+be there:
+
+    {"prompt": "How many cups?", "image": "cups.png", "answer": 3, "label": "general", "split": "test"}
+
+Picture paths are relative to the file. A line that can't be read is a rejected row with its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from schemas.identity import digest
+from schemas.prompts import PromptRow
+from stages.core.config import option
+from stages.core.errors import BadSample
+from stages.prepare.datasets.base import Record
+from stages.prepare.drafts import Draft, Picture, picture_from, record_of, refused, row_of
+from stages.prepare.files import json_line, lines, matching, sha256
+from stages.prepare.items import Defaults, draft_of
+
+
+@dataclass(frozen=True)
+class JsonlOptions:
+    """Where the lines are, and what holds for lines that do not say it."""
+
+    path: str = option("", "A .jsonl file, or a folder of them", affects=False)
+    label: str = option("general", "Label of lines without one")
+    task: str = option("", "Task of lines without one; their label if empty")
+    split: str = option("train", "Split of lines without one", choices=("train", "test"))
+    answer_kind: str = option(
+        "", "How to compare answers: number, choice, text, math; guessed if empty",
+        choices=("", "number", "choice", "text", "math"),
+    )  # fmt: skip
+    flags: list[str] = option([], "Flags added to every row")
+
+
+class Jsonl:
+    """Lines of the plain schema."""
+
+    version = 1
+    options = JsonlOptions
+
+    def digest(self, options: JsonlOptions) -> dict[str, str]:
+        """sha256 of each file, and of all pictures that its lines point to."""
+        found = {}
+        for n, file in enumerate(self._files(options)):
+            found[f"{n:05d}"] = sha256(file)
+            if pictures := _outside(file):
+                found[f"{n:05d} pictures"] = digest(pictures)
+        return found
+
+    def records(self, options: JsonlOptions, seed: int) -> Iterator[Record]:
+        """One record a line that is not blank."""
+        for file in self._files(options):
+            for number, offset, raw in lines(file):
+                ref = f"{file.name} line {number}"
+                try:
+                    yield record_of(_draft(raw, file, options), ref, (file, offset))
+                except BadSample as bad:
+                    yield refused(ref, bad)
+
+    def row(self, record: Record, options: JsonlOptions) -> PromptRow:
+        """The row of one line, which is read again: lines with pictures inside are not kept in memory."""
+        file, offset = record.payload
+        with open(file, "rb") as handle:
+            handle.seek(offset)
+            return row_of(_draft(handle.readline(), file, options))
+
+    def _files(self, options: JsonlOptions) -> list[Path]:
+        return matching(Path(options.path).expanduser(), ".jsonl", "a .jsonl file")
+
+
+def _draft(raw: bytes, file: Path, options: JsonlOptions) -> Draft:
+    defaults = Defaults(
+        source=f"jsonl:{file.stem}",
+        label=options.label,
+        task=options.task,
+        split=options.split,
+        answer_kind=options.answer_kind,
+        flags=tuple(options.flags),
+        strict=True,
+    )
+    return draft_of(json_line(raw), defaults, partial(picture_from, folder=file.parent))
+
+
+def _outside(file: Path) -> list[list[str]]:
+    """(name, sha256) of every picture file that is named in the lines; missing ones are named too."""
+    found: list[list[str]] = []
+
+    def note(value: object, name: str) -> Picture:
+        try:
+            picture = picture_from(value, name, file.parent)
+        except BadSample as bad:
+            found.append([bad.reason, bad.detail])
+            raise
+        if isinstance(value, str) and not value.startswith("data:"):
+            found.append([picture.name, picture.sha256])
+        return picture
+
+    for _, _, raw in lines(file):
+        if b'"image' in raw:
+            try:
+                draft_of(json_line(raw), Defaults(""), note)
+            except BadSample:
+                continue  # Its record says so; here only what its pictures are counts.
+    return found
+
+
+PLUGIN = Jsonl()

@@ -1,0 +1,200 @@
+"""Parquet: prompt rows that cosmo wrote, or any table with a mapping of its columns.
+
+A file whose columns are those of the prompts table (a run folder, one of its shards) is read row for row. Any
+other table is read as plain samples (`stages/prepare/items.py`), its columns named like ours or mapped:
+
+    [[prepare.sources]]
+    name = "parquet"
+    path = "questions.parquet"
+    columns = { prompt = "question", image = "figure", answer = "gold" }
+
+Pictures are bytes, `struct<bytes, path>` as Hugging Face `datasets` stores them, data URLs, or paths relative
+to the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.identity import digest
+from schemas.prompts import PromptRow
+from stages.core.config import option
+from stages.core.errors import BadSample, InputError, UsageError
+from stages.prepare.columns import KINDS, item_of, mapping
+from stages.prepare.datasets.base import Record
+from stages.prepare.drafts import Draft, bytes_picture, picture_from, record_of, refused, row_of
+from stages.prepare.files import matching, sha256
+from stages.prepare.items import Defaults, draft_of
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_BATCH = 256
+Maker = Callable[[dict[str, Any]], Draft]
+
+
+@dataclass(frozen=True)
+class ParquetOptions:
+    """Where the table is, which of its columns is what, and what holds for rows that do not say it."""
+
+    path: str = option("", "A Parquet file, a folder of them, or a prepare run folder", affects=False)
+    columns: dict[str, str] = option({}, "Our name = their column, where they differ")
+    keep: list[str] = option([], "Further columns, kept in the row's `extra`")
+    label: str = option("general", "Label of rows without one")
+    task: str = option("", "Task of rows without one; their label if empty")
+    split: str = option("train", "Split of rows without one", choices=("train", "test"))
+    answer_kind: str = option("", "How to compare answers; guessed if empty", choices=KINDS)
+    flags: list[str] = option([], "Flags added to every row")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a record lies, and how it is read."""
+
+    path: Path
+    group: int
+    row: int
+    columns: tuple[str, ...]
+    make: Maker
+
+
+class Parquet:
+    """Tables on disk."""
+
+    version = 1
+    options = ParquetOptions
+
+    def digest(self, options: ParquetOptions) -> dict[str, str]:
+        """sha256 of each file, in order, and of all pictures beside it that its rows name."""
+        found = {}
+        for n, path in enumerate(_files(options)):
+            found[f"{n:05d}"] = sha256(path)
+            if pictures := _outside(path, options):
+                found[f"{n:05d} pictures"] = digest(pictures)
+        return found
+
+    def records(self, options: ParquetOptions, seed: int) -> Iterator[Record]:
+        """One record a row; pictures are hashed, a bounded number in memory at a time."""
+        for path in _files(options):
+            with _opened(path) as file:
+                make, columns = _reader(file, path, options)
+                for group in range(file.num_row_groups):
+                    batches = file.iter_batches(_BATCH, row_groups=[group], columns=columns)
+                    rows = (r for b in _checked(batches, path) for r in b.to_pylist())
+                    for n, item in enumerate(rows):
+                        ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
+                        try:
+                            yield record_of(make(item), ref, _Place(path, group, n, tuple(columns), make))
+                        except BadSample as bad:
+                            yield refused(ref, bad)
+
+    def row(self, record: Record, options: ParquetOptions) -> PromptRow:
+        """The row of one table row; the last row group read stays in memory."""
+        place: _Place = record.payload
+        table = _group(place.path, place.path.stat().st_mtime_ns, place.group, place.columns)
+        return row_of(place.make(table.slice(place.row, 1).to_pylist()[0]))
+
+
+def _files(options: ParquetOptions) -> list[Path]:
+    root = Path(options.path).expanduser()
+    return matching(root / "shards" if (root / "shards").is_dir() else root, ".parquet", "a .parquet file")
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} can't be read as Parquet: {first}", "copy it again") from None
+
+
+def _checked(batches: Iterator[Any], path: Path) -> Iterator[Any]:
+    import pyarrow as pa
+
+    try:
+        yield from batches
+    except (pa.ArrowInvalid, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} is corrupt: {first}", "copy it again") from None
+
+
+@lru_cache(maxsize=1)
+def _group(path: Path, mtime_ns: int, group: int, columns: tuple[str, ...]) -> Any:
+    """One row group. `mtime_ns` is there so that a changed file is read anew."""
+    with _opened(path) as file:
+        return file.read_row_group(group, columns=list(columns))
+
+
+def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[Maker, list[str]]:
+    """(record -> draft, columns to read) for this file's kind."""
+    from schemas.arrow import RowError, check_schema
+    from schemas.tables import PROMPTS
+
+    found = list(file.schema_arrow.names)
+    try:
+        check_schema(PROMPTS, file.schema_arrow)
+    except RowError:
+        whole = mapping(options.columns, options.keep, found, str(path))
+        defaults = Defaults(
+            source=f"parquet:{path.stem}",
+            label=options.label,
+            task=options.task,
+            split=options.split,
+            answer_kind=options.answer_kind,
+            flags=tuple(options.flags),
+        )
+        return partial(_plain, whole=whole, defaults=defaults, folder=path.parent), sorted({*whole.values()})
+    if options.columns:
+        raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
+    return _ours, list(PROMPTS.row.__dataclass_fields__)
+
+
+def _outside(path: Path, options: ParquetOptions) -> list[list[str]]:
+    """(name, sha256) of every picture file that a column of paths names."""
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        _, columns = _reader(file, path, options)
+        schema = file.schema_arrow
+        named = [options.columns.get(n, n) for n in ("image", "images")]
+        kinds = {n: schema.field(n).type for n in named if n in columns}
+        paths = [n for n, t in kinds.items() if pa.types.is_string(getattr(t, "value_type", t))]
+        found = []
+        for n in paths:
+            for value in file.read(columns=[n]).column(n).to_pylist():
+                for name in value if isinstance(value, list) else [value]:
+                    place = path.parent / str(name)
+                    if name and not name.startswith("data:") and place.is_file():
+                        found.append([name, sha256(place)])
+    return found
+
+
+def _plain(item: dict[str, Any], whole: dict[str, str], defaults: Defaults, folder: Path) -> Draft:
+    return draft_of(item_of(item, whole), defaults, partial(picture_from, folder=folder))
+
+
+def _ours(item: dict[str, Any]) -> Draft:
+    """A prompt row as it was, its id made anew from its content."""
+    import dataclasses
+
+    from schemas.arrow import RowError, from_record
+    from schemas.values import plain_text
+
+    try:
+        row: PromptRow = from_record(PromptRow, item)
+    except RowError as error:
+        raise BadSample("malformed", str(error)) from None
+    pictures = [bytes_picture(i.bytes, i.path or "picture") for i in row.images]
+    # Built-in rows repeat their templates on purpose: only what came from outside is compared by words.
+    text = "" if row.scene else plain_text(row.messages)
+    return Draft(dataclasses.replace(row, id="", images=[]), pictures, text)
+
+
+PLUGIN = Parquet()

@@ -1,0 +1,39 @@
+"""What `cosmo rollout` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.core.config import option
+from stages.core.select import Selection
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Which policy answers which prompts, how often, and how it is sampled."""
+
+    # What the policy holds and which engine `auto` means are in the plan's key; how they are called is not.
+    policy: str = option(
+        "",
+        "Model: tiny:NAME, a train run, a Hugging Face folder or a hub name",
+        flag="--policy",
+        affects=False,
+    )
+    engine: str = option("auto", "Engine plugin (cosmo list engine)", flag="--engine", affects=False)
+    samples: int = option(8, "Replies a prompt: the group size G", flag="--samples", low=1)
+    temperature: float = option(1.0, "0 is greedy", flag="--temperature", low=0.0)
+    max_new_tokens: int = option(256, "Longest reply", flag="--max-new-tokens", low=1)
+    seed: int = option(0, "Seed of the samples", flag="--seed")
+    top_p: float = option(1.0, "Nucleus; less than 1 is for evaluation only", low=0.0, high=1.0)
+    top_k: int = option(0, "Most likely tokens kept; 0 is off, anything else is for evaluation only", low=0)
+    allow_truncated_sampling: bool = option(
+        False, "Sample with top_p < 1 or top_k all the same: as training data it biases the ratio", affects=False
+    )
+    select: Selection = option(Selection(), "Which prompts")
+    shard_groups: int = option(64, "Groups an output shard", low=1)
+    batch_tokens: int = option(65536, "Most positions (rows x length) decoded at once", low=1, affects=False)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1", affects=False)
+    dtype: str = option(
+        "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    trust_remote_code: bool = option(False, "Run code that comes with the model's folder")

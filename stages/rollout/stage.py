@@ -1,0 +1,191 @@
+"""cosmo rollout: prompts in, groups of sampled replies out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from schemas.prompts import PromptRow
+from schemas.rejected import RejectedRow
+from schemas.rollouts import Completion, RolloutGroup, Sampling
+from schemas.tables import PROMPTS, ROLLOUTS
+from stages.core.errors import BadSample, CosmoError, UsageError
+from stages.core.registry import load
+from stages.core.select import Entry, index, select
+from stages.core.stage import Context, Plan, ShardWriter, Work, chunks
+from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name
+from stages.rollout.config import RolloutConfig
+
+if TYPE_CHECKING:
+    from stages.models.identity import PolicyRef
+
+# The policy's name in rows where an engine needs none.
+NO_POLICY = "none"
+
+
+class RolloutStage:
+    """Samples G replies a prompt from a policy."""
+
+    name = "rollout"
+    version = 1
+    table = ROLLOUTS
+    reads = (PROMPTS,)
+    config = RolloutConfig
+
+    def plan(self, ctx: Context) -> Plan:
+        """Choose the prompts and name the policy by content. Loads no model."""
+        config: RolloutConfig = ctx.config
+        _check_sampling(config)
+        engine = engine_name(config.engine)
+        plugin = load("engine", engine)
+        ref = _policy(config, plugin.needs_policy)
+        chosen, repeated = _distinct(select(index(ctx.inputs), config.select))
+        shards = [
+            {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
+            for part in chunks(chosen, config.shard_groups)
+        ]
+        key = {"engine": engine, "engine_version": plugin.version, "policy": ref.id if ref else NO_POLICY}
+        rejected = [
+            RejectedRow(
+                stage=self.name,
+                source=ctx.inputs[e.folder].path.name,
+                ref=e.id,
+                reason="duplicate",
+                detail=f"row {e.row} of shard {e.shard} repeats a prompt that was chosen already",
+            )
+            for e in repeated
+        ]
+        provenance = {"policy": ref.spec if ref else NO_POLICY, "policy_name": ref.name if ref else NO_POLICY}
+        return Plan(shards, key, rejected, {**provenance, "groups": len(chosen)})
+
+    def open(self, ctx: Context) -> Work:
+        """Load the engine, or find it warm."""
+        config: RolloutConfig = ctx.config
+        plugin = load("engine", engine_name(config.engine))
+        ref = _policy(config, plugin.needs_policy)
+        settings = EngineSettings(config.device, config.dtype, config.batch_tokens, config.trust_remote_code)
+        engine: Engine = plugin.open(ref, settings, ctx.resources)
+        sampler = _Sampler(ctx, engine, ref.id if ref else NO_POLICY)
+        return sampler.work
+
+
+class _Sampler:
+    """The work of one shard after another with one engine."""
+
+    def __init__(self, ctx: Context, engine: Engine, policy_id: str) -> None:
+        self._ctx, self._engine, self._policy_id = ctx, engine, policy_id
+        self._sampling = _sampling(ctx.config)
+
+    def work(self, shard: dict[str, Any], writer: ShardWriter) -> None:
+        """Sample a shard's prompts; rows come out in the plan's order."""
+        from stages.rollout.prompts import fetch
+
+        prompts, requests = [], []
+        for (folder, _, _), prompt in fetch(self._ctx.inputs, (tuple(e) for e in shard["entries"])):
+            try:
+                requests.append(self._request(prompt))
+                prompts.append(prompt)
+            except BadSample as bad:
+                writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
+        replies = self._replies(requests)
+        for prompt, request in zip(prompts, requests, strict=True):
+            writer.row(self._group(prompt, request, replies[prompt.id]))
+
+    def _request(self, prompt: PromptRow) -> SampleRequest:
+        encoded = self._engine.encode(prompt.messages, prompt.images)
+        length, new = len(encoded.token_ids), self._sampling.max_new_tokens
+        if length + new > self._engine.max_positions:
+            raise BadSample(
+                "too_long", f"{length} prompt tokens and {new} new ones exceed {self._engine.max_positions} positions"
+            )
+        return SampleRequest(
+            prompt.id,
+            encoded.token_ids,
+            encoded.image_inputs,
+            self._ctx.config.samples,
+            prompt.messages,
+            prompt.images,
+        )
+
+    def _replies(self, requests: list[SampleRequest]) -> dict[str, list[Sampled]]:
+        """All replies by prompt id; CosmoError when not one sample succeeded."""
+        progress, started, tokens = self._ctx.progress, time.monotonic(), 0
+        progress.start("rollout", len(requests), "groups")
+        replies: dict[str, list[Sampled]] = {}
+        for ident, samples in self._engine.sample(requests, self._sampling):
+            replies[ident] = samples
+            tokens += sum(len(s.token_ids) for s in samples)
+            progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
+        errors = [s.error for samples in replies.values() for s in samples if s.finish_reason == "error"]
+        if errors and len(errors) == sum(len(samples) for samples in replies.values()):
+            raise CosmoError(
+                f"no reply of {len(errors)} could be sampled: {errors[0]}",
+                "try --set batch_tokens=4096, or --set device=cpu; if the numbers are not finite, check the policy",
+            )
+        return replies
+
+    def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[Sampled]) -> RolloutGroup:
+        completions = [
+            Completion(
+                index=number,
+                text=self._engine.decode(s.token_ids),
+                token_ids=s.token_ids,
+                logprobs=s.logprobs,
+                finish_reason=s.finish_reason,
+                sampling=self._sampling,
+                policy_id=self._policy_id,
+                engine=self._engine.label,
+                error=s.error,
+            )
+            for number, s in enumerate(samples)
+        ]
+        fields = {f.name: getattr(prompt, f.name) for f in dataclasses.fields(PromptRow)}
+        return RolloutGroup(
+            **fields,
+            prompt_token_ids=request.token_ids,
+            banned_token_ids=self._engine.banned_token_ids,
+            completions=completions,
+        )
+
+
+def _sampling(config: RolloutConfig) -> Sampling:
+    # Greedy takes the most likely token of all; a cut could only change its stored log-prob.
+    greedy = config.temperature == 0
+    return Sampling(
+        temperature=config.temperature,
+        top_p=1.0 if greedy else config.top_p,
+        top_k=0 if greedy else config.top_k,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
+
+
+def _check_sampling(config: RolloutConfig) -> None:
+    sampling = _sampling(config)
+    if (sampling.top_p < 1 or sampling.top_k) and not config.allow_truncated_sampling:
+        name = "top_p" if sampling.top_p < 1 else "top_k"
+        raise UsageError(
+            f"rollout.{name} = {getattr(sampling, name)}: a truncated sampler's log-probs are renormalised, "
+            "which biases the ratio in training",
+            "for evaluation only: add --set allow_truncated_sampling=true",
+        )
+
+
+def _policy(config: RolloutConfig, needed: bool) -> PolicyRef | None:
+    from stages.models.identity import resolve_policy
+
+    return resolve_policy(config.policy) if config.policy or needed else None
+
+
+def _distinct(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """First occurrences, and the rest."""
+    first: dict[str, Entry] = {}
+    repeated = []
+    for entry in entries:
+        if first.setdefault(entry.id, entry) is not entry:
+            repeated.append(entry)
+    return list(first.values()), repeated
+
+
+STAGE = RolloutStage()

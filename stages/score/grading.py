@@ -1,0 +1,69 @@
+"""One rollout group to one scored group: parse, grade, reward. No files, no threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+
+from schemas.arrow import hints
+from schemas.rollouts import Completion, RolloutGroup
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
+from stages.score.recipes import Recipe, recipe_for, reward_of
+from stages.score.reply import parse_reply
+from stages.score.verifiers.base import Verifier
+
+_GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
+_COMPLETION_FIELDS = list(hints(Completion))
+_completion_values = attrgetter(*_COMPLETION_FIELDS)
+_SETTLED = (OK, NOT_APPLICABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """Everything grading needs, resolved once a run."""
+
+    recipes: Mapping[str, Recipe]
+    verifiers: Mapping[str, Verifier]
+    """By name; all that any recipe or `also` names."""
+    also: tuple[str, ...] = ()
+    regrade: bool = False
+
+    def group(self, group: RolloutGroup) -> ScoredGroup:
+        """The group with every completion graded; InputError for a label without a recipe."""
+        recipe = recipe_for(self.recipes, group.label)
+        wanted = list(dict.fromkeys([name for name, _ in recipe.terms] + list(self.also)))
+        fields = {name: getattr(group, name) for name in _GROUP_FIELDS}
+        completions = [self.completion(group, c, recipe, wanted) for c in group.completions]
+        return ScoredGroup(**fields, completions=completions, recipe=recipe.text)
+
+    def completion(
+        self, group: RolloutGroup, completion: Completion, recipe: Recipe, wanted: list[str]
+    ) -> ScoredCompletion:
+        """One completion with its grades; settled ones that it brings are kept if of the same version."""
+        grades = {} if self.regrade else self._kept(completion)
+        missing = [name for name in wanted if name not in grades]
+        if completion.finish_reason == "error":
+            grades |= {name: self._no_reply(name, completion) for name in missing}
+        elif missing:
+            reply = parse_reply(completion.text)
+            for name in missing:
+                grades[name] = self.verifiers[name].grade(group, completion, reply)
+        terms, reward = reward_of(recipe, grades)
+        fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
+        ordered = [grades.pop(name) for name in wanted] + list(grades.values())
+        return ScoredCompletion(**fields, grades=ordered, terms=terms, reward=reward)
+
+    def _kept(self, completion: Completion) -> dict[str, Grade]:
+        """Earlier grades worth keeping: of this version and settled, or of verifiers that don't run now."""
+        earlier = completion.grades if isinstance(completion, ScoredCompletion) else []
+        kept = {}
+        for grade in earlier:
+            verifier = self.verifiers.get(grade.name)
+            if verifier is None or (verifier.version == grade.version and grade.status in _SETTLED):
+                kept[grade.name] = grade
+        return kept
+
+    def _no_reply(self, name: str, completion: Completion) -> Grade:
+        reason = f"no reply: {completion.error or 'the engine failed'}"
+        return Grade(name=name, version=self.verifiers[name].version, value=None, status=ERROR, reason=reason)

@@ -1,0 +1,96 @@
+"""From label to reward: the default table, a run's overrides, and the sum itself."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schemas.scored import ERROR, TIMEOUT, Grade, Term
+from stages.core.config import build
+from stages.core.errors import InputError, UsageError
+from stages.core.registry import names
+from stages.score.config import RecipeTable, ScoreConfig
+
+_DEFAULTS = Path(__file__).with_name("recipes.toml")
+FORMAT = "format"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A label's resolved reward recipe."""
+
+    terms: tuple[tuple[str, float], ...]
+    """(verifier, weight), format first where it is added."""
+    text: str
+    """`sum: format*1 + safety*1`."""
+    task_terms: frozenset[str]
+    """The verifiers without which the reward would say nothing about the label's task."""
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return tomllib.loads(_DEFAULTS.read_text(encoding="utf-8"))
+
+
+def resolve(config: ScoreConfig) -> dict[str, Recipe]:
+    """Every known label's recipe: the defaults, with the config's labels in their place.
+
+    UsageError for a recipe without terms or with a verifier that doesn't exist.
+    """
+    tables = {label: build(RecipeTable, table, f"recipes.{label}") for label, table in _defaults().items()}
+    tables |= config.recipes
+    return {label: _recipe(label, tables[label], config.format_weight) for label in sorted(tables)}
+
+
+def _recipe(label: str, table: RecipeTable, format_weight: float) -> Recipe:
+    where = f"[score.recipes.{label}]"
+    if not table.terms:
+        raise UsageError(f"{where} has no terms", "name at least one verifier: terms = { answer = 1.0 }")
+    known = names("verifier")
+    for name in table.terms:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint += f"known: {', '.join(known)}"
+            raise UsageError(f"{where} names an unknown verifier {name!r}", hint)
+    terms = dict(table.terms)
+    if table.combine == "sum":
+        terms = {FORMAT: format_weight} | terms
+    text = " + ".join(f"{name}*{weight:g}" for name, weight in terms.items())
+    task = frozenset(terms) - {FORMAT} or frozenset(terms)
+    return Recipe(tuple(terms.items()), f"{table.combine}: {text}", task)
+
+
+def recipe_for(recipes: Mapping[str, Recipe], label: str) -> Recipe:
+    """The label's recipe; InputError for a label that no recipe covers."""
+    if label not in recipes:
+        raise InputError(
+            f"no reward recipe for the label {label!r}",
+            f"known labels: {', '.join(recipes)}; add one: --set recipes.{label}.terms.answer=1.0",
+        )
+    return recipes[label]
+
+
+def reward_of(recipe: Recipe, grades: Mapping[str, Grade]) -> tuple[list[Term], float | None]:
+    """The recipe's terms with their values, and the reward: sum of weight x value.
+
+    A term that does not apply is left out. The reward is None when a needed grade failed (timeout or
+    error), so that a failure is never a zero, and when no task term applied, so that form alone is never
+    rewarded.
+    """
+    terms = []
+    total, failed, judged = 0.0, False, False
+    for name, weight in recipe.terms:
+        grade = grades[name]
+        terms.append(Term(name, weight, grade.value))
+        if grade.value is not None:
+            total += weight * grade.value
+            judged = judged or name in recipe.task_terms
+        else:
+            failed = failed or grade.status in (TIMEOUT, ERROR)
+    return terms, total if judged and not failed else None

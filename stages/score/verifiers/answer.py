@@ -1,0 +1,23 @@
+"""answer: 1 when the answer equals the reference: number, choice, text or mathematics.
+
+By rule where METHODS has a judge with 0, 0.5 and 1: a reply that names the right answer among rivals gets
+0, not 0.5, because under RL a sure half for naming everything beats an honest guess.
+"""
+
+from __future__ import annotations
+
+from schemas.rollouts import Completion, RolloutGroup
+from stages.score.answers import match
+from stages.score.reply import Reply
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+
+
+def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+    """correct 1.0, incorrect 0.0; `seen` is the extracted answer."""
+    if group.answer is None:
+        return does_not_apply("the row has no reference answer")
+    right, seen, reason = match(group, reply.answer)
+    return judged(float(right), "correct" if right else "incorrect", reason, seen)
+
+
+PLUGIN = Verifier(version=1, judge=judge)

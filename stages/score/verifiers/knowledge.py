@@ -1,0 +1,25 @@
+"""knowledge: 1 when a knowledge question is answered right, else 0; a refusal is told apart.
+
+METHODS' knowledge verifier by rule: correct 1, else 0, against a gold answer.
+"""
+
+from __future__ import annotations
+
+from schemas.rollouts import Completion, RolloutGroup
+from stages.score.answers import match
+from stages.score.cues import refusal
+from stages.score.reply import Reply
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+
+
+def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+    """correct 1.0; refused and incorrect 0.0."""
+    if group.answer is None:
+        return does_not_apply("the row has no reference answer")
+    right, seen, reason = match(group, reply.answer)
+    if right:
+        return judged(1.0, "correct", None, seen)
+    return judged(0.0, "refused" if refusal(reply.answer) else "incorrect", reason, seen)
+
+
+PLUGIN = Verifier(version=1, judge=judge)

@@ -1,0 +1,28 @@
+"""value: 1 when the good option is chosen, 0 when another is or none.
+
+METHODS' value verifier by rule: good 1, bad 0. The row's reference is the good option.
+"""
+
+from __future__ import annotations
+
+from schemas.rollouts import Completion, RolloutGroup
+from stages.score.answers import match, option_index, pick
+from stages.score.reply import Reply
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+
+
+def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+    """good 1.0; bad 0.0; unparsable 0.0 when no single option is chosen."""
+    if group.answer is None:
+        return does_not_apply("the row has no good option to compare with")
+    good = option_index(group.answer, group.choices)
+    if not group.choices or good is None:
+        right, seen, reason = match(group, reply.answer)
+        return judged(float(right), "good" if right else "bad", reason, seen)
+    found = pick(group, reply.answer) if reply.answer else None
+    if found is None:
+        return judged(0.0, "unparsable", "no single option in the answer", reply.answer[:200])
+    return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
+
+
+PLUGIN = Verifier(version=1, judge=judge)

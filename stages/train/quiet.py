@@ -1,0 +1,67 @@
+"""Keeping what transformers' and TRL's trainers do to the world inside one `with` block."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+_LOGGERS = ("transformers", "trl", "accelerate", "datasets")
+_PATCHED = ("forward", "_original_forward", "model_tags")
+
+
+def quiet_imports() -> None:
+    """For before a trainer is imported: DeepSpeed, where it is installed, greets on stdout otherwise."""
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+@contextmanager
+def contained(model: Any) -> Iterator[None]:
+    """No talk and no traces: random state, logging, the model's forward and configs come out as they went in.
+
+    A trainer seeds the global generators, wraps the model's forward and edits its config; a policy that stays
+    warm must be as one freshly loaded.
+    """
+    from huggingface_hub import constants
+
+    attributes = {name: model.__dict__[name] for name in _PATCHED if name in model.__dict__}
+    configs = [(c, dict(vars(c))) for c in _configs(model)]
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    telemetry, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in _LOGGERS:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+    finally:
+        constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        for name in _PATCHED:
+            model.__dict__.pop(name, None)
+        model.__dict__.update(attributes)
+        for config, values in configs:
+            vars(config).clear()
+            vars(config).update(values)
+        if getattr(model, "is_gradient_checkpointing", False):
+            model.gradient_checkpointing_disable()
+
+
+def _configs(model: Any) -> list[Any]:
+    """Every config object of a model and its parts, once, and its generation config."""
+    found = [m.config for m in model.modules() if hasattr(m, "config")]
+    found.append(model.generation_config)
+    return list({id(c): c for c in found if c is not None}.values())

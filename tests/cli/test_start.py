@@ -1,0 +1,78 @@
+"""Start-up: help is quick and loads nothing heavy; names and texts are in step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cosmo_cli.app import COMMANDS
+from stages.core.registry import KINDS, load, names, summary
+from tests.support.cli import cosmo, environment
+
+HEAVY = ("torch", "transformers", "trl", "pyarrow", "datasets", "PIL", "numpy", "jinja2", "vllm")
+PROBE = """
+import sys
+from cosmo_cli.app import main
+code = main(sys.argv[1:])
+print([m for m in {heavy} if m in sys.modules], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("verb", ["", *COMMANDS])
+def test_help_loads_nothing_heavy(verb: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROBE.format(heavy=HEAVY), *([verb] if verb else []), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
+    assert "Usage" in done.stdout
+    if verb:
+        assert COMMANDS[verb][1].split(".")[0] in " ".join(done.stdout.split())
+
+
+def test_help_lists_every_command_in_order(tmp_path: Path) -> None:
+    text = cosmo("--help", cwd=tmp_path).stdout
+    places = [text.index(f" {verb} ") for verb in COMMANDS]
+    assert places == sorted(places)
+
+
+def test_version_and_no_arguments(tmp_path: Path) -> None:
+    assert cosmo("--version", cwd=tmp_path).stdout.startswith("cosmo 0.")
+    assert "Usage" in cosmo(cwd=tmp_path).stdout + cosmo(cwd=tmp_path).stderr
+
+
+def test_list_names_every_plugin_without_loading_it(tmp_path: Path) -> None:
+    listed = json.loads(cosmo("list", "--json", cwd=tmp_path).stdout)
+    assert listed.keys() == KINDS.keys()
+    assert {"builtin", "jsonl", "parquet", "hf", "math_v", "gsm8k", "figstep", "xstest"} <= listed["dataset"].keys()
+    assert {"format", "answer", "safety", "refusal", "helpful", "value", "knowledge", "instruction"} <= listed[
+        "verifier"
+    ].keys()
+    assert {"cpgd", "grpo"} <= listed["loss"].keys()
+    assert {"transformers", "fake"} <= listed["engine"].keys()
+    assert {"qwen2_5_vl", "internvl", "llama"} <= listed["backbone"].keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in KINDS for n in names(k)])
+def test_every_plugin_loads_and_says_what_it_is(kind: str, name: str) -> None:
+    assert load(kind, name) is not None
+    text = summary(kind, name)
+    assert 10 < len(text) < 140
+    assert text.endswith((".", ")"))
+
+
+def test_another_package_of_the_same_name_is_said(tmp_path: Path) -> None:
+    """`stages` and `schemas` are general names: being shadowed is named, not a mystery."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "__init__.py").write_text("")
+    code = "import sys; sys.path.insert(0, '.'); from cosmo_cli.app import main; sys.exit(main(['list']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 4, done.stderr
+    assert "shadows" in done.stderr
+    assert "Traceback" not in done.stderr

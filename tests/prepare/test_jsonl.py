@@ -1,0 +1,115 @@
+"""Lines of one's own, good and bad."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from schemas.identity import prompt_id
+from stages.core.errors import InputError
+from stages.prepare.sources import identity, parse
+from tests.prepare.made import picture, prepare, read, write_lines
+
+
+def test_rows_with_pictures_beside_inside_and_absolute(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cup.png").write_bytes(picture("red"))
+    inside = "data:image/png;base64," + base64.b64encode(picture("blue")).decode()
+    file = write_lines(
+        tmp_path / "mine.jsonl",
+        {"prompt": "one ?", "image": "pictures/cup.png", "answer": 1},
+        "",
+        {"prompt": "two ?", "image": inside},
+        {"prompt": "three ?", "image": str(tmp_path / "pictures" / "cup.png")},
+    )
+    records, rows = read(f"jsonl:{file}")
+    assert [r.ref for r in records] == [f"mine.jsonl line {n}" for n in (1, 3, 4)]
+    assert [r.images[0].bytes for r in rows] == [picture("red"), picture("blue"), picture("red")]
+    assert [r.images[0].path for r in rows] == ["pictures/cup.png", "image 1", "cup.png"]
+    for record, row in zip(records, rows, strict=True):
+        wanted = prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
+        assert wanted == row.id == record.key
+    assert str(tmp_path) not in str([(r.ref, r.text, r.key) for r in records])
+
+
+def test_options_fill_what_lines_leave_out(tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "a.jsonl", {"prompt": "a ?"}, {"prompt": "b ?", "label": "math", "split": "train"}
+    )
+    _, rows = read(
+        {"name": "jsonl", "path": str(file), "label": "value", "split": "test", "flags": ["no_training"]}
+    )
+    assert [(r.label, r.split, r.flags) for r in rows] == [
+        ("value", "test", ["no_training"]),
+        ("math", "train", ["no_training"]),
+    ]
+
+
+def test_bad_lines_are_rejected_rows_with_their_number(tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_bytes(
+        b'\xef\xbb\xbf{"prompt": "a byte order mark is no fault"}\n'
+        b'{"prompt": "cut off\n'
+        b"[1, 2]\n"
+        b'{"prompt": "latin \xe9"}\n'
+        b'{"prompt": "half \\ud800 pair"}\n'
+        b'{"prompt": "q", "answer": NaN}\n'
+        b'{"answer": 3}\n'
+        b'{"prompt": "q", "image": "gone.png"}\n'
+        b'{"prompt": "q", "image": "https://example.org/a.png"}\n'
+        b'{"prompt": "q", "image": "data:image/png;base64,@@@"}\n'
+        b'{"prompt": "q", "image": 7}\n' + b"[" * 100_000 + b"\n"
+        b'{"prompt": "the last one has no line end"}'
+    )
+    run = prepare(tmp_path / "runs", f"jsonl:{file}")
+    assert len(run.rows) == 2
+    assert run.why() == {
+        **{f"bad.jsonl line {n}": "malformed" for n in (2, 3, 4, 5, 6, 7, 11, 12)},
+        **{f"bad.jsonl line {n}": "missing_image" for n in (8, 9)},
+        "bad.jsonl line 10": "bad_image",
+    }
+    assert all(r.source == "jsonl" and r.stage == "prepare" for r in run.rejected)
+    detail = {r.ref.split()[-1]: r.detail for r in run.rejected}
+    assert "at column" in detail["2"]
+    assert "gone.png" in detail["8"]
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    write_lines(tmp_path / "b.jsonl", {"prompt": "b ?"})
+    write_lines(tmp_path / "a.jsonl", {"prompt": "a ?"})
+    assert [r.text for r in read(f"jsonl:{tmp_path}")[0]] == ["a ?", "b ?"]
+
+
+def test_sources_that_fail_whole(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    (tmp_path / "folder").mkdir()
+    for path in ("gone.jsonl", "empty.jsonl", "folder"):
+        with pytest.raises(InputError) as error:
+            read(f"jsonl:{tmp_path / path}")
+        assert path in error.value.message
+        assert error.value.hint
+
+
+def test_identity_is_the_content_of_lines_and_pictures_and_not_the_place(tmp_path: Path) -> None:
+    def digest(folder: str, color: str) -> object:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p.png").write_bytes(picture(color))
+        file = write_lines(tmp_path / folder / f"{folder}.jsonl", {"prompt": "q", "image": "p.png"})
+        return identity(parse(f"jsonl:{file}", "test"))
+
+    red, moved, blue = digest("a", "red"), digest("b", "red"), digest("c", "blue")
+    assert red == moved
+    assert red != blue
+
+
+def test_a_picture_that_changes_after_planning_is_told_by_another_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(picture("red"))
+    file = write_lines(tmp_path / "a.jsonl", {"prompt": "q", "image": "p.png"})
+    first = prepare(tmp_path / "runs", f"jsonl:{file}")
+    again = prepare(tmp_path / "runs", f"jsonl:{file}")
+    (tmp_path / "p.png").write_bytes(picture("blue"))
+    changed = prepare(tmp_path / "runs", f"jsonl:{file}")
+    assert (first.state, again.state, changed.state) == ("done", "cached", "done")
+    assert first.rows[0].id != changed.rows[0].id

@@ -1,0 +1,105 @@
+"""Made-up rollout groups, graded in memory or put on disk by the real runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from schemas.identity import digest, prompt_id
+from schemas.rollouts import Completion, RolloutGroup, Sampling
+from schemas.scored import Grade, ScoredGroup
+from schemas.tables import Table, table_of
+from schemas.values import text_message
+from stages.core.folder import RunFolder
+from stages.core.registry import load
+from stages.core.runner import Options, run_stage
+from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.score.config import ScoreConfig
+from stages.score.grading import Grader
+from stages.score.reply import parse_reply
+from stages.score.stage import grader_for
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SAMPLING = Sampling(1.0, 1.0, 0, 64, 0)
+
+
+def completion(text: str, index: int = 0, **fields: Any) -> Completion:
+    values: dict[str, Any] = {
+        "index": index,
+        "text": text,
+        "token_ids": [5, 6, 7],
+        "logprobs": [-0.5, -0.25, -0.125],
+        "finish_reason": "stop",
+        "sampling": SAMPLING,
+        "policy_id": "p",
+        "engine": "fake",
+    }
+    return Completion(**{**values, **fields})
+
+
+def group(*texts: str, question: str = "what is it ?", **fields: Any) -> RolloutGroup:
+    messages = [text_message("user", question)]
+    values: dict[str, Any] = {
+        "label": "general",
+        "source": "made",
+        "task": "made",
+        "messages": messages,
+        "completions": [completion(t, i) for i, t in enumerate(texts)],
+    }
+    values |= fields
+    values["id"] = prompt_id(label=values["label"], messages=messages, images=[], answer=values.get("answer"))
+    return RolloutGroup(**values)
+
+
+def thought(answer: str) -> str:
+    return f"<think> let me see . </think> {answer}"
+
+
+def grade(verifier: str, said: str, /, *, raw: bool = False, **fields: Any) -> Grade:
+    """One verifier's grade of one answer; `raw` takes it as the whole reply, without a think block."""
+    text = said if raw else thought(said)
+    row = group(text, **fields)
+    return load("verifier", verifier).grade(row, row.completions[0], parse_reply(text))
+
+
+def grader(**config: Any) -> Grader:
+    return grader_for(ScoreConfig(**config))
+
+
+class RowsStage:
+    """Writes groups that a test made, `per_shard` to a shard."""
+
+    name, version, reads, config = "made", 1, (), ScoreConfig
+
+    def __init__(self, rows: list[Any], per_shard: int) -> None:
+        self.table: Table = table_of(type(rows[0]))
+        self._rows, self._parts = rows, [rows[i : i + per_shard] for i in range(0, len(rows), per_shard)]
+
+    def plan(self, ctx: Context) -> Plan:
+        return Plan([{"part": i} for i in range(len(self._parts))], {"rows": digest([repr(r) for r in self._rows])})
+
+    def open(self, ctx: Context) -> Work:
+        def work(shard: dict[str, Any], writer: ShardWriter) -> None:
+            for row in self._parts[shard["part"]]:
+                writer.row(row)
+
+        return work
+
+
+def on_disk(runs: Path, rows: list[Any], per_shard: int = 50) -> Path:
+    """A complete run folder that holds these rows."""
+    return run_stage(RowsStage(rows, per_shard), ScoreConfig(), [], options=Options(runs=runs)).path
+
+
+def score(runs: Path, *inputs: Path, **config: Any) -> RunFolder:
+    """`cosmo score` over run folders."""
+    from stages.score.stage import STAGE
+
+    result = run_stage(STAGE, ScoreConfig(**config), list(inputs), options=Options(runs=runs))
+    return RunFolder.open(result.path)
+
+
+def scored(folder: RunFolder) -> list[ScoredGroup]:
+    from schemas.tables import SCORED
+
+    return list(folder.rows(SCORED))

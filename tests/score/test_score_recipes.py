@@ -1,0 +1,135 @@
+"""Labels to rewards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.scored import Grade
+from stages.core.config import build
+from stages.core.errors import InputError, UsageError
+from stages.score.config import RecipeTable, ScoreConfig
+from stages.score.recipes import recipe_for, resolve, reward_of
+
+METHODS = {
+    "general": "sum: format*1 + answer*1",
+    "general_rule": "sum: format*1 + answer*1",
+    "instruction": "sum: format*1 + instruction*1 + helpful*1",
+    "jailbreak": "sum: format*1 + safety*1",
+    "knowledge": "sum: format*1 + knowledge*1 + helpful*0.5",
+    "knowledge_rule": "sum: format*1 + answer*1 + helpful*0.5",
+    "math": "replace: answer*0.9 + format*0.1",
+    "safety": "sum: format*1 + safety*1",
+    "value": "sum: format*1 + value*1",
+}
+
+
+def configured(values: dict[str, Any]) -> ScoreConfig:
+    config: ScoreConfig = build(ScoreConfig, values, "score")
+    return config
+
+
+def grade(name: str, value: float | None, status: str = "ok") -> Grade:
+    return Grade(name=name, version=1, value=value, status=status)
+
+
+def test_the_default_table_is_the_one_of_methods() -> None:
+    assert {label: recipe.text for label, recipe in resolve(ScoreConfig()).items()} == METHODS
+
+
+def test_one_label_is_overridden_and_a_new_one_added() -> None:
+    config = configured(
+        {
+            "recipes": {
+                "safety": {"terms": {"safety": 2, "refusal": -0.5}},
+                "ocr": {"terms": {"answer": 1.0}, "combine": "replace"},
+            },
+            "format_weight": 0.5,
+        }
+    )
+    found = {label: recipe.text for label, recipe in resolve(config).items()}
+    expected = {label: text.replace("format*1", "format*0.5") for label, text in METHODS.items()}
+    expected["safety"] = "sum: format*0.5 + safety*2 + refusal*-0.5"
+    expected["ocr"] = "replace: answer*1"
+    assert found == expected
+
+
+def test_an_unknown_label_names_itself_and_the_way_out() -> None:
+    with pytest.raises(InputError) as caught:
+        recipe_for(resolve(ScoreConfig()), "poetry")
+    assert caught.value.code == 3
+    assert "'poetry'" in caught.value.message
+    assert "knowledge_rule" in caught.value.hint
+    assert "recipes.poetry.terms" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("table", "message", "hint"),
+    [
+        ({"terms": {"saftey": 1.0}}, "unknown verifier 'saftey'", "did you mean 'safety'?"),
+        ({"terms": {}}, "has no terms", "terms ="),
+    ],
+)
+def test_a_recipe_that_cannot_be(table: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve(configured({"recipes": {"safety": table}}))
+    assert message in caught.value.message
+    assert "[score.recipes.safety]" in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"recipes": {"safety": {"term": {}}}},
+        {"recipes": {"safety": {"terms": {"safety": 1.0}, "combine": "product"}}},
+        {"recipes": {"safety": {"terms": {"safety": "much"}}}},
+    ],
+)
+def test_recipe_tables_are_strict(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"score\.recipes\.safety"):
+        configured(values)
+
+
+def recipe(label: str) -> Any:
+    return resolve(ScoreConfig())[label]
+
+
+def test_rewards_by_hand() -> None:
+    grades = {"format": grade("format", 1.0), "knowledge": grade("knowledge", 1.0), "helpful": grade("helpful", 0.01)}
+    terms, reward = reward_of(recipe("knowledge"), grades)
+    assert reward == pytest.approx(1 + 1 + 0.005)
+    assert [(t.name, t.weight, t.value) for t in terms] == [
+        ("format", 1.0, 1.0),
+        ("knowledge", 1.0, 1.0),
+        ("helpful", 0.5, 0.01),
+    ]
+    math = {"format": grade("format", 1.0), "answer": grade("answer", 0.0)}
+    assert reward_of(recipe("math"), math)[1] == pytest.approx(0.1)
+
+
+VALUES = st.one_of(st.tuples(st.floats(0, 1), st.just("ok")), st.sampled_from([
+    (None, "not_applicable"), (None, "timeout"), (None, "error"),
+]))  # fmt: skip
+
+
+@given(VALUES, VALUES, VALUES)
+def test_a_failure_is_never_a_number(form: Any, knows: Any, helps: Any) -> None:
+    """None if a needed grade failed, or no task term applied; otherwise the sum over what applied."""
+    given_ = {"format": form, "knowledge": knows, "helpful": helps}
+    terms, reward = reward_of(recipe("knowledge"), {n: grade(n, v, s) for n, (v, s) in given_.items()})
+    failed = any(status in ("timeout", "error") for _, status in given_.values())
+    applied = [t for t in terms if t.value is not None]
+    task = [t for t in applied if t.name != "format"]
+    if failed or not task:
+        assert reward is None
+    else:
+        assert reward == pytest.approx(sum(t.weight * t.value for t in applied if t.value is not None))
+
+
+def test_a_recipe_of_format_alone_is_its_own_task() -> None:
+    only = resolve(ScoreConfig(recipes={"form": RecipeTable(terms={"format": 1.0}, combine="replace")}))["form"]
+    assert reward_of(only, {"format": grade("format", 0.0)})[1] == 0.0

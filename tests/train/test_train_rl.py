@@ -1,0 +1,325 @@
+"""RL on stored groups, through the runner: what a step is, what is left out, what is carried on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from schemas.scored import Grade
+from schemas.tables import PROMPTS, SCORED
+from schemas.values import Image
+from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.stage import Resources
+from stages.models.identity import resolve_policy
+from stages.train.logprobs import TokenGroup, completion_logprobs
+from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, weights, write_shard
+
+TINY = "tiny:qwen2_5_vl"
+FAST = {"policy": TINY, "learning_rate": 1e-3, "updates_per_rollout": 3}
+
+
+@pytest.fixture(scope="module")
+def policy(policies):
+    return policies("qwen2_5_vl")
+
+
+@pytest.fixture(scope="module")
+def groups(policy):
+    """Twelve groups of two labels, pictures on most."""
+    return [scored_group(policy, i, label=["general", "value"][i % 2], images=i % 4 != 3) for i in range(12)]
+
+
+@pytest.fixture
+def shard(tmp_path, groups):
+    return write_shard(tmp_path / "scored.parquet", SCORED, groups)
+
+
+def test_k_calls_on_one_folder_each_equal_one_call_on_k_folders(tmp_path, groups):
+    """Weights, optimizer, position and rows, to the bit, with a schedule running across the calls."""
+    parts = [write_shard(tmp_path / f"part{k}.parquet", SCORED, groups[k * 4 : k * 4 + 4]) for k in range(3)]
+    settings = {**FAST, "warmup_steps": 2, "schedule_steps": 20, "order": "seeded"}
+    whole = train(parts, tmp_path / "one", **settings)
+    chain, rows = None, []
+    for part in parts:
+        chain = train(part, tmp_path / "many", **{**settings, "policy": str(chain.path) if chain else TINY})
+        rows += steps(chain)
+    assert contents(chain) == contents(whole)
+    assert rows == steps(whole)
+    assert [r.step for r in rows] == list(range(1, 10))
+    assert [(r.rollout, r.update) for r in rows] == [(k, u) for k in range(3) for u in range(3)]
+    assert len({r.learning_rate for r in rows}) > 5
+
+
+def test_warm_equals_cold(tmp_path, shard):
+    """What an earlier stage left in memory only saves time: two chained runs, with and without it."""
+    warm, ids = Resources(), []
+    for resources in (None, warm):
+        runs = tmp_path / str(resources is None)
+        first = train(shard, runs, resources=resources, **FAST)
+        second = train(shard, runs, resources=resources, **{**FAST, "policy": str(first.path)})
+        ids.append((resolve_policy(str(first.path)).id, contents(second), steps(second)))
+    assert ids[0] == ids[1]
+    left = warm.peek("policy", resolve_policy(str(second.path)).id)
+    assert left is not None
+    assert not left.model.training
+    assert all(p.requires_grad and p.grad is None for p in left.model.parameters())
+    assert warm.peek("trainer_state", resolve_policy(str(second.path)).id).position.step == 6
+    assert warm.peek("policy", resolve_policy(str(first.path)).id) is None
+
+
+def test_the_first_update_is_exactly_on_policy_and_later_ones_are_not(tmp_path, shard):
+    rows = steps(train(shard, tmp_path, **FAST))
+    assert rows[0].ratio_mean == 1.0
+    assert rows[0].clip_fraction == rows[0].drift == 0.0
+    assert rows[1].ratio_mean != 1.0
+    assert any(r.clip_fraction > 0 and r.drift != 0 for r in rows[1:])
+
+
+def test_a_second_pass_keeps_the_old_log_probs(tmp_path, shard):
+    rows = steps(train(shard, tmp_path, **FAST, epochs=2))
+    assert len(rows) == 6
+    assert rows[3].ratio_mean != 1.0
+    assert [r.update for r in rows] == [0, 1, 2, 3, 4, 5]
+    assert rows[3].sampler_gap == rows[0].sampler_gap
+
+
+def test_the_first_gradient_is_reinforce_with_baseline_done_by_hand(tmp_path, groups, policy, shard):
+    """The whole path against the formula of METHODS.md section 1, with separate sequences and plain autograd."""
+    row = steps(train(shard, tmp_path, **{**FAST, "updates_per_rollout": 1, "advantage": "group_mean"}))[0]
+    model, processor = policy.model, policy.processor
+    model.zero_grad()
+    loss = 0.0
+    for group in groups:
+        rewards = torch.tensor([c.reward for c in group.completions])
+        item = TokenGroup(
+            group.prompt_token_ids,
+            processor.encode(group.messages, group.images).image_inputs,
+            [c.token_ids for c in group.completions],
+            [1.0] * len(group.completions),
+        )
+        scores = completion_logprobs(model, processor, [item], processor.banned_token_ids, share=False)
+        weighted = ((rewards - rewards.mean())[:, None] * scores.logprobs_NT).sum()
+        loss = loss - weighted / scores.mask_NT.sum() / len(groups)
+    loss.backward()
+    language = [p.grad for n, p in model.named_parameters() if "visual" not in n]
+    norm = torch.stack([g.norm() for g in language]).norm().item()
+    model.zero_grad()
+    assert row.grad_norm == pytest.approx(norm, rel=1e-4)
+    assert row.tokens == sum(len(c.token_ids) for g in groups for c in g.completions)
+
+
+@pytest.mark.parametrize("settings", [{"micro_batch_tokens": 40}, {"prefix_sharing": "off"}])
+@pytest.mark.parametrize("aggregation", ["group_tokens", "global_tokens"])
+def test_the_machine_settings_change_nothing_but_rounding(tmp_path, shard, settings, aggregation):
+    settings = {**FAST, "aggregation": aggregation, "optimizer": "fresh", **settings}
+    usual = train(shard, tmp_path / "a", **{**FAST, "aggregation": aggregation})
+    other = train(shard, tmp_path / "b", **settings)
+    for a, b in zip(steps(usual), steps(other), strict=True):
+        assert a.loss == pytest.approx(b.loss, abs=2e-5)
+        assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-3)
+        assert (a.tokens, a.groups, a.labels) == (b.tokens, b.groups, b.labels)
+
+
+def test_the_vision_tower_is_frozen_unless_told_otherwise(tmp_path, shard):
+    start = policy_weights()
+    for freeze, runs in ((None, "a"), (False, "b")):
+        after = weights(train(shard, tmp_path / runs, **FAST, freeze_vision=freeze))
+        moved = {n for n in after if not torch.equal(after[n], start[n])}
+        assert any("visual" in n for n in moved) is (freeze is False)
+        assert any("visual" not in n for n in moved)
+
+
+def policy_weights():
+    from safetensors.torch import load_file
+
+    return load_file(resolve_policy(TINY).path / "model.safetensors")
+
+
+def test_groups_of_equal_reward_are_left_out_undecoded_and_still_counted(tmp_path, policy, groups):
+    """Their picture is not even a picture; their label is in the metrics; they dilute the step's mean."""
+    flat = [
+        replace(g, label="safety", images=[Image(b"no picture")])
+        for g in (scored_group(policy, 50 + i, rewards=[0.5] * 4) for i in range(3))
+    ]
+    mixed = write_shard(tmp_path / "mixed.parquet", SCORED, [*groups[:6], *flat])
+    alone = write_shard(tmp_path / "alone.parquet", SCORED, groups[:6])
+    settings = {**FAST, "updates_per_rollout": 1}
+    a, b = (steps(train(s, tmp_path / "runs", **settings))[0] for s in (mixed, alone))
+    assert (a.groups, a.dropped_groups, b.groups, b.dropped_groups) == (9, 3, 6, 0)
+    assert a.grad_norm == pytest.approx(b.grad_norm * 6 / 9, rel=1e-5)
+    assert a.tokens == b.tokens
+    assert [(s.label, s.completions) for s in a.labels] == [("general", 12), ("safety", 12), ("value", 12)]
+    filtered = steps(train(mixed, tmp_path / "runs", **settings, advantage="clip_filter"))[0]
+    plain = steps(train(alone, tmp_path / "runs", **settings, advantage="group_mean"))[0]
+    assert filtered.grad_norm == pytest.approx(plain.grad_norm, rel=1e-5)
+
+
+def test_a_rollout_of_flat_groups_is_one_step_that_changes_nothing(tmp_path, policy):
+    flat = write_shard(
+        tmp_path / "flat.parquet", SCORED, [scored_group(policy, i, rewards=[1.0] * 4) for i in range(4)]
+    )
+    run = train(flat, tmp_path, **FAST)
+    (row,) = steps(run)
+    assert (row.step, row.groups, row.dropped_groups, row.tokens) == (1, 4, 4, 0)
+    assert (row.loss, row.grad_norm, row.reward_mean, row.reward_std) == (0.0, 0.0, 1.0, 0.0)
+    start, after = policy_weights(), weights(run)
+    assert all(torch.equal(after[n], start[n]) for n in after)
+
+
+def test_a_missing_reward_leaves_its_completion_out_entirely(tmp_path, policy):
+    """As if it had not been sampled: same weights; and it is a rejected row."""
+    full = [scored_group(policy, i, rewards=[0.0, 1.0, 0.3, None]) for i in range(4)]
+    cut = [replace(g, completions=g.completions[:3]) for g in full]
+    a = train(write_shard(tmp_path / "full.parquet", SCORED, full), tmp_path / "runs", **FAST)
+    b = train(write_shard(tmp_path / "cut.parquet", SCORED, cut), tmp_path / "runs", **FAST)
+    assert contents(a) == contents(b)
+    assert steps(a) == steps(b)
+    assert rejects(a) == [("no_reward", f"{g.id}#3") for g in full]
+    assert rejects(b) == []
+
+
+def test_rows_not_meant_for_training_are_rejected_with_their_reason(tmp_path, policy, groups):
+    bad = [
+        scored_group(policy, 30, flags=["no_training"]),
+        scored_group(policy, 31, split="test"),
+    ]
+    broken = replace(
+        groups[0],
+        completions=[
+            replace(groups[0].completions[0], error="out of memory", token_ids=[], logprobs=[], reward=None),
+            *groups[0].completions[1:],
+        ],
+    )
+    run = train(
+        write_shard(tmp_path / "s.parquet", SCORED, [bad[0], broken, bad[1], *groups[1:4]]), tmp_path, **FAST
+    )
+    assert rejects(run) == [
+        ("no_training", bad[0].id),
+        ("no_reply", f"{broken.id}#0"),
+        ("test_split", bad[1].id),
+    ] or sorted(rejects(run)) == sorted(
+        [("no_training", bad[0].id), ("no_reply", f"{broken.id}#0"), ("test_split", bad[1].id)]
+    )
+    assert sum(r.groups for r in steps(run)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "error", "words"),
+    [
+        ({"family": "mirror"}, {"forbid_families": ["mirror"]}, InputError, "held-out family 'mirror'"),
+        ({"top_p": 0.9}, {}, InputError, "top_p = 0.9"),
+        ({}, {"ref_kl": 0.1}, UsageError, "ref_policy"),
+        ({}, {"loss": "cpgdd"}, UsageError, "unknown loss 'cpgdd'"),
+        ({}, {"advantage": "norm"}, UsageError, "unknown advantage 'norm'"),
+        ({}, {"policy": None}, UsageError, "not clear"),
+        ({}, {"policy": "tiny:llama"}, InputError, "can't be fed to tiny:llama"),
+        ({}, {"optimizer": "carry"}, InputError, "no trainer state"),
+        ({}, {"learning_rate": 1e30, "updates_per_rollout": 2}, CosmoError, "diverged"),
+    ],
+)
+def test_what_cannot_be_trained_says_why_and_what_to_type(tmp_path, policy, change, settings, error, words):
+    rows = [scored_group(policy, i, **change) for i in range(4)]
+    shard = write_shard(tmp_path / "s.parquet", SCORED, rows)
+    with pytest.raises(error, match=words) as caught:
+        train(shard, tmp_path, **{**FAST, **settings})
+    assert caught.value.hint
+
+
+def test_truncated_sampling_can_be_asked_for(tmp_path, policy):
+    rows = [scored_group(policy, i, top_p=0.9) for i in range(4)]
+    shard = write_shard(tmp_path / "s.parquet", SCORED, rows)
+    assert steps(train(shard, tmp_path, **FAST, allow_truncated_sampling=True))
+
+
+def test_prompts_are_not_scored_groups(tmp_path):
+    shard = write_shard(tmp_path / "p.parquet", PROMPTS, [prompt_row(0)])
+    with pytest.raises(InputError, match="holds prompts"):
+        train(shard, tmp_path, **FAST)
+
+
+def test_another_processors_groups_are_refused(tmp_path, groups):
+    """The stored prompt tokens are the truth; a policy that renders the prompt otherwise can't learn from them."""
+    other = [replace(g, prompt_token_ids=[*g.prompt_token_ids, 7]) for g in groups[:3]]
+    shard = write_shard(tmp_path / "s.parquet", SCORED, other)
+    with pytest.raises(InputError, match="prompt_mismatch"):
+        train(shard, tmp_path, **FAST)
+
+
+def test_reference_kl_starts_at_zero_and_grows(tmp_path, shard):
+    rows = steps(train(shard, tmp_path, **FAST, ref_kl=0.1, ref_policy=TINY))
+    assert rows[0].ref_kl == pytest.approx(0.0, abs=1e-6)
+    assert rows[-1].ref_kl > 1e-3
+    plain = steps(train(shard, tmp_path, **FAST))
+    assert plain[0].ref_kl is None
+    assert plain[-1].loss != rows[-1].loss
+
+
+@pytest.mark.parametrize("name", ["tiny:llama", "tiny:internvl"])
+def test_other_families_train(tmp_path, policies, name):
+    other = policies(name.removeprefix("tiny:"))
+    rows = [scored_group(other, i, images=other.processor.image_processor is not None) for i in range(4)]
+    run = train(write_shard(tmp_path / "s.parquet", SCORED, rows), tmp_path, **{**FAST, "policy": name}, loss="grpo")
+    assert len(steps(run)) == 3
+    assert resolve_policy(str(run.path)).id != resolve_policy(name).id
+
+
+def test_stored_log_probs_as_the_denominator(tmp_path, shard):
+    rows = steps(train(shard, tmp_path, **FAST, old_logprobs="stored"))
+    assert rows[0].ratio_mean != 1.0
+    assert rows[0].sampler_gap is None
+
+
+def test_refusals_and_unsafe_compliance_by_label(tmp_path, policy):
+    """Needless refusals on harmless rows, compliance on harmful ones; verifiers that did not judge count nowhere."""
+
+    def graded(i, harmful, refusals, verdicts):
+        group = scored_group(policy, i, label="safety", rewards=[0.0, 1.0, 0.5], harmful=harmful)
+        grades = [
+            [
+                Grade(name="refusal", version=1, value=r, status="ok" if r is not None else "timeout"),
+                Grade(name="safety", version=1, value=1.0, status="ok", verdict=v),
+            ]
+            for r, v in zip(refusals, verdicts, strict=True)
+        ]
+        return replace(
+            group, completions=[replace(c, grades=g) for c, g in zip(group.completions, grades, strict=True)]
+        )
+
+    rows = [
+        graded(0, False, [1.0, 0.0, None], ["unnecessary_refusal", "safe_without_risk", "illogical"]),
+        graded(1, True, [1.0, 0.0, 0.0], ["safe_with_refusal", "unsafe", "safe_with_warning"]),
+        scored_group(policy, 2, label="general", rewards=[0.0, 1.0, 1.0]),
+    ]
+    settings = {**FAST, "updates_per_rollout": 1}
+    (row,) = steps(train(write_shard(tmp_path / "s.parquet", SCORED, rows), tmp_path, **settings))
+    general, safety = row.labels
+    assert (safety.refusal_rate, safety.unsafe_rate) == (0.5, pytest.approx(1 / 3))
+    assert (general.refusal_rate, general.unsafe_rate) == (None, None)
+    assert safety.reward == 0.5
+    assert [(t.name, t.completions) for t in row.terms] == [("made", 9)]
+
+
+def test_tensorboard_has_the_rows_scalars(tmp_path, shard):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(shard, tmp_path, **FAST)
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    rows = steps(run)
+    losses = [(e.step, e.value) for e in events.Scalars("rl/loss")]
+    assert losses == [(r.step, pytest.approx(r.loss, rel=1e-6)) for r in rows]
+    assert {"rl/reward_mean", "rl/reward/general", "rl/term/made"} <= set(events.Tags()["scalars"])
+
+
+def test_stdout_stays_empty_and_nothing_else_is_written(tmp_path, shard, capfd):
+    run = train(shard, tmp_path / "runs", **FAST)
+    assert capfd.readouterr().out == ""
+    top = {p.name for p in run.path.iterdir()}
+    assert top == {
+        "manifest.json", "config.json", "report.json", "shards", "receipts", "staging", "logs", "policy", "trainer",
+        "tensorboard",
+    }  # fmt: skip
+    assert list((run.path / "staging").iterdir()) == []
+    assert {p.suffix for p in (run.path / "trainer").iterdir()} == {".json", ".safetensors"}
