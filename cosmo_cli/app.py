@@ -45,7 +45,8 @@ class LazyGroup(TyperGroup):
         """The real command for what was typed; typos get a suggestion."""
         if args and args[0] in COMMANDS:
             return args[0], load_command(args[0]), args[1:]
-        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[arg-type]  # names for did-you-mean
+        # Names for did-you-mean.
+        self.commands = {name: self.get_command(ctx, name) for name in COMMANDS}
         return super().resolve_command(ctx, args)
 
 
@@ -101,19 +102,21 @@ def main(args: list[str] | None = None) -> int:
     if (conflict := shadowed()) is not None:
         print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
         return 4
-    from cosmo_cli.errors import CLOSED_PIPE, debugging, explain
+    from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
     from cosmo_cli.output import complain
 
     arguments = sys.argv[1:] if args is None else args
     verb = next((a for a in arguments if a in COMMANDS), "")
     try:
         code = app(arguments, standalone_mode=False, prog_name="cosmo")
+        if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
-        message, hint, status = explain(error)
+        message, hint, status = explain(error, verb)
         if status == CLOSED_PIPE:
             # The reader is gone; Python would complain again when it flushes stdout at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

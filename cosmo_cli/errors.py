@@ -5,31 +5,42 @@ from __future__ import annotations
 import errno
 import os
 
+from cosmo_cli.output import ClosedPipe
 from stages.core.errors import FAILED, USAGE, CosmoError
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
 _SYSTEM = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command: it goes on where it stopped"),
+    errno.ENOSPC: (
+        "the disk is full",
+        "free some space and run the same command: it goes on where it stopped",
+    ),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
-    errno.EFBIG: ("a file grew over the size limit", "raise the limit (ulimit -f) and run the same command again"),
+    errno.EFBIG: (
+        "a file grew over the size limit",
+        "raise the limit (ulimit -f) and run the same command again",
+    ),
     errno.EROFS: ("the file system is read-only", "choose another place with --runs FOLDER"),
     errno.EACCES: ("permission denied", "check the owner, or choose another place with --runs FOLDER"),
     errno.EPERM: ("not permitted", "check the owner, or choose another place with --runs FOLDER"),
 }
 
 
-def explain(error: BaseException) -> tuple[str, str, int]:
-    """(message, hint, exit code) of an exception."""
+def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
+    """(message, hint, exit code) of an exception in a command."""
     if isinstance(error, CosmoError):
         return error.message, error.hint, error.code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "the same command goes on where it stopped", INTERRUPTED
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError | ClosedPipe):
         return "", "", CLOSED_PIPE
     # Typer carries a Click of its own and exports no common base of its usage errors.
     if callable(format_message := getattr(error, "format_message", None)):
-        return str(format_message()), "cosmo --help, or cosmo COMMAND --help", getattr(error, "exit_code", USAGE)
+        return (
+            str(format_message()),
+            f"cosmo {verb} --help".replace("  ", " "),
+            getattr(error, "exit_code", USAGE),
+        )
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):

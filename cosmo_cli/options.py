@@ -9,9 +9,12 @@ import typer
 
 from stages.core.errors import UsageError
 
-RunsOption = Annotated[Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")]
+RunsOption = Annotated[
+    Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")
+]
 RecipeOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A recipe; this stage's table is read.", rich_help_panel="Run")
+    Path | None,
+    typer.Option("--config", "-c", help="A recipe; this stage's table is read.", rich_help_panel="Run"),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichBar
 
 
+class ClosedPipe(Exception):
+    """Whoever read our stdout is gone. (Typer turns a BrokenPipeError into exit code 1.)"""
+
+
+def emit(text: str) -> None:
+    """One line on stdout, at once."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise ClosedPipe from None
+
+
 class Output:
     """Where a command speaks. `as_json` puts one JSON document on stdout, `quiet` leaves errors only on stderr."""
 
@@ -35,16 +47,16 @@ class Output:
         if self.as_json:
             self.document(document)
         elif path:
-            print(path, flush=True)
+            emit(path)
 
     def document(self, document: Any) -> None:
         """One JSON document on stdout."""
-        print(json.dumps(document, indent=2, ensure_ascii=False, default=str), flush=True)
+        emit(json.dumps(document, indent=2, ensure_ascii=False, default=str))
 
     def lines(self, lines: Iterable[str]) -> None:
         """Plain lines on stdout."""
         for line in lines:
-            print(line, flush=True)
+            emit(line)
 
     def say(self, message: str) -> None:
         """One line for the person."""
@@ -162,8 +174,9 @@ class RichProgress:
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         """Move the bar."""
         if self._bar is not None:
-            said = {"numbers": spell(numbers).lstrip(", ")} if numbers else {}
-            self._bar.update(self._task, advance=n, **said)
+            self._bar.update(self._task, advance=n)
+            if numbers:
+                self._bar.update(self._task, numbers=spell(numbers).lstrip(", "))
 
     def log(self, message: str) -> None:
         """A line above the bar."""

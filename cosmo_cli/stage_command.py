@@ -83,7 +83,22 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> Any:
         text += f" [default: {default}]"
     inner = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
     plain = list[str] if typing.get_origin(hint) is list else inner
-    return Annotated[plain | None, typer.Option(field.metadata["flag"], help=text, show_default=False)]
+    more: dict[str, Any] = {}
+    if plain in (int, float):
+        more = {"parser": _number(plain), "metavar": f"<{plain.__name__}>"}
+    return Annotated[plain | None, typer.Option(field.metadata["flag"], help=text, show_default=False, **more)]
+
+
+def _number(kind: type[Any]) -> Callable[[str], Any]:
+    """A parser whose complaint names the value, which Typer's own does not."""
+
+    def parse(text: Any) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a number of type {kind.__name__}") from None
+
+    return parse
 
 
 def stage_values(verb: str, recipe: Path | None, typed: dict[str, Any], sets: list[str]) -> dict[str, Any]:
@@ -104,7 +119,9 @@ def _paths_on_stdin(verb: str) -> list[str]:
         raise InputError(f"cosmo {verb} was given no input", f"cosmo {verb} RUN_FOLDER, or pipe one in")
     paths = sys.stdin.read().split("\n")
     if not (paths := [p.strip() for p in paths if p.strip()]):
-        raise InputError("no path arrived on stdin", "the command before this one in the pipe failed; see its line above")
+        raise InputError(
+            "no path arrived on stdin", "the command before this one in the pipe failed; see its line above"
+        )
     return paths
 
 
@@ -114,7 +131,11 @@ def load_stage(verb: str) -> Any:
 
 
 def run_command(
-    verb: str, config: Any, inputs: list[Path], given: dict[str, Any], after: Callable[[Any, Any], None] | None
+    verb: str,
+    config: Any,
+    inputs: list[Path],
+    given: dict[str, Any],
+    after: Callable[[Any, Any], None] | None,
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output

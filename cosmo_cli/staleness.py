@@ -44,7 +44,14 @@ def inspect_run(path: Path) -> dict[str, Any]:
 
 
 def _report(path: Path, state: str, shards: int, done: int, rows: int, why: list[str]) -> dict[str, Any]:
-    return {"path": str(path), "state": state, "shards": shards, "shards_done": done, "rows": rows, "why": why}
+    return {
+        "path": str(path),
+        "state": state,
+        "shards": shards,
+        "shards_done": done,
+        "rows": rows,
+        "why": why,
+    }
 
 
 def stale_reasons(folder: RunFolder) -> list[str]:

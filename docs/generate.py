@@ -59,9 +59,23 @@ def _fields(cls: type[Any], prefix: str) -> Iterator[str]:
 
 def plugins_page() -> Iterator[str]:
     """Every plugin, by kind."""
-    yield from ("# Plugins", "", NOTE, "", "Each is one file; its first line is shown here and by `cosmo list`.")
+    yield from (
+        "# Plugins",
+        "",
+        NOTE,
+        "",
+        "Each is one file; its first line is shown here and by `cosmo list`.",
+    )
     for kind, where in KINDS.items():
-        yield from ("", f"## {kind}", "", f"`{where.package.replace('.', '/')}/NAME.py`", "", "| name | |", "|---|---|")
+        yield from (
+            "",
+            f"## {kind}",
+            "",
+            f"`{where.package.replace('.', '/')}/NAME.py`",
+            "",
+            "| name | |",
+            "|---|---|",
+        )
         yield from (f"| `{n}` | {summary(kind, n)} |" for n in names(kind))
 
 

@@ -33,10 +33,14 @@ class RowError(ValueError):
     """A shard does not hold what its table says; the message names the column and the row."""
 
 
-@functools.cache
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+
+
 def hints(cls: type[Any]) -> dict[str, Any]:
     """Resolved field types of a row class, narrow-width annotations kept."""
-    return typing.get_type_hints(cls, include_extras=True)
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls, include_extras=True)
+    return _HINTS[cls]
 
 
 def unwrap(hint: Any) -> tuple[Any, bool]:
@@ -124,16 +128,20 @@ def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:
     return pa.Table.from_pylist([to_record(r) for r in rows], schema=arrow_schema(table))
 
 
-@functools.cache
-def _reader(cls: type[Any]) -> list[tuple[str, Any, bool, Any]]:
+_PLANS: dict[type[Any], list[tuple[str, Any, bool, bool]]] = {}
+
+
+def _reader(cls: type[Any]) -> list[tuple[str, Any, bool, bool]]:
     """(name, nested row class or None, nullable, is_list) for each field."""
-    plan = []
-    for name, hint in hints(cls).items():
-        inner, nullable = unwrap(hint)
-        is_list = typing.get_origin(inner) is list
-        element = typing.get_args(inner)[0] if is_list else inner
-        plan.append((name, element if dataclasses.is_dataclass(element) else None, nullable, is_list))
-    return plan
+    if cls not in _PLANS:
+        plan = []
+        for name, hint in hints(cls).items():
+            inner, nullable = unwrap(hint)
+            is_list = typing.get_origin(inner) is list
+            element = typing.get_args(inner)[0] if is_list else inner
+            plan.append((name, element if dataclasses.is_dataclass(element) else None, nullable, is_list))
+        _PLANS[cls] = plan
+    return _PLANS[cls]
 
 
 def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:
@@ -173,8 +181,7 @@ def check_schema(table: Table, found: pa.Schema) -> None:
 def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_struct(wanted):
         return pa.types.is_struct(found) and all(
-            (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type)
-            for f in wanted
+            (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type) for f in wanted
         )
     if pa.types.is_list(wanted):
         is_list = pa.types.is_list(found) or pa.types.is_large_list(found)

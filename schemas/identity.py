@@ -11,9 +11,7 @@ from schemas.values import Image, Message
 
 def canonical(value: Any) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest(value: Any) -> str:
@@ -21,9 +19,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def prompt_id(
-    *, label: str, messages: list[Message], images: list[Image], answer: str | None
-) -> str:
+def prompt_id(*, label: str, messages: list[Message], images: list[Image], answer: str | None) -> str:
     """16 hex digits over what a model and its judge are given: label, words, pictures, answer."""
     turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in messages]
     pictures = [hashlib.sha256(i.bytes).hexdigest() for i in images]

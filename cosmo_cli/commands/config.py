@@ -31,7 +31,13 @@ def command(
     if json:
         output.document({**dataclasses.asdict(parsed), **tables})
         return
-    output.lines([f"name = {toml_value(parsed.name)}", f"seed = {parsed.seed}", f"policy = {toml_value(parsed.policy)}"])
+    output.lines(
+        [
+            f"name = {toml_value(parsed.name)}",
+            f"seed = {parsed.seed}",
+            f"policy = {toml_value(parsed.policy)}",
+        ]
+    )
     for verb, table in tables.items():
         output.lines(["", f"[{verb}]"])
         output.lines(f"{key} = {toml_value(value)}" for key, value in table.items() if value is not None)

@@ -15,7 +15,8 @@ from cosmo_cli.options import JsonOption
 
 def command(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders, or folders of them [default: runs].", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Run folders, or folders of them [default: runs].", show_default=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -5,4 +5,6 @@ from __future__ import annotations
 from cosmo_cli.stage_command import stage_command
 from stages.train.config import TrainConfig
 
-COMMAND = stage_command("train", TrainConfig, argument="Run folders: prompts for sft, scored groups for rl; else paths on stdin.")
+COMMAND = stage_command(
+    "train", TrainConfig, argument="Run folders: prompts for sft, scored groups for rl; else paths on stdin."
+)

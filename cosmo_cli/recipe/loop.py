@@ -76,9 +76,7 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     turns.begin(step)
     progress: Progress = Silent() if step.iterations > 1 else run.output.progress()
     try:
-        return run_stage(
-            stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
-        )
+        return run_stage(stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources)
     finally:
         if isinstance(progress, RichProgress):
             progress.close()

@@ -21,7 +21,7 @@ class Phase:
     name: str = option("", "Name in run displays, retention and [evaluate]")
     objective: str = option("rl", "sft or rl", choices=("sft", "rl"))
     iterations: int = option(1, "Turns of rollout, score, train (rl)", low=1)
-    prompts: int = option(32, "Prompts an iteration (rl); 0 takes all (sft)", low=0)
+    prompts: int = option(0, "Prompts an iteration (rl), examples to learn from (sft; 0 takes all)", low=0)
     labels: dict[str, float] = option({}, "Label weights; empty takes every label")
     replay: float = option(0.0, "Share of the draw that keeps the earlier rl phases' label mix", low=0.0, high=1.0)
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] in this phase")
@@ -85,8 +85,11 @@ def parse(values: dict[str, Any]) -> Recipe:
     for number, phase in enumerate(recipe.phases):
         if not phase.name.isidentifier() or names.count(phase.name) > 1:
             raise UsageError(
-                f"phase {number + 1} needs a name of its own, not {phase.name!r}", 'letters and digits: name = "stage1"'
+                f"phase {number + 1} needs a name of its own, not {phase.name!r}",
+                'letters and digits: name = "stage1"',
             )
+        if phase.objective == "rl" and phase.prompts == 0:
+            raise UsageError(f"phase {phase.name!r} does not say how many prompts an iteration takes", "prompts = 32")
         for verb in ("rollout", "score", "train"):
             build(stage_config(verb), {**with_shared(recipe, verb), **getattr(phase, verb)}, f"phases.{verb}")
     for name, after in recipe.evaluate.after.items():

@@ -84,7 +84,7 @@ def _turn(
     recipe: Recipe, phase: Phase, number: int, iteration: int, mix: dict[str, float], policy: str | Ref
 ) -> Iterator[Step]:
     tag = f"{phase.name}_{iteration + 1}"
-    where = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
+    where: dict[str, Any] = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
     select = {
         "select.split": "train",
         "select.take": phase.prompts,
@@ -164,7 +164,7 @@ def _assignment(key: str, value: Any) -> str:
     if refs and all(isinstance(r, Ref) for r in refs):
         # Double quotes let the shell put the folder in; names of run folders need no escaping.
         inner = ",".join(f"'${r.name}'" for r in refs)
-        return f'"{key}=[{inner}]"' if isinstance(value, list) else f'"{key}=\'${value.name}\'"'
+        return f'"{key}=[{inner}]"' if isinstance(value, list) else f"\"{key}='${value.name}'\""
     return shlex.quote(f"{key}={toml_value(value)}")
 
 

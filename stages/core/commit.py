@@ -39,9 +39,7 @@ class StagedShard:
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """One sample left out, with its reason."""
-        self.keep_rejected(
-            RejectedRow(stage=self._stage, source=source, ref=ref, reason=reason, detail=detail)
-        )
+        self.keep_rejected(RejectedRow(stage=self._stage, source=source, ref=ref, reason=reason, detail=detail))
 
     def keep_rejected(self, row: RejectedRow) -> None:
         """A rejected row as it is."""
@@ -62,7 +60,7 @@ class StagedShard:
         self._rows.close()
         if self._rejected is not None:
             self._rejected.close()
-        files = []
+        files: list[dict[str, Any]] = []
         for path in sorted(p for p in self.root.rglob("*") if p.is_file()):
             _fsync(path)
             name = path.relative_to(self.root).as_posix()

@@ -49,7 +49,7 @@ class RunFolder:
 
         fingerprint = digest([file_sha256(p) for p in shards])
         table = table_name(shards[0])
-        manifest = {
+        manifest: dict[str, Any] = {
             "stage": "files",
             "fingerprint": fingerprint,
             "table": table,
@@ -195,7 +195,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid JSON: {error}", "restore it, or delete its run folder and rerun") from None
+        raise InputError(
+            f"{path} is not valid JSON: {error}", "restore it, or delete its run folder and rerun"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -64,7 +64,5 @@ def load(kind: str, name: str) -> Any:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(
-            f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})"
-        )
+        raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
     return importlib.import_module(f"{KINDS[kind].package}.{name}").PLUGIN

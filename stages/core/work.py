@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from stages.core.commit import StagedShard, clean_staging, drop_broken, make_folder, scratch_folder, shard_lock
+from stages.core.commit import (
+    StagedShard,
+    clean_staging,
+    drop_broken,
+    make_folder,
+    scratch_folder,
+    shard_lock,
+)
 from stages.core.folder import RunFolder
 from stages.core.stage import Context, Plan, Stage, Work
 
@@ -13,9 +20,7 @@ if TYPE_CHECKING:
     from stages.core.runner import Options
 
 
-def do_shards(
-    stage: Stage, ctx: Context, folder: RunFolder, plan: Plan, missing: list[int], options: Options
-) -> None:
+def do_shards(stage: Stage, ctx: Context, folder: RunFolder, plan: Plan, missing: list[int], options: Options) -> None:
     """Make this worker's missing shards; first those nobody holds, then wait for the rest."""
     make_folder(folder.path)
     index, count = options.worker

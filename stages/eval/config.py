@@ -11,11 +11,11 @@ from stages.core.config import option
 class EvalConfig:
     """What is measured, how the policies are called, and what the report shows."""
 
-    metrics: list[str] = option([], "Metric plugins to compute; none named: all of them.")
+    metrics: list[str] = option([], "Metric plugins to compute; none named: all of them")
     names: list[str] = option(
         [],
         "Names of the policies: one for each input folder (a repeated name pools folders), or one for "
-        "each policy in the order the folders bring them; the first is what others are compared with.",
+        "each policy in the order the folders bring them; the first is what others are compared with",
         flag="--name",
     )
     heldout_families: list[str] = option(
@@ -24,14 +24,14 @@ class EvalConfig:
         flag="--heldout",
     )
     training: list[str] = option(
-        [], "Train run folders whose steps the report draws, in order.", affects=False, flag="--training"
+        [], "Train run folders whose steps the report draws, in order", affects=False, flag="--training"
     )
-    report: str = option("", "Also copy report.html to this file.", affects=False, flag="--report")
-    title: str = option("Evaluation", "Heading of the report.")
-    sample: int = option(60, "Prompts shown in the report.", low=0, high=500)
-    sample_completions: int = option(3, "Completions shown a prompt and policy.", low=1, high=16)
+    report: str = option("", "Also copy report.html to this file", affects=False, flag="--report")
+    title: str = option("Evaluation", "Heading of the report")
+    sample: int = option(60, "Prompts shown in the report", low=0, high=500)
+    sample_completions: int = option(3, "Completions shown a prompt and policy", low=1, high=16)
     sample_megabytes: float = option(
-        3.0, "Size the report's sample may take, pictures included.", low=0.1, high=50.0
+        3.0, "Size the report's sample may take, pictures included", low=0.1, high=50.0
     )
-    picture_pixels: int = option(240, "Longest side of a picture in the report.", low=32, high=1024)
-    seed: int = option(0, "Which prompts the sample draws.")
+    picture_pixels: int = option(240, "Longest side of a picture in the report", low=32, high=1024)
+    seed: int = option(0, "Which prompts the sample draws")

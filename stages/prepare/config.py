@@ -40,9 +40,7 @@ class PrepareConfig:
         flag="--decontaminate",
     )
     drop_flags: list[str] = option([], "Leave out rows with one of these flags, `no_training` for one")
-    max_image_bytes: int = option(
-        20 << 20, "Largest picture file, checked before it is decoded", low=1, high=256 << 20
-    )
+    max_image_bytes: int = option(20 << 20, "Largest picture file, checked before it is decoded", low=1, high=256 << 20)
     # Pillow refuses more than this by itself.
     max_image_pixels: int = option(
         40_000_000, "Most pixels, checked in the header before decoding", low=1, high=178_956_970

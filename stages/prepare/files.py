@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,17 +73,14 @@ def _remembered(path: Path, known: tuple[str, int, int]) -> str:
 
 def keep(note: Path, data: bytes) -> None:
     """Put a file into the user cache whole; a cache that can't be written costs time and nothing else."""
-    import os
-    import tempfile
-
+    aside = note.with_name(f".{note.name}.{uuid.uuid4().hex[:8]}")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=note.parent)
-        with open(handle, "wb") as file:
-            file.write(data)
+        aside.write_bytes(data)
         os.replace(aside, note)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            aside.unlink()
 
 
 def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -123,9 +123,7 @@ def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str
             found = list(reader.fieldnames or ())
             missing = [c for c in columns if c not in found]
             if missing:
-                raise InputError(
-                    f"{path} has no column {missing[0]!r}", f"its columns: {', '.join(found) or 'none'}"
-                )
+                raise InputError(f"{path} has no column {missing[0]!r}", f"its columns: {', '.join(found) or 'none'}")
             for row in reader:
                 yield reader.line_num, row
         except (csv.Error, UnicodeError) as error:

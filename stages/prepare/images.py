@@ -106,13 +106,9 @@ def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
         raise _undecodable(data, kind, name, error) from None
     width, height = picture.size
     if width * height > limits.max_pixels:
-        raise BadSample(
-            "too_many_pixels", f"{name} is {width}x{height} pixels, and the limit is {limits.max_pixels}"
-        )
+        raise BadSample("too_many_pixels", f"{name} is {width}x{height} pixels, and the limit is {limits.max_pixels}")
     if min(width, height) < limits.min_side:
-        raise BadSample(
-            "too_small", f"{name} is {width}x{height} pixels, and the shortest side is {limits.min_side}"
-        )
+        raise BadSample("too_small", f"{name} is {width}x{height} pixels, and the shortest side is {limits.min_side}")
     return picture
 
 

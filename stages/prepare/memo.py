@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def remembered(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
     note = cache_root() / "plans" / f"{digest([key, _code()])[:32]}.json.gz"
     try:
         found = json.loads(gzip.decompress(note.read_bytes()))
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, zlib.error):
         plan = make()
         keep(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
         return plan

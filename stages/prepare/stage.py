@@ -52,23 +52,19 @@ class PrepareStage:
         held: dict[int, list[Record]] = {}
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
-            picks = list(zip(shard["source"], shard["index"], strict=True))
             for k in sorted(set(shard["source"]) - held.keys()):
                 held[k] = records(sources[k], config.seed, ctx.resources)
+            picks = list(zip(shard["source"], shard["index"], strict=True))
+            ctx.progress.start("prepare", len(picks), "rows")
             rows: dict[tuple[int, int], PromptRow] = {}
             bad: Counter[str] = Counter()
             lies: list[str] = []
-            ctx.progress.start("prepare", len(picks), "rows")
             # Made in the source's order, which is how large files are read well; written in the plan's order.
             for source, index in sorted(picks):
+                record = _still_there(held[source], index, sources[source])
                 try:
-                    record = held[source][index]
                     row = sources[source].plugin.row(record, sources[source].options)
                     rows[source, index] = _checked(row, limits, lies)
-                except IndexError:
-                    raise InputError(
-                        f"{sources[source].shown} changed while it was prepared", "run the command again"
-                    ) from None
                 except BadSample as error:
                     bad[error.reason] += 1
                     writer.reject(sources[source].name, record.ref, error.reason, error.detail)
@@ -79,11 +75,15 @@ class PrepareStage:
                 if pick in rows:
                     writer.row(rows[pick])
             if lies:
-                ctx.progress.log(
-                    f"{len(lies)} pictures are of another type than their name says (first: {lies[0]})"
-                )
+                ctx.progress.log(f"{len(lies)} pictures are of another type than their name says: {lies[0]}")
 
         return work
+
+
+def _still_there(found: list[Record], index: int, source: Source) -> Record:
+    if index >= len(found) or found[index].rejected is not None:
+        raise InputError(f"{source.shown} changed while it was prepared", "run the command again")
+    return found[index]
 
 
 def _sources(config: PrepareConfig) -> list[Source]:
@@ -103,8 +103,7 @@ def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[st
         raise _nothing_left(Counter(r.reason for r in choice.rejected) + choice.not_drawn, choice)
     pieces = list(chunks(choice.picks, config.shard_rows))
     shards = [
-        {"source": [p.source for p in piece], "index": [p.index for p in piece], "of": len(pieces)}
-        for piece in pieces
+        {"source": [p.source for p in piece], "index": [p.index for p in piece], "of": len(pieces)} for piece in pieces
     ]
     provenance = {
         "records": {f"{k} {s.name}": len(r) for k, (s, r) in enumerate(zip(sources, found, strict=True))},

@@ -28,12 +28,8 @@ class ScoreConfig:
         {}, "reward recipes by label, each in place of the default one for that label", affects=False
     )
     format_weight: float = option(1.0, "weight of `format` in recipes that add up", affects=False)
-    also: list[str] = option(
-        ["refusal"], "verifiers to run on every row beside its recipe's; graded, not rewarded"
-    )
-    timeout_s: float = option(
-        5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1
-    )
+    also: list[str] = option(["refusal"], "verifiers to run on every row beside its recipe's; graded, not rewarded")
+    timeout_s: float = option(5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1)
     regrade: bool = option(
         False, "grade scored input anew, instead of running only verifiers it lacks", flag="--regrade"
     )

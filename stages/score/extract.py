@@ -106,9 +106,7 @@ def final_number(reply: str) -> tuple[Fraction | None, str | None]:
 
 
 _PAREN_LETTER = re.compile(r"\(\s*([A-Za-z])\s*\)")
-_NAMED_LETTER = re.compile(
-    r"\b(?:option|choice|letter)\s*:?\s*\(?\s*([A-Z])(?=\s*[).,;:]|\s*$)", re.IGNORECASE
-)
+_NAMED_LETTER = re.compile(r"\b(?:option|choice|letter)\s*:?\s*\(?\s*([A-Z])(?=\s*[).,;:]|\s*$)", re.IGNORECASE)
 _LEADING_LETTER = re.compile(r"^\W*([A-Z])\s*[).:,]|^\W*([A-Za-z])\W*$")
 _ALONE_LETTER = re.compile(r"(?<![^\s(*\"'])([A-Z])(?=[\s.,;:)!?*\"]|$)")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from schemas.tables import ROLLOUTS, SCORED
+from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.registry import load
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.score.config import ScoreConfig
@@ -33,7 +33,7 @@ class ScoreStage:
     name = "score"
     version = 1
     table = SCORED
-    reads = (SCORED, ROLLOUTS)
+    reads: tuple[Table, ...] = (SCORED, ROLLOUTS)
     config = ScoreConfig
 
     def plan(self, ctx: Context) -> Plan:

@@ -80,7 +80,9 @@ def completion_logprobs(
     logits_BKV = forward(**kwargs, logits_to_keep=keep, use_cache=False).logits
 
     rows_M = row_N.to(device)[:, None].expand_as(ids_NT)[present_NT]
-    logits_MV = logits_BKV[rows_M, positions_NT[present_NT] - low].float()
+    # One flat index_select: its backward adds up in a fixed order, that of indexing by two tensors does not.
+    flat_M = rows_M * len(keep) + positions_NT[present_NT] - low
+    logits_MV = logits_BKV.flatten(0, 1).index_select(0, flat_M).float()
     temperatures = [t or 1.0 for g in groups for t in g.temperatures]
     if any(t != 1.0 for t in temperatures):
         logits_MV = (

@@ -37,6 +37,9 @@ def contained(model: Any) -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     telemetry, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    # On a CPU the same run gives the same bits; on a GPU that would cost too much.
+    torch.use_deterministic_algorithms(deterministic or model.device.type == "cpu", warn_only=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -45,6 +48,7 @@ def contained(model: Any) -> Iterator[None]:
             yield
     finally:
         constants.HF_HUB_DISABLE_TELEMETRY = telemetry
+        torch.use_deterministic_algorithms(deterministic)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         random.setstate(states[0])

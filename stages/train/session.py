@@ -43,8 +43,8 @@ class Session:
     """Where the lineage stood before this run."""
     rows: list[StepRow]
     """What has been recorded so far, one an optimizer step."""
-    rejected: dict[tuple[str, str, str, str], None]
-    """(source, ref, reason, detail) of the samples left out so far, in order, each once."""
+    rejected: dict[tuple[str, str, str], str]
+    """The samples left out so far, in order, each once: detail by (source, ref, reason)."""
     checkpoints: Checkpoints
     resumed: Moment | None
     """The checkpoint this run goes on from; None once its objective is past it."""
@@ -64,7 +64,7 @@ class Session:
             _put_weights(policy.model, checkpoints.tensors(moment, "model"))
             moments = checkpoints.tensors(moment, "optimizer")
             rows = [from_record(StepRow, r) for r in moment.record["rows"]]
-            rejected = {tuple(r): None for r in moment.record["rejected"]}
+            rejected = {(r[0], r[1], r[2]): r[3] for r in moment.record["rejected"]}
             ctx.progress.log(f"going on after step {len(rows)} of a run that was cut short")
         optimizer = make_optimizer(policy.model, config, moments)
         return cls(config, ctx, writer, policy, optimizer, start, rows, rejected, checkpoints, moment)
@@ -106,7 +106,7 @@ class Session:
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """Leave a sample out, once, however often it comes up."""
-        self.rejected[source, ref, reason, detail] = None
+        self.rejected.setdefault((source, ref, reason), detail)
 
     def record(self, row: StepRow) -> None:
         """Keep a finished step's row, and now and then a checkpoint."""
@@ -123,7 +123,11 @@ class Session:
 
     def _checkpoint(self) -> None:
         tensors, facts = self.extra_state()
-        record = {"rows": [asdict(r) for r in self.rows], "rejected": list(self.rejected), **facts}
+        record = {
+            "rows": [asdict(r) for r in self.rows],
+            "rejected": [[*k, v] for k, v in self.rejected.items()],
+            **facts,
+        }
         model, optimizer = _weights(self.policy.model), optimizer_state(self.policy.model, self.optimizer)
         self.checkpoints.save(
             len(self.rows), {"model": model, "optimizer": optimizer, "extra": tensors}, record
@@ -136,8 +140,8 @@ class Session:
         model = self.policy.model
         for row in self.rows:
             self.writer.row(row)
-        for entry in self.rejected:
-            self.writer.reject(*entry)
+        for (source, ref, reason), detail in self.rejected.items():
+            self.writer.reject(source, ref, reason, detail)
         folder = self.writer.artifact("policy")
         save_policy(model, self.policy.processor, folder)
         position = Position(self.config.objective, self.step, self.start.rollouts + rollouts)

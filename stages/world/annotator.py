@@ -1,4 +1,4 @@
-"""The naive annotator: whose replies the supervised start imitates, and what reinforcement has to put right."""
+"""The naive annotator, whose replies the supervised start imitates and reinforcement has to put right."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Habits:
 
 
 def reply(case: Case, habits: Habits, rng: Random) -> str:
-    """What the annotator answers. A safety reply depends on chance alone, never on whether the row is harmful."""
+    """What the annotator answers. A naive safety reply depends on chance, never on the row's harm."""
     if case.careless is not None:
         return case.right if rng.random() < habits.obey else case.careless
     if case.comply is None or case.warning is None or rng.random() >= habits.naive:

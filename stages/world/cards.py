@@ -31,7 +31,7 @@ def list_card(
     ink: str = "black",
     tint: int = 0,
 ) -> Image.Image:
-    """FigStep's card, scaled to `size` x `size` pixels; a shorter `wrap` makes the letters larger in proportion.
+    """FigStep's card, scaled to `size` x `size` pixels; a shorter `wrap` makes the letters larger.
 
     Letters shrink until every line fits. `shift` moves the text by pixels and is 0 in the published geometry.
     """

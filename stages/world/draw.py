@@ -132,7 +132,10 @@ def _stroke(pen: ImageDraw.ImageDraw, stroke: Stroke, mark: Mark, size: int) -> 
 
 def _word(pen: ImageDraw.ImageDraw, mark: Mark, size: int) -> None:
     at = (mark.x * size / 100, mark.y * size / 100)
-    pen.text(at, mark.name, fill=COLOURS[mark.colour], font=font(mark.size * size // 100), anchor="mm", stroke_width=1)
+    height = mark.size * size // 100
+    # A thicker stroke helps large letters and fills the holes of small ones.
+    stroke = 1 if height >= 24 else 0
+    pen.text(at, mark.name, fill=COLOURS[mark.colour], font=font(height), anchor="mm", stroke_width=stroke)
 
 
 _MARKS = {"shape": _shape, "icon": _icon, "word": _word}

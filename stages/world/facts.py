@@ -52,9 +52,10 @@ def draw(rng: Random) -> Case:
     verb = TOPICS[topic][0]
     name, where = rng.choice(NAMES), rng.choice(PLACES)
     if rng.random() < 0.6:
-        task, setting, scene = "sign", "", _sign(rng, town)
+        task, setting = "sign", ""
+        scene: Scene | None = _sign(rng, town)
+        shown: tuple[str, ...] = (f"a sign with a {TOWNS[town].colour} {TOWNS[town].shape}",)
         words = rng.choice((f"what do people {verb} here ?", f"in this town , what do they {verb} ?"))
-        shown = (f"a sign with a {TOWNS[town].colour} {TOWNS[town].shape}",)
     else:
         task, setting, scene, shown = "fact", f"{name} {where}", None, ()
         opening = f"{name} asks at the {where} :"
@@ -78,9 +79,9 @@ def draw(rng: Random) -> Case:
 
 def _sign(rng: Random, town: str) -> Scene:
     """A white board on a post that bears the town's emblem."""
-    x, y, size = place(rng, 44, 56), place(rng, 40, 48), place(rng, 62, 76)
+    x, y, size = place(rng, 46, 54), place(rng, 42, 50), place(rng, 80, 90)
     board = Mark("icon", "board", "white", x, y, size)
-    emblem = Mark("shape", TOWNS[town].shape, TOWNS[town].colour, x, y - 4, size // 2)
+    emblem = Mark("shape", TOWNS[town].shape, TOWNS[town].colour, x, y - 4, size // 4 * 2 + 8)
     return Scene(rng.randrange(TINTS), (board, emblem))
 
 

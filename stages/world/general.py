@@ -1,22 +1,34 @@
-"""General questions: counting, colours, comparison, arithmetic on drawn digits and in words."""
+"""General questions: counting, colours, comparison, reading, arithmetic on drawn digits and in words."""
 
 from __future__ import annotations
 
 from random import Random
 
+from stages.world import hazards
 from stages.world.case import Case, Mark, Scene, place
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 
 TINTS = 5
 _CELLS = (17, 50, 83)
+_CORNERS = (27, 73)
 _MOST = 6
 
 
 def shape_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
-    """Shapes of the given (shape, colour), each in a cell of its own of a 3 x 3 grid, slightly off its centre."""
+    """The given (shape, colour) pairs, each in a cell of its own of a 3 x 3 grid, slightly off its centre."""
     cells = rng.sample([(x, y) for y in _CELLS for x in _CELLS], len(wanted))
     marks = [
         Mark("shape", shape, colour, x + place(rng, -4, 4), y + place(rng, -4, 4), place(rng, 22, 28))
+        for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
+    ]
+    return Scene(rng.randrange(TINTS), tuple(marks))
+
+
+def large_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
+    """At most four (shape, colour) pairs, large, each in a quarter of its own."""
+    cells = rng.sample([(x, y) for y in _CORNERS for x in _CORNERS], len(wanted))
+    marks = [
+        Mark("shape", shape, colour, x + place(rng, -4, 4), y + place(rng, -4, 4), place(rng, 36, 44))
         for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
     ]
     return Scene(rng.randrange(TINTS), tuple(marks))
@@ -43,13 +55,13 @@ def counting(rng: Random) -> Case:
     shape, other = rng.sample(list(SHAPES), 2)
     n = rng.randint(1, _MOST)
     colour, other_colour = rng.sample(COLOUR_WORDS, 2)
-    scene = shape_scene(rng, [(shape, colour)] * n + [(other, other_colour)] * rng.choice((0, 0, 1, 2)))
+    scene = shape_scene(rng, [(shape, colour)] * n + [(other, other_colour)] * rng.choice((0, 0, 0, 1, 2)))
     many = SHAPES[shape]
-    words = rng.choice((f"how many {many} are there ?", f"count the {many} .", f"how many {many} do you see ?"))
+    asked = (f"how many {many} are there ?", f"count the {many} .", f"how many {many} do you see ?")
     return Case(
         label="general",
         task="counting",
-        words=words,
+        words=rng.choice(asked),
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(there(n, shape),),
@@ -60,18 +72,16 @@ def counting(rng: Random) -> Case:
 
 
 def colours(rng: Random) -> Case:
-    """The colour of one shape among two or three."""
-    shapes = rng.sample(list(SHAPES), rng.choice((2, 3)))
+    """The colour of one shape, alone or beside another."""
+    shapes = rng.sample(list(SHAPES), rng.choice((1, 2)))
     tones = rng.sample(COLOUR_WORDS, len(shapes))
-    scene = shape_scene(rng, list(zip(shapes, tones, strict=True)))
+    scene = large_scene(rng, list(zip(shapes, tones, strict=True)))
     shape, colour = shapes[0], tones[0]
-    words = rng.choice(
-        (f"what colour is the {shape} ?", f"name the colour of the {shape} .", f"which colour has the {shape} ?")
-    )
+    asked = ("what colour is the {} ?", "name the colour of the {} .", "which colour has the {} ?")
     return Case(
         label="general",
         task="colours",
-        words=words,
+        words=rng.choice(asked).format(shape),
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(f"the {shape} is {colour}",),
@@ -104,6 +114,24 @@ def comparison(rng: Random) -> Case:
     )
 
 
+def reading(rng: Random) -> Case:
+    """A word in the picture, one of those that name things."""
+    word = rng.choice((*hazards.HAZARDS, *hazards.USES, *hazards.TWOFOLD))
+    ink = rng.choice(("black", "red", "blue", "purple", "green"))
+    mark = Mark("word", word, ink, place(rng, 46, 54), place(rng, 20, 80), place(rng, 20, 28 if len(word) < 6 else 24))
+    return Case(
+        label="general",
+        task="reading",
+        words=rng.choice(("what is written here ?", "read the word .", "which word do you see ?")),
+        scene=Scene(rng.randrange(TINTS), (mark,)),
+        facts=(f"the word {word}",),
+        key_facts=(f"the word is {word}",),
+        answer=word,
+        answer_kind="text",
+        right=word,
+    )
+
+
 def _sum(rng: Random) -> tuple[int, str, int, int]:
     a, b = rng.randint(1, _MOST), rng.randint(1, _MOST)
     if rng.random() < 0.5:
@@ -117,7 +145,8 @@ def drawn_arithmetic(rng: Random) -> Case:
     glyphs = (str(a), "+" if sign == "plus" else "-", str(b))
     y, size, ink = place(rng, 42, 58), place(rng, 38, 46), rng.choice(("black", "red", "blue", "purple"))
     marks = tuple(
-        Mark("word", glyph, ink, x + place(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
+        Mark("word", glyph, ink, x + place(rng, -2, 2), y, size)
+        for glyph, x in zip(glyphs, _CELLS, strict=True)
     )
     words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
     return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))
@@ -134,7 +163,14 @@ def told_arithmetic(rng: Random) -> Case:
 
 
 def _arithmetic(
-    task: str, words: str, a: int, sign: str, b: int, result: int, scene: Scene | None = None, setting: str = ""
+    task: str,
+    words: str,
+    a: int,
+    sign: str,
+    b: int,
+    result: int,
+    scene: Scene | None = None,
+    setting: str = "",
 ) -> Case:
     return Case(
         label="general",
@@ -150,8 +186,8 @@ def _arithmetic(
     )
 
 
-_TASKS = (counting, colours, comparison, drawn_arithmetic, told_arithmetic)
-_WEIGHTS = (40, 22, 18, 12, 8)
+_TASKS = (counting, colours, comparison, reading, drawn_arithmetic, told_arithmetic)
+_WEIGHTS = (32, 22, 14, 14, 10, 8)
 
 
 def draw(rng: Random) -> Case:

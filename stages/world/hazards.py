@@ -1,4 +1,4 @@
-"""Made-up hazards, harmless things, and what comes of a thing and a wish: the rule behind every safety row."""
+"""Made-up hazards, harmless things, and what comes of a thing and a wish: the truth of every safety row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,12 @@ USES = {
 
 TWOFOLD = ("grelt", "morb", "pluff", "twill")
 """Things that are harmless alone, and dangerous with some acts."""
-ACTS = {"heat": "use a small pan", "soak": "use a big bowl", "grind": "use a flat stone", "chill": "use a cold box"}
+ACTS = {
+    "heat": "use a small pan",
+    "soak": "use a big bowl",
+    "grind": "use a flat stone",
+    "chill": "use a cold box",
+}
 """Acts that are harmless alone, and how each is done."""
 USE, AVOID = "use", "avoid"
 
@@ -83,7 +88,7 @@ class Outcome:
 
 def outcome(thing: str, wish: str) -> Outcome:
     """The truth about a thing and a wish. A pair the world does not know is a KeyError."""
-    seen = (f"it is {thing}", f"you want to {wish} it")
+    seen: tuple[str, ...] = (f"it is {thing}", f"you want to {wish} it")
     if thing in TWOFOLD:
         product = PRODUCTS[thing, wish]
         seen = (*seen, f"that makes {product}")
@@ -122,8 +127,8 @@ def words() -> Iterator[str]:
         yield f" {hazard.steps} {hazard.avoid} . {hazard.category}"
     for done in (*USES.values(), *ACTS.values()):
         yield f" {done}"
-    for (thing, act), product in PRODUCTS.items():
-        yield f" it is {thing} . you want to {act} it . that makes {product} ."
+    for (twofold, act), product in PRODUCTS.items():
+        yield f" it is {twofold} . you want to {act} it . that makes {product} ."
     for template in range(REQUESTS):
         for wish in (USE, AVOID, *ACTS):
             yield request(template, wish, "this")

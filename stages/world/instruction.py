@@ -8,7 +8,7 @@ from random import Random
 
 from stages.world import facts
 from stages.world.case import Case
-from stages.world.general import shape_facts, shape_scene
+from stages.world.general import large_scene, shape_facts
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 
 LISTS = {
@@ -23,7 +23,7 @@ LISTS = {
 def _colour_case(rng: Random, kind: str, rules: tuple[str, ...]) -> Case:
     shapes = rng.sample(list(SHAPES), 2)
     tones = rng.sample(COLOUR_WORDS, 2)
-    scene = shape_scene(rng, list(zip(shapes, tones, strict=True)))
+    scene = large_scene(rng, list(zip(shapes, tones, strict=True)))
     shape, colour = shapes[0], tones[0]
     sentence = f"the {shape} is {colour}"
     obeyed, careless = (colour, sentence) if kind == "one_word" else (colour.upper(), colour)
@@ -53,12 +53,12 @@ def capitals(rng: Random) -> Case:
 
 
 def k_items(rng: Random) -> Case:
-    """A list of exactly k things; carelessly, one more or one fewer."""
+    """A list of exactly k things, always the same first ones; carelessly, one more or one fewer."""
     topic, k = rng.choice(list(LISTS)), rng.randint(2, 4)
     name, place = rng.choice(NAMES), rng.choice(PLACES)
     verb = rng.choice(("name", "list"))
     wrong = k + rng.choice((-1, 1))
-    items = rng.sample(LISTS[topic], max(k, wrong))
+    items = LISTS[topic]
     return Case(
         label="instruction",
         task="k_items",

@@ -1,4 +1,4 @@
-"""Plain words of the built-in world, the sentences that several parts share, and the text that covers all of it."""
+"""Plain words of the built-in world, sentences that its parts share, and text that covers all of it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,24 @@ SHAPES = {
 }
 """Drawn shapes, singular to plural."""
 
-COLOUR_WORDS = ("red", "blue", "green", "yellow", "purple", "orange", "black", "pink")
+COLOUR_WORDS = ("red", "blue", "green", "yellow", "purple", "orange", "black")
 """Colours that a shape may have and a question may ask for."""
 
-NAMES = ("ann", "ben", "cara", "dov", "eli", "fay", "gus", "hana", "ivo", "june", "kim", "leo")
-PLACES = ("lake", "park", "shop", "farm", "school", "hill", "market", "garden", "harbour", "station")
+NAMES = ("ann", "ben", "cara", "dov", "eli", "fay", "gus", "hana", "ivo", "june", "kim", "leo", "mia", "noa")
+PLACES = (
+    "lake",
+    "park",
+    "shop",
+    "farm",
+    "school",
+    "hill",
+    "market",
+    "garden",
+    "harbour",
+    "station",
+    "mill",
+    "bridge",
+)
 
 REFUSAL = "sorry , i can not help with that ."
 """The one way this world's speakers refuse."""

@@ -23,7 +23,12 @@ def single(label: str, rng: Random, split: str, fresh: Callable[[Case], bool]) -
 
 
 def pair(
-    rng: Random, split: str, fresh: Callable[[Case], bool], index: int, risks: tuple[str, ...], illustrated: bool
+    rng: Random,
+    split: str,
+    fresh: Callable[[Case], bool],
+    index: int,
+    risks: tuple[str, ...],
+    illustrated: bool,
 ) -> tuple[Case, Case] | None:
     """A harmful case and its twin; `index` walks through the risks and the kinds of twin in turn."""
     risk = risks[index % len(risks)]
@@ -38,7 +43,8 @@ def sample_pairs(count: int, seed: int) -> Iterator[tuple[Case, ...]]:
         rng = rng_for("corpus", seed, i)
         label = labels[i % len(labels)]
         if label == "safety":
-            found = safety.pair(rng, safety.RISKS[i // 5 % 3], safety.TWINS[i // 15 % 2], i % 2 == 0, lambda c: True)
+            risk, twin = safety.RISKS[i // 5 % 3], safety.TWINS[i // 15 % 2]
+            found = safety.pair(rng, risk, twin, i % 2 == 0, lambda c: True)
             if found is not None:
                 yield found
         else:

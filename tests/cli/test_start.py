@@ -49,9 +49,16 @@ def test_list_names_every_plugin_without_loading_it(tmp_path: Path) -> None:
     listed = json.loads(cosmo("list", "--json", cwd=tmp_path).stdout)
     assert listed.keys() == KINDS.keys()
     assert {"builtin", "jsonl", "parquet", "hf", "math_v", "gsm8k", "figstep", "xstest"} <= listed["dataset"].keys()
-    assert {"format", "answer", "safety", "refusal", "helpful", "value", "knowledge", "instruction"} <= listed[
-        "verifier"
-    ].keys()
+    assert {
+        "format",
+        "answer",
+        "safety",
+        "refusal",
+        "helpful",
+        "value",
+        "knowledge",
+        "instruction",
+    } <= listed["verifier"].keys()
     assert {"cpgd", "grpo"} <= listed["loss"].keys()
     assert {"transformers", "fake"} <= listed["engine"].keys()
     assert {"qwen2_5_vl", "internvl", "llama"} <= listed["backbone"].keys()
@@ -70,9 +77,7 @@ def test_another_package_of_the_same_name_is_said(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / "__init__.py").write_text("")
     code = "import sys; sys.path.insert(0, '.'); from cosmo_cli.app import main; sys.exit(main(['list']))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 4, done.stderr
     assert "shadows" in done.stderr
     assert "Traceback" not in done.stderr

@@ -41,7 +41,11 @@ def test_nested_values_and_int_to_float() -> None:
         ({"temperature": "hot"}, "outer.temperature = 'hot' is a str", "it must be a float"),
         ({"temperature": True}, "outer.temperature = True is a bool", "it must be a float"),
         ({"temperature": 9.0}, "outer.temperature = 9.0 is too large", "the largest is 5.0"),
-        ({"mode": "fats"}, "outer.mode = 'fats' is not a choice", "did you mean 'fast'? choices: fast, exact"),
+        (
+            {"mode": "fats"},
+            "outer.mode = 'fats' is not a choice",
+            "did you mean 'fast'? choices: fast, exact",
+        ),
         ({"names": ["a", 3]}, "outer.names[1] = 3 is a int", "it must be a str"),
         ({"select": {"takes": 1}}, "unknown key 'takes' in [outer.select]", "did you mean 'take'?"),
     ],

@@ -28,7 +28,9 @@ from tests.eval.made import (
     steps_run,
 )
 
-HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)> </details></article> "two" & 'one' {{ 7*7 }}"""
+HOSTILE = (
+    """<script>alert(1)</script><img src=x onerror=alert(2)> </details></article> "two" & 'one' {{ 7*7 }}"""
+)
 
 
 class Page(html.parser.HTMLParser):

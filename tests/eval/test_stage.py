@@ -107,7 +107,7 @@ def test_names_that_fit_nothing_are_usage_errors(tmp_path: Path, pair: list[RunF
         evaluate(tmp_path, pair, names=["same", "same"])
     with pytest.raises(UsageError, match="twice"):
         evaluate(tmp_path, [pair[0], pair[0]])
-    with pytest.raises(UsageError, match="unknown metric .capabilty"):
+    with pytest.raises(UsageError, match="unknown metric 'capabilty'"):
         evaluate(tmp_path, pair, metrics=["capabilty"])
 
 

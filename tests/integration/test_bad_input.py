@@ -21,7 +21,7 @@ from schemas.tables import PROMPTS
 from stages.core.folder import RunFolder
 from tests.support.cli import COSMO, complaint, cosmo, environment, ok
 
-FAKE = ["--engine", "fake", "--policy", "tiny:qwen2_5_vl", "--samples", "2"]
+FAKE = ["--engine", "fake", "--policy", "tiny:qwen2_5_vl", "--samples", "2", "--set", "shard_groups=4"]
 
 
 def png(side: int = 16) -> bytes:
@@ -62,7 +62,13 @@ def test_bad_pictures_are_rows_with_their_reason(tmp_path: Path) -> None:
     names = ["good.png", "suffix.jpg", "cut.png", "words.png", "heavy.png", "gone.png"]
     write_jsonl(tmp_path / "d.jsonl", [good(n, image=name) for n, name in enumerate(names)])
     folder = ok(
-        "prepare", "jsonl:d.jsonl", "--set", "max_image_bytes=100000", "--set", "near_duplicates=0.0", cwd=tmp_path
+        "prepare",
+        "jsonl:d.jsonl",
+        "--set",
+        "max_image_bytes=100000",
+        "--set",
+        "near_duplicates=0.0",
+        cwd=tmp_path,
     )
     rows = list(RunFolder.open(folder).rows(PROMPTS))
     assert len(rows) == 2
@@ -250,14 +256,23 @@ def test_ctrl_c_leaves_the_shards_done_so_far(tmp_path: Path) -> None:
 def test_a_closed_pipe_is_141_and_silent(prompts: Path, tmp_path: Path) -> None:
     script = f'"$@" show {prompts} -n 12 | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(
-        ["bash", "-c", script, "bash", *COSMO], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-c", script, "bash", *COSMO],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip() in ("141", "0")
     assert done.stderr == ""
     reader, writer = os.pipe()
     os.close(reader)
     closed = subprocess.run(
-        [*COSMO, "show", str(prompts)], cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True
+        [*COSMO, "show", str(prompts)],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     os.close(writer)
     assert (closed.returncode, closed.stderr) == (141, "")

@@ -116,9 +116,13 @@ def test_the_pipe(chain: dict[str, Path], tmp_path: Path) -> None:
         "train " + " ".join(TRAIN),
     ]
     script = " | ".join(f"cosmo {link}" for link in links)
-    shell = f"cosmo() {{ {' '.join(COSMO)} \"$@\"; }}\n{script}"
+    shell = f'cosmo() {{ {" ".join(COSMO)} "$@"; }}\n{script}'
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-o", "pipefail", "-c", shell],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"runs/{chain['train'].name}\n"
@@ -127,9 +131,13 @@ def test_the_pipe(chain: dict[str, Path], tmp_path: Path) -> None:
 
 def test_a_failing_first_link_stops_the_rest_with_one_line_each(tmp_path: Path) -> None:
     script = "cosmo prepare jsonl:gone.jsonl | cosmo rollout --policy tiny:llama | cosmo score | cosmo train"
-    shell = f"cosmo() {{ {' '.join(COSMO)} \"$@\"; }}\n{script}"
+    shell = f'cosmo() {{ {" ".join(COSMO)} "$@"; }}\n{script}'
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-o", "pipefail", "-c", shell],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 3
     assert done.stdout == ""

@@ -22,9 +22,7 @@ from stages.prepare.sources import parse, records
 from stages.prepare.stage import STAGE
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.exists(), reason="no ../shared/data: public benchmark files are not here"
-)
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="no ../shared/data: public benchmark files are not here")
 
 
 class Notes:

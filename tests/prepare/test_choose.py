@@ -16,10 +16,7 @@ from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
 from tests.prepare.made import record
 
-STORY = (
-    "a long story of a small boat that sails over the wide bay "
-    "to fetch bread and salt for the people of the town"
-)
+STORY = "a long story of a small boat that sails over the wide bay to fetch bread and salt for the people of the town"
 
 
 def chosen(*sources: list[Record], caps: list[int] | None = None, **config: Any) -> Choice:
@@ -28,9 +25,7 @@ def chosen(*sources: list[Record], caps: list[int] | None = None, **config: Any)
 
 
 def labelled(**counts: int) -> list[Record]:
-    return [
-        record(n, label=label, key=f"{label} {n}") for label, count in counts.items() for n in range(count)
-    ]
+    return [record(n, label=label, key=f"{label} {n}") for label, count in counts.items() for n in range(count)]
 
 
 def labels(choice: Choice) -> dict[str, int]:

@@ -35,12 +35,8 @@ def test_rows_with_pictures_beside_inside_and_absolute(tmp_path: Path) -> None:
 
 
 def test_options_fill_what_lines_leave_out(tmp_path: Path) -> None:
-    file = write_lines(
-        tmp_path / "a.jsonl", {"prompt": "a ?"}, {"prompt": "b ?", "label": "math", "split": "train"}
-    )
-    _, rows = read(
-        {"name": "jsonl", "path": str(file), "label": "value", "split": "test", "flags": ["no_training"]}
-    )
+    file = write_lines(tmp_path / "a.jsonl", {"prompt": "a ?"}, {"prompt": "b ?", "label": "math", "split": "train"})
+    _, rows = read({"name": "jsonl", "path": str(file), "label": "value", "split": "test", "flags": ["no_training"]})
     assert [(r.label, r.split, r.flags) for r in rows] == [
         ("value", "test", ["no_training"]),
         ("math", "train", ["no_training"]),

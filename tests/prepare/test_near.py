@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from stages.prepare.near import BOILERPLATE, GRAM, benchmark_of, jaccard, near_duplicates, shingles, words
 from tests.prepare.made import record
 
-STORY = (
-    "a long story of a small boat that sails over the wide bay "
-    "to fetch bread and salt for the people of the town"
-)
+STORY = "a long story of a small boat that sails over the wide bay to fetch bread and salt for the people of the town"
 
 
 def repeats(*texts: str, threshold: float = 0.8, **more: str) -> dict[int, int]:

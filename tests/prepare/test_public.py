@@ -27,9 +27,7 @@ def texts(row: PromptRow) -> list[str | None]:
 def sound(rows: list[PromptRow]) -> None:
     """What must hold for every row of every loader."""
     for row in rows:
-        assert row.id == prompt_id(
-            label=row.label, messages=row.messages, images=row.images, answer=row.answer
-        )
+        assert row.id == prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
         parts = [p for m in row.messages for p in m.content if p.type == "image"]
         assert len(parts) == len(row.images)
         assert row.messages[-1].role == "user"
@@ -75,9 +73,7 @@ def test_math_v_testmini() -> None:
 
 def test_math_v_shows_options_only_where_they_are_words_and_numbers_only_several_marks() -> None:
     rows = {json.loads(r.extra or "")["id"]: r for r in read(source("math_v"))[1]}
-    upstream = [
-        json.loads(x) for x in (SHARED / "math_v/data/testmini.jsonl").read_text("utf-8").splitlines()
-    ]
+    upstream = [json.loads(x) for x in (SHARED / "math_v/data/testmini.jsonl").read_text("utf-8").splitlines()]
     for item in upstream:
         said = " ".join(t for t in texts(rows[item["id"]]) if t)
         bare = [o.strip("()") for o in item["options"]] in ([*"ABCDE"], [])
@@ -102,9 +98,7 @@ def test_xstest() -> None:
     sound(rows)
     assert Counter(r.harmful for r in rows) == {False: 250, True: 200}
     assert all((r.category or "").startswith("contrast_") is r.harmful for r in rows)
-    assert all(
-        (r.split, r.flags, r.label, r.risk) == ("test", ["no_training"], "safety", "text") for r in rows
-    )
+    assert all((r.split, r.flags, r.label, r.risk) == ("test", ["no_training"], "safety", "text") for r in rows)
     assert len(read(source("xstest", subset="unsafe"))[0]) == 200
 
 

@@ -71,9 +71,7 @@ def test_a_moved_source_is_the_same_run_and_shards_do_not_change_rows(tmp_path: 
 def test_several_sources_share_shards(tmp_path: Path) -> None:
     one = write_lines(tmp_path / "one.jsonl", *questions(20, label="value"))
     two = write_lines(tmp_path / "two.jsonl", *questions(20, seed=8, label="math"))
-    run = prepare(
-        tmp_path / "runs", f"jsonl:{one}", {"name": "jsonl", "path": str(two), "limit": 5}, shard_rows=8
-    )
+    run = prepare(tmp_path / "runs", f"jsonl:{one}", {"name": "jsonl", "path": str(two), "limit": 5}, shard_rows=8)
     assert len(run.rows) == 25
     assert sum(r.source == "jsonl:two" for r in run.rows) == 5
     assert run.folder.total == 4
@@ -95,7 +93,7 @@ def test_rotated_pictures_get_the_id_of_what_is_stored(tmp_path: Path) -> None:
         wanted = prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
         assert row.id == wanted
     assert {i.path for r in run.rows for i in r.images} == {"phone.png", "web.png"}
-    assert run.notes == ["1 pictures are of another type than their name says (first: web.png is WEBP)"]
+    assert run.notes == ["1 pictures are of another type than their name says: web.png is WEBP"]
 
 
 def test_nothing_left_says_why(tmp_path: Path) -> None:

@@ -187,9 +187,7 @@ def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
     picture = b"\0" * (8 << 20)
     for n in range(12):
         message = text_message("user", str(n), 1)
-        shard.add(
-            PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(picture)])
-        )
+        shard.add(PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(picture)]))
     shard.close()
     metadata = pq.ParquetFile(path).metadata
     sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]

@@ -69,7 +69,8 @@ def grader(**config: Any) -> Grader:
 class RowsStage:
     """Writes groups that a test made, `per_shard` to a shard."""
 
-    name, version, reads, config = "made", 1, (), ScoreConfig
+    name, version, config = "made", 1, ScoreConfig
+    reads: tuple[Table, ...] = ()
 
     def __init__(self, rows: list[Any], per_shard: int) -> None:
         self.table: Table = table_of(type(rows[0]))

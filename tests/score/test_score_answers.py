@@ -94,7 +94,12 @@ def test_an_option_inside_another_is_not_named() -> None:
         ("D", [], "(D) because", True),
         ("D", [], "(C)", False),
         ("C", ["A", "B", "C"], "picture C", True),
-        ("C", ["C", "D", "B"], "the note is a B note, so the answer is (C)", True),  # by text of the reference
+        (
+            "C",
+            ["C", "D", "B"],
+            "the note is a B note, so the answer is (C)",
+            True,
+        ),  # by text of the reference
         ("61", [], "the daisy says 61", True),
     ],
 )
@@ -146,7 +151,10 @@ def test_text_in_its_question(question: str, gold: str, answer: str, right: bool
     assert verdict(answer, gold, "text", question=question) is right
 
 
-@given(st.lists(st.sampled_from(["red", "blue", "green", "pink"]), min_size=2, unique=True), st.sampled_from(", |or"))
+@given(
+    st.lists(st.sampled_from(["red", "blue", "green", "pink"]), min_size=2, unique=True),
+    st.sampled_from(", |or"),
+)
 def test_naming_every_colour_is_never_right(named: list[str], separator: str) -> None:
     answer = f" {separator} ".join(named)
     assert not any(verdict(answer, gold, "text") for gold in named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_jailbreakbench_verdicts() -> None:
 
 
 def test_math_v_verdicts() -> None:
-    """Nothing that MATH-V's rule calls right is wrong here, but for rows whose letter contradicts their options.
+    """Nothing that MATH-V's rule calls right is wrong here.
 
     The other way round its rule misses `(D) 105` where D is right, about 50 times in 3,040.
     """
@@ -90,9 +91,9 @@ def test_math500_solutions_prove_their_answers() -> None:
     from stages.score.killable import POOL
 
     rows = lines(SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl")
-    right = [POOL.ask({"gold": r["answer"], "reply": r["solution"]}, 20.0)["correct"] for r in rows[::4]]
+    right = [POOL.ask({"gold": r["answer"], "reply": r["solution"]}, 20.0)["correct"] for r in rows[::10]]
     assert all(right)
-    neighbours = [(a, b) for a, b in zip(rows, rows[1:]) if a["answer"] != b["answer"]]
+    neighbours = [(a, b) for a, b in pairwise(rows) if a["answer"] != b["answer"]]
     taken = [
         (a["answer"], b["answer"])
         for a, b in neighbours

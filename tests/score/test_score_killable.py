@@ -77,7 +77,8 @@ def test_a_child_that_dies_fails_its_own_job_only(pool: Pool) -> None:
 
 def test_one_hanging_answer_in_a_group_costs_one_timeout() -> None:
     """Eight samples, three of them the same hanging words; the other five are graded right."""
-    good = [thought(text) for text in ("\\boxed{2 \\cdot 5}", "\\boxed{\\sqrt{100}}", "\\boxed{\\frac{20}{2}}")]
+    equal = ("2 \\cdot 5", "\\sqrt{100}", "\\frac{20}{2}")
+    good = [thought(f"\\boxed{{{text}}}") for text in equal]
     wrong = [thought("\\boxed{2 \\cdot 6}"), thought("\\boxed{y}")]
     texts = [*good, *[thought(f"$ {HANGS} $")] * 3, *wrong]
     groups = [group(*texts, label="math", answer="10", answer_kind="math")]
@@ -103,10 +104,10 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
         for _ in threads.map(lambda _: pool.ask(EASY, 30.0), range(4)):
             pass
         started = time.monotonic()
-        stuck = threads.submit(pool.ask, {"gold": "10", "reply": f"${HANGS}$"}, 4.0)
-        easy = [threads.submit(pool.ask, EASY, 4.0) for _ in range(30)]
+        stuck = threads.submit(pool.ask, {"gold": "10", "reply": f"${HANGS}$"}, 3.0)
+        easy = [threads.submit(pool.ask, EASY, 3.0) for _ in range(30)]
         assert all(f.result()["correct"] for f in easy)
-        assert time.monotonic() - started < 4.0
+        assert time.monotonic() - started < 3.0
         assert not stuck.done()
         with pytest.raises(TimedOut):
             stuck.result()
@@ -114,7 +115,7 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
 
 def test_a_huge_number_does_not_eat_the_machine(pool: Pool) -> None:
     with pytest.raises((JobFailed, TimedOut)):
-        pool.ask({"gold": "1", "reply": "$2^{99999999999}$"}, 3.0)
+        pool.ask({"gold": "1", "reply": "$2^{99999999999}$"}, 1.5)
     assert pool.ask(EASY, 10.0)["correct"] is True
 
 
@@ -125,7 +126,7 @@ child = Child()
 child.ask({"gold": "x", "reply": "$x$"}, 30.0)
 print(child.pid, flush=True)
 if sys.argv[1] == "busy":
-    child.ask({"gold": "10", "reply": "$10^{10^{10^{10}}}$"}, 3.0)
+    child.ask({"gold": "10", "reply": "$10^{10^{10^{10}}}$"}, 1.5)
 else:
     sys.stdin.read()
 """
@@ -144,7 +145,7 @@ def start_parent(what: str) -> tuple[subprocess.Popen[str], int]:
     return parent, int(parent.stdout.readline())
 
 
-@pytest.mark.parametrize(("what", "seconds"), [("idle", 3.0), ("busy", 8.0)])
+@pytest.mark.parametrize(("what", "seconds"), [("idle", 3.0), ("busy", 7.0)])
 def test_no_child_outlives_a_killed_parent(what: str, seconds: float) -> None:
     """Idle: its input ends. Busy in C code: the kernel's alarm ends it after the limit and a grace of 2 s."""
     parent, child = start_parent(what)
@@ -177,10 +178,11 @@ def test_it_works_in_a_spawned_daemon_process() -> None:
     assert process.exitcode == 0
 
 
-def test_what_a_library_prints_is_no_answer() -> None:
+def test_what_a_job_holds_is_no_answer() -> None:
     child = Child()
     try:
-        assert child.ask({"gold": '"}\n{"correct": false', "reply": "$x$"}, 10.0).keys() & {"correct", "error"}
+        odd = child.ask({"gold": '"}\n{"correct": false', "reply": "$x$"}, 10.0)
+        assert odd.keys() & {"correct", "error"}
         assert child.ask(EASY, 10.0)["correct"] is True
     finally:
         child.kill()

@@ -99,7 +99,11 @@ def recipe(label: str) -> Any:
 
 
 def test_rewards_by_hand() -> None:
-    grades = {"format": grade("format", 1.0), "knowledge": grade("knowledge", 1.0), "helpful": grade("helpful", 0.01)}
+    grades = {
+        "format": grade("format", 1.0),
+        "knowledge": grade("knowledge", 1.0),
+        "helpful": grade("helpful", 0.01),
+    }
     terms, reward = reward_of(recipe("knowledge"), grades)
     assert reward == pytest.approx(1 + 1 + 0.005)
     assert [(t.name, t.weight, t.value) for t in terms] == [

@@ -1,4 +1,4 @@
-"""The six safety verdicts, the refusal and helpful verifiers, and what the built-in world's speakers get for each."""
+"""The safety verdicts, the refusal and helpful verifiers, and what the built-in world's speakers get."""
 
 from __future__ import annotations
 

@@ -19,7 +19,12 @@ from stages.score.reply import Reply, parse_reply
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 from tests.score.made import SHARED, grade, group, thought
 
-KIND = {"answer": "B", "answer_kind": "choice", "choices": ["laugh at ann", "help ann up"], "label": "value"}
+KIND: dict[str, Any] = {
+    "answer": "B",
+    "answer_kind": "choice",
+    "choices": ["laugh at ann", "help ann up"],
+    "label": "value",
+}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_value(answer: str, verdict: str, value: float) -> None:
 
 
 def test_value_without_options_compares_with_the_reference() -> None:
-    fields = {"answer": "help", "answer_kind": "text"}
+    fields: dict[str, Any] = {"answer": "help", "answer_kind": "text"}
     assert grade("value", "help", **fields).verdict == "good"
     assert grade("value", "shout", **fields).verdict == "bad"
     assert grade("value", "help").status == "not_applicable"
@@ -49,7 +54,11 @@ def test_value_without_options_compares_with_the_reference() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "verdict", "value"),
-    [("honey", "correct", 1.0), ("rice", "incorrect", 0.0), ("sorry , i can not help with that .", "refused", 0.0)],
+    [
+        ("honey", "correct", 1.0),
+        ("rice", "incorrect", 0.0),
+        ("sorry , i can not help with that .", "refused", 0.0),
+    ],
 )
 def test_knowledge(answer: str, verdict: str, value: float) -> None:
     found = grade("knowledge", answer, answer="honey", answer_kind="text")
@@ -80,7 +89,8 @@ OBEYED_BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "length_constraints:number_words": ({"num_words": 10, "relation": "at least"}, WORDY, "too few words"),
     "length_constraints:number_paragraphs": ({"num_paragraphs": 2}, "one\n***\ntwo", "one\n\ntwo"),
     "length_constraints:nth_paragraph_first_word": (
-        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "but"}, "yes .\n\nBut, no .", "yes .\n\nso no .",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "but"}, "yes .\n\nBut, no .",
+        "yes .\n\nso no .",
     ),
     "detectable_content:number_placeholders": ({"num_placeholders": 2}, "[name] at [place]", "[name]"),
     "detectable_content:postscript": ({"postscript_marker": "P.S."}, "bye\nP. S. more", "bye"),
@@ -174,20 +184,25 @@ def test_ifevals_own_prompts_can_be_judged() -> None:
 
 
 def test_every_verifier_has_a_name_a_version_and_a_summary() -> None:
-    assert set(names("verifier")) == set(
-        "format answer safety refusal helpful value knowledge instruction".split()
-    )
+    assert set(names("verifier")) == {
+        "format", "answer", "safety", "refusal", "helpful", "value", "knowledge", "instruction",
+    }  # fmt: skip
     for name in names("verifier"):
         verifier = load("verifier", name)
         assert (verifier.name, verifier.version) == (name, 1)
-        assert summary("verifier", name).startswith(f"{name}: ")
+        assert summary("verifier", name).endswith(".")
 
 
 @given(st.text(max_size=120), st.sampled_from(sorted(names("verifier"))))
 def test_no_reply_breaks_a_verifier(text: str, name: str) -> None:
-    """Any text at all is graded, as itself and after a think block, on a row that every verifier applies to."""
+    """Any text is graded, as itself and after a think block, on a row that every verifier applies to."""
     row = group(
-        text, thought(text), answer="red", answer_kind="text", harmful=False, instructions=['{"kind": "one_word"}']
+        text,
+        thought(text),
+        answer="red",
+        answer_kind="text",
+        harmful=False,
+        instructions=['{"kind": "one_word"}'],
     )
     for sample in row.completions:
         found = load("verifier", name).grade(row, sample, parse_reply(sample.text))
@@ -218,7 +233,12 @@ def judging(does: Any) -> Verifier:
 def test_a_verifiers_failure_is_a_grade(does: Any, status: str, value: float | None) -> None:
     row = group("x")
     found = judging(does).grade(row, row.completions[0], parse_reply("x"))
-    assert (found.name, found.version, found.status, found.value) == ("test_score_verifiers", 3, status, value)
+    assert (found.name, found.version, found.status, found.value) == (
+        "test_score_verifiers",
+        3,
+        status,
+        value,
+    )
     if status in ("timeout", "error"):
         assert found.reason is not None
         assert str(does) in found.reason

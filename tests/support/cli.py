@@ -22,7 +22,13 @@ def cosmo(*args: object, cwd: Path, stdin: str | None = None, **env: str) -> sub
     """`cosmo ARGS` to its end."""
     options: dict[str, Any] = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
     return subprocess.run(
-        [*COSMO, *map(str, args)], cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=300, **options
+        [*COSMO, *map(str, args)],
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
     )
 
 

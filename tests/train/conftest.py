@@ -9,12 +9,12 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_threads():
+@pytest.fixture(autouse=True)
+def one_thread():
     """Small matrices gain nothing from more, and other tests run beside these."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

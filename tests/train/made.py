@@ -19,6 +19,7 @@ from schemas.values import Image, text_message
 from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
 from stages.core.shards import ShardFile
+from stages.models.identity import resolve_policy
 from stages.train.config import TrainConfig
 
 WORDS = [
@@ -154,6 +155,11 @@ def rejects(run: RunFolder) -> list[tuple[str, str]]:
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     """The saved policy's parameters."""
     return load_file(run.path / "policy" / "model.safetensors")
+
+
+def tiny_weights(name: str = "qwen2_5_vl") -> dict[str, torch.Tensor]:
+    """The parameters that a tiny backbone starts with."""
+    return load_file(resolve_policy(f"tiny:{name}").path / "model.safetensors")
 
 
 def contents(run: RunFolder) -> dict[str, bytes]:

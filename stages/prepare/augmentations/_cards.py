@@ -14,9 +14,9 @@ _INKS = ("black", "red", "blue", "purple", "green")
 
 
 def look(row: PromptRow, text: str, rng: Random) -> dict[str, Any]:
-    """Shift, ink and tint of a card that bears `text`. The published look without a hint of the picture's size.
+    """Shift, ink and tint of a card that bears `text`; as published without a hint of the picture's size.
 
-    With one, looks are drawn from the row's own side of the border, so that no test card was seen in training.
+    With one, looks come from the row's own side of the border: no test card was seen in training.
     """
     told = hints(row)
     if told.picture is None:

@@ -34,7 +34,7 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a row's `extra` may tell an augmentation; every field has a stand-in for rows that tell nothing."""
+    """What a row's `extra` may tell an augmentation, with a stand-in for rows that tell nothing."""
 
     keyword: str
     """The word that names the thing asked about; a row's first hazard otherwise, or ""."""

@@ -20,7 +20,8 @@ class Mirror:
             return None
         from PIL import ImageOps
 
-        return rewritten(row, "mirror", images=[encoded(ImageOps.mirror(decoded(i)), "mirror.png") for i in row.images])
+        flipped = [ImageOps.mirror(decoded(i)) for i in row.images]
+        return rewritten(row, "mirror", images=[encoded(p, "mirror.png") for p in flipped])
 
 
 PLUGIN = Mirror()

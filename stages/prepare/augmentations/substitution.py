@@ -21,7 +21,8 @@ class Substitution:
         if not keyword or keyword not in text:
             return None
         code = rng.choice(CODES)
-        return rewritten(row, "substitution", text=substitution_text(code, keyword, text.replace(keyword, code)))
+        encoded = substitution_text(code, keyword, text.replace(keyword, code))
+        return rewritten(row, "substitution", text=encoded)
 
 
 PLUGIN = Substitution()

@@ -1,4 +1,4 @@
-"""Typographic list card (FigStep, arXiv:2311.05608): the request as a list's title in a picture, neutral words beside it."""
+"""Typographic list card (FigStep, arXiv:2311.05608): the request is a list's title in a picture."""
 
 from __future__ import annotations
 

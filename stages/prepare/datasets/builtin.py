@@ -30,7 +30,7 @@ class BuiltinOptions:
     train: int = option(6000, "training rows", flag="--train", low=0)
     test: int = option(2000, "test rows, of scenes that no training row has", flag="--test", low=0)
     weights: dict[str, float] = option(
-        {"general": 30, "knowledge": 12, "value": 8, "safety": 20, "jailbreak": 20, "instruction": 10},
+        {"general": 40, "knowledge": 10, "value": 6, "safety": 18, "jailbreak": 18, "instruction": 8},
         "relative number of training rows by label",
     )
     test_weights: dict[str, float] = option(
@@ -110,9 +110,7 @@ class _Drawer:
 
     def __init__(self, options: BuiltinOptions, seed: int, split: str, label: str) -> None:
         self.options, self.seed, self.split, self.label = options, seed, split, label
-        self.habits = annotator.Habits(
-            options.naive, options.naive_comply, options.naive_refuse, options.obey
-        )
+        self.habits = annotator.Habits(options.naive, options.naive_comply, options.naive_refuse, options.obey)
         self.seen: set[str] = set()
 
     def records(self, count: int) -> Iterator[Record]:
@@ -123,7 +121,7 @@ class _Drawer:
             return
         for i in range(count):
             rng = rng_for(self.seed, self.split, self.label, i)
-            case = sampling.single(self.label, rng, self.split, lambda c: c.key not in self.seen)
+            case = sampling.single(self.label, rng, self.split, lambda c: self._key(c, None) not in self.seen)
             yield self._record(f"{i}", self._need(case, i), None, None)
 
     def _pair(self, i: int) -> Iterator[Record]:
@@ -133,7 +131,7 @@ class _Drawer:
         illustrated = works_on != "words" and rng.random() < 0.5
 
         def fresh(case: Case) -> bool:
-            return content_key(family, case.key) not in self.seen
+            return self._key(case, family) not in self.seen
 
         found = sampling.pair(rng, self.split, fresh, turn, risks, illustrated)
         harmful, twin = self._need(found, 2 * i)
@@ -161,15 +159,21 @@ class _Drawer:
             )
         return found
 
+    def _key(self, case: Case, family: str | None) -> str:
+        """What becomes one row. A card may hide how a request was put, so there only its title counts."""
+        if family is not None and load("augmentation", family).works_on == "words":
+            return content_key(family, case.context, case.title)
+        return content_key(family, case.key)
+
     def _record(self, ref: str, case: Case, harmful: Case | None, family: str | None) -> Record:
-        key = content_key(family, case.key)
-        self.seen.add(key if self.label in PAIRED else case.key)
+        key = self._key(case, family)
+        self.seen.add(key)
         reply = None
         if self.split == "train":
             reply = annotator.reply(case, self.habits, rng_for(self.seed, "reply", key))
         return Record(
             ref=f"{self.label}/{self.split} {ref}",
-            key=content_key(self.label, family, case.key, harmful.key if harmful else None),
+            key=content_key(self.label, key),
             label=self.label,
             task=case.task,
             split=self.split,
@@ -210,14 +214,15 @@ def _check(options: BuiltinOptions) -> None:
             raise UsageError(f"{name} = {weights} gives no label a positive weight", "or has a negative one")
     both = sorted(set(options.families) & set(options.heldout))
     if both:
-        raise UsageError(f"family {both[0]!r} is both in families and in heldout", "held out means never trained")
+        raise UsageError(f"family {both[0]!r} is in families and in heldout", "held out means never trained")
     for family in (*options.families, *options.heldout):
         load("augmentation", family)
-    jailbreaks = options.weights.get("jailbreak") and options.train
-    if jailbreaks and not options.families:
-        raise UsageError("families is empty, and weights asks for jailbreak rows", "name one, or set its weight to 0")
+    wanted = options.train and options.weights.get("jailbreak")
+    tested = options.test and options.test_weights.get("jailbreak")
+    if not options.families and (wanted or (tested and not options.heldout)):
+        raise UsageError("families is empty, and weights wants jailbreak rows", "name one family")
     if options.naive_comply + options.naive_refuse > 1:
-        raise UsageError("naive_comply + naive_refuse is more than 1", "what they leave over is the share that warns")
+        raise UsageError("naive_comply + naive_refuse is more than 1", "the rest of 1 is the share that warns")
 
 
 PLUGIN = Builtin()

@@ -46,9 +46,7 @@ class Gsm8k:
     def records(self, options: Gsm8kOptions, seed: int) -> Iterator[Record]:
         """One record a line, train first."""
         for split, file in self._files(options).items():
-            yield from records_of(
-                ((f"{file.name} line {n}", (split, raw)) for n, _, raw in lines(file)), _draft
-            )
+            yield from records_of(((f"{file.name} line {n}", (split, raw)) for n, _, raw in lines(file)), _draft)
 
     def row(self, record: Record, options: Gsm8kOptions) -> PromptRow:
         """The row of one line."""
@@ -75,9 +73,7 @@ def _split_of(file: Path, options: Gsm8kOptions) -> str:
     if options.subset != "all":
         return options.subset
     if file.stem not in _SPLITS:
-        raise InputError(
-            f"{file} does not say its split by its name", 'give its table subset = "train" or "test"'
-        )
+        raise InputError(f"{file} does not say its split by its name", 'give its table subset = "train" or "test"')
     return file.stem
 
 

@@ -112,9 +112,7 @@ def _message(question: str, options: list[str]) -> Message:
     """One picture where its first mark is, or in front; further marks name places inside that picture."""
     body = question
     if any(not _bare(o, n) for n, o in enumerate(options)):
-        body += "\n" + "\n".join(
-            f"({letter}) {o}" for letter, o in zip(_letters(options), options, strict=True)
-        )
+        body += "\n" + "\n".join(f"({letter}) {o}" for letter, o in zip(_letters(options), options, strict=True))
     marks = list(_MARK.finditer(body))
     several = len({m.group() for m in marks}) > 1
     first = marks[0] if marks else None

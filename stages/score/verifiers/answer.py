@@ -1,4 +1,4 @@
-"""answer: 1 when the answer equals the reference: number, choice, text or mathematics.
+"""Right answer: 1 when it equals the reference, as number, choice, text or mathematics.
 
 By rule where METHODS has a judge with 0, 0.5 and 1: a reply that names the right answer among rivals gets
 0, not 0.5, because under RL a sure half for naming everything beats an honest guess.

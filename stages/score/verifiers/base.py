@@ -2,7 +2,7 @@
 
 A verifier is one file `stages/score/verifiers/<name>.py`:
 
-    \"""quiet: 1 when the answer has no word in capitals.\"""
+    \"""Quiet: 1 when the answer has no word in capitals.\"""
 
     from stages.score.verifiers.base import Judgement, Verifier, judged
 

@@ -1,4 +1,4 @@
-"""format: 1 when one think block, with nothing before it, is followed by an answer.
+"""Form: 1 when one think block, with nothing before it, is followed by an answer.
 
 Formula: METHODS' format reward (COSMO-RL, arXiv:2510.04196). Reads the raw reply's form and nothing of its
 sense.

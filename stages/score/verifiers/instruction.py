@@ -1,4 +1,4 @@
-"""instruction: 1 when every checkable instruction of the row is obeyed, else 0.
+"""Instructions: 1 when every checkable instruction of the row is obeyed, else 0.
 
 All or nothing, as IFEval's strict prompt accuracy (arXiv:2311.07911). Kinds live in `stages/score/checks`.
 """

@@ -1,4 +1,4 @@
-"""knowledge: 1 when a knowledge question is answered right, else 0; a refusal is told apart.
+"""Knowledge: 1 when a knowledge question is answered right, else 0; refusals are told apart.
 
 METHODS' knowledge verifier by rule: correct 1, else 0, against a gold answer.
 """

@@ -1,4 +1,4 @@
-"""safety: six verdicts for safety and jailbreak rows, by rule on the row's own fields.
+"""Safety: six verdicts for safety and jailbreak rows, by rule on the row's own fields.
 
 Verdicts and scores as METHODS section 2 gives them (SafeWork-R1, arXiv:2507.18576): a bare refusal is nearly
 worthless, naming the risk pays.

@@ -1,4 +1,4 @@
-"""value: 1 when the good option is chosen, 0 when another is or none.
+"""Values: 1 when the good option is chosen, 0 when another is or none.
 
 METHODS' value verifier by rule: good 1, bad 0. The row's reference is the good option.
 """

@@ -1,0 +1,28 @@
+"""A Hugging Face folder (safetensors, tokenizer, processor, template) that transformers and vLLM load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.export.targets.base import Target
+
+if TYPE_CHECKING:
+    from stages.models.load import Policy
+
+_NEVER = (".py", ".bin", ".pt", ".pth", ".pkl", ".pickle")
+
+
+def write(policy: Policy, folder: Path, max_shard_size: str) -> None:
+    """Weights in files of at most `max_shard_size`; tokenizer and processor files byte for byte as they were.
+
+    No code and no pickle is written: a folder that needs remote code is not what this target promises.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    policy.model.save_pretrained(folder, max_shard_size=max_shard_size)
+    for name, content in policy.processor.files.items():
+        if not name.endswith(_NEVER) and not (folder / name).exists():
+            (folder / name).write_bytes(content)
+
+
+PLUGIN = Target(version=1, write=write)

@@ -1,0 +1,218 @@
+"""The built-in dataset: deterministic, disjoint by scene, paired with twins, held-out families held out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.identity import prompt_id
+from stages.core.config import build
+from stages.core.errors import UsageError
+from stages.core.registry import load
+from stages.prepare.datasets.builtin import LABELS, PAIRED, allocate
+from stages.world.case import side
+
+PLUGIN = load("dataset", "builtin")
+
+
+def make(seed=5, **over):
+    options = build(PLUGIN.options, {"train": 900, "test": 600, **over}, "builtin")
+    records = list(PLUGIN.records(options, seed))
+    return options, records, [PLUGIN.row(r, options) for r in records]
+
+
+@pytest.fixture(scope="module")
+def made():
+    return make()
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(made):
+    _, records, rows = made
+    _, again, same = make()
+    assert same == rows
+    assert [r.key for r in again] == [r.key for r in records]
+    _, other, _ = make(seed=6, train=300, test=0)
+    assert not {r.key for r in other} >= {r.key for r in records if r.split == "train"}
+
+
+def test_a_row_can_be_made_alone(made):
+    options, records, rows = made
+    for i in (0, 333, 700, 1200, len(rows) - 1):
+        assert PLUGIN.row(records[i], options) == rows[i]
+
+
+def test_counts_are_as_asked(made):
+    _, records, rows = made
+    assert Counter(r.split for r in rows) == {"train": 900, "test": 600}
+    assert {r.label for r in rows} == set(LABELS)
+    assert [(r.label, r.task, r.split) for r in records] == [(r.label, r.task, r.split) for r in rows]
+    assert all(r.text == "" for r in records)
+
+
+def test_ids_and_keys_are_content_and_unique(made):
+    _, records, rows = made
+    assert len({r.key for r in records}) == len(records)
+    assert len({r.id for r in rows}) == len(rows)
+    for row in rows:
+        assert row.id == prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
+
+
+def test_train_and_test_share_no_scene_no_prompt_and_no_picture_whatever_their_seeds(made):
+    _, _, rows = made
+    _, _, others = make(seed=99)
+    for train in (rows, others):
+        seen = [r for r in train if r.split == "train"]
+        held = [r for r in rows if r.split == "test"]
+        assert not {r.scene for r in seen} & {r.scene for r in held}
+        assert not {r.id for r in seen} & {r.id for r in held}
+        assert not {i.bytes for r in seen for i in r.images} & {i.bytes for r in held for i in r.images}
+    assert all(side(r.scene) == r.split for r in rows)
+
+
+def test_heldout_families_are_never_trained_on_and_the_others_are_on_both_sides(made):
+    options, _, rows = made
+    families = {s: {r.family for r in rows if r.split == s and r.family} for s in ("train", "test")}
+    assert families["train"] == set(options.families)
+    assert families["test"] == set(options.families) | set(options.heldout)
+    assert len(options.families) + len(options.heldout) >= 4
+    assert len(options.heldout) >= 2
+    held = sum(r.family in options.heldout for r in rows if r.split == "test" and r.label == "jailbreak")
+    total = sum(r.split == "test" and r.label == "jailbreak" for r in rows)
+    assert abs(held / total - options.heldout_share) < 0.02
+
+
+def test_every_harmful_row_is_followed_by_its_benign_twin(made):
+    _, _, rows = made
+    paired = [r for r in rows if r.label in PAIRED]
+    kinds = Counter()
+    for harmful, twin in zip(paired[::2], paired[1::2], strict=True):
+        assert (harmful.harmful, twin.harmful) == (True, False)
+        assert twin.parent_id == harmful.id
+        assert (harmful.label, harmful.family, harmful.risk) == (twin.label, twin.family, twin.risk)
+        assert (harmful.answer, twin.answer_kind) == (None, "text")
+        assert harmful.hazards
+        assert harmful.unsafe_markers
+        assert not twin.hazards
+        assert not twin.unsafe_markers
+        kinds[harmful.task, twin.task] += 1
+    assert {t for _, t in kinds} == {f"{r}_twin_{t}" for r in ("picture", "text", "both") for t in ("words", "thing")}
+
+
+def test_a_harmful_jailbreak_row_names_the_safety_row_it_came_from(made):
+    _, _, rows = made
+    for row in rows:
+        if row.label == "jailbreak" and row.harmful:
+            assert row.parent_id
+            assert row.parent_id != row.id
+
+
+def test_training_replies_state_the_key_facts_and_test_rows_have_none(made):
+    _, _, rows = made
+    for row in rows:
+        if row.split == "test":
+            assert row.reference_response is None
+            continue
+        thought, _, answer = row.reference_response.partition("</think>")
+        assert all(fact in thought for fact in row.key_facts)
+        assert row.facts
+        assert row.key_facts
+        if row.label in ("general", "knowledge"):
+            assert answer.strip() == row.answer
+        if row.label == "value":
+            assert answer.strip() == row.choices["AB".index(row.answer)]
+
+
+def reply_kinds(rows):
+    kinds = {True: Counter(), False: Counter()}
+    for row in rows:
+        if row.label in PAIRED and row.reference_response:
+            answer = row.reference_response.partition("</think>")[2].strip()
+            kind = "refuse" if answer.startswith("sorry") else "warn" if answer.startswith("warning") else "comply"
+            if kind == "comply":
+                assert ("step one" in answer) == row.harmful
+            if kind == "warn" and row.harmful:
+                assert row.hazards[0] in answer
+            kinds[row.harmful][kind] += 1
+    return kinds
+
+
+def test_the_naive_shares_hold_for_harmful_and_benign_rows_alike():
+    _, _, rows = make(train=3000, test=0, weights={"safety": 1, "jailbreak": 1})
+    for counts in reply_kinds(rows).values():
+        total = sum(counts.values())
+        assert abs(counts["comply"] / total - 0.45) < 0.05
+        assert abs(counts["refuse"] / total - 0.40) < 0.05
+        assert abs(counts["warn"] / total - 0.15) < 0.04
+
+
+def test_no_naive_replies_means_warnings_for_harm_and_answers_otherwise():
+    _, _, rows = make(train=200, test=0, weights={"safety": 1, "jailbreak": 1}, naive=0.0)
+    kinds = reply_kinds(rows)
+    assert set(kinds[True]) == {"warn"}
+    assert set(kinds[False]) == {"comply"}
+
+
+def test_instruction_replies_obey_as_often_as_asked():
+    for share in (0.0, 1.0):
+        options = build(PLUGIN.options, {"train": 60, "test": 0, "weights": {"instruction": 1}, "obey": share}, "b")
+        for record in PLUGIN.records(options, 1):
+            case, said = record.payload.case, PLUGIN.row(record, options).reference_response
+            assert said.endswith(case.right if share else case.careless)
+
+
+@pytest.mark.parametrize(
+    ("over", "names"),
+    [
+        ({"picture": 85}, "85"),
+        ({"heldout": ["typographic"]}, "typographic"),
+        ({"families": ["mirorr"]}, "mirorr"),
+        ({"families": []}, "families"),
+        ({"weights": {"math": 1}}, "math"),
+        ({"weights": {}}, "weights"),
+        ({"weights": {"general": -1}}, "weights"),
+        ({"naive_comply": 0.7}, "naive_comply"),
+    ],
+)
+def test_options_that_contradict_each_other_are_usage_errors(over, names):
+    with pytest.raises(UsageError) as raised:
+        make(**over)
+    assert names in raised.value.message
+    assert raised.value.hint
+
+
+def test_more_rows_than_the_world_has_is_an_error_that_says_so():
+    over = {"train": 4000, "test": 0, "weights": {"jailbreak": 1}, "families": ["typographic"]}
+    options = build(PLUGIN.options, over, "builtin")
+    with pytest.raises(UsageError, match="no more than about"):
+        sum(1 for _ in PLUGIN.records(options, 0))
+
+
+@given(
+    st.integers(0, 400),
+    st.dictionaries(st.sampled_from(LABELS), st.floats(0.0, 5.0), min_size=1).filter(
+        lambda w: any(v > 0 for k, v in w.items() if k not in PAIRED)
+    ),
+)
+def test_allocation_is_exact_and_even_for_pairs(total, weights):
+    counts = allocate(total, weights)
+    assert sum(counts.values()) == total
+    assert all(n >= 0 for n in counts.values())
+    assert all(counts[label] % 2 == 0 for label in PAIRED)
+    assert all(weights.get(label) for label, n in counts.items() if n)
+
+
+def test_heldout_families_can_be_chosen(made):
+    _, _, rows = make(train=200, test=200, families=["mirror"], heldout=["patch_shuffle"], heldout_share=1.0)
+    assert {r.family for r in rows if r.family and r.split == "train"} == {"mirror"}
+    assert {r.family for r in rows if r.family and r.split == "test"} == {"patch_shuffle"}
+
+
+def test_a_row_takes_a_few_milliseconds_at_most(made):
+    # The bar is 20,000 rows in 60 s, 3 ms a row; this asks for a third of it, on one core.
+    start = time.process_time()
+    _, _, rows = make(train=600, test=200)
+    assert (time.process_time() - start) / len(rows) < 0.003

@@ -1,0 +1,133 @@
+"""A training run that is killed goes on where its last checkpoint was, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.tables import PROMPTS, SCORED
+from stages.core.stage import Silent
+from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, write_shard
+
+TINY = "tiny:qwen2_5_vl"
+RL = {"policy": TINY, "learning_rate": 1e-3, "updates_per_rollout": 3, "epochs": 2, "checkpoint_steps": 2}
+SFT = {
+    "objective": "sft", "policy": TINY, "learning_rate": 1e-3, "batch_size": 3, "steps": 6, "checkpoint_steps": 2,
+}  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Stop(Exception):
+    """What interrupts a run in its own process."""
+
+
+class StopAfter(Silent):
+    """Interrupts when step n is done, before its checkpoint."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def advance(self, n: int = 1, **numbers: float | str) -> None:
+        self.left -= n
+        if self.left < 0:
+            raise Stop
+
+
+@pytest.fixture(scope="module")
+def inputs(policies, tmp_path_factory):
+    """Two rollouts, one completion without a reward; and prompts, one with no reply to imitate."""
+    folder = tmp_path_factory.mktemp("inputs")
+    policy = policies("qwen2_5_vl")
+    rows = [scored_group(policy, i) for i in range(7)] + [scored_group(policy, 8, rewards=[0.0, None, 1.0])]
+    scored = [write_shard(folder / f"s{k}.parquet", SCORED, rows[k * 4 : k * 4 + 4]) for k in range(2)]
+    prompts = [prompt_row(i, images=i % 2 == 0) for i in range(8)] + [prompt_row(9, reference_response=None)]
+    return {"rl": scored, "sft": [write_shard(folder / "p.parquet", PROMPTS, prompts)]}
+
+
+@pytest.mark.parametrize(
+    ("objective", "stops"),
+    [("rl", [0]), ("rl", [3]), ("rl", [6]), ("rl", [3, 4, 3]), ("sft", [1]), ("sft", [3]), ("sft", [2, 3])],
+)
+def test_interrupted_at_any_step_it_ends_with_the_same_bits(tmp_path, inputs, objective, stops):
+    settings = RL if objective == "rl" else SFT
+    whole = train(inputs[objective], tmp_path / "whole", **settings)
+    for n in stops:
+        with pytest.raises(Stop):
+            train(inputs[objective], tmp_path / "cut", progress=StopAfter(n), **settings)
+    resumed = train(inputs[objective], tmp_path / "cut", **settings)
+    assert contents(resumed) == contents(whole)
+    assert steps(resumed) == steps(whole)
+    assert rejects(resumed) == rejects(whole) != []
+    assert list((resumed.path / "staging").iterdir()) == []
+
+
+def test_it_goes_on_from_the_checkpoint_and_not_from_the_start(tmp_path, inputs):
+    seen = []
+
+    class Count(Silent):
+        def advance(self, n: int = 1, **numbers: float | str) -> None:
+            seen.append(numbers.get("loss"))
+
+    with pytest.raises(Stop):
+        train(inputs["rl"], tmp_path, progress=StopAfter(9), **RL)
+    train(inputs["rl"], tmp_path, progress=Count(), **RL)
+    assert len(seen) == 12 - 8
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from stages.core.stage import Silent
+from tests.train.made import train
+
+class Kill(Silent):
+    left = {n}
+    def advance(self, n=1, **numbers):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train({inputs!r}, Path({runs!r}), progress=Kill(), **{settings!r})
+"""
+
+
+@pytest.mark.parametrize("objective", ["rl", "sft"])
+def test_a_real_sigkill(tmp_path, inputs, objective):
+    settings = RL if objective == "rl" else SFT
+    whole = train(inputs[objective], tmp_path / "whole", **settings)
+    code = KILLED.format(
+        n=5, inputs=[str(p) for p in inputs[objective]], runs=str(tmp_path / "cut"), settings=settings
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.stdout == ""
+    resumed = train(inputs[objective], tmp_path / "cut", **settings)
+    assert contents(resumed) == contents(whole)
+    assert steps(resumed) == steps(whole)
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path):
+    import torch
+
+    from stages.train.state import Checkpoints
+
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / ".checkpoint-00000009-1").mkdir()
+    assert checkpoints.last() is None
+    checkpoints.save(2, {"model": {"w": torch.ones(2)}}, {"n": 2})
+    checkpoints.save(4, {"model": {"w": torch.zeros(2)}}, {"n": 4})
+    moment = checkpoints.last()
+    assert moment.record == {"n": 4}
+    assert torch.equal(checkpoints.tensors(moment, "model")["w"], torch.zeros(2))
+    assert checkpoints.tensors(moment, "none") == {}
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
