@@ -83,9 +83,7 @@ class Engine(Protocol):
     def decode(self, token_ids: list[int]) -> str:
         """The words of a reply."""
 
-    def sample(
-        self, requests: Iterable[SampleRequest], sampling: Sampling
-    ) -> Iterator[tuple[str, list[Sampled]]]:
+    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
         """(prompt id, its replies in index order) as they get ready, in any order of prompts.
 
         The same (prompt, seed, policy, index) gives the same reply whatever else is in the call.

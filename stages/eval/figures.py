@@ -77,9 +77,7 @@ def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]
             lines = []
             for part in slices:
                 own = [r for r in mine if r.slice == part]
-                lines.append(
-                    DotRow(part.partition("=")[2], f"({max(r.n for r in own)} prompts)", _dots(measured, own))
-                )
+                lines.append(DotRow(part.partition("=")[2], f"({max(r.n for r in own)} prompts)", _dots(measured, own)))
             said = f"{metric.title} {title.lower()}, {len(slices)} slices"
             panels.append(Panel(metric.title, "", dot_plot(lines, rate=metric.rate, said=said)))
         if panels:
@@ -101,9 +99,7 @@ def tradeoffs(measured: Measured, rows: list[EvalRow]) -> list[Panel]:
                 spots.append(Spot(policy_colour(i), policy, _upwards(x), _upwards(y)))
         if spots:
             names = _TURNED[x_metric], _TURNED[y_metric]
-            said = f"{title}: " + ", ".join(
-                f"{s.name} {s.x[0]:.0%} {names[0]}, {s.y[0]:.0%} {names[1]}" for s in spots
-            )
+            said = f"{title}: " + ", ".join(f"{s.name} {s.x[0]:.0%} {names[0]}, {s.y[0]:.0%} {names[1]}" for s in spots)
             plot = scatter(spots, x_name=names[0], y_name=names[1], said=said)
             panels.append(Panel(title, "up and to the right is better", plot))
     return panels
@@ -140,11 +136,7 @@ def training(charts: list[Chart]) -> list[dict[str, Any]]:
 
 
 def _curve(chart: Chart, colours: dict[str, str]) -> Panel:
-    lines = [
-        Line(colours.get(s.name, "p1") if chart.by_label else "p1", s.name, s.segments) for s in chart.series
-    ]
-    ends = ", ".join(
-        f"{s.name} {s.segments[0][0][1]:.3g} to {s.segments[-1][-1][1]:.3g}" for s in chart.series
-    )
+    lines = [Line(colours.get(s.name, "p1") if chart.by_label else "p1", s.name, s.segments) for s in chart.series]
+    ends = ", ".join(f"{s.name} {s.segments[0][0][1]:.3g} to {s.segments[-1][-1][1]:.3g}" for s in chart.series)
     rate = chart.note.startswith("share")
     return Panel(chart.title, chart.note, line_chart(lines, rate=rate, said=f"{chart.title}: {ends}"))

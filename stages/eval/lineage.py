@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 
 def ancestors(folders: list[RunFolder]) -> list[RunFolder]:
     """The folders and every run they were made from, as far as they are still there; earliest first."""
-    found: dict[str, RunFolder] = {}
-
-    def visit(folder: RunFolder) -> None:
-        if folder.fingerprint not in found:
-            for up in folder.upstream():
-                visit(up)
-            found[folder.fingerprint] = folder
-
-    for folder in folders:
-        visit(folder)
-    return list(found.values())
+    found: list[RunFolder] = []
+    seen: set[str] = set()
+    stack = [(folder, False) for folder in reversed(folders)]
+    while stack:
+        folder, ready = stack.pop()
+        if ready:
+            found.append(folder)
+        elif folder.fingerprint not in seen:
+            seen.add(folder.fingerprint)
+            stack.append((folder, True))
+            stack += [(up, False) for up in reversed(folder.upstream())]
+    return found
 
 
 def run_line(folder: RunFolder) -> dict[str, Any]:

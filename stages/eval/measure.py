@@ -82,9 +82,7 @@ class Measured:
         return {i: t.mean for i, t in self.tally(policy, metric).items() if t.count}
 
 
-def measure(
-    folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings
-) -> Measured:
+def measure(folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings) -> Measured:
     """One streaming pass over all folders; groups of one prompt and policy are pooled."""
     found = Measured(metrics)
     for number, folder in enumerate(folders):

@@ -108,9 +108,7 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
         {
             "name": policy,
             "value": wording.value(rows[policy].value, metric.rate) if policy in rows else "–",
-            "interval": wording.interval(rows[policy].low, rows[policy].high, metric.rate)
-            if policy in rows
-            else "",
+            "interval": wording.interval(rows[policy].low, rows[policy].high, metric.rate) if policy in rows else "",
         }
         for policy in found.measured.policies
     ]

@@ -86,8 +86,7 @@ def choose(found: Measured, size: int, seed: int) -> list[str]:
         stratum = (info.label, info.family or "", str(info.harmful))
         strata.setdefault(stratum, []).append(prompt)
     queues = [
-        sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True)
-        for s in sorted(strata)
+        sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True) for s in sorted(strata)
     ]
     chosen: list[str] = []
     while len(chosen) < size and any(queues):
@@ -137,9 +136,7 @@ def _card(group: PromptRow, pixels: int) -> Card:
         text = "\n".join(p.text for p in message.content if p.text)
         turns.append((message.role, _cut(text)))
     pictures = [_picture(image, pixels) for image in group.images]
-    return Card(
-        group.id, group.label, group.task, group.family, kinds[group.harmful], turns, pictures, group.answer
-    )
+    return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, pictures, group.answer)
 
 
 def _add_replies(card: Card, group: ScoredGroup, number: int, namer: Namer, most: int) -> None:
@@ -147,9 +144,7 @@ def _add_replies(card: Card, group: ScoredGroup, number: int, namer: Namer, most
         replies = card.replies.setdefault(namer.name(number, completion.policy_id), [])
         if len(replies) < most:
             replies.append(_reply(completion, benign=group.harmful is False))
-            card.verdicts.update(
-                f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict
-            )
+            card.verdicts.update(f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict)
 
 
 def _reply(completion: ScoredCompletion, benign: bool) -> Reply:
@@ -181,9 +176,7 @@ def _chip(grade: Grade, benign: bool) -> Chip:
     )
     said = (grade.verdict or "").replace("_", " ") or ("" if grade.value is None else f"{grade.value:.3g}")
     said = "" if said == grade.name else said
-    return Chip(
-        grade.name, said if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300)
-    )
+    return Chip(grade.name, said if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300))
 
 
 def _tone(grade: Grade, benign: bool) -> str:

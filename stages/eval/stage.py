@@ -75,9 +75,7 @@ def training_runs(config: EvalConfig) -> list[RunFolder]:
                 "name run folders of cosmo train",
             )
         if folder.missing():
-            raise InputError(
-                f"training: {folder.path} is incomplete", "finish it with the same cosmo train command"
-            )
+            raise InputError(f"training: {folder.path} is incomplete", "finish it with the same cosmo train command")
     return found
 
 
@@ -119,9 +117,7 @@ def copy_report(source: Path, target: Path) -> None:
         os.replace(beside, target)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise CosmoError(
-            f"can't write the report to {target}: {error.strerror}", "choose another --report"
-        ) from None
+        raise CosmoError(f"can't write the report to {target}: {error.strerror}", "choose another --report") from None
 
 
 STAGE = EvalStage()

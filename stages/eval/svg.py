@@ -93,9 +93,7 @@ def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
     last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
     factor, offset = _scale(0.0, last, edge, width - edge)
     bottom = top + 14 * len(dots)
-    out = [
-        f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(said)}" class="plot strip">'
-    ]
+    out = [f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(said)}" class="plot strip">']
     for mark in (0.0, last / 2, last):
         x = mark * factor + offset
         out += [_rule(x, x, 2, bottom), _text("tick", x, bottom + 12, tick(mark, rate))]
@@ -106,7 +104,7 @@ def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
 
 def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
     """Rows of dots with their 95 % intervals and values on one scale that starts at 0."""
-    left, right, top = 96, WIDTH - 16, 4
+    left, right, top = 96, WIDTH - 46, 4
     ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
     marks = [m for m in ticks(min(0.0, *ends), max(*ends, 0.02)) if not rate or m <= 1 + 1e-9]
     factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
@@ -143,13 +141,9 @@ def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[s
 
 
 def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str:
-    """The value, right of its interval, or left of it where there is no room."""
-    right = max(dot.value, dot.high or dot.value) * factor + offset + 7
-    at, anchor = right, "start"
-    if right > WIDTH - 34:
-        low = dot.value if dot.low is None else dot.low
-        at, anchor = low * factor + offset - 8, "end"
-    return _text("value", at, y + 3.6, value(dot.value, rate), anchor)
+    """The value, right of its interval; the plot leaves room for it."""
+    x = max(dot.value, dot.high or dot.value) * factor + offset + 7
+    return _text("value", x, y + 3.6, value(dot.value, rate), "start")
 
 
 def line_chart(lines: Sequence[Line], *, rate: bool, said: str, height: int = 170) -> Markup:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from schemas.evals import EvalRow
     from stages.core.folder import RunFolder
 
+_OPEN_RUNS = 24
 _TITLES = {
     "capability": "Capability (right answers)",
     "unsafe_compliance": "Unsafe compliance, seen attack families",
     "unsafe_compliance_heldout": "Unsafe compliance, held-out attack families",
     "needless_refusal": "Needless refusal of harmless requests",
     "instruction": "Instruction following",
+    "format": "Well-formed replies",
+    "reward": "Mean reward",
+    "reply_length": "Reply length, tokens",
 }
 
 
@@ -136,9 +140,7 @@ def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
             others = [_value(cells.get(p)) for p in compared]
             lines.append([_TITLES.get(metric, metric), _value(row), *others, *change, f"{row.n:,}"])
     table = "\n".join("| " + " | ".join(_inline(cell) for cell in line) + " |" for line in lines)
-    against = (
-        f"Change: paired difference from {_inline(changes['against'])} on common prompts." if changes else ""
-    )
+    against = f"Change: paired difference from {_inline(changes['against'])} on common prompts." if changes else ""
     return table, against
 
 
@@ -174,9 +176,7 @@ def _limits(facts: Facts) -> str:
     if facts.evals is None:
         lines.append("- No evaluation came with this export: how often it complies or refuses is not known.")
     else:
-        lines.append(
-            "- It refuses too much and complies too much at the rates above, within their intervals."
-        )
+        lines.append("- It refuses too much and complies too much at the rates above, within their intervals.")
     if facts.lineage.base and facts.lineage.base.startswith("tiny:"):
         lines.append(
             "- It started from random weights and knows only the small synthetic world it was trained on: it "
@@ -193,14 +193,17 @@ def _lineage(facts: Facts) -> str:
         rows.append([run.stage, f"`{name}`", f"`{mark}`", f"{count:,}" if count else "–"])
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     base = f"`{_code(str(public(facts.lineage.base)))}`" if facts.lineage.base else "not known any more"
+    if len(facts.lineage.runs) > _OPEN_RUNS:
+        table = f"<details><summary>{len(facts.lineage.runs)} runs</summary>\n\n{table}\n\n</details>"
     return f"Start: {base}. Earliest run first; runs that were deleted are not listed.\n\n{table}"
 
 
 def _recipe(facts: Facts) -> str:
     blocks = []
     for kind, lines, count in settings(facts.lineage.runs):
-        told = "\n".join(line.replace("```", "'''") for line in lines)
-        blocks.append(f"**{kind}**, {count} run{'s' * (count > 1)}\n\n```text\n{told}\n```")
+        told = "\n".join(lines).replace("```", "'''")
+        head = f"<summary>{kind}, {count} run{'s' * (count > 1)}</summary>"
+        blocks.append(f"<details>{head}\n\n```text\n{told}\n```\n\n</details>")
     return "\n\n".join(blocks)
 
 

@@ -13,12 +13,8 @@ class ExportConfig:
 
     target: str = option("huggingface", "Export target plugin (cosmo list export)", flag="--target")
     to: str = option("", "Also place the model folder here, whole or not at all", affects=False, flag="--to")
-    overwrite: bool = option(
-        False, "Replace what is at --to even where it is no earlier export", affects=False
-    )
-    dtype: str = option(
-        "float32", "Type of the stored weights", flag="--dtype", choices=("float32", "bfloat16")
-    )
+    overwrite: bool = option(False, "Replace what is at --to even where it is no earlier export", affects=False)
+    dtype: str = option("float32", "Type of the stored weights", flag="--dtype", choices=("float32", "bfloat16"))
     evals: str = option(
         "",
         "Eval run folder that measured this policy; its table goes into the card",
@@ -35,7 +31,5 @@ class ExportConfig:
         low=0.0,
     )
     vllm_check: bool = option(False, "Also load the folder in vLLM and compare log-probs")
-    vllm_tolerance: float = option(
-        0.05, "Largest log-prob difference allowed in vLLM.", affects=False, low=0.0
-    )
+    vllm_tolerance: float = option(0.05, "Largest log-prob difference allowed in vLLM.", affects=False, low=0.0)
     device: str = option("cpu", "Where the log-probs to compare with are computed", affects=False)

@@ -38,9 +38,7 @@ def place_folder(source: Path, target: Path, overwrite: bool) -> None:
         if aside.exists() and not target.exists():
             os.rename(aside, target)
         reason = error.strerror or str(error)
-        raise CosmoError(
-            f"can't place the model at {target}: {reason}", "choose another folder with --to"
-        ) from None
+        raise CosmoError(f"can't place the model at {target}: {reason}", "choose another folder with --to") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(aside, ignore_errors=True)

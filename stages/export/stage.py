@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,9 @@ def export(ctx: Context, writer: ShardWriter) -> None:
     config: ExportConfig = ctx.config
     run, evals = ctx.inputs[0], eval_run(config)
     folder = writer.artifact(MODEL)
-    facts, probes = _write_model(ctx, folder)
+    # Some libraries greet on stdout when first used; that belongs to the next program in the pipe.
+    with contextlib.redirect_stdout(sys.stderr):
+        facts, probes = _write_model(ctx, folder)
     if evals is not None:
         # A card that can't be written is found before the long check, not after it.
         eval_table(evals, facts["policy_id"])

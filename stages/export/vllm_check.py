@@ -1,40 +1,40 @@
 """Does vLLM load the folder and agree? `python -m stages.export.vllm_check FOLDER`.
 
-vLLM scores the recorded text probes as prompts; its log-probs are compared with the policy's.
+vLLM scores the recorded probes as prompts, pictures included; its log-probs are compared with the policy's.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UnavailableError
+from stages.export.probe import Probe, from_json, probe_picture
 from stages.export.verify import RECORD, main
 
 
 def require_vllm() -> None:
     """UnavailableError where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
-        raise UnavailableError(
-            "vllm_check: vLLM is not installed", "pip install 'cosmo-rl[vllm]', or leave it out"
-        )
+        raise UnavailableError("vllm_check: vLLM is not installed", "pip install 'cosmo-rl[vllm]', or leave it out")
 
 
 def check(folder: Path, tolerance: float) -> dict[str, Any]:
-    """Load the folder in vLLM and compare the log-probs of the text probes."""
+    """Load the folder in vLLM and compare the log-probs of the probes' replies."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    # vLLM writes to stdout; the report is the last line of it.
+    # It reads the environment when imported, and logs to stdout: the report is the last line there.
     import vllm
 
-    probes = [
-        p for p in json.loads((folder / RECORD).read_text(encoding="utf-8"))["probes"] if not p["picture"]
-    ]
-    longest = max(len(p["token_ids"]) + len(p["reply_ids"]) for p in probes)
+    probes = from_json(json.loads((folder / RECORD).read_text(encoding="utf-8"))["probes"])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    longest = max(len(p.token_ids) + len(p.reply_ids) for p in probes)
     engine = vllm.LLM(
         model=str(folder),
         dtype="float32",
@@ -43,25 +43,40 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
         gpu_memory_utilization=0.3,
     )
     wanted = vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-    prompts = [{"prompt_token_ids": p["token_ids"] + p["reply_ids"]} for p in probes]
-    gaps = []
+    prompts = [prompt_of(p, config.get("image_token_id"), config["model_type"]) for p in probes]
+    problems, gaps = [], []
     for probe, output in zip(probes, engine.generate(prompts, wanted, use_tqdm=False), strict=True):
-        found = output.prompt_logprobs[len(probe["token_ids"]) :]
-        for token, expected, given in zip(probe["reply_ids"], probe["logprobs"], found, strict=True):
+        if list(output.prompt_token_ids) != probe.token_ids + probe.reply_ids:
+            problems.append(f"vLLM renders {probe.text!r} {'with' if probe.picture else 'without'} picture otherwise")
+            continue
+        found = output.prompt_logprobs[len(probe.token_ids) :]
+        for token, expected, given in zip(probe.reply_ids, probe.logprobs, found, strict=True):
             gaps.append(abs(given[token].logprob - expected))
-    problems = (
-        []
-        if max(gaps) <= tolerance
-        else [f"vLLM's log-probs are {max(gaps):.2g} off, more than {tolerance:.2g}"]
-    )
-    return {
-        "folder": folder.name,
-        "problems": problems,
-        "version": vllm.__version__,
-        "tokens": len(gaps),
-        "max_gap": max(gaps),
-        "tolerance": tolerance,
-    }
+    largest = max(gaps, default=float("inf"))
+    if not largest <= tolerance:
+        problems.append(f"vLLM's log-probs are {largest:.2g} off, more than {tolerance:.2g}")
+    report = {"folder": folder.name, "problems": problems, "version": vllm.__version__}
+    return {**report, "tokens": len(gaps), "max_gap": largest, "tolerance": tolerance}
+
+
+def prompt_of(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
+    """The probe as vLLM takes it. It expands placeholders itself, so every run of them is cut to one.
+
+    For InternVL it also writes the tokens around the run itself.
+    """
+    ids = probe.token_ids + probe.reply_ids
+    if not probe.picture:
+        return {"prompt_token_ids": ids}
+    from PIL import Image
+
+    cut: list[int] = []
+    for token, run in groupby(ids):
+        cut += [token] if token == image_token_id else list(run)
+    if family == "internvl":
+        at = cut.index(image_token_id)  # type: ignore[arg-type]
+        cut = [*cut[: at - 1], cut[at], *cut[at + 2 :]]
+    picture = Image.open(io.BytesIO(probe_picture().bytes)).convert("RGB")
+    return {"prompt_token_ids": cut, "multi_modal_data": {"image": picture}}
 
 
 if __name__ == "__main__":

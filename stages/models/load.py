@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +71,11 @@ def load_policy(
 def save_policy(model: Any, processor: PromptProcessor, folder: Path) -> None:
     """Write a Hugging Face folder: safetensors weights and config, and the processor's files as they were loaded."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
+    # Saving imports DeepSpeed where it is installed, which greets on stdout: that belongs to the next program.
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    with contextlib.redirect_stdout(sys.stderr):
+        model.save_pretrained(folder, safe_serialization=True)
     for name, content in processor.files.items():
         (folder / name).write_bytes(content)
 

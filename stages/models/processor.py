@@ -144,7 +144,9 @@ def feature_count(processor: Any, inputs: dict[str, torch.Tensor]) -> int | None
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
-    parts = [{"type": "image"} if p.type == "image" else {"type": "text", "text": p.text or ""} for p in message.content]
+    parts = [
+        {"type": "image"} if p.type == "image" else {"type": "text", "text": p.text or ""} for p in message.content
+    ]
     if all(p["type"] == "text" for p in parts):
         # Templates of text-only models take nothing but a string.
         return {"role": message.role, "content": "".join(p["text"] for p in parts)}
@@ -165,7 +167,9 @@ def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
         return AutoProcessor.from_pretrained(folder, **flags)
     except ImportError as error:
         line = str(error).strip().splitlines()[0]
-        raise UnavailableError(f"the processor of {folder} can't be loaded: {line}", "pip install torchvision") from None
+        raise UnavailableError(
+            f"the processor of {folder} can't be loaded: {line}", "pip install torchvision"
+        ) from None
 
 
 def _image_token_id(config: Any, processor: Any) -> int:
@@ -174,7 +178,8 @@ def _image_token_id(config: Any, processor: Any) -> int:
         if getattr(owner, name, None) is not None:
             return int(getattr(owner, name))
     raise UnavailableError(
-        f"{type(processor).__name__} does not say which token stands for a picture", "this model family is not supported"
+        f"{type(processor).__name__} does not say which token stands for a picture",
+        "this model family is not supported",
     )
 
 

@@ -48,9 +48,7 @@ class RowsStage:
         return work
 
 
-def run_of(
-    runs: Path, name: str, table: Table, rows: list[Any], per_shard: int = 50, policy: str = ""
-) -> RunFolder:
+def run_of(runs: Path, name: str, table: Table, rows: list[Any], per_shard: int = 50, policy: str = "") -> RunFolder:
     """A complete run folder that holds these rows."""
     content = digest([repr(r) for r in rows])
     result = run_stage(

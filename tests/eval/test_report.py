@@ -28,9 +28,7 @@ from tests.eval.made import (
     steps_run,
 )
 
-HOSTILE = (
-    """<script>alert(1)</script><img src=x onerror=alert(2)> </details></article> "two" & 'one' {{ 7*7 }}"""
-)
+HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)> </details></article> "two" & 'one' {{ 7*7 }}"""
 
 
 class Page(html.parser.HTMLParser):
@@ -86,9 +84,7 @@ def hostile(tmp_path: Path) -> str:
         HOSTILE, [reply], label=HOSTILE, task=HOSTILE, family=HOSTILE, harmful=True, answer=HOSTILE,
         images=[picture((40, 30)), Image(b"not a picture", HOSTILE)], recipe=HOSTILE,
     )  # fmt: skip
-    other = group(
-        "plain", [completion(grade("safety", 1.0, "safe_with_warning"), policy="bbbb")], harmful=True
-    )
+    other = group("plain", [completion(grade("safety", 1.0, "safe_with_warning"), policy="bbbb")], harmful=True)
     folders = [scored_run(tmp_path, [row]), scored_run(tmp_path, [other])]
     steps = steps_run(tmp_path, [step(n, labels=[label_stat(HOSTILE, reward=1.0)]) for n in (1, 2)])
     return report(
@@ -209,3 +205,14 @@ def test_long_curves_are_weighted_means(tmp_path: Path) -> None:
     (points,) = found.series[0].segments
     assert len(points) == MOST_POINTS
     assert all(value == pytest.approx(0.75) for _, value in points)
+
+
+def test_lineage_lists_every_run_once_and_earliest_first(tmp_path: Path) -> None:
+    from stages.eval.lineage import ancestors
+
+    first = scored_run(tmp_path, [answered("a", [True])])
+    second = scored_run(tmp_path, [answered("b", [True])])
+    assert ancestors([first, second, first]) == [first, second]
+    deliver = report(tmp_path, [first, second])
+    assert deliver.count(first.fingerprint[:12]) == 1
+    assert "2 runs" in deliver

@@ -76,9 +76,7 @@ def test_several_completions_use_clustered_intervals_and_pool_folders(tmp_path: 
 
 def test_failed_grades_are_counted_and_left_out(tmp_path: Path) -> None:
     groups = [answered(f"q{i}", [True]) for i in range(3)]
-    groups += [
-        group(f"bad{i}", [completion(grade("answer", None, status="error"))], answer="two") for i in range(2)
-    ]
+    groups += [group(f"bad{i}", [completion(grade("answer", None, status="error"))], answer="two") for i in range(2)]
     folder = evaluate(tmp_path, [scored_run(tmp_path, groups)])
     row = next(r for r in folder.rows(EVALS) if r.metric == "capability" and r.slice == "all")
     assert (row.value, row.n, row.failed) == (1.0, 3, 2)

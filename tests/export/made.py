@@ -117,7 +117,5 @@ def eval_run(runs: Path, policy_id: str) -> RunFolder:
         "verdict": "better",
     }
     summary = {"differences": {"final|*x*": {"against": "start", "metrics": {"capability": change}}}}
-    result = run_stage(
-        MadeStage("eval", EVALS, rows, summary=summary), MadeConfig(), [], options=Options(runs=runs)
-    )
+    result = run_stage(MadeStage("eval", EVALS, rows, summary=summary), MadeConfig(), [], options=Options(runs=runs))
     return RunFolder.open(result.path)

@@ -127,9 +127,7 @@ def test_fresh_process_agrees_with_the_source_policy(exported: RunFolder, vision
     record = json.loads((exported.path / "model" / RECORD).read_text())
     assert gaps(source, from_json(record["probes"]))[1] <= 1e-6
     assert {p.picture for p in source} == {True, False}
-    assert (
-        f"log-probs of {16 * len(source)} probe tokens" in (exported.path / "model" / "README.md").read_text()
-    )
+    assert f"log-probs of {16 * len(source)} probe tokens" in (exported.path / "model" / "README.md").read_text()
 
 
 def spoil_weight(folder: Path, amount: float) -> None:
@@ -184,9 +182,7 @@ def test_another_tokenizer_is_found(copy: Path) -> None:
     assert any("renders" in p for p in problems)
 
 
-def test_a_bad_export_stops_the_stage(
-    runs: Path, text_run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bad_export_stops_the_stage(runs: Path, text_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     from stages.export.targets import huggingface
 
     good = huggingface.PLUGIN
@@ -275,11 +271,21 @@ def test_vllm_check_needs_vllm(runs: Path, text_run: RunFolder) -> None:
         export(runs, text_run, vllm_check=True)
 
 
-def test_cached_run_still_delivers(
-    runs: Path, text_run: RunFolder, exported_text: RunFolder, tmp_path: Path
-) -> None:
+def test_cached_run_still_delivers(runs: Path, text_run: RunFolder, exported_text: RunFolder, tmp_path: Path) -> None:
     config = build(ExportConfig, {"max_shard_size": "400KB", "to": str(tmp_path / "here")}, "export")
     result = run_stage(STAGE, config, [text_run.path], options=Options(runs=runs))
     assert (result.state, result.path) == ("cached", exported_text.path)
     STAGE.deliver(config, result.path)
     assert verify(tmp_path / "here", 1e-4)["problems"] == []
+
+
+def test_vllm_gets_one_placeholder_a_picture() -> None:
+    from stages.export.probe import Probe
+    from stages.export.vllm_check import prompt_of
+
+    seeing = Probe("?", True, [1, 7, 9, 9, 9, 8, 2], [3, 4], [])
+    assert prompt_of(seeing, 9, "qwen2_5_vl")["prompt_token_ids"] == [1, 7, 9, 8, 2, 3, 4]
+    assert prompt_of(seeing, 9, "internvl")["prompt_token_ids"] == [1, 9, 2, 3, 4]
+    assert prompt_of(seeing, 9, "qwen2_5_vl")["multi_modal_data"]["image"].size == (112, 84)
+    blind = Probe("?", False, [1, 1, 2], [3, 3], [])
+    assert prompt_of(blind, None, "llama") == {"prompt_token_ids": [1, 1, 2, 3, 3]}

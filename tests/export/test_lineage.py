@@ -59,10 +59,7 @@ def test_a_long_loop_is_no_recursion(tmp_path: Path, policy: Path) -> None:
     (kind, lines, count) = settings(found.runs)[0]
     assert (kind, count) == ("train (sft)", 40)
     assert 'objective = "sft"' in lines
-    assert (
-        "draw varies: null, 1, 2, ... (40 values)" in lines
-        or "draw varies: 0, 1, 2, ... (40 values)" in lines
-    )
+    assert "draw varies: null, 1, 2, ... (40 values)" in lines or "draw varies: 0, 1, 2, ... (40 values)" in lines
 
 
 def test_machine_paths_are_cut() -> None:

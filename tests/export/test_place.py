@@ -70,9 +70,7 @@ def test_the_same_export_is_left_alone(tmp_path: Path, source: Path) -> None:
     assert contents(target) == contents(source)
 
 
-def test_a_failing_copy_leaves_what_was_there(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_copy_leaves_what_was_there(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = model(tmp_path / "target", "old")
     real = shutil.copytree
 
@@ -87,9 +85,7 @@ def test_a_failing_copy_leaves_what_was_there(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_failing_rename_puts_the_old_one_back(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_rename_puts_the_old_one_back(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = model(tmp_path / "target", "old")
     real, calls = os.rename, []
 

@@ -115,9 +115,7 @@ def test_positions_are_the_models_own_and_a_batch_before_leaves_no_trace() -> No
         ([text_message("user", "a <|image_pad|> here", 1)], [picture(84, 84)], "special_token"),
     ],
 )
-def test_a_prompt_that_can_not_be_encoded_says_why(
-    messages: list[Message], images: list[Image], reason: str
-) -> None:
+def test_a_prompt_that_can_not_be_encoded_says_why(messages: list[Message], images: list[Image], reason: str) -> None:
     with pytest.raises(BadSample) as bad:
         policy("tiny:qwen2_5_vl").processor.encode(messages, images)
     assert bad.value.reason == reason

@@ -21,6 +21,4 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
     return collect(group, _right)
 
 
-PLUGIN = Metric(
-    title="Capability", version=1, better="higher", rate=True, order=10, headline=True, observe=observe
-)
+PLUGIN = Metric(title="Capability", version=1, better="higher", rate=True, order=10, headline=True, observe=observe)

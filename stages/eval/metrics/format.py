@@ -19,6 +19,6 @@ PLUGIN = Metric(
     better="higher",
     rate=True,
     order=60,
-    headline=False,
+    headline=True,
     observe=observe,
 )

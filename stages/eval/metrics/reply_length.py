@@ -11,6 +11,4 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
     return collect(group, lambda completion: float(completion.tokens))
 
 
-PLUGIN = Metric(
-    title="Reply length", version=1, better="neither", rate=False, order=80, headline=True, observe=observe
-)
+PLUGIN = Metric(title="Reply length", version=1, better="neither", rate=False, order=80, headline=True, observe=observe)

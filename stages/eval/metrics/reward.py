@@ -19,6 +19,4 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
     return collect(group, _reward)
 
 
-PLUGIN = Metric(
-    title="Reward", version=1, better="higher", rate=False, order=70, headline=False, observe=observe
-)
+PLUGIN = Metric(title="Reward", version=1, better="higher", rate=False, order=70, headline=False, observe=observe)

@@ -23,6 +23,9 @@ def write(policy: Policy, folder: Path, max_shard_size: str) -> None:
     for name, content in policy.processor.files.items():
         if not name.endswith(_NEVER) and not (folder / name).exists():
             (folder / name).write_bytes(content)
+    for path in folder.iterdir():
+        # Weights are written for their owner alone; a model folder is made to be read by a server.
+        path.chmod(0o644)
 
 
 PLUGIN = Target(version=1, write=write)

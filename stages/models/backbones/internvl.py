@@ -41,6 +41,7 @@ class TinyInternVL:
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = InternVLConfig(
             text_config={
+                "dtype": "float32",
                 "model_type": "qwen2",
                 "vocab_size": len(tokenizer),
                 "hidden_size": 256,
@@ -56,6 +57,7 @@ class TinyInternVL:
                 "tie_word_embeddings": True,
             },
             vision_config={
+                "dtype": "float32",
                 "hidden_size": 128,
                 "num_hidden_layers": 3,
                 "num_attention_heads": 2,

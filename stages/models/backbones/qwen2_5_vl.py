@@ -63,6 +63,7 @@ class TinyQwen25VL:
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = Qwen2_5_VLConfig(
             text_config={
+                "dtype": "float32",
                 "vocab_size": len(tokenizer),
                 "hidden_size": 256,
                 "intermediate_size": 512,
@@ -77,6 +78,7 @@ class TinyQwen25VL:
                 "tie_word_embeddings": True,
             },
             vision_config={
+                "dtype": "float32",
                 "depth": 3,
                 "hidden_size": 128,
                 "intermediate_size": 256,

@@ -1,0 +1,186 @@
+"""Recipes: strict, and the plan of steps they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosmo_cli.recipe.disk import estimate, size
+from cosmo_cli.recipe.live import clock
+from cosmo_cli.recipe.loop import step_values
+from cosmo_cli.recipe.model import Retention, parse, stage_table
+from cosmo_cli.recipe.plan import Ref, Step, command_line, flatten, steps_of, toml_value
+from cosmo_cli.recipe.retention import prune
+from stages.core.config import assign, parse_assignment
+from stages.core.errors import CosmoError, UsageError
+from stages.core.folder import RunFolder
+from stages.core.runner import Options, run_stage
+from tests.support.toy import ToyConfig, ToyStage
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "seed": 3,
+    "prepare": {"sources": ["builtin"]},
+    "rollout": {"samples": 4},
+    "phases": [
+        {"name": "sft", "objective": "sft", "train": {"steps": 5}},
+        {"name": "one", "iterations": 2, "prompts": 8, "labels": {"general": 3.0, "knowledge": 1.0}},
+        {"name": "two", "iterations": 1, "prompts": 8, "labels": {"safety": 1.0}, "replay": 0.4},
+    ],
+    "evaluate": {"after": {"start": "sft", "final": "two"}, "rollout": {"samples": 1}},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    import copy
+
+    values = copy.deepcopy(SMALL)
+    target: Any = values
+    *way, last = path.split(".")
+    for name in way:
+        target = target[int(name)] if name.isdigit() else target[name]
+    target[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message", "hint"),
+    [
+        ("rolout", {}, "unknown key 'rolout' in [recipe]", "did you mean 'rollout'?"),
+        ("rollout.sampels", 3, "unknown key 'sampels' in [rollout]", "did you mean 'samples'?"),
+        ("phases.1.itertions", 3, "unknown key 'itertions' in [recipe.phases[1]]", "did you mean 'iterations'?"),
+        ("phases.0.train", {"stesp": 1}, "unknown key 'stesp' in [phases.train]", "did you mean 'steps'?"),
+        ("phases.2.name", "one", "phase 2 needs a name of its own, not 'one'", ""),
+        ("phases.1.prompts", 0, "phase 'one' does not say how many prompts", "prompts = 32"),
+        ("phases.1.objective", "dpo", "recipe.phases[1].objective = 'dpo' is not a choice", "choices: sft, rl"),
+        ("evaluate.after", {"end": "three"}, "evaluate.after.end = 'three' is no phase", "sft, one, two"),
+        ("phases.2.replay", 1.5, "recipe.phases[2].replay = 1.5 is too large", ""),
+    ],
+)
+def test_mistakes_name_themselves(path: str, value: Any, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(changed(path, value))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_steps_of_a_recipe() -> None:
+    steps = steps_of(parse(SMALL))
+    verbs = [s.verb for s in steps]
+    turn = ["rollout", "score", "train"]
+    measure = ["rollout", "score"]
+    assert verbs == ["prepare", "train", *measure, *turn, *turn, *turn, *measure, "eval", "export"]
+    by_name = {s.name: s for s in steps}
+    # Each turn samples from, and trains, the policy of the turn before.
+    assert by_name["one_1_groups"].overrides["policy"] == Ref("sft")
+    assert by_name["one_2"].overrides["policy"] == Ref("one_1")
+    assert by_name["two_1_groups"].overrides["policy"] == Ref("one_2")
+    assert by_name["one_2_groups"].overrides["select.draw"] == 1
+    assert by_name["metrics"].inputs == [Ref("start_scored"), Ref("final_scored")]
+    assert by_name["start_groups"].overrides["policy"] == Ref("sft")
+    assert by_name["final_groups"].overrides["select.split"] == "test"
+    assert [s.name for s in steps if s.ends_phase] == ["sft", "one_2", "two_1"]
+
+
+def test_stage_two_replays_stage_one() -> None:
+    by_name = {s.name: s for s in steps_of(parse(SMALL))}
+    mix = by_name["two_1_groups"].overrides["select.labels"]
+    assert mix == {"general": 0.3, "knowledge": 0.1, "safety": 0.6}
+    assert by_name["one_1_groups"].overrides["select.labels"] == {"general": 0.75, "knowledge": 0.25}
+    assert by_name["sft"].overrides["select.split"] == "train"
+    assert "select.take" not in by_name["sft"].overrides
+
+
+def test_a_typed_line_sets_what_the_loop_sets() -> None:
+    """Parsing the --set words of a line gives the very values the loop uses."""
+    import shlex
+
+    recipe = parse(SMALL)
+    folders = {s.name: Path("out") / f"run-{n}" for n, s in enumerate(steps_of(recipe))}
+    for step in steps_of(recipe):
+        line = command_line(step, recipe, None, Path("out"))
+        assert line.startswith(f"{step.name}=$(cosmo {step.verb} ")
+        inner = line[len(step.name) + 3 : -1]
+        for name, path in sorted(folders.items(), key=lambda kv: -len(kv[0])):
+            inner = inner.replace(f"${name}", str(path))
+        words = shlex.split(inner)
+        values: dict[str, Any] = {}
+        for position, word in enumerate(words):
+            if word == "--set":
+                assign(values, *parse_assignment(words[position + 1]))
+        assert values == step_values(recipe, step, folders)
+
+
+def test_shared_values_reach_the_stages(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('seed = 5\npolicy = "tiny:llama"\n[rollout]\nsamples = 2\n')
+    assert stage_table(path, "rollout") == {"samples": 2, "seed": 5, "policy": "tiny:llama"}
+    assert "seed" not in stage_table(path, "score")
+
+
+@given(
+    st.recursive(
+        st.one_of(st.booleans(), st.integers(-(2**60), 2**60), st.text(alphabet=st.characters(codec="ascii"))),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.text(alphabet="abc", min_size=1), inner)
+        ),
+        max_leaves=6,
+    )
+)
+def test_toml_values_round_trip(value: Any) -> None:
+    assert parse_assignment(f"key={toml_value(value)}") == (["key"], value)
+
+
+def test_flatten_keeps_label_weights_whole() -> None:
+    table = {"select": {"labels": {"a": 1.0}, "take": 3}, "loss": "cpgd"}
+    assert flatten(table) == {"select.labels": {"a": 1.0}, "select.take": 3, "loss": "cpgd"}
+
+
+def trained(place: Path, count: int) -> list[tuple[Step, Path]]:
+    """Toy runs that look like training turns."""
+    made = []
+    for n in range(count):
+        path = run_stage(ToyStage(), ToyConfig(shards=1, rows=n + 1), [], options=Options(runs=place)).path
+        for name in ("policy", "trainer"):
+            (path / name).mkdir()
+            (path / name / "weights").write_text("heavy")
+        step = Step("train", f"t{n}", [], phase="p", iteration=n + 1, iterations=count, ends_phase=n == 1)
+        made.append((step, path))
+    return made
+
+
+def test_retention_keeps_the_last_policies_and_phase_ends(tmp_path: Path) -> None:
+    made = trained(tmp_path, 5)
+    prune(Retention(policies=2), made)
+    kept = [[(p / name).exists() for name in ("policy", "trainer")] for _, p in made]
+    assert kept == [[False, False], [True, False], [False, False], [True, True], [True, True]]
+    for _, path in made:
+        folder = RunFolder.open(path)
+        assert folder.complete
+        assert len(list(folder.rows(ToyStage.table))) == folder.receipt(0)["rows"]
+    assert prune(Retention(policies=2), made) == []
+
+
+def test_disk_estimate_grows_with_what_is_kept_and_made() -> None:
+    base = estimate(parse(SMALL), 10_000_000)
+    assert estimate(parse(SMALL), 20_000_000) > base + 90_000_000
+    assert estimate(parse({**SMALL, "retention": {"policies": 5}}), 10_000_000) == base + 3 * 30_000_000
+    assert estimate(parse(changed("phases.1.iterations", 100)), 10_000_000) > base
+    assert size(1536) == "1.5 KiB"
+    assert clock(3725) == "1:02:05"
+
+
+def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from cosmo_cli.output import Output
+    from cosmo_cli.recipe import disk
+
+    monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)
+    with pytest.raises(CosmoError, match="the run needs about .* and .* has"):
+        disk.check_room(parse(SMALL), tmp_path / "runs", Output("run", quiet=True))
+    assert shutil.disk_usage(tmp_path).free < 10**18

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.rollouts import Sampling
+from stages.engines._batching import batches, halves
+from stages.engines._sampling import choose, gumbel_noise, sample_key, sampler_logprobs
+from stages.engines.base import SampleRequest
+
+
+def _sampling(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> Sampling:
+    return Sampling(temperature, top_p, top_k, 8, 0)
+
+
+def _keys(count: int, prompt: str = "p") -> torch.Tensor:
+    return torch.tensor([sample_key(0, prompt, i) for i in range(count)])
+
+
+def test_noise_is_a_pure_function_of_its_names() -> None:
+    noise = gumbel_noise(_keys(4), 3, 50)
+    assert torch.equal(gumbel_noise(_keys(4).flip(0), 3, 50), noise.flip(0))
+    # A longer vocabulary starts with the same noise: a row does not depend on what stands beside it.
+    assert torch.equal(gumbel_noise(_keys(4), 3, 90)[:, :50], noise)
+    different = [gumbel_noise(_keys(4), 4, 50), gumbel_noise(_keys(4, "q"), 3, 50)]
+    different.append(gumbel_noise(torch.tensor([sample_key(1, "p", i) for i in range(4)]), 3, 50))
+    for other in different:
+        assert not (other == noise).any()
+
+
+def test_noise_is_standard_gumbel_and_uncorrelated() -> None:
+    noise = torch.stack([gumbel_noise(_keys(40), step, 500) for step in range(20)]).double()
+    assert torch.isfinite(noise).all()
+    flat = noise.flatten()
+    assert flat.mean().item() == pytest.approx(np.euler_gamma, abs=0.01)
+    assert flat.var().item() == pytest.approx(np.pi**2 / 6, abs=0.02)
+    # Kolmogorov-Smirnov distance to exp(-exp(-x)); 400 000 draws: 0.0026 has probability 1 %.
+    expected = torch.exp(-torch.exp(-flat.sort().values))
+    seen = torch.arange(1, len(flat) + 1) / len(flat)
+    assert (expected - seen).abs().max().item() < 0.0026
+    for a, b in ((noise[:, :, 1:], noise[:, :, :-1]), (noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1])):
+        assert abs(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()) < 0.006
+
+
+def _chi_square(logits: list[float], sampling: Sampling, banned: list[int], draws: int = 20000) -> float:
+    """Pearson's statistic of drawn ids against the distribution itself, over tokens that can be drawn."""
+    rows = torch.tensor([logits]).repeat(draws, 1)
+    logprobs, _ = sampler_logprobs(rows, sampling, torch.tensor(banned, dtype=torch.long))
+    ids, _ = choose(logprobs, _keys(draws), 0, sampling.temperature)
+    expected = logprobs[0].double().exp() * draws
+    counts = torch.bincount(ids, minlength=len(logits)).double()
+    assert (counts[expected == 0] == 0).all()
+    kept = expected > 0
+    return float(((counts - expected)[kept] ** 2 / expected[kept]).sum())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "banned", "tokens"),
+    [
+        (_sampling(), [], 8),
+        (_sampling(0.5), [], 8),
+        (_sampling(2.0), [0, 3], 6),
+        (_sampling(top_k=3), [], 3),
+        (_sampling(top_p=0.8), [7], 4),
+    ],
+)
+def test_draws_follow_the_exact_distribution(sampling: Sampling, banned: list[int], tokens: int) -> None:
+    logits = [1.5, 1.0, 0.7, 0.3, -0.5, -1.0, -2.0, 0.9]
+    # 99.9 % points of chi-square with tokens - 1 degrees of freedom.
+    limit = {3: 13.8, 4: 16.3, 6: 20.5, 8: 24.3}[tokens]
+    kept = torch.isfinite(sampler_logprobs(torch.tensor([logits]), sampling, torch.tensor(banned, dtype=torch.long))[0])
+    assert int(kept.sum()) == tokens
+    assert _chi_square(logits, sampling, banned) < limit
+
+
+def test_a_flat_large_vocabulary_is_drawn_evenly() -> None:
+    ids, _ = choose(torch.full((4000, 150_000), -np.log(150_000)).float(), _keys(4000), 0, 1.0)
+    tenths = torch.bincount(ids // 15_000, minlength=10).double()
+    assert float(((tenths - 400) ** 2 / 400).sum()) < 27.9
+    assert len(ids.unique()) > 3900
+
+
+def test_greedy_is_the_best_token_with_the_undivided_log_prob() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 5.0]])
+    logprobs, cut = sampler_logprobs(logits.clone(), _sampling(0.0), torch.tensor([2]))
+    assert choose(logprobs, _keys(2), 0, 0.0)[0].tolist() == [1, 0]
+    expected = torch.log_softmax(logits[:, :2], -1)
+    torch.testing.assert_close(logprobs[:, :2], expected)
+    assert torch.isinf(cut).all()
+
+
+def test_margins_tell_how_close_another_outcome_was() -> None:
+    logits = torch.tensor([[1.0, 1.0 - 1e-5, 0.0, -1.0]])
+    logprobs, _ = sampler_logprobs(logits.clone(), _sampling(0.0), torch.tensor([], dtype=torch.long))
+    assert float(choose(logprobs, _keys(1), 0, 0.0)[1]) == pytest.approx(1e-5, rel=0.05)
+    none = torch.tensor([], dtype=torch.long)
+    assert float(sampler_logprobs(logits.clone(), _sampling(top_k=1), none)[1]) == pytest.approx(1e-5, rel=0.05)
+    mass = float(torch.softmax(logits, -1)[0, :2].sum())
+    assert float(sampler_logprobs(logits.clone(), _sampling(top_p=mass + 2e-5), none)[1]) < 3e-5
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    n=st.integers(1, 6),
+    new=st.integers(1, 20),
+    budget=st.integers(1, 500),
+)
+def test_batches_hold_every_sample_once_within_the_budget(lengths: list[int], n: int, new: int, budget: int) -> None:
+    requests = [SampleRequest(f"{i}", [0] * length, {}, n) for i, length in enumerate(lengths)]
+    made = list(batches(requests, new, budget))
+    drawn = sorted((s.request.id, i) for b in made for s in b for i in s.indices)
+    assert drawn == sorted((r.id, i) for r in requests for i in range(n))
+    for batch in made:
+        rows = sum(len(s.indices) for s in batch)
+        width = max(len(s.request.token_ids) for s in batch) + new
+        assert rows == 1 or rows * width <= budget
+        smaller = halves(batch)
+        assert sorted((s.request.id, i) for b in smaller for s in b for i in s.indices) == (
+            sorted((s.request.id, i) for s in batch for i in s.indices) if rows > 1 else []
+        )

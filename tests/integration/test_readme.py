@@ -1,0 +1,91 @@
+"""What the README shows works as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.tables import SCORED
+from schemas.scored import grade_of
+from stages.core.folder import RunFolder
+from tests.support.cli import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def block(language: str, holding: str) -> str:
+    return next(text for lang, text in BLOCKS if lang == language and holding in text)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages, as a user's checkout, with `cosmo` on the PATH running it."""
+    place = tmp_path_factory.mktemp("clone")
+    for name in ("cosmo_cli", "stages", "schemas", "examples"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    bin_folder = place / "bin"
+    bin_folder.mkdir()
+    script = bin_folder / "cosmo"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cosmo_cli "$@"\n')
+    script.chmod(0o755)
+    return place
+
+
+def bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place)}
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=600
+    )
+
+
+def test_the_pipe_and_a_new_verifier_in_one_file(clone: Path) -> None:
+    done = bash(block("bash", "| cosmo rollout"), clone)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"runs/train-[0-9a-f]{8}\n", done.stdout)
+
+    (clone / "stages" / "score" / "verifiers" / "brief.py").write_text(block("python", "Brief:"))
+    listed = bash("cosmo list verifier", clone).stdout
+    assert "Brief: 1 when the answer has at most twelve words." in listed
+    groups = next((clone / "runs").glob("rollout-*"))
+    command = block("bash", "brief = 0.2").replace("runs/rollout-1a2b3c4d", str(groups))
+    done = bash(command, clone)
+    assert done.returncode == 0, done.stderr
+    general = [g for g in RunFolder.open(clone / done.stdout.strip()).rows(SCORED) if g.label == "general"]
+    assert general
+    for group in general:
+        assert [t.name for t in group.completions[0].terms] == ["format", "answer", "brief"]
+        for completion in group.completions:
+            grade = grade_of(completion, "brief")
+            assert grade is not None
+            assert grade.verdict == ("brief" if grade.value == 1.0 else "long")
+
+
+def test_make_targets_and_links_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)", README)) - {"sure"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_command_named_is_a_command() -> None:
+    from cosmo_cli.app import COMMANDS
+
+    assert set(re.findall(r"`cosmo ([a-z]+)", README)) <= set(COMMANDS)
+
+
+def test_file_sizes_stay_readable() -> None:
+    """No file over 500 lines; the house aims at 100-300."""
+    sizes = {
+        p.relative_to(ROOT): len(p.read_text(encoding="utf-8").splitlines())
+        for folder in ("cosmo_cli", "stages", "schemas", "tests", "docs")
+        for p in (ROOT / folder).rglob("*.py")
+    }
+    assert {p: n for p, n in sizes.items() if n > 500} == {}
