@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,20 @@ def emit(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         raise ClosedPipe from None
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """While a stage runs, whatever a library prints goes to the person: stdout is for the next program."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class Output:

@@ -77,10 +77,12 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> Any:
     default = field.default if field.default is not dataclasses.MISSING else None
     choices = field.metadata["choices"]
     text = field.metadata["help"]
-    if choices:
-        text += f" [{' | '.join(str(c) for c in choices if c != '')}]"
+    notes = [" | ".join(str(c) for c in choices if c != "")] if choices else []
     if default not in (None, "", dataclasses.MISSING):
-        text += f" [default: {default}]"
+        notes.append(f"default {default}")
+    if notes:
+        # Round brackets: Rich takes square ones for markup.
+        text += f" ({'; '.join(notes)})"
     inner = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
     plain = list[str] if typing.get_origin(hint) is list else inner
     more: dict[str, Any] = {}
@@ -138,7 +140,7 @@ def run_command(
     after: Callable[[Any, Any], None] | None,
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
-    from cosmo_cli.output import Output
+    from cosmo_cli.output import Output, stdout_to_stderr
     from stages.core.runner import Options, result_json, run_stage
 
     output = Output(verb, given["json"], given["quiet"])
@@ -150,7 +152,8 @@ def run_command(
     )
     progress = output.progress()
     try:
-        result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
+        with stdout_to_stderr():
+            result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
     finally:
         progress.close()
     output.say(describe(result))

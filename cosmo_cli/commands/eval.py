@@ -5,25 +5,28 @@ Several scored folders of different policies are put side by side.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cosmo_cli.stage_command import stage_command
 from stages.eval.config import EvalConfig
 
 
-def print_table(output: Any, result: Any) -> None:
-    """The metrics, for the person."""
+def print_table(output: Any, path: Path) -> None:
+    """The metrics of an eval run, for the person."""
     from schemas.tables import EVALS
-    from stages.core.folder import RunFolder
+    from stages.core.folder import RunFolder, read_json
     from stages.eval.table import summary_table
 
-    output.table(summary_table(list(RunFolder.open(result.path).rows(EVALS))))
-    output.say(f"report: {result.path / 'report.html'}")
+    summary = read_json(path / "summary.json")
+    rows = list(RunFolder.open(path).rows(EVALS))
+    output.table(summary_table(rows, summary["differences"]))
+    output.say(f"report: {path / 'report.html'}")
 
 
 COMMAND = stage_command(
     "eval",
     EvalConfig,
     argument="Run folders with scored groups; else paths on stdin.",
-    after=print_table,
+    after=lambda output, result: print_table(output, result.path),
 )

@@ -22,6 +22,7 @@ def command(
     quiet: QuietOption = False,
 ) -> None:
     """Run a recipe."""
+    from cosmo_cli.commands.eval import print_table
     from cosmo_cli.output import Output
     from cosmo_cli.recipe.model import parse, read
     from cosmo_cli.recipe.plan import command_line, steps_of
@@ -40,29 +41,11 @@ def command(
     from cosmo_cli.recipe.loop import run_recipe
 
     summary = run_recipe(parsed, root, output)
-    output.table(before_after(summary), title=parsed.name)
-    for name in ("report", "model"):
-        if name in summary:
-            output.say(f"{name}: {summary[name]}")
+    if "metrics" in summary:
+        print_table(output, Path(str(summary["metrics"])))
+    if "model" in summary:
+        output.say(f"model: {summary['model']}")
     output.result(str(root), summary)
-
-
-def before_after(summary: dict[str, object]) -> list[list[str]]:
-    """A table of metrics, a column a policy."""
-    policies = summary["policies"]
-    assert isinstance(policies, dict)
-    names = list(policies)
-    metrics = list(dict.fromkeys(m for p in policies.values() for m in p))
-    rows = [["", *names]]
-    for metric in metrics:
-        rows.append([metric, *(_cell(policies[n].get(metric)) for n in names)])
-    return rows
-
-
-def _cell(cell: dict[str, float] | None) -> str:
-    if cell is None or cell["value"] is None:
-        return "-"
-    return f"{cell['value']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
 
 
 COMMAND = command

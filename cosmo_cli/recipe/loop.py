@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.output import Output, RichProgress
+from cosmo_cli.output import Output, RichProgress, stdout_to_stderr
 from cosmo_cli.recipe.disk import check_room
 from cosmo_cli.recipe.live import Turns
 from cosmo_cli.recipe.model import Recipe, with_shared
@@ -76,7 +76,10 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     turns.begin(step)
     progress: Progress = Silent() if step.iterations > 1 else run.output.progress()
     try:
-        return run_stage(stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources)
+        with stdout_to_stderr():
+            return run_stage(
+                stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
+            )
     finally:
         if isinstance(progress, RichProgress):
             progress.close()
@@ -111,7 +114,7 @@ def _finish(run: Run, clock: Clock) -> dict[str, Any]:
             summary.setdefault(row.policy, {})[row.metric] = row.value
             spread = {"value": row.value, "low": row.low, "high": row.high, "n": row.n}
             summary["policies"].setdefault(row.policy, {})[row.metric] = spread
-        summary["report"] = str(metrics / "report.html")
+        summary["metrics"] = str(metrics)
     if "model" in run.folders:
         summary["model"] = str(run.folders["model"] / "model")
     path = run.runs / "summary.json"

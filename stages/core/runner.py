@@ -76,6 +76,9 @@ def run_stage(
 
         do_shards(stage, ctx, folder, plan, missing, options)
         state = "waiting" if folder.missing() else "done"
+    # What a stage also puts elsewhere (--to, --report) has to be there after a cached run, too.
+    if state != "waiting" and (deliver := getattr(stage, "deliver", None)) is not None:
+        deliver(config, path)
     result = _summary(folder, state, started)
     result.inputs = names
     return result

@@ -16,7 +16,7 @@ class RoomyLayer(DynamicLayer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._rooms: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._rooms: tuple[torch.Tensor, ...] | None = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -27,7 +27,10 @@ class RoomyLayer(DynamicLayer):
         filled = self.get_seq_length()
         total = filled + key_states.shape[2]
         if self._rooms is None or total > self._rooms[0].shape[2]:
-            self._rooms = _room(self.keys, key_states, total), _room(self.values, value_states, total)
+            self._rooms = tuple(
+                _room(held if filled else None, new, total)
+                for held, new in ((self.keys, key_states), (self.values, value_states))
+            )
         for room, new in zip(self._rooms, (key_states, value_states), strict=True):
             room[:, :, filled:total] = new
         self.keys, self.values = (room[:, :, :total] for room in self._rooms)
@@ -39,11 +42,11 @@ class RoomyLayer(DynamicLayer):
         self._rooms = None
 
 
-def _room(held: torch.Tensor, new: torch.Tensor, total: int) -> torch.Tensor:
+def _room(held: torch.Tensor | None, new: torch.Tensor, total: int) -> torch.Tensor:
     """A buffer for `total` positions and some more, with what is held copied in."""
     batch, heads, _, size = new.shape
     room = new.new_empty(batch, heads, -(-total // _STRIDE) * _STRIDE, size)
-    if held.numel():
+    if held is not None:
         room[:, :, : held.shape[2]] = held
     return room
 

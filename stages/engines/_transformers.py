@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import Cache
@@ -19,7 +19,7 @@ from schemas.rollouts import Sampling
 from schemas.values import Image, Message
 from stages.engines._batching import Share, batches, halves
 from stages.engines._cache import roomy_cache
-from stages.engines._sampling import choose, sample_key, sampler_logprobs
+from stages.engines._sampling import TIE, choose, distribution, sample_key
 from stages.engines.base import Sampled, SampleRequest
 from stages.models.load import Policy
 from stages.models.positions import next_positions, prompt_positions
@@ -27,9 +27,6 @@ from stages.models.positions import next_positions, prompt_positions
 if TYPE_CHECKING:
     from stages.models.processor import Encoded
 
-# In log-prob units: about a hundred times the float32 differences seen between batches. Half precision differs by
-# more than can be redrawn in reasonable time, so there a reply may depend on what it was batched with.
-TIE = 1e-3
 # Dropping rows copies the cache: worth it once this share of the batch has ended.
 _DROP_SHARE = 0.25
 
@@ -56,6 +53,8 @@ class TransformersEngine:
         self._budget = batch_tokens
         self._banned = torch.tensor(self.banned_token_ids, dtype=torch.long, device=policy.device)
         self._eos = frozenset(policy.processor.eos_token_ids)
+        # Half precision differs between batches by more than can be drawn again in reasonable time, so there a
+        # reply may depend on what it was batched with.
         self._tie = TIE if policy.model.dtype == torch.float32 else 0.0
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
@@ -94,8 +93,9 @@ class TransformersEngine:
             torch.cuda.empty_cache()
             self._budget = max(1, self._budget // 2)
             reason = "out of memory"
-        except (RuntimeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        except Exception as error:
+            # Whatever a model's forward raises over one row must not cost the others.
+            reason = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
         else:
             return [(row.request, row.index, _result(row)) for row in rows]
         if smaller := halves(batch):
@@ -149,11 +149,11 @@ class TransformersEngine:
     def _step(self, live: list[_Row], logits_RV: torch.Tensor, step: int, sampling: Sampling) -> list[int]:
         """Draw the next token of every row; rows that have ended get one that is thrown away."""
         keys_R = torch.tensor([row.key for row in live], device=self.policy.device)
-        logprobs_RV, cut_margin_R = sampler_logprobs(logits_RV, sampling, self._banned)
-        ids_R, margin_R = choose(logprobs_RV, keys_R, step, sampling.temperature)
-        chosen_R = logprobs_RV.gather(-1, ids_R[:, None]).squeeze(-1)
+        drawn_from = distribution(logits_RV, sampling, self._banned)
+        ids_R, margin_R = choose(drawn_from, keys_R, step, sampling.temperature)
+        chosen_R = drawn_from.logprobs_RV.gather(-1, ids_R[:, None]).squeeze(-1)
         tokens, logprobs = ids_R.tolist(), chosen_R.tolist()
-        close = (torch.minimum(margin_R, cut_margin_R) < self._tie).tolist()
+        close = (margin_R < self._tie).tolist()
         for at, row in enumerate(live):
             if row.ended is not None:
                 continue
@@ -172,10 +172,10 @@ class TransformersEngine:
         inputs = self._inputs([(row.request, row.token_ids)])
         positions, _ = prompt_positions(self.policy.model, inputs)
         logits_1V = self.policy.model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1]
-        logprobs_1V, _ = sampler_logprobs(logits_1V, sampling, self._banned)
+        drawn_from = distribution(logits_1V, sampling, self._banned)
         key_1 = torch.tensor([row.key], device=self.policy.device)
-        token = int(choose(logprobs_1V, key_1, step, sampling.temperature)[0])
-        return token, float(logprobs_1V[0, token])
+        token = int(choose(drawn_from, key_1, step, sampling.temperature)[0])
+        return token, float(drawn_from.logprobs_RV[0, token])
 
     def _inputs(self, rows: list[tuple[SampleRequest, list[int]]]) -> dict[str, torch.Tensor]:
         """Prompts, each with the reply so far, as one left-padded batch on the model's device."""

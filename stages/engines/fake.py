@@ -36,9 +36,10 @@ class _Bytes:
 class FakeEngine:
     """Deterministic replies of a few shapes: right, wrong, refusing, without a think block."""
 
-    label = "fake/1"
-    banned_token_ids = [_PICTURE]
-    max_positions = 4096
+    def __init__(self) -> None:
+        self.label = "fake/1"
+        self.banned_token_ids = [_PICTURE]
+        self.max_positions = 4096
 
     def encode(self, messages: list[Message], images: list[Image]) -> _Bytes:
         """UTF-8 bytes, after one id a picture. BadSample for bytes that are no picture."""

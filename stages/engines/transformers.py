@@ -1,4 +1,4 @@
-"""Plain transformers, on a CPU or one GPU: each prompt and its pictures go through the model once for all its samples."""
+"""Plain transformers, on a CPU or one GPU: each prompt is prefilled once for all its samples."""
 
 from __future__ import annotations
 

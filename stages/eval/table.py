@@ -26,7 +26,7 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
         line = [metric, *(_measured(c) for c in cells)]
         if compared:
             paired = (differences or {}).get(policies[-1], {}).get("metrics", {}).get(metric)
-            line.append(_paired(paired) if paired else _plain(cells[0], cells[-1]))
+            line.append(_paired(paired, cells[-1]) if paired else _plain(cells[0], cells[-1]))
         table.append(line)
     return table
 
@@ -38,22 +38,25 @@ def _measured(row: EvalRow | None) -> str:
     return number(row.value) + _interval(row.low, row.high)
 
 
-def _paired(entry: dict[str, Any]) -> str:
-    if entry["value"] is None:
+def _paired(entry: dict[str, Any], after: EvalRow | None) -> str:
+    if entry["value"] is None or after is None:
         return "-"
-    return number(entry["value"], "+") + _interval(entry["low"], entry["high"], "+") + f" {entry['verdict']}"
+    like = after.value
+    interval = _interval(entry["low"], entry["high"], "+", like)
+    return f"{number(entry['value'], '+', like)}{interval} {entry['verdict']}"
 
 
 def _plain(before: EvalRow | None, after: EvalRow | None) -> str:
     if before is None or after is None or before.value is None or after.value is None:
         return "-"
-    return number(after.value - before.value, "+")
+    return number(after.value - before.value, "+", after.value)
 
 
-def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f" [{number(low, sign)}, {number(high, sign)}]"
+def _interval(low: float | None, high: float | None, sign: str = "", like: float | None = None) -> str:
+    return "" if low is None or high is None else f" [{number(low, sign, like)}, {number(high, sign, like)}]"
 
 
-def number(value: float, sign: str = "") -> str:
-    """Three decimals for rates and small means, one for lengths."""
-    return f"{value:{sign}.3f}" if abs(value) < 10 else f"{value:{sign}.1f}"
+def number(value: float, sign: str = "", like: float | None = None) -> str:
+    """Three decimals for rates and small means, one for lengths and for differences of values `like` them."""
+    small = abs(value if like is None else like) < 10
+    return f"{value:{sign}.3f}" if small else f"{value:{sign}.1f}"

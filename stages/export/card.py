@@ -136,7 +136,7 @@ def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
         cells = {r.policy: r for r in rows if r.metric == metric}
         row = cells[mine]
         if row.n:
-            change = [_change(changes["metrics"].get(metric))] if changes else []
+            change = [_change(changes["metrics"].get(metric), row)] if changes else []
             others = [_value(cells.get(p)) for p in compared]
             lines.append([_TITLES.get(metric, metric), _value(row), *others, *change, f"{row.n:,}"])
     table = "\n".join("| " + " | ".join(_inline(cell) for cell in line) + " |" for line in lines)
@@ -152,12 +152,13 @@ def _value(row: EvalRow | None) -> str:
     return f"{_number(row.value)} [{_number(row.low)}, {_number(row.high)}]"
 
 
-def _change(entry: dict[str, Any] | None) -> str:
-    if not entry or entry["value"] is None:
+def _change(entry: dict[str, Any] | None, row: EvalRow) -> str:
+    if not entry or entry["value"] is None or row.value is None:
         return "–"
-    text = f"{entry['value']:+.3f}"
+    digits = 3 if abs(row.value) < 10 else 1
+    text = f"{entry['value']:+.{digits}f}"
     if entry["low"] is not None:
-        text += f" [{entry['low']:+.3f}, {entry['high']:+.3f}]"
+        text += f" [{entry['low']:+.{digits}f}, {entry['high']:+.{digits}f}]"
     return f"{text} {entry['verdict']}"
 
 

@@ -115,11 +115,11 @@ def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
     """sha256 by file name; remembered by path, size and time, for folders of many gigabytes."""
     place = str(folder.resolve())
     memo_file = cache_root() / "digests" / f"{digest(place)[:32]}.json"
-    known: dict[str, Any] = {}
+    known: dict[str, list[Any]] = {}
     # A cache that can't be read or written costs a second hashing and nothing else.
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(memo_file.read_text(encoding="utf-8"))
-    memo = {}
+    memo: dict[str, list[Any]] = {}
     for name in names:
         stat = (folder / name).stat()
         mark = [stat.st_size, stat.st_mtime_ns]

@@ -37,4 +37,4 @@ class InternPictures(InternVLProcessor):
         self.multimodal_pattern = re.compile(f"(?P<image>{re.escape(self.image_token)})")
 
 
-PICTURE_PROCESSORS = {"qwen2_vl": QwenPictures, "qwen2_5_vl": QwenPictures, "internvl": InternPictures}
+PICTURE_PROCESSORS: dict[str, Any] = {"qwen2_vl": QwenPictures, "qwen2_5_vl": QwenPictures, "internvl": InternPictures}

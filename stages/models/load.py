@@ -53,7 +53,7 @@ def load_policy(
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
         vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         family = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-        model = family.from_pretrained(
+        model: Any = family.from_pretrained(
             ref.path,
             config=config,
             dtype=_dtype(dtype, place),

@@ -41,9 +41,7 @@ class TrainConfig:
     # RL: what is learned from a rollout
     loss: str = option("cpgd", "Loss plugin (cosmo list loss)", flag="--loss")
     advantage: str = option("group_norm", "Advantage plugin (cosmo list advantage)", flag="--advantage")
-    updates_per_rollout: int = option(
-        8, "Optimizer steps that a rollout is split into", flag="--updates", low=1
-    )
+    updates_per_rollout: int = option(8, "Optimizer steps that a rollout is split into", flag="--updates", low=1)
     aggregation: str = option(
         "group_tokens",
         "How token losses are averaged over a step",
@@ -55,32 +53,22 @@ class TrainConfig:
     drift_alpha: float = option(0.01, "CPGD: weight of the drift", low=0.0)
     drift_cap: float = option(2.0, "CPGD: ceiling of ratio - 1 in the drift", low=0.0)
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
-    drop_flat_groups: bool = option(
-        True, "Leave groups of equal reward out before their pictures are decoded"
-    )
+    drop_flat_groups: bool = option(True, "Leave groups of equal reward out before their pictures are decoded")
     old_logprobs: str = option(
         "recompute",
         "The ratio's denominator: the policy's own at the start of the rollout, or the sampler's as stored",
         choices=("recompute", "stored"),
     )
-    allow_truncated_sampling: bool = option(
-        False, "Train on groups sampled with top_p < 1 or top_k: biased ratios"
-    )
-    ref_policy: str | None = option(
-        None, "Reference model of the KL; the start policy, if not given", affects=False
-    )
+    allow_truncated_sampling: bool = option(False, "Train on groups sampled with top_p < 1 or top_k: biased ratios")
+    ref_policy: str | None = option(None, "Reference model of the KL; the start policy, if not given", affects=False)
     ref_kl: float = option(0.0, "Weight of the KL to the reference; 0 loads none", low=0.0)
 
     # The optimizer and its schedule
     learning_rate: float | None = option(
         None, "Peak rate; not given: 1e-5 for SFT, 1e-6 for RL", flag="--learning-rate", low=0.0
     )
-    schedule: str = option(
-        "cosine", "Shape of the rate after warm-up", choices=("cosine", "linear", "constant")
-    )
-    schedule_steps: int = option(
-        0, "Steps of the whole schedule; 0: this run's for SFT, constant for RL", low=0
-    )
+    schedule: str = option("cosine", "Shape of the rate after warm-up", choices=("cosine", "linear", "constant"))
+    schedule_steps: int = option(0, "Steps of the whole schedule; 0: this run's for SFT, constant for RL", low=0)
     warmup_steps: int = option(0, "Steps of linear warm-up", low=0)
     min_rate_ratio: float = option(0.1, "Where the schedule ends, as a share of the peak", low=0.0, high=1.0)
     optimizer: str = option(
@@ -97,18 +85,14 @@ class TrainConfig:
 
     # The machine. Sums are split differently, so results agree to rounding, not to the bit.
     micro_batch_tokens: int = option(8192, "RL: padded tokens a forward pass", affects=False, low=1)
-    micro_batch_size: int = option(
-        0, "SFT: examples a forward pass; 0: the whole batch", affects=False, low=0
-    )
+    micro_batch_size: int = option(0, "SFT: examples a forward pass; 0: the whole batch", affects=False, low=0)
     prefix_sharing: str = option(
         "auto",
         "RL: compute a prompt once for its completions where the model can",
         affects=False,
         choices=("auto", "off"),
     )
-    checkpoint_steps: int = option(
-        50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0
-    )
+    checkpoint_steps: int = option(50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0)
     device: str = option("auto", "auto, cpu, cuda, ...", flag="--device", affects=False)
     # A step of 1e-6 is lost in bfloat16 weights, which have three digits.
     dtype: str = option("float32", "Weights while they are trained", choices=("float32", "bfloat16"))

@@ -47,9 +47,7 @@ def usable_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject)
         else:
             kept.append(entry)
     if not kept:
-        raise InputError(
-            "no selected prompt can be imitated", "SFT needs train rows with a reference_response"
-        )
+        raise InputError("no selected prompt can be imitated", "SFT needs train rows with a reference_response")
     return kept
 
 
@@ -67,9 +65,7 @@ def example_order(entries: list[Entry], config: TrainConfig) -> list[Entry]:
     order: list[Entry] = []
     epoch = 0
     while len(order) < wanted:
-        order += sorted(
-            entries, key=lambda e: hashlib.sha256(f"{config.seed}|{epoch}|{e.id}".encode()).digest()
-        )
+        order += sorted(entries, key=lambda e: hashlib.sha256(f"{config.seed}|{epoch}|{e.id}".encode()).digest())
         epoch += 1
     return order[:wanted]
 
@@ -108,9 +104,7 @@ def _rows_at(path: Any, entries: list[Entry]) -> dict[Entry, PromptRow]:
             count = file.metadata.row_group(group).num_rows
             mine = [e for e in entries if first <= e.row < first + count]
             if mine:
-                table = file.read_row_group(group, columns=list(hints(PromptRow))).take(
-                    [e.row - first for e in mine]
-                )
+                table = file.read_row_group(group, columns=list(hints(PromptRow))).take([e.row - first for e in mine])
                 found |= dict(zip(mine, rows_from(PROMPTS, table), strict=True))
             first += count
     return found

@@ -36,9 +36,7 @@ class ImageInputs:
             return self._held[row.id]
         encoded = self._processor.encode(row.messages, row.images)
         if encoded.token_ids != row.prompt_token_ids:
-            raise BadSample(
-                "prompt_mismatch", f"{len(encoded.token_ids)} tokens, sampled {len(row.prompt_token_ids)}"
-            )
+            raise BadSample("prompt_mismatch", f"{len(encoded.token_ids)} tokens, sampled {len(row.prompt_token_ids)}")
         self._held[row.id] = encoded.image_inputs
         self._held_bytes += _size(encoded.image_inputs)
         while self._held_bytes > self._room and len(self._held) > 1:

@@ -86,8 +86,7 @@ def completion_logprobs(
     temperatures = [t or 1.0 for g in groups for t in g.temperatures]
     if any(t != 1.0 for t in temperatures):
         logits_MV = (
-            logits_MV
-            / torch.tensor(temperatures, device=device)[:, None].expand_as(ids_NT)[present_NT][:, None]
+            logits_MV / torch.tensor(temperatures, device=device)[:, None].expand_as(ids_NT)[present_NT][:, None]
         )
     logprobs_M, entropy_M = _score(logits_MV, ids_NT[present_NT], banned)
     return TokenLogprobs(_spread(logprobs_M, present_NT), _spread(entropy_M, present_NT), present_NT.float())

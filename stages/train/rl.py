@@ -50,9 +50,7 @@ def train_rl(session: Session) -> None:
 
 def _banned(folder: RunFolder, lists: list[list[int]]) -> list[int]:
     if any(ids != lists[0] for ids in lists):
-        raise InputError(
-            f"{folder.path}: its groups ban different tokens", "different policies sampled them: split it"
-        )
+        raise InputError(f"{folder.path}: its groups ban different tokens", "different policies sampled them: split it")
     return lists[0]
 
 
@@ -65,9 +63,7 @@ def _reference(session: Session) -> Policy | None:
     policy = session.ctx.resources.get(
         "ref_policy",
         ref.id,
-        lambda: load_policy(
-            ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
-        ),
+        lambda: load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code),
     )
     policy.model.requires_grad_(False)
     return policy

@@ -90,18 +90,14 @@ class MicroBatch:
         return [s for _, samples in self.parts for s in samples]
 
 
-def usable(
-    rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject
-) -> Iterator[ScoredGroup]:
+def usable(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> Iterator[ScoredGroup]:
     """The groups that may be trained on, in order; the others are rejected with their reason.
 
     InputError for a held-out family and for a truncated sampler.
     """
     for row in rows:
         if row.family in config.forbid_families:
-            raise InputError(
-                f"prompt {row.id} is of the held-out family {row.family!r}", "leave it out of the rollout"
-            )
+            raise InputError(f"prompt {row.id} is of the held-out family {row.family!r}", "leave it out of the rollout")
         if "no_training" in row.flags:
             reject(source, row.id, "no_training", "the row is flagged no_training")
         elif row.split == "test":
@@ -133,9 +129,7 @@ def make_groups(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, r
                 reject(source, f"{row.id}#{completion.index}", "no_reward", "no verifier gave a value")
             else:
                 samples.append(Sample(completion, 0.0))
-        live = not (config.drop_flat_groups and is_flat([s.completion.reward for s in samples])) and bool(
-            samples
-        )
+        live = not (config.drop_flat_groups and is_flat([s.completion.reward for s in samples])) and bool(samples)
         groups.append(Group(row if live else replace(row, images=[]), samples, live))
     rewards = [[s.completion.reward for s in g.samples] for g in groups]
     advantages = clamped(load("advantage", config.advantage).advantages(rewards), config.advantage_clamp)
@@ -152,9 +146,7 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
     changes nothing and shows why.
     """
     if config.order == "seeded":
-        groups = sorted(
-            groups, key=lambda g: hashlib.sha256(f"{config.seed}|{rollout}|{g.row.id}".encode()).digest()
-        )
+        groups = sorted(groups, key=lambda g: hashlib.sha256(f"{config.seed}|{rollout}|{g.row.id}".encode()).digest())
     live = [g for g in groups if g.live]
     flat = [g for g in groups if not g.live]
     count = max(1, min(config.updates_per_rollout, len(live)))
@@ -204,6 +196,4 @@ def _cost(parts: list[tuple[Group, list[Sample]]], share: bool) -> int:
     lengths = [(len(group.row.prompt_token_ids), [s.length for s in samples]) for group, samples in parts]
     if share:
         return len(lengths) * max(prompt + sum(replies) for prompt, replies in lengths)
-    return sum(len(replies) for _, replies in lengths) * max(
-        prompt + max(replies) for prompt, replies in lengths
-    )
+    return sum(len(replies) for _, replies in lengths) * max(prompt + max(replies) for prompt, replies in lengths)

@@ -78,9 +78,7 @@ class Session:
         """TrainingArguments that both objectives share: no files, reports or saves, a record every step."""
         c, device = self.config, self.policy.device
         if device.type == "cuda" and torch.cuda.device_count() > 1 and not torch.distributed.is_initialized():
-            raise UnavailableError(
-                "one process, several GPUs: training uses one", "set CUDA_VISIBLE_DEVICES=0"
-            )
+            raise UnavailableError("one process, several GPUs: training uses one", "set CUDA_VISIBLE_DEVICES=0")
         autocast = c.autocast == "bf16" or (c.autocast == "auto" and device.type == "cuda")
         return {
             "output_dir": str(self.ctx.scratch),
@@ -129,9 +127,7 @@ class Session:
             **facts,
         }
         model, optimizer = _weights(self.policy.model), optimizer_state(self.policy.model, self.optimizer)
-        self.checkpoints.save(
-            len(self.rows), {"model": model, "optimizer": optimizer, "extra": tensors}, record
-        )
+        self.checkpoints.save(len(self.rows), {"model": model, "optimizer": optimizer, "extra": tensors}, record)
 
     def finish(self, rollouts: int) -> None:
         """Write rows, rejected samples, policy, trainer state and scalars; leave policy and state warm."""
@@ -174,9 +170,7 @@ def _warm_or_load(ctx: Context, ref: PolicyRef) -> tuple[Policy, TrainerState | 
     ctx.resources.drop("policy")
     ctx.resources.drop("trainer_state")
     if policy is None or not _fits(policy, config):
-        policy = load_policy(
-            ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code
-        )
+        policy = load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     policy = replace(policy, ref=ref)
     if state is None and (folder := state_folder(ref)) is not None:
         state = read_state(folder)
@@ -204,9 +198,7 @@ def _carried(config: TrainConfig, parent: TrainerState | None) -> tuple[Position
 def _weights(model: Any) -> dict[str, Tensor]:
     """Parameters by name, tied ones once, and the buffers that are saved with a model."""
     buffers = {n: b for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
-    return {n: p.detach().cpu() for n, p in model.named_parameters()} | {
-        n: b.cpu() for n, b in buffers.items()
-    }
+    return {n: p.detach().cpu() for n, p in model.named_parameters()} | {n: b.cpu() for n, b in buffers.items()}
 
 
 def _put_weights(model: Any, weights: dict[str, Tensor]) -> None:

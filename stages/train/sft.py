@@ -29,9 +29,7 @@ def train_sft(session: Session) -> None:
     config, ctx = session.config, session.ctx
     micro = config.micro_batch_size or config.batch_size
     if config.batch_size % micro:
-        raise UsageError(
-            f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one"
-        )
+        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
     order = example_order(usable_entries(ctx.inputs, config, session.reject), config)
     steps = -(-len(order) // config.batch_size)
     ctx.progress.start("train", steps, "step")
@@ -48,9 +46,7 @@ def train_sft(session: Session) -> None:
     session.finish(rollouts=0)
 
 
-def encode_example(
-    processor: PromptProcessor, row: PromptRow
-) -> tuple[list[int], list[int], dict[str, Tensor]]:
+def encode_example(processor: PromptProcessor, row: PromptRow) -> tuple[list[int], list[int], dict[str, Tensor]]:
     """(prompt ids, reply ids with the closing token, image inputs), the prompt as a rollout renders it."""
     encoded = processor.encode(row.messages, row.images)
     return encoded.token_ids, processor.encode_reply(row.reference_response or ""), encoded.image_inputs

@@ -37,9 +37,7 @@ class TrainStage:
                     raise UsageError("ref_kl is set and ref_policy is not", "--set ref_policy=POLICY")
                 key["ref_policy"] = resolve_policy(config.ref_policy).id
         shard = {"objective": config.objective, "inputs": [f.fingerprint for f in ctx.inputs]}
-        return Plan(
-            [shard], key, provenance={"policy": ref.spec, "policy_id": ref.id, "policy_name": ref.name}
-        )
+        return Plan([shard], key, provenance={"policy": ref.spec, "policy_id": ref.id, "policy_name": ref.name})
 
     def open(self, ctx: Context) -> Work:
         """Training itself; the model is loaded when the shard is begun."""
@@ -69,9 +67,7 @@ def start_policy(ctx: Context) -> PolicyRef:
     if config.policy:
         return resolve_policy(config.policy)
     if config.objective != RL:
-        raise UsageError(
-            "SFT was given no policy to start from", "add --policy, for example --policy tiny:qwen2_5_vl"
-        )
+        raise UsageError("SFT was given no policy to start from", "add --policy, for example --policy tiny:qwen2_5_vl")
     specs = {_sampled_by(folder) for folder in ctx.inputs}
     if len(specs) > 1 or None in specs:
         named = ", ".join(sorted(s for s in specs if s)) or "unknown"

@@ -62,9 +62,7 @@ def read_state(folder: Path) -> TrainerState | None:
             raise InputError(f"{folder} was written by another version of cosmo", "use --set optimizer=fresh")
         return TrainerState(Position(**record), load_file(folder / "optimizer.safetensors"))
     except (ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
-        raise InputError(
-            f"trainer state {folder} can't be read: {error}", "use --set optimizer=fresh"
-        ) from None
+        raise InputError(f"trainer state {folder} can't be read: {error}", "use --set optimizer=fresh") from None
 
 
 def state_folder(ref: PolicyRef) -> Path | None:

@@ -12,7 +12,7 @@ from schemas.values import Image, Message, text_message
 from stages.models.identity import resolve_policy
 from stages.models.load import Policy, load_policy
 
-WORDS = "how many red blue green circles squares are in the picture and what is their sum ?".split()
+WORDS = ["how", "many", "red", "blue", "circles", "squares", "are", "in", "the", "picture", "and", "their", "sum", "?"]
 
 
 def picture(width: int, height: int, seed: int = 0, mode: str = "RGB", kind: str = "PNG") -> Image:

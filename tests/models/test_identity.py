@@ -49,7 +49,7 @@ def _train_run(path: Path, model: Path, stage: str = "train", names: tuple[str, 
     (path / "trainer").mkdir()
     (path / "trainer" / "state.json").write_text("{}")
     (path / "receipts").mkdir()
-    files = [p for p in (*(path / "policy").iterdir(), path / "trainer" / "state.json")]
+    files = [*(path / "policy").iterdir(), path / "trainer" / "state.json"]
     entries = [
         {"path": p.relative_to(path).as_posix(), "bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in files
     ]

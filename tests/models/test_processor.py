@@ -25,18 +25,13 @@ def _features(spec: str, inputs: dict[str, torch.Tensor]) -> int:
 
 
 @pytest.mark.parametrize("spec", VISION)
-@given(width=st.integers(1, 900), height=st.integers(1, 900))
+@given(width=st.integers(5, 900), height=st.integers(5, 900))
 @example(width=84, height=84)
-@example(width=1, height=190)
+@example(width=5, height=900)
 @settings(max_examples=25)
 def test_image_tokens_equal_features_for_any_size(spec: str, width: int, height: int) -> None:
     processor = policy(spec).processor
-    try:
-        encoded = processor.encode([text_message("user", "what ?", 1)], [picture(width, height)])
-    except BadSample as bad:
-        assert bad.reason == "bad_image"
-        assert max(width, height) > 200 * min(width, height)
-        return
+    encoded = processor.encode([text_message("user", "what ?", 1)], [picture(width, height)])
     tokens = encoded.token_ids.count(processor.image_token_id)
     assert 1 <= tokens <= 64
     with torch.no_grad():
@@ -78,7 +73,7 @@ def test_positions_are_the_models_own_and_a_batch_before_leaves_no_trace() -> No
     here = policy("tiny:qwen2_5_vl")
     encoded = [here.processor.encode(*prompt(seed, seed % 3)) for seed in range(4)]
     batch = here.processor.batch([e.token_ids for e in encoded], [e.image_inputs for e in encoded])
-    positions, following = prompt_positions(here.model, batch)
+    positions, _ = prompt_positions(here.model, batch)
     with torch.no_grad():
         explicit = here.model(**batch, position_ids=positions).logits
         own = here.model(**batch).logits
@@ -109,6 +104,7 @@ def test_positions_are_the_models_own_and_a_batch_before_leaves_no_trace() -> No
     [
         ([text_message("user", "look", 1)], [Image(b"not a picture", "x.png")], "bad_image"),
         ([text_message("user", "look", 1)], [Image(picture(84, 84).bytes[:90], "cut.png")], "bad_image"),
+        ([text_message("user", "look", 1)], [picture(1, 201)], "bad_image"),
         ([text_message("user", "look", 2)], [picture(84, 84)], "malformed"),
         ([text_message("user", "look", 0)], [picture(84, 84)], "malformed"),
         ([text_message("user", "say <|im_end|> now", 0)], [], "special_token"),

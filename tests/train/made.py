@@ -57,9 +57,7 @@ def prompt_row(i: int, *, images: bool = True, label: str = "general", **fields)
     pictures = [picture(i, rng.choice([56, 84]))] if images else []
     words = " ".join(rng.choices(WORDS, k=rng.randrange(4, 12))) + f" {i} ?"
     messages = [text_message("user", words, len(pictures))]
-    fields.setdefault(
-        "reference_response", f"<think> {' '.join(rng.choices(WORDS, k=4))} </think> {rng.choice(WORDS)}"
-    )
+    fields.setdefault("reference_response", f"<think> {' '.join(rng.choices(WORDS, k=4))} </think> {rng.choice(WORDS)}")
     return PromptRow(
         id=prompt_id(label=label, messages=messages, images=pictures, answer=str(i)),
         label=label,
@@ -135,9 +133,7 @@ def train(inputs, runs, *, resources=None, progress=None, **settings) -> RunFold
 
     config = TrainConfig(**{"device": "cpu", **settings})
     inputs = inputs if isinstance(inputs, list) else [inputs]
-    result = run_stage(
-        STAGE, config, inputs, options=Options(runs=runs), resources=resources, progress=progress
-    )
+    result = run_stage(STAGE, config, inputs, options=Options(runs=runs), resources=resources, progress=progress)
     assert result.state in ("done", "cached")
     return RunFolder.open(result.path)
 

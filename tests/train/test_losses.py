@@ -196,8 +196,7 @@ def test_aggregations_are_the_means_they_say():
 
     def mean(mode):
         return sum(
-            values[i].sum().item() * sequence_weight(mode, lengths[i], of_group[group[i]], totals)
-            for i in range(4)
+            values[i].sum().item() * sequence_weight(mode, lengths[i], of_group[group[i]], totals) for i in range(4)
         )
 
     per_group = [values[:2].sum() / of_group[0], values[2:].sum() / of_group[1]]

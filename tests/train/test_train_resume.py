@@ -102,13 +102,9 @@ train({inputs!r}, Path({runs!r}), progress=Kill(), **{settings!r})
 def test_a_real_sigkill(tmp_path, inputs, objective):
     settings = RL if objective == "rl" else SFT
     whole = train(inputs[objective], tmp_path / "whole", **settings)
-    code = KILLED.format(
-        n=5, inputs=[str(p) for p in inputs[objective]], runs=str(tmp_path / "cut"), settings=settings
-    )
+    code = KILLED.format(n=5, inputs=[str(p) for p in inputs[objective]], runs=str(tmp_path / "cut"), settings=settings)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert done.stdout == ""
     resumed = train(inputs[objective], tmp_path / "cut", **settings)

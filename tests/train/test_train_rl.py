@@ -197,9 +197,7 @@ def test_rows_not_meant_for_training_are_rejected_with_their_reason(tmp_path, po
             *groups[0].completions[1:],
         ],
     )
-    run = train(
-        write_shard(tmp_path / "s.parquet", SCORED, [bad[0], broken, bad[1], *groups[1:4]]), tmp_path, **FAST
-    )
+    run = train(write_shard(tmp_path / "s.parquet", SCORED, [bad[0], broken, bad[1], *groups[1:4]]), tmp_path, **FAST)
     assert rejects(run) == [
         ("no_training", bad[0].id),
         ("no_reply", f"{broken.id}#0"),
@@ -265,9 +263,7 @@ def test_reference_kl_starts_at_zero_and_grows(tmp_path, shard):
 def test_other_families_train(tmp_path, policies, name):
     other = policies(name.removeprefix("tiny:"))
     rows = [scored_group(other, i, images=other.processor.image_processor is not None) for i in range(4)]
-    run = train(
-        write_shard(tmp_path / "s.parquet", SCORED, rows), tmp_path, **{**FAST, "policy": name}, loss="grpo"
-    )
+    run = train(write_shard(tmp_path / "s.parquet", SCORED, rows), tmp_path, **{**FAST, "policy": name}, loss="grpo")
     assert len(steps(run)) == 3
     assert resolve_policy(str(run.path)).id != resolve_policy(name).id
 

@@ -102,7 +102,12 @@ def _make(case: Case, reply: str | None, payload: _Payload, split: str, options:
     made: PromptRow | None = load("augmentation", payload.family).apply(row, rng)
     if made is None:
         raise BadSample("not_applicable", f"family {payload.family!r} can't rewrite {row.task!r}")
-    return made
+    return replace(made, flags=[*made.flags, *_flags(payload.family, options)])
+
+
+def _flags(family: str | None, options: BuiltinOptions) -> list[str]:
+    """`heldout_family` on rows of a family that training never sees: what generalisation is measured on."""
+    return ["heldout_family"] if family in options.heldout else []
 
 
 class _Drawer:
@@ -178,6 +183,7 @@ class _Drawer:
             task=case.task,
             split=self.split,
             text="",
+            flags=tuple(_flags(family, self.options)),
             payload=_Payload(case, reply, harmful, family),
             pictures=case.scene_key if case.scene else "",
         )

@@ -36,9 +36,7 @@ def loss(
     log_ratio_NT = logprobs_NT - old_logprobs_NT
     low, high = math.log(1.0 - settings.clip_low), math.log(1.0 + settings.clip_high)
     # An explicit mask, not torch.minimum: at the boundary itself the gradient is off, as in the paper's form.
-    clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | (
-        (advantages_N1 < 0) & (log_ratio_NT <= low)
-    )
+    clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | ((advantages_N1 < 0) & (log_ratio_NT <= low))
     bounded_NT = log_ratio_NT.detach().clamp(low, high)
     phi_NT = bounded_NT.where(clipped_NT, log_ratio_NT) * advantages_N1
 
