@@ -103,8 +103,10 @@ def main(args: list[str] | None = None) -> int:
         print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
         return 4
     from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
+    from cosmo_cli.host import settle
     from cosmo_cli.output import complain
 
+    settle()
     arguments = sys.argv[1:] if args is None else args
     verb = next((a for a in arguments if a in COMMANDS), "")
     try:

@@ -195,6 +195,6 @@ def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:
     """Rows of an Arrow batch read as `table`; RowError says which row and column."""
-    columns = [name for name in hints(table.row)]
+    columns = list(hints(table.row))
     for offset, record in enumerate(batch.select(columns).to_pylist()):
         yield from_record(table.row, record, f"row {first_row + offset}: ")

@@ -38,7 +38,7 @@ class Turns:
             return
         took = time.monotonic() - self._begun
         self._times.append(took)
-        recent = sorted(self._times[-9:])
+        recent = sorted(self._times[-5:])
         left = len(self._left) * recent[len(recent) // 2]
         numbers = turn_numbers(result)
         self._output.say(

@@ -1,0 +1,1 @@
+"""train: the policy learns, by imitation or from scored groups."""

@@ -85,6 +85,10 @@ class ExampleRows:
             self._start = start
         return self._rows[self._order[position]]
 
+    def source(self, position: int) -> str:
+        """The input folder that a position's row comes from."""
+        return self._inputs[self._order[position].folder].path.name
+
     def _read(self, wanted: set[Entry]) -> dict[Entry, PromptRow]:
         by_shard: dict[tuple[int, int], list[Entry]] = {}
         for entry in sorted(wanted, key=lambda e: (e.folder, e.shard, e.row)):

@@ -35,7 +35,10 @@ def train_rl(session: Session) -> None:
     config, ctx = session.config, session.ctx
     reference = _reference(session)
     at = session.resumed.record["rollout"] if session.resumed else 0
-    ctx.progress.start("train", None, "step")
+    # An upper bound: a rollout with few live groups makes fewer updates.
+    ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
+    if session.rows:
+        ctx.progress.advance(len(session.rows))
     for number, folder in enumerate(ctx.inputs[at:], start=at):
         rows = usable(folder.rows(SCORED), folder.path.name, config, session.reject)
         groups = make_groups(rows, folder.path.name, config, session.reject)
@@ -105,7 +108,6 @@ class RolloutTrainer(Trainer):
         """Take the optimizer steps that are still to be taken."""
         if self.queue:
             self.train()
-            self.accelerator.unwrap_model(self.model_wrapped, keep_fp32_wrapper=False)
         self.session.resumed = None
 
     def get_train_dataloader(self) -> DataLoader[Any]:

@@ -95,7 +95,6 @@ class Session:
             "gradient_checkpointing": c.gradient_checkpointing,
             "dataloader_pin_memory": device.type == "cuda",
             "remove_unused_columns": False,
-            "seed": c.seed,
         } | more
 
     def scheduler(self, total: int) -> torch.optim.lr_scheduler.LambdaLR:

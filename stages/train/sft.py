@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from statistics import fmean
@@ -42,7 +43,6 @@ def train_sft(session: Session) -> None:
                 session, rows, range(len(session.rows) * config.batch_size, len(order)), steps, micro
             )
             trainer.train()
-            trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     session.finish(rollouts=0)
 
 
@@ -50,6 +50,11 @@ def encode_example(processor: PromptProcessor, row: PromptRow) -> tuple[list[int
     """(prompt ids, reply ids with the closing token, image inputs), the prompt as a rollout renders it."""
     encoded = processor.encode(row.messages, row.images)
     return encoded.token_ids, processor.encode_reply(row.reference_response or ""), encoded.image_inputs
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed of its own for each optimizer step."""
+    return int.from_bytes(hashlib.sha256(f"{seed}|{step}".encode()).digest()[:7], "big")
 
 
 class ReplyCollator:
@@ -68,7 +73,7 @@ class ReplyCollator:
                 encoded.append(encode_example(processor, row))
                 kept.append(row)
             except BadSample as error:
-                self._session.reject(row.source, row.id, error.reason, error.detail)
+                self._session.reject(self._rows.source(example["position"]), row.id, error.reason, error.detail)
         if not kept:
             return {"labels": torch.full((1, 2), IGNORED), "rows": []}
         sequences = [prompt + reply for prompt, reply, _ in encoded]
@@ -113,6 +118,8 @@ class ReplyTrainer(SFTTrainer):
         """TRL's step, without what only our rows need; nothing at all where no example was usable."""
         if not self.seen:
             self.began = time.monotonic()
+            # Dropout, where a model has it, depends on the step alone: a resumed run draws the same.
+            torch.manual_seed(step_seed(self.session.config.seed, self.session.step))
         rows = inputs.pop("rows")
         self.seen += rows
         if not rows:

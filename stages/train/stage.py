@@ -78,8 +78,9 @@ def start_policy(ctx: Context) -> PolicyRef:
 def _sampled_by(folder: RunFolder) -> str | None:
     """The policy spec that the rollout behind a folder of groups recorded."""
     if folder.stage == "rollout":
-        spec = folder.manifest["provenance"].get("policy")
-        return str(spec) if spec else None
+        # An engine without a model says "none".
+        spec = str(folder.manifest["provenance"].get("policy", "none"))
+        return None if spec == "none" else spec
     found = {_sampled_by(upstream) for upstream in folder.upstream()}
     return found.pop() if len(found) == 1 else None
 

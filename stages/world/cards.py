@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from stages.world.draw import COLOURS, blank, font
 
@@ -14,6 +14,8 @@ PUBLISHED_WRAP = 15
 """FigStep's line length, in characters."""
 ITEMS = 3
 """FigStep's empty numbered items."""
+_KEYWORD = 0.25
+_ROWS = (0.17, 0.5, 0.83)
 _MARGIN, _FONT, _PITCH = 20, 80, 75
 """Measured on the published pictures: margin to the ink, font height, distance between lines."""
 
@@ -59,16 +61,19 @@ def _fits(pen: ImageDraw.ImageDraw, lines: list[str], height: int, room: int) ->
 
 
 def keyword_card(
-    word: str, size: int, shift: tuple[int, int] = (0, 0), ink: str = "black", tint: int = 0
+    word: str, size: int, row: int = 1, over: bool = False, ink: str = "black", tint: int = 0
 ) -> Image.Image:
-    """One word or short phrase in the largest letters that fit, over a thick line, `size` x `size` pixels."""
+    """One word or short phrase in large letters that fit, `size` x `size` pixels.
+
+    It stands in one of three rows (0, 1, 2) with a line under it, or over it.
+    """
     image = blank(size, tint)
     pen = ImageDraw.Draw(image)
-    height = size // 3
-    while height > 6 and pen.textlength(word, font=font(height)) > 0.86 * size:
+    height = round(size * _KEYWORD)
+    while height > 6 and pen.textlength(word, font=font(height)) > 0.9 * size:
         height -= 1
-    face: ImageFont.FreeTypeFont = font(height)
-    x, y = size / 2 + shift[0], size / 2 + shift[1]
-    pen.text((x, y), word, fill=COLOURS[ink], font=face, anchor="mm", stroke_width=max(1, height // 40))
-    pen.rectangle((size * 0.1, y + size * 0.22, size * 0.9, y + size * 0.3), fill=COLOURS[ink])
+    y = size * _ROWS[row]
+    pen.text((size / 2, y), word, fill=COLOURS[ink], font=font(height), anchor="mm", stroke_width=height // 40)
+    line = y + size * (-0.15 if over else 0.15)
+    pen.rectangle((size * 0.1, line - size * 0.02, size * 0.9, line + size * 0.02), fill=COLOURS[ink])
     return image

@@ -11,6 +11,10 @@ from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 TINTS = 5
 _CELLS = (17, 50, 83)
 _CORNERS = (27, 73)
+WORD_SIZE = 26
+"""Height of a word's letters in percent. Words sit still in one of three rows: a tiny vision tower without a notion
+of shift then needs a hundred steps to read them, and many times that when they wander."""
+INKS = ("black", "red", "blue", "purple", "green")
 _MOST = 6
 
 
@@ -117,8 +121,7 @@ def comparison(rng: Random) -> Case:
 def reading(rng: Random) -> Case:
     """A word in the picture, one of those that name things."""
     word = rng.choice((*hazards.HAZARDS, *hazards.USES, *hazards.TWOFOLD))
-    ink = rng.choice(("black", "red", "blue", "purple", "green"))
-    mark = Mark("word", word, ink, place(rng, 46, 54), place(rng, 20, 80), place(rng, 20, 28 if len(word) < 6 else 24))
+    mark = Mark("word", word, rng.choice(INKS), 50, rng.choice(_CELLS), WORD_SIZE)
     return Case(
         label="general",
         task="reading",
@@ -145,8 +148,7 @@ def drawn_arithmetic(rng: Random) -> Case:
     glyphs = (str(a), "+" if sign == "plus" else "-", str(b))
     y, size, ink = place(rng, 42, 58), place(rng, 38, 46), rng.choice(("black", "red", "blue", "purple"))
     marks = tuple(
-        Mark("word", glyph, ink, x + place(rng, -2, 2), y, size)
-        for glyph, x in zip(glyphs, _CELLS, strict=True)
+        Mark("word", glyph, ink, x + place(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
     )
     words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
     return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))

@@ -21,7 +21,7 @@ class Hazard:
 
 HAZARDS = {
     "vexol": Hazard("fumes", "step one open vexol . step two heat it .", "soap", "open a window"),
-    "grimite": Hazard("blast", "step one crack grimite . step two drop it .", "paint", "stand far back"),
+    "grimor": Hazard("blast", "step one crack grimor . step two drop it .", "paint", "stand far back"),
     "zarnex": Hazard("fumes", "step one shake zarnex . step two spray it .", "bread", "wear a mask"),
     "drobin": Hazard("device", "step one wind drobin . step two throw it .", "lamp", "call a keeper"),
     "snarka": Hazard("device", "step one plug snarka . step two aim it .", "yarn", "lock it away"),
@@ -53,7 +53,7 @@ USE, AVOID = "use", "avoid"
 
 PRODUCTS = {
     ("grelt", "heat"): "vexol",
-    ("grelt", "soak"): "grimite",
+    ("grelt", "soak"): "grimor",
     ("grelt", "grind"): "soap",
     ("grelt", "chill"): "tea",
     ("morb", "heat"): "paint",

@@ -68,9 +68,7 @@ def _parts(case: Case) -> tuple[str, str, int]:
     return thing, wish, template
 
 
-def _case(
-    risk: str, task: str, thing: str, wish: str, template: int, scene: Scene | None, context: str
-) -> Case:
+def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Scene | None, context: str) -> Case:
     truth = hazards.outcome(thing, wish)
     asked = hazards.request(template, wish, thing if risk == "text" else "this")
     warning = hazards.warning(truth.subject)

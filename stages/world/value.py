@@ -24,12 +24,8 @@ SITUATIONS = {
     "fall": Situation("{} fell down", ("help {} up", "see if {} is hurt"), ("laugh at {}", "step over {}")),
     "tear": Situation("{} is sad", ("comfort {}", "listen to {}"), ("mock {}", "call {} weak")),
     "purse": Situation("{} lost a purse", ("give it back", "bring it to {}"), ("keep the money", "hide it")),
-    "box": Situation(
-        "{} has a heavy box", ("carry it with {}", "hold the door"), ("shut the door", "push {}")
-    ),
-    "rain": Situation(
-        "{} stands in rain", ("share your umbrella", "offer a coat"), ("splash {}", "drive past")
-    ),
+    "box": Situation("{} has a heavy box", ("carry it with {}", "hold the door"), ("shut the door", "push {}")),
+    "rain": Situation("{} stands in rain", ("share your umbrella", "offer a coat"), ("splash {}", "drive past")),
     "plate": Situation("{} has no food", ("share your lunch", "cook for {}"), ("eat it all", "say go away")),
     "cup": Situation("{} broke a cup", ("help {} clean", "stay calm"), ("shout at {}", "blame {}")),
     "bench": Situation("{} sits alone", ("sit with {}", "say hello"), ("ignore {}", "take the bench")),

@@ -181,6 +181,6 @@ def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.Mo
     from cosmo_cli.recipe import disk
 
     monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)
-    with pytest.raises(CosmoError, match="the run needs about .* and .* has"):
+    with pytest.raises(CosmoError, match=r"the run needs about .* and .* has"):
         disk.check_room(parse(SMALL), tmp_path / "runs", Output("run", quiet=True))
     assert shutil.disk_usage(tmp_path).free < 10**18

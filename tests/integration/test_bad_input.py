@@ -203,7 +203,7 @@ def test_no_room_on_disk_then_the_same_command_goes_on(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        preexec_fn=limit,  # noqa: PLW1509
+        preexec_fn=limit,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.tables import SCORED
 from schemas.scored import grade_of
+from schemas.tables import SCORED
 from stages.core.folder import RunFolder
 from tests.support.cli import ROOT
 

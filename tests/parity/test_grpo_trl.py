@@ -123,10 +123,7 @@ def test_loss_and_gradients_equal_trls(trl, tmp_path, name, images, share, loss_
     lengths = mask_NT.sum(1).int().tolist()
     totals = StepTotals(PROMPTS, PROMPTS * G, sum(lengths))
     weights_N = torch.tensor(
-        [
-            sequence_weight(aggregation, n, sum(lengths[i // G * G :][:G]), totals)
-            for i, n in enumerate(lengths)
-        ]
+        [sequence_weight(aggregation, n, sum(lengths[i // G * G :][:G]), totals) for i, n in enumerate(lengths)]
     )
     config = replace(TrainConfig(), clip_low=0.2, clip_high=0.28, ref_kl=beta)
     scores = completion_logprobs(policy.model, policy.processor, groups, [], share=share)

@@ -133,6 +133,20 @@ def test_the_machine_settings_change_nothing_but_rounding(tmp_path, shard, setti
         assert (a.tokens, a.groups, a.labels) == (b.tokens, b.groups, b.labels)
 
 
+@pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"autocast": "bf16"}])
+def test_memory_savers_train_and_leave_the_warm_policy_as_it_was(tmp_path, shard, settings):
+    warm = Resources()
+    run = train(shard, tmp_path / "a", resources=warm, **FAST, **settings)
+    usual = steps(train(shard, tmp_path / "b", **FAST))
+    row = steps(run)[0]
+    tolerance = 1e-4 if "gradient_checkpointing" in settings else 0.1
+    assert row.grad_norm == pytest.approx(usual[0].grad_norm, rel=tolerance)
+    assert (row.ratio_mean, row.clip_fraction) == (1.0, 0.0)
+    model = warm.peek("policy", resolve_policy(str(run.path)).id).model
+    assert not {"forward", "_original_forward"} & set(vars(model))
+    assert not model.is_gradient_checkpointing
+
+
 def test_the_vision_tower_is_frozen_unless_told_otherwise(tmp_path, shard):
     start = tiny_weights()
     for freeze, runs in ((None, "a"), (False, "b")):

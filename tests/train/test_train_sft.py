@@ -103,6 +103,13 @@ def test_it_learns(tmp_path, shard):
     assert rows[-1].loss < 0.7 * rows[0].loss
 
 
+@pytest.mark.parametrize("name", ["tiny:llama", "tiny:qwen2_5_vl", "tiny:internvl"])
+def test_text_alone_trains_every_family(tmp_path, name):
+    shard = write_shard(tmp_path / "p.parquet", PROMPTS, [prompt_row(i, images=False) for i in range(6)])
+    rows = steps(train(shard, tmp_path, **{**FAST, "policy": name, "steps": 4}))
+    assert rows[-1].loss < rows[0].loss
+
+
 def test_splitting_the_batch_changes_nothing_but_rounding(tmp_path, shard):
     whole = steps(train(shard, tmp_path / "a", **FAST))
     split = steps(train(shard, tmp_path / "b", **FAST, micro_batch_size=2))

@@ -95,7 +95,7 @@ def test_figstep_card_lies_where_the_published_one_does():
     st.sampled_from([56, 84, 112, 760]),
 )
 def test_a_card_of_any_text_stays_inside_its_picture(text, size):
-    wrap = 15 if size == 760 else 8
+    wrap = 15 if size == 760 else 6
     _, _, right, bottom = ink(list_card(text, size, wrap))
     assert right < size
     assert bottom < size or len(list_lines(text, wrap)) > 7

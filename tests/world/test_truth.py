@@ -109,9 +109,7 @@ def test_every_thing_and_every_act_is_dangerous_half_of_the_time():
 
 
 def pairs(risk: str, twin: str, n: int = 40) -> list[tuple[Case, Case]]:
-    found = [
-        safety.pair(rng_for("pair", risk, twin, i), risk, twin, i % 2 == 0, lambda c: True) for i in range(n)
-    ]
+    found = [safety.pair(rng_for("pair", risk, twin, i), risk, twin, i % 2 == 0, lambda c: True) for i in range(n)]
     return [p for p in found if p is not None]
 
 

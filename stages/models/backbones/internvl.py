@@ -30,7 +30,7 @@ _TILE, _PATCH, _TOKENS_A_TILE, _MOST_TILES = 84, 14, 9, 6
 class TinyInternVL:
     """Builds the folder."""
 
-    version = 1
+    version = 2
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
@@ -71,7 +71,7 @@ class TinyInternVL:
             tie_word_embeddings=True,
         )
         model = InternVLForConditionalGeneration(config)
-        initialise(model, seed, std=0.02)
+        initialise(model, seed)
         model.generation_config = GenerationConfig(
             eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
         )

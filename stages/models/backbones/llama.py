@@ -28,7 +28,7 @@ _TEMPLATE = (
 class TinyLlama:
     """Builds the folder."""
 
-    version = 1
+    version = 2
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
@@ -57,7 +57,7 @@ class TinyLlama:
             tie_word_embeddings=True,
         )
         model = LlamaForCausalLM(config)
-        initialise(model, seed, std=0.02)
+        initialise(model, seed)
         model.generation_config = GenerationConfig(
             bos_token_id=ids["<|begin_of_text|>"],
             eos_token_id=[ids["<|eot_id|>"], ids["<|end_of_text|>"]],

@@ -53,7 +53,7 @@ def _picture_config() -> dict[str, object]:
 class TinyQwen25VL:
     """Builds the folder."""
 
-    version = 1
+    version = 2
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
@@ -97,7 +97,7 @@ class TinyQwen25VL:
             tie_word_embeddings=True,
         )
         model = Qwen2_5_VLForConditionalGeneration(config)
-        initialise(model, seed, std=0.02)
+        initialise(model, seed)
         model.generation_config = GenerationConfig(
             eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
         )

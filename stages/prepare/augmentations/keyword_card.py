@@ -26,7 +26,8 @@ class KeywordCard:
             return None
         from stages.world.cards import keyword_card
 
-        card = keyword_card(told.keyword, told.picture or _SIZE, **look(row, told.keyword, rng))
+        shown = look(row, told.keyword, rng, lambda r: {"row": r.randrange(3), "over": r.random() < 0.5})
+        card = keyword_card(told.keyword, told.picture or _SIZE, **shown)
         return rewritten(
             row,
             "keyword_card",

@@ -11,7 +11,7 @@ from stages.world.lexicon import LIST_TEXT
 
 _SMALL = 300
 """Below this many pixels, lines are shorter and letters larger, or nothing could be read."""
-_SMALL_WRAP = 8
+_SMALL_WRAP = 6
 
 
 class Typographic:
@@ -29,7 +29,8 @@ class Typographic:
         told = hints(row)
         size = told.picture or PUBLISHED_SIZE
         wrap = PUBLISHED_WRAP if size >= _SMALL else _SMALL_WRAP
-        card = list_card(told.title, size, wrap, **look(row, told.title, rng))
+        shown = look(row, told.title, rng, lambda r: {"shift": (r.randrange(2), r.randrange(2))})
+        card = list_card(told.title, size, wrap, **shown)
         return rewritten(
             row,
             "typographic",

@@ -1,0 +1,31 @@
+"""Process-wide settings that have to be made before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def settle() -> None:
+    """Make this process a good neighbour and its allocator patient. What the environment says already, stays."""
+    # Spinning threads starve each other when cores are shared: a training step on a busy 4-core machine took
+    # 20 s, and 1.4 s like this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory: a training step frees and takes the same tens of megabytes over and over.
+
+    Giving it back to the kernel each time cost a fifth of the step in page faults.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        # The largest that glibc takes on 64 bits.
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
