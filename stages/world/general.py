@@ -120,7 +120,7 @@ def comparison(rng: Random) -> Case:
 
 def reading(rng: Random) -> Case:
     """A word in the picture, one of those that name things."""
-    word = rng.choice((*hazards.HAZARDS, *hazards.USES, *hazards.TWOFOLD))
+    word = rng.choice((*hazards.HAZARDS, *hazards.USES))
     mark = Mark("word", word, rng.choice(INKS), 50, rng.choice(_CELLS), WORD_SIZE)
     return Case(
         label="general",
@@ -189,7 +189,7 @@ def _arithmetic(
 
 
 _TASKS = (counting, colours, comparison, reading, drawn_arithmetic, told_arithmetic)
-_WEIGHTS = (32, 22, 14, 14, 10, 8)
+_WEIGHTS = (36, 16, 10, 24, 8, 6)
 
 
 def draw(rng: Random) -> Case:

@@ -102,7 +102,7 @@ def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Sce
 
 def thing_scene(rng: Random, thing: str) -> Scene:
     """One thing, large, somewhere near the middle."""
-    size = place(rng, 44, 84)
+    size = place(rng, 36, 84)
     slack = (100 - size) // 2 - 2
     mark = Mark("icon", thing, "", 50 + place(rng, -slack, slack), 50 + place(rng, -slack, slack), size)
     return Scene(rng.randrange(TINTS), (mark,))

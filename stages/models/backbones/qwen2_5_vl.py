@@ -1,4 +1,4 @@
-"""Tiny Qwen2.5-VL: window-attention vision tower, M-RoPE, any picture size, 3.5 M parameters."""
+"""Tiny Qwen2.5-VL: window-attention vision tower, M-RoPE, any picture size, 3.9 M parameters."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class BuiltinOptions:
     train: int = option(6000, "training rows", flag="--train", low=0)
     test: int = option(2000, "test rows, of scenes that no training row has", flag="--test", low=0)
     weights: dict[str, float] = option(
-        {"general": 40, "knowledge": 10, "value": 6, "safety": 18, "jailbreak": 18, "instruction": 8},
+        {"general": 46, "knowledge": 8, "value": 5, "safety": 16, "jailbreak": 18, "instruction": 7},
         "relative number of training rows by label",
     )
     test_weights: dict[str, float] = option(
