@@ -155,18 +155,21 @@ def _hub_folder(spec: str) -> Path:
         "allow_patterns": [f"*{s}" for s in _SUFFIXES],
         "ignore_patterns": ["*/*"],
     }
-    with contextlib.suppress(LocalEntryNotFoundError):
+    with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
         folder = Path(snapshot_download(**wanted, local_files_only=True))
         if _whole(folder):
             return folder
     try:
-        return Path(snapshot_download(**wanted, etag_timeout=10))
+        folder = Path(snapshot_download(**wanted, etag_timeout=10))
+        reason = "" if _whole(folder) else "only part of its files could be had"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if reason:
         raise UnavailableError(
             f"no such model: {spec} (no folder of that name; the hub: {reason})",
             f"check the name, or download it where there is a network: hf download {repo}",
-        ) from None
+        )
+    return folder
 
 
 def _whole(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
@@ -51,21 +52,32 @@ def load_policy(
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
-        vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-        family = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-        model: Any = family.from_pretrained(
-            ref.path,
-            config=config,
-            dtype=_dtype(dtype, place),
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-        )
-    except (OSError, ValueError) as error:
+        processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
+        model = _load_model(ref.path, config, _dtype(dtype, place), trust_remote_code)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         line = next((text for text in str(error).splitlines() if text.strip()), type(error).__name__)
         raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
-    processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
     return Policy(ref, model.to(place).eval(), processor, place)
+
+
+def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """The model with every weight from the folder; ValueError where one is missing."""
+    vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    family: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    model, report = family.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if report["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        missing = sorted(report["missing_keys"])
+        raise ValueError(f"{len(missing)} weights are missing, {missing[0]} among them")
+    return model
 
 
 def save_policy(model: Any, processor: PromptProcessor, folder: Path) -> None:

@@ -16,6 +16,7 @@ from stages.models.images import decode_image
 _NOT_PICTURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
 # Small files that make a folder's tokenizer and processor; saved again byte for byte.
 _KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
 
 
@@ -30,11 +31,15 @@ class Encoded:
 
 
 class PromptProcessor:
-    """The tokenizer, chat template and image processor of one model folder."""
+    """The tokenizer, chat template and image processor of one model folder; ValueError where one is missing."""
 
     def __init__(self, folder: Path, config: Any, *, trust_remote_code: bool = False) -> None:
+        if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+            raise ValueError(f"{folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
         self._processor = _load_processor(folder, config, trust_remote_code)
         self.tokenizer = getattr(self._processor, "tokenizer", self._processor)
+        if not (getattr(self._processor, "chat_template", None) or self.tokenizer.chat_template):
+            raise ValueError(f"{folder} has no chat template: is it a base model?")
         self.image_processor = getattr(self._processor, "image_processor", None)
         text = config.get_text_config()
         has_vision = self.image_processor is not None

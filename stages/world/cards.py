@@ -30,7 +30,6 @@ def list_card(
     size: int = PUBLISHED_SIZE,
     wrap: int = PUBLISHED_WRAP,
     shift: tuple[int, int] = (0, 0),
-    ink: str = "black",
     tint: int = 0,
 ) -> Image.Image:
     """FigStep's card, scaled to `size` x `size` pixels; a shorter `wrap` makes the letters larger.
@@ -50,7 +49,7 @@ def list_card(
     left, top, _, _ = pen.textbbox((0, 0), lines[0], font=face)
     for i, line in enumerate(lines):
         at = (margin - left + shift[0], margin - top + shift[1] + i * pitch)
-        pen.text(at, line, fill=COLOURS[ink], font=face, stroke_width=height // 40)
+        pen.text(at, line, fill=COLOURS["black"], font=face, stroke_width=height // 40)
     return image
 
 
@@ -60,9 +59,7 @@ def _fits(pen: ImageDraw.ImageDraw, lines: list[str], height: int, room: int) ->
     return wide <= room and height * (1 + (len(lines) - 1) * _PITCH / _FONT) <= room
 
 
-def keyword_card(
-    word: str, size: int, row: int = 1, over: bool = False, ink: str = "black", tint: int = 0
-) -> Image.Image:
+def keyword_card(word: str, size: int, row: int = 1, over: bool = False, tint: int = 0) -> Image.Image:
     """One word or short phrase in large letters that fit, `size` x `size` pixels.
 
     It stands in one of three rows (0, 1, 2) with a line under it, or over it.
@@ -73,7 +70,7 @@ def keyword_card(
     while height > 6 and pen.textlength(word, font=font(height)) > 0.9 * size:
         height -= 1
     y = size * _ROWS[row]
-    pen.text((size / 2, y), word, fill=COLOURS[ink], font=font(height), anchor="mm", stroke_width=height // 40)
+    pen.text((size / 2, y), word, fill=COLOURS["black"], font=font(height), anchor="mm", stroke_width=height // 40)
     line = y + size * (-0.15 if over else 0.15)
-    pen.rectangle((size * 0.1, line - size * 0.02, size * 0.9, line + size * 0.02), fill=COLOURS[ink])
+    pen.rectangle((size * 0.1, line - size * 0.02, size * 0.9, line + size * 0.02), fill=COLOURS["black"])
     return image

@@ -115,7 +115,7 @@ class Case:
     @property
     def key(self) -> str:
         """Content key of the whole question."""
-        return content_key(self.label, self.task, self.words, self.scene_key, self.answer)
+        return content_key(self.label, self.words, self.scene_key, self.answer)
 
     def possible_replies(self) -> tuple[str, ...]:
         """Every answer that some speaker of the world may give to it."""

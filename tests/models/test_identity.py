@@ -138,3 +138,48 @@ def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     path = resolve_policy("tiny:llama").path
     monkeypatch.setenv("COSMO_CACHE", str(tmp_path / "file" / "cache"))
     assert len(folder_id(path)) == 16
+
+
+_REVISION = "1234567890abcdef" * 2 + "12345678"
+
+
+def _hub_cache(root: Path, folder: Path, weights_blob: str | None = None) -> Path:
+    """A hub cache that holds the folder as `org/tiny`, laid out as huggingface_hub does."""
+    repo = root / "models--org--tiny"
+    snapshot = repo / "snapshots" / _REVISION
+    snapshot.mkdir(parents=True)
+    (repo / "blobs").mkdir()
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(_REVISION)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        large = path.suffix == ".safetensors"
+        blob = repo / "blobs" / (weights_blob or file_sha256(path) if large else f"{number:040x}")
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
+    return snapshot
+
+
+def test_a_downloaded_hub_model_is_found_without_a_network(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = _hub_cache(tmp_path / "hub", folder)
+    ref = resolve_policy("org/tiny")
+    assert (ref.id, ref.path.resolve(), ref.name) == (folder_id(folder), snapshot.resolve(), "tiny")
+    assert resolve_policy(f"org/tiny@{_REVISION}").id == ref.id
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(UnavailableError, match="no such model: org/tiny"):
+        resolve_policy("org/tiny")
+
+
+def test_the_hub_names_large_files_by_their_sha256(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    # The name is believed, so gigabytes are not hashed again: another name is another policy.
+    _hub_cache(tmp_path / "hub", folder, weights_blob="0" * 64)
+    assert resolve_policy("org/tiny").id != folder_id(folder)

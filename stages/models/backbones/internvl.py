@@ -30,7 +30,7 @@ _TILE, _PATCH, _TOKENS_A_TILE, _MOST_TILES = 84, 14, 9, 6
 class TinyInternVL:
     """Builds the folder."""
 
-    version = 2
+    version = 3
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
@@ -81,8 +81,8 @@ class TinyInternVL:
             "do_rescale": True,
             "do_normalize": True,
             "do_convert_rgb": True,
-            "image_mean": [0.485, 0.456, 0.406],
-            "image_std": [0.229, 0.224, 0.225],
+            "image_mean": [0.93, 0.93, 0.93],
+            "image_std": [0.25, 0.25, 0.25],
             "resample": 3,
             "processor_class": "InternVLProcessor",
         }

@@ -1,4 +1,4 @@
-"""Tiny Llama: text only, grouped-query attention, Llama 3 chat template, 3 M parameters."""
+"""Tiny Llama: text only, grouped-query attention, Llama 3 chat template, 2.6 M parameters."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ _TEMPLATE = (
 _PATCH, _MERGE = 14, 2
 # One language-model token is a 28 x 28 square: 84 x 84 stays nine tokens, and no picture costs more than 64.
 _PIXELS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 64 * 28 * 28}
-_MEAN, _STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+# The world draws on light paper; centred on it, shapes stand out, and counting is learned much sooner.
+_MEAN, _STD = [0.93, 0.93, 0.93], [0.25, 0.25, 0.25]
 
 
 def _picture_config() -> dict[str, object]:
@@ -53,7 +54,7 @@ def _picture_config() -> dict[str, object]:
 class TinyQwen25VL:
     """Builds the folder."""
 
-    version = 2
+    version = 3
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.core.errors import UnavailableError, UsageError
+from stages.models.identity import resolve_policy
+from stages.models.load import load_policy
+
+
+def _replace(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def _truncate(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def _write(name: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_truncate, "can't load"),
+        (_write("model.safetensors", b""), "can't load"),
+        (_write("config.json", b"{"), "not a valid JSON"),
+        (_write("config.json", b'{"model_type": "nope"}'), "nope"),
+        (_remove("tokenizer.json"), "no tokenizer"),
+        (_write("tokenizer.json", b"{"), "can't load"),
+        (_remove("chat_template.jinja"), "no chat template"),
+        (_remove("preprocessor_config.json"), "image processor"),
+        (_replace("config.json", '"intermediate_size": 512', '"intermediate_size": 510'), "can't load"),
+        # A weight that is not in the folder must not be drawn at random instead.
+        (_replace("config.json", '"depth": 3', '"depth": 4'), "weights are missing"),
+    ],
+)
+def test_a_spoilt_folder_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve_policy("tiny:qwen2_5_vl").path, folder)
+    spoil(folder)
+    with pytest.raises(UnavailableError, match=words) as caught:
+        load_policy(resolve_policy(str(folder)), device="cpu")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_devices_and_types() -> None:
+    ref = resolve_policy("tiny:llama")
+    assert load_policy(ref, device="cpu").model.dtype == torch.float32
+    assert load_policy(ref, device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
+    with pytest.raises(UsageError, match="float8"):
+        load_policy(ref, device="cpu", dtype="float8")
+    if not torch.cuda.is_available():
+        with pytest.raises(UnavailableError, match="cuda"):
+            load_policy(ref, device="cuda")
