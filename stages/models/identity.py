@@ -79,14 +79,8 @@ def _train_run(spec: str, path: Path) -> PolicyRef:
                 files[name] = entry["sha256"]
     if not files:
         raise InputError(f"{spec} has no finished policy", "finish it with the same cosmo train command")
-    folder = path / "policy"
-    gone = [name for name in sorted(files) if not (folder / name).is_file()]
-    if gone:
-        raise UnavailableError(
-            f"the policy of {spec} is not there any more: {gone[0]} is missing",
-            "it was removed to save disk, or by hand; rerun the train command after deleting its receipts",
-        )
-    return PolicyRef(spec, _policy_id(files), folder, path, path.resolve().name)
+    # Weights that retention has removed still name their policy: what was made with it stays cached.
+    return PolicyRef(spec, _policy_id(files), path / "policy", path, path.resolve().name)
 
 
 def _ref(spec: str, folder: Path, run: Path | None, name: str) -> PolicyRef:

@@ -48,6 +48,11 @@ def load_policy(
     Raises UnavailableError when the device, the family or the weights can't be had.
     """
     place = _device(device)
+    if not (ref.path / "config.json").is_file():
+        raise UnavailableError(
+            f"the policy of {ref.spec} is not there any more: {ref.path} has no config.json",
+            "it was removed to save disk, or by hand; rerun the train command after deleting its receipts",
+        )
     # The runner's own progress is on stderr; a second bar would tear it.
     transformers_logging.disable_progress_bar()
     try:

@@ -58,7 +58,7 @@ def test_real_data_goes_through_every_stage_and_every_row_is_accounted_for(tmp_p
         assert {r.id for r in rows} == kept | left_out
     train = next(f for f in runs.values() if f.stage == "train")
     reasons = Counter(r.reason for r in train.rejected())
-    assert reasons["test_split"] == sum(r.split == "test" for r in rows)
+    assert reasons["test_split"] + reasons["no_training"] == sum(r.split == "test" for r in rows)
 
 
 def _numbers(value: object) -> list[int]:
