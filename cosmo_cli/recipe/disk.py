@@ -21,7 +21,7 @@ def estimate(recipe: Recipe, weights: int) -> int:
     """Bytes at the peak of the run, from the recipe and the size of one policy's weights."""
     turns = sum(p.iterations for p in recipe.phases if p.objective == "rl")
     ends = len(recipe.phases) if recipe.retention.phase_ends else 0
-    policies = (recipe.retention.policies + 1) * weights * STATES + ends * weights + weights
+    policies = (recipe.retention.policies + 1 + ends) * weights * STATES + weights
     samples = int(recipe.rollout.get("samples", 8))
     tokens = int(recipe.rollout.get("max_new_tokens", 256))
     prompts = max((p.prompts for p in recipe.phases if p.objective == "rl"), default=0)

@@ -43,7 +43,7 @@ class Retention:
     """What stays on disk. Rows always stay; weights and optimizer states are what weighs."""
 
     policies: int = option(2, "The last so many policies keep weights and trainer state", low=1)
-    phase_ends: bool = option(True, "Each phase's last policy keeps its weights")
+    phase_ends: bool = option(True, "Each phase's last policy is kept, too")
 
 
 @dataclass(frozen=True)

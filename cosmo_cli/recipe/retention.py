@@ -15,14 +15,13 @@ HEAVY = ("policy", "trainer")
 def prune(retention: Retention, trained: list[tuple[Step, Path]]) -> list[Path]:
     """Drop what the recipe does not keep; the folders pruned now. Safe to repeat and to be killed in."""
     kept = {path for _, path in trained[-retention.policies :]}
-    ends = {path for step, path in trained if step.ends_phase} if retention.phase_ends else set()
+    if retention.phase_ends:
+        # With its trainer state, so that another recipe can go on from the end of a phase.
+        kept |= {path for step, path in trained if step.ends_phase}
     pruned = []
     for _, path in trained:
-        if path in kept:
-            continue
-        names = ("trainer",) if path in ends else HEAVY
-        if any((path / name).exists() for name in names):
-            drop(path, names)
+        if path not in kept and any((path / name).exists() for name in HEAVY):
+            drop(path, HEAVY)
             pruned.append(path)
     return pruned
 

@@ -157,7 +157,7 @@ def test_retention_keeps_the_last_policies_and_phase_ends(tmp_path: Path) -> Non
     made = trained(tmp_path, 5)
     prune(Retention(policies=2), made)
     kept = [[(p / name).exists() for name in ("policy", "trainer")] for _, p in made]
-    assert kept == [[False, False], [True, False], [False, False], [True, True], [True, True]]
+    assert kept == [[False, False], [True, True], [False, False], [True, True], [True, True]]
     for _, path in made:
         folder = RunFolder.open(path)
         assert folder.complete
