@@ -45,9 +45,6 @@ class Turns:
             f"{step.phase} {step.iteration}/{step.iterations}  {numbers}  {took:.1f} s, {clock(left)} left"
         )
 
-    def close(self) -> None:
-        """Nothing to tidy."""
-
 
 def turn_numbers(result: Result) -> str:
     """`reward 1.42 (general 1.60, safety 1.10)  refused 12 %  unsafe 30 %` over a turn's steps."""

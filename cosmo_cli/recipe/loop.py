@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.output import Output, RichProgress, stdout_to_stderr
+from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
 from cosmo_cli.recipe.disk import check_room
 from cosmo_cli.recipe.live import Turns
 from cosmo_cli.recipe.model import Recipe, with_shared
@@ -18,7 +18,7 @@ from cosmo_cli.stage_command import load_stage
 from stages.core.config import assign, build
 from stages.core.folder import RunFolder, read_json, write_json
 from stages.core.runner import Options, Result, run_stage
-from stages.core.stage import Progress, Resources, Silent
+from stages.core.stage import Resources
 
 
 @dataclass(slots=True)
@@ -65,7 +65,6 @@ def run_recipe(recipe: Recipe, runs: Path, output: Output) -> dict[str, Any]:
             run.trained.append((step, result.path))
             turns.trained(step, result)
             prune(recipe.retention, run.trained)
-    turns.close()
     return _finish(run, clock)
 
 
@@ -74,15 +73,15 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     config = build(stage.config, step_values(run.recipe, step, run.folders), step.verb)
     inputs = [run.folders[r.name] for r in step.inputs]
     turns.begin(step)
-    progress: Progress = Silent() if step.iterations > 1 else run.output.progress()
+    # A turn is told in one line of its own; only the long single steps show a bar.
+    progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
     try:
         with stdout_to_stderr():
             return run_stage(
                 stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
             )
     finally:
-        if isinstance(progress, RichProgress):
-            progress.close()
+        progress.close()
 
 
 class Clock:

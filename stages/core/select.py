@@ -51,13 +51,12 @@ class Entry:
 def index(inputs: list[RunFolder]) -> list[Entry]:
     """Every prompt of the inputs, in order, from a projection without pictures."""
     from schemas.tables import PROMPTS
-    from stages.core.shards import open_shard, read_columns
+    from stages.core.shards import read_columns
 
     entries = []
     for number, folder in enumerate(inputs):
         for shard, path in enumerate(folder.shard_paths()):
-            open_shard(path, PROMPTS).close()
-            columns = read_columns(path, ["id", "label", "split", "task", "family", "flags"]).to_pylist()
+            columns = read_columns(path, ["id", "label", "split", "task", "family", "flags"], PROMPTS).to_pylist()
             for row, c in enumerate(columns):
                 flags = tuple(c["flags"] or ())
                 entries.append(

@@ -116,9 +116,12 @@ def read_rows(path: Path, table: Table) -> Iterator[Any]:
         file.close()
 
 
-def read_columns(path: Path, columns: list[str]) -> pa.Table:
-    """A cheap projection of one shard; a column may be a dotted path into a struct."""
-    with open_shard(path, None) as file:
+def read_columns(path: Path, columns: list[str], table: Table | None = None) -> pa.Table:
+    """A cheap projection of one shard; a column may be a dotted path into a struct.
+
+    With a table, the shard's schema is checked against it first.
+    """
+    with open_shard(path, table) as file:
         try:
             return file.read(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
