@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from examples.reproduce.table import write_table
@@ -28,12 +28,18 @@ def main() -> int:
     chosen = [v for v in variants(options.recipes) if not options.only or v.name in options.only]
     # What variants share comes first: their supervised starts, then the verifier that some are judged by.
     starts = _starts(chosen)
-    judged = _starts([v for v in chosen if v.needs_verifier])
-    failed = []
-    for do, wave in ((_run, starts), (_verifier, judged), (_run, chosen)):
-        jobs = [(v, seed) for v in wave for seed in options.seeds]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            failed += [name for name in pool.map(lambda job, do=do: do(*job, options), jobs) if name]
+    judged = [v for v in chosen if v.needs_verifier]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        begun = [pool.submit(_run, v, seed, options) for v in starts for seed in options.seeds]
+        wait(begun)
+        verifiers = {(v.name, s): pool.submit(_verifier, v, s, options) for v in _starts(judged) for s in options.seeds}
+        others = [v for v in chosen if v not in judged]
+        runs = [pool.submit(_run, v, seed, options) for v in others for seed in options.seeds]
+        # Last, so that nobody waits long for a verifier.
+        runs += [
+            pool.submit(_judged, v, s, options, verifiers[start(v).name, s]) for v in judged for s in options.seeds
+        ]
+    failed = [name for done in (*begun, *verifiers.values(), *runs) if (name := done.result())]
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     write_table(chosen, options.seeds, options.runs)
@@ -64,6 +70,12 @@ def _run(variant: Variant, seed: int, options: argparse.Namespace) -> str:
     recipe = place / f"{variant.name}.toml"
     recipe.write_text(recipe_text(variant, seed, verifier), encoding="utf-8")
     return _told(variant.name, seed, lambda: _cosmo(place / f"{variant.name}.log", place, options)("run", recipe))
+
+
+def _judged(variant: Variant, seed: int, options: argparse.Namespace, verifier: Future[str]) -> str:
+    """The same, once its verifier is there or has failed to be."""
+    verifier.result()
+    return _run(variant, seed, options)
 
 
 def _verifier(begun: Variant, seed: int, options: argparse.Namespace) -> str:

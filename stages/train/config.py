@@ -151,7 +151,7 @@ class TrainConfig:
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
 
     # The machine. Sums are split differently, so results agree to rounding, not to the bit.
-    micro_batch_tokens: int = option(8192, "RL: padded tokens a forward pass", affects=False, low=1)
+    micro_batch_tokens: int = option(8192, "RL: tokens a forward pass, padding counted", affects=False, low=1)
     micro_batch_size: int = option(0, "All but RL: examples a forward pass; 0: the whole batch", affects=False, low=0)
     prefix_sharing: str = option(
         "auto",

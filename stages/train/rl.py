@@ -51,6 +51,8 @@ def train_rl(session: Session) -> None:
     ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
     if session.rows:
         ctx.progress.advance(len(session.rows))
+    if config.prefix_sharing == "auto" and (reason := _why_not_packed(session, reference)):
+        ctx.progress.log(f"each completion is computed with its own copy of the prompt: {reason}")
     for number, folder in enumerate(ctx.inputs[at:], start=at):
         rows = usable(folder.rows(SCORED), folder.path.name, config, session.reject)
         groups = make_groups(rows, folder.path.name, config, session.reject)
@@ -70,6 +72,11 @@ def _banned(folder: RunFolder, lists: list[list[int]]) -> list[int]:
     if any(ids != lists[0] for ids in lists):
         raise InputError(f"{folder.path}: its groups ban different tokens", "different policies sampled them: split it")
     return lists[0]
+
+
+def _why_not_packed(session: Session, reference: Policy | None) -> str | None:
+    models = [p.model for p in (session.policy, reference) if p is not None]
+    return next((why for m in models if (why := packed.why_not(m))), None)
 
 
 def _reference(session: Session) -> Policy | None:
@@ -105,8 +112,7 @@ class RolloutTrainer(Trainer):
         self.before, self.after = carried
         self.rollout = session.start.rollouts + number
         config = session.config
-        models = [p.model for p in (session.policy, reference) if p is not None]
-        self.share = config.prefix_sharing == "auto" and all(packed.can_share(m) for m in models)
+        self.share = config.prefix_sharing == "auto" and _why_not_packed(session, reference) is None
         self.images = ImageInputs(session.policy.processor)
         self.loss_function = load("loss", config.loss).loss
         passes = [u for _ in range(config.epochs) for u in updates]

@@ -205,7 +205,7 @@ def _share(groups: list[Group], index: int, count: int) -> list[Group]:
 
 
 def micro_batches(update: Update, budget: int, share: bool) -> Iterator[MicroBatch]:
-    """The update's live groups in order, cut where the padded tokens of a forward would exceed the budget.
+    """The update's live groups in order, cut where the tokens of a forward would exceed the budget.
 
     A group larger than the budget is split; a single completion never is.
     """
@@ -231,8 +231,8 @@ def _pieces(group: Group, budget: int, share: bool) -> Iterator[list[Sample]]:
 
 
 def _cost(parts: list[tuple[Group, list[Sample]]], share: bool) -> int:
-    """Padded tokens of a forward pass over these parts."""
+    """Tokens of a forward pass over these parts, padding counted; packed groups have none."""
     lengths = [(len(group.row.prompt_token_ids), [s.length for s in samples]) for group, samples in parts]
     if share:
-        return len(lengths) * max(prompt + sum(replies) for prompt, replies in lengths)
+        return sum(prompt + sum(replies) for prompt, replies in lengths)
     return sum(len(replies) for _, replies in lengths) * max(prompt + max(replies) for prompt, replies in lengths)

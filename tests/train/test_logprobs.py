@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from stages.train import packed
+from stages.models.packed_attention import use_packed_attention
+from stages.train import head, packed
 from stages.train.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import scored_group
 
@@ -34,16 +36,21 @@ def test_prefix_sharing_equals_separate_sequences_with_gradients(policies, name,
         for i in range(4)
     ]
     groups, banned = token_groups(policy, rows), policy.processor.banned_token_ids
-    assert packed.can_share(policy.model)
+    assert packed.why_not(policy.model) is None
 
-    def run(share):
-        policy.model.zero_grad()
-        out = completion_logprobs(policy.model, policy.processor, groups, banned, share=share)
-        weights = torch.randn(out.logprobs_NT.shape, generator=torch.Generator().manual_seed(0))
-        (out.logprobs_NT * weights * out.mask_NT).sum().backward()
-        return out, {n: p.grad.clone() for n, p in policy.model.named_parameters() if p.grad is not None}
+    assert_same(*(scored_with_gradients(policy.model, policy.processor, groups, banned, s) for s in (False, True)))
 
-    (plain, plain_grads), (shared, shared_grads) = run(False), run(True)
+
+def scored_with_gradients(model, processor, groups, banned, share):
+    model.zero_grad()
+    out = completion_logprobs(model, processor, groups, banned, share=share)
+    weights = torch.randn(out.logprobs_NT.shape, generator=torch.Generator().manual_seed(0))
+    (out.logprobs_NT * weights * out.mask_NT).sum().backward()
+    return out, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(plain_run, shared_run):
+    (plain, plain_grads), (shared, shared_grads) = plain_run, shared_run
     assert torch.equal(plain.mask_NT, shared.mask_NT)
     torch.testing.assert_close(shared.logprobs_NT, plain.logprobs_NT, atol=1e-5, rtol=0)
     torch.testing.assert_close(shared.entropy_NT, plain.entropy_NT, atol=1e-5, rtol=0)
@@ -101,3 +108,82 @@ def test_a_completion_does_not_see_its_siblings(policies):
     )
     n = len(group.completions[0])
     torch.testing.assert_close(first[:n], second[:n], atol=1e-5, rtol=0)
+
+
+SIZES = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral"])
+def test_other_families_with_grouped_heads_share_prompts_too(policies, family):
+    policy = policies("llama")
+    config = AutoConfig.for_model(family, vocab_size=policy.processor.vocab_size, sliding_window=None, **SIZES)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    groups = token_groups(policy, [scored_group(policy, i, g=2 + i, images=False) for i in range(3)])
+    assert packed.why_not(model) is None
+    assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
+
+
+def test_the_generation_before_with_pictures(policies):
+    policy = policies("qwen2_5_vl")
+    own = policy.model.config
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    config = AutoConfig.for_model(
+        "qwen2_vl",
+        text_config={"vocab_size": policy.processor.vocab_size, "rope_parameters": rope, **SIZES},
+        vision_config={"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2},
+        **{
+            n: getattr(own, n)
+            for n in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        },
+    )
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    groups = token_groups(policy, [scored_group(policy, i, g=2 + i, images=i != 1) for i in range(3)])
+    assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
+
+
+def test_a_family_that_is_not_known_and_a_sliding_window_are_told_apart(policies):
+    window = AutoConfig.for_model("mistral", vocab_size=64, sliding_window=8, **SIZES)
+    other = AutoConfig.for_model("gpt_neox", vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    reasons = [packed.why_not(AutoModelForCausalLM.from_config(c)) for c in (window, other)]
+    assert reasons == ["some of its layers see a part of the past only", "not known to work for gpt_neox"]
+
+
+def test_a_model_that_keeps_packed_attention_is_itself_elsewhere(policies):
+    """The sampler gets the same warm model: a plain forward, padded rows and a cache are as under sdpa."""
+    policy = policies("llama")
+    fresh = AutoModelForCausalLM.from_config(policy.model.config, attn_implementation="sdpa").eval()
+    fresh.load_state_dict(policy.model.state_dict())
+    use_packed_attention(policy.model)
+    ids = torch.randint(10, 200, (2, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    with torch.no_grad():
+        assert torch.equal(policy.model(ids, attention_mask=mask).logits, fresh(ids, attention_mask=mask).logits)
+        more = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+        assert torch.equal(policy.model.generate(ids, **more), fresh.generate(ids, **more))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_no_table_of_logits_is_kept_and_pieces_give_the_same(policies, share, monkeypatch):
+    """What the backward pass keeps has at most a piece's logits, however many tokens there are."""
+    policy = policies("qwen2_5_vl")
+    groups = token_groups(policy, [scored_group(policy, i, g=4) for i in range(3)])
+    whole = scored_with_gradients(policy.model, policy.processor, groups, [3], share)
+    vocabulary, kept = policy.processor.vocab_size, []
+
+    def look(tensor):
+        if tensor.shape[-1:] == (vocabulary,) and not isinstance(tensor, torch.nn.Parameter):
+            kept.append(tensor.shape)
+        return tensor
+
+    monkeypatch.setattr(head, "PIECE", 16 * vocabulary)
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        out = completion_logprobs(policy.model, policy.processor, groups, [3], share=share)
+    assert out.mask_NT.sum() > 64
+    assert not kept
+    assert_same(whole, scored_with_gradients(policy.model, policy.processor, groups, [3], share))

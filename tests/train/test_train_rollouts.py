@@ -170,7 +170,7 @@ def test_micro_batches_hold_every_sample_once_in_order_within_the_budget(lengths
     for batch in batches:
         rows = [(len(g.row.prompt_token_ids), [s.length for s in samples]) for g, samples in batch.parts]
         if share:
-            padded = len(rows) * max(p + sum(r) for p, r in rows)
+            padded = sum(p + sum(r) for p, r in rows)
         else:
             padded = sum(len(r) for _, r in rows) * max(p + n for p, r in rows for n in r)
         assert padded <= budget or len(batch.samples) == 1

@@ -1,0 +1,112 @@
+"""Attention over packed groups, block by block: no work on pairs that may not see each other.
+
+In a packed sequence [prompt | c1 | ... | cG | prompt | c1 | ...] a prompt token sees its own past in the prompt, and a
+completion token the whole of its prompt and its own past. A dense mask computes all L x L pairs and hides most. Here
+a group costs P x P + G x R x (P + R) pairs, and groups cost nothing between each other. Everything goes through
+`scaled_dot_product_attention`, so each device brings its own kernels; the function is known to transformers by its
+public attention registry, and without a layout it is plain `sdpa`, so a model may keep it while it samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "packed_sdpa"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedGroup:
+    """A prompt and its completions, one after the other in the packed sequence."""
+
+    prompt: int
+    """Tokens of the prompt."""
+    completions: list[int]
+    """Tokens of each completion."""
+
+    @property
+    def tokens(self) -> int:
+        """How much of the sequence it takes."""
+        return self.prompt + sum(self.completions)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    packed: list[PackedGroup] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D).
+
+    `packed` is the keyword that a forward hands down to every attention layer. Without it this is `sdpa`.
+    """
+    if packed is None:
+        plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        return plain(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
+    sizes = [group.tokens for group in packed]
+    parts = zip(packed, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
+    done = [block for group, q, k, v in parts for block in _group(group, q, k, v, scaling)]
+    return torch.cat(done, dim=1), None
+
+
+def _group(
+    group: PackedGroup, query_1HLD: Tensor, key_1HLD: Tensor, value_1HLD: Tensor, scale: float | None
+) -> list[Tensor]:
+    """The prompt's output (1, P, H, D), then that of its completions (1, sum of their tokens, H, D)."""
+    sizes = [group.prompt, group.tokens - group.prompt]
+    (prompt_q, reply_q), (prompt_k, reply_k), (prompt_v, reply_v) = (
+        t.split(sizes, dim=2) for t in (query_1HLD, key_1HLD, value_1HLD)
+    )
+    prompt = scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scale)
+    number, longest = len(group.completions), max(group.completions)
+    keys, values = (
+        torch.cat([before.expand(number, -1, -1, -1), _rows(own, group.completions)], dim=2)
+        for before, own in ((prompt_k, reply_k), (prompt_v, reply_v))
+    )
+    # Query t stands behind the prompt and t tokens of its own; padding is at the end, where nobody looks.
+    seen = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=keys.device).tril(group.prompt)
+    replies = scaled_dot_product_attention(_rows(reply_q, group.completions), keys, values, attn_mask=seen, scale=scale)
+    return [prompt.transpose(1, 2), _flat(replies.transpose(1, 2), group.completions)]
+
+
+def _rows(own_1HLD: Tensor, lengths: list[int]) -> Tensor:
+    """Completions one after the other (1, H, L, D) as rows, padded at the end: (G, H, R, D)."""
+    own_LHD = own_1HLD[0].transpose(0, 1)
+    if len(set(lengths)) == 1:
+        return own_LHD.unflatten(0, (len(lengths), lengths[0])).transpose(1, 2)
+    return pad_sequence(list(own_LHD.split(lengths)), batch_first=True).transpose(1, 2)
+
+
+def _flat(rows_GRHD: Tensor, lengths: list[int]) -> Tensor:
+    """Rows without their padding, one after the other: (1, L, H, D)."""
+    if len(set(lengths)) == 1:
+        return rows_GRHD.flatten(0, 1)[None]
+    return torch.cat([row[:length] for row, length in zip(rows_GRHD, lengths, strict=True)])[None]
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+
+def use_packed_attention(model: Any) -> None:
+    """Make the language model's attention layers take a layout; its vision tower stays as it is."""
+    text = model.config.get_text_config()
+    if text._attn_implementation == NAME:
+        return
+    part = next((name for name in model.config.sub_configs if getattr(model.config, name) is text), None)
+    model.set_attn_implementation({part: NAME} if part else NAME)
