@@ -1,9 +1,14 @@
-"""Pictures of prompts as model inputs, decoded when they are needed and held while there is room."""
+"""Pictures of prompts as model inputs, and as a frozen tower's features: made when needed, held while there is room."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from schemas.rollouts import RolloutGroup
 from stages.core.errors import BadSample
@@ -14,6 +19,33 @@ if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
 
 _ROOM = 1 << 30
+_OUTPUTS = ("last_hidden_state", "pooler_output")
+T = TypeVar("T")
+
+
+class Held(Generic[T]):
+    """What was made last, up to a number of bytes; the newest is always held."""
+
+    def __init__(self, size: Callable[[T], int], room: int = _ROOM) -> None:
+        self._size, self._room, self._bytes = size, room, 0
+        self._values: OrderedDict[str, T] = OrderedDict()
+
+    def peek(self, key: str) -> T | None:
+        """The value of a key, None where it is not held."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: str, value: T) -> T:
+        """Hold a value; the oldest make room for it."""
+        if (before := self._values.pop(key, None)) is not None:
+            self._bytes -= self._size(before)
+        self._values[key] = value
+        self._bytes += self._size(value)
+        while self._bytes > self._room and len(self._values) > 1:
+            _, dropped = self._values.popitem(last=False)
+            self._bytes -= self._size(dropped)
+        return value
 
 
 class ImageInputs:
@@ -21,8 +53,8 @@ class ImageInputs:
     permitting."""
 
     def __init__(self, processor: PromptProcessor, room: int = _ROOM) -> None:
-        self._processor, self._room, self._held_bytes = processor, room, 0
-        self._held: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+        self._processor = processor
+        self._held: Held[dict[str, Tensor]] = Held(lambda inputs: sum(v.nbytes for v in inputs.values()), room)
 
     def of(self, row: RolloutGroup) -> dict[str, Tensor]:
         """Model inputs for the row's pictures; {} without.
@@ -31,19 +63,58 @@ class ImageInputs:
         """
         if not row.images:
             return {}
-        if row.id in self._held:
-            self._held.move_to_end(row.id)
-            return self._held[row.id]
+        held = self._held.peek(row.id)
+        return self._held.put(row.id, self._encode(row)) if held is None else held
+
+    def _encode(self, row: RolloutGroup) -> dict[str, Tensor]:
         encoded = self._processor.encode(row.messages, row.images)
         if encoded.token_ids != row.prompt_token_ids:
             raise BadSample("prompt_mismatch", f"{len(encoded.token_ids)} tokens, sampled {len(row.prompt_token_ids)}")
-        self._held[row.id] = encoded.image_inputs
-        self._held_bytes += _size(encoded.image_inputs)
-        while self._held_bytes > self._room and len(self._held) > 1:
-            _, dropped = self._held.popitem(last=False)
-            self._held_bytes -= _size(dropped)
         return encoded.image_inputs
 
 
-def _size(inputs: dict[str, Tensor]) -> int:
-    return sum(value.nbytes for value in inputs.values())
+class FrozenTower:
+    """A vision tower that is not trained: run once for each prompt's pictures, however many updates a rollout has."""
+
+    def __init__(self, model: Any, room: int = _ROOM) -> None:
+        self._tower = model.get_encoder(modality="image")
+        self._held: Held[dict[str, Tensor]] = Held(lambda parts: sum(p.nbytes for p in parts.values()), room)
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """True where the model has a tower of its own and none of it is trained."""
+        tower = model.get_encoder(modality="image")
+        return tower is not model and not any(p.requires_grad for p in tower.parameters())
+
+    @contextmanager
+    def lent(self, prompts: list[tuple[str, dict[str, Tensor]]]) -> Iterator[None]:
+        """Answer the tower's calls of the next forward from what is held of these prompts' (id, image inputs).
+
+        Where one of them is not held the tower runs for all, and its output is shared out by their patches.
+        """
+        plain = self._tower.forward
+
+        def forward(*given: Any, **named: Any) -> Any:
+            if named.get("output_hidden_states"):
+                return plain(*given, **named)
+            held = [parts for key, _ in prompts if (parts := self._held.peek(key)) is not None]
+            if len(held) < len(prompts):
+                output = plain(*given, **named)
+                self._keep(prompts, output)
+                return output
+            whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in held]) for name in held[0]}
+            return BaseModelOutputWithPooling(**whole)
+
+        self._tower.forward = forward
+        try:
+            yield
+        finally:
+            del self._tower.forward
+
+    def _keep(self, prompts: list[tuple[str, dict[str, Tensor]]], output: Any) -> None:
+        """Each prompt's share of the output, by its part of the patches: every tensor has them first."""
+        patches = [len(inputs["pixel_values"]) for _, inputs in prompts]
+        found = {name: value.detach() for name in _OUTPUTS if (value := output.get(name)) is not None}
+        shares = {n: v.split([len(v) * p // sum(patches) for p in patches]) for n, v in found.items()}
+        for i, (key, _) in enumerate(prompts):
+            self._held.put(key, {name: share[i].clone() for name, share in shares.items()})

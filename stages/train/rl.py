@@ -23,7 +23,7 @@ from stages.models.load import Policy, load_policy
 from stages.train import packed
 from stages.train.advantages.base import Carried
 from stages.train.advantages.lagrangian import LAMBDA
-from stages.train.images import ImageInputs
+from stages.train.images import FrozenTower, ImageInputs
 from stages.train.logprobs import TokenGroup, TokenLogprobs, completion_logprobs
 from stages.train.losses.base import masked_sum
 from stages.train.metrics import TokenSums, rollout_numbers
@@ -112,8 +112,12 @@ class RolloutTrainer(Trainer):
         self.before, self.after = carried
         self.rollout = session.start.rollouts + number
         config = session.config
+        models = [p.model for p in (session.policy, reference) if p is not None]
         self.share = config.prefix_sharing == "auto" and _why_not_packed(session, reference) is None
         self.images = ImageInputs(session.policy.processor)
+        # Sharded weights are gathered by all ranks at once: one may not skip a tower that another runs.
+        alone = self.share and not torch.distributed.is_initialized()
+        self.towers = {id(m): FrozenTower(m) for m in models if alone and FrozenTower.fits(m)}
         self.loss_function = load("loss", config.loss).loss
         passes = [u for _ in range(config.epochs) for u in updates]
         self.done = self._restore()
@@ -237,8 +241,11 @@ class RolloutTrainer(Trainer):
             )
             for group, samples in micro.parts
         ]
-        processor = self.session.policy.processor
-        return completion_logprobs(model, processor, groups, self.banned, share=self.share, forward=forward)
+        pictures = [(g.row.id, t.image_inputs) for (g, _), t in zip(micro.parts, groups, strict=True) if t.image_inputs]
+        tower = self.towers.get(id(model))
+        with tower.lent(pictures) if tower and pictures else nullcontext():
+            processor = self.session.policy.processor
+            return completion_logprobs(model, processor, groups, self.banned, share=self.share, forward=forward)
 
     def _image_inputs(self, row: Any) -> dict[str, Tensor]:
         try:

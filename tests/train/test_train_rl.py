@@ -13,6 +13,7 @@ from schemas.values import Image
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.stage import Resources
 from stages.models.identity import resolve_policy
+from stages.train.images import FrozenTower
 from stages.train.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import (
     contents,
@@ -341,3 +342,23 @@ def test_stdout_stays_empty_and_nothing_else_is_written(tmp_path, shard, capfd):
     }  # fmt: skip
     assert list((run.path / "staging").iterdir()) == []
     assert {p.suffix for p in (run.path / "trainer").iterdir()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
+def test_a_frozen_tower_runs_once_for_each_prompts_pictures(tmp_path, policies, name, monkeypatch):
+    """Two updates and a second pass over them; the weights are those of a tower that runs every time."""
+    groups = [scored_group(policies(name), i, images=i != 3) for i in range(6)]
+    shard = write_shard(tmp_path / "rows.parquet", SCORED, groups)
+    tower = type(policies(name).model.get_encoder(modality="image"))
+    plain, calls, runs = tower.forward, [], {}
+    monkeypatch.setattr(tower, "forward", lambda *given, **named: calls.append(1) or plain(*given, **named))
+    settings = {"policy": f"tiny:{name}", "updates_per_rollout": 2, "epochs": 2, "learning_rate": 1e-3}
+    for way in ("held", "again"):
+        if way == "again":
+            monkeypatch.setattr(FrozenTower, "fits", lambda model: False)
+        calls.clear()
+        runs[way] = weights(train(shard, tmp_path / way, **settings))
+        # Held: the second update's pictures for the old log-probs, the first's in its step.
+        assert len(calls) == {"held": 2, "again": 5}[way]
+    for weight, value in runs["held"].items():
+        torch.testing.assert_close(value, runs["again"][weight], atol=1e-6, rtol=0)
