@@ -62,6 +62,14 @@ class LagrangianOptions:
 
 
 @dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters in place of whole matrices."""
+
+    rank: int = option(0, "Rank of the adapters; 0: all weights are trained", low=0)
+    alpha: int = option(0, "Their scale is alpha / rank; 0: twice the rank", low=0)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
 
@@ -148,6 +156,8 @@ class TrainConfig:
     beta2: float = option(0.95, "AdamW beta 2", low=0.0, high=1.0)
     adam_epsilon: float = option(1e-8, "AdamW epsilon", low=0.0)
     max_grad_norm: float = option(1.0, "Gradient norm is clipped to this; 0: not clipped", low=0.0)
+    # In the plan's key where it is used.
+    lora: LoraOptions = section(LoraOptions, "LoRA: adapters are trained, whole weights are saved", affects=False)
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
 
     # The machine. Sums are split differently, so results agree to rounding, not to the bit.

@@ -40,7 +40,8 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
         fused=next(iter(named.values())).device.type in ("cpu", "cuda"),
     )
     for name, parameter in named.items():
-        if f"{name}.step" in state:
+        # Adapters of another rank have moments of another shape; the fused kernel would not look.
+        if f"{name}.step" in state and state[f"{name}.exp_avg"].shape == parameter.shape:
             device = parameter.device
             optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in _KINDS}
     return optimizer

@@ -18,6 +18,7 @@ from stages.core.stage import Context, ShardWriter
 from stages.models.identity import PolicyRef, folder_id
 from stages.models.load import Policy, load_policy, load_reward_model, save_policy
 from stages.train.config import REWARD, RL, TrainConfig
+from stages.train.lora import Adapters
 from stages.train.optim import make_optimizer, make_scheduler, optimizer_state, set_frozen
 from stages.train.state import (
     Checkpoints,
@@ -52,6 +53,8 @@ class Session:
     """The checkpoint this run goes on from; None once its objective is past it."""
     watch: Watch
     """The lineage's last steps and its drift alarms."""
+    adapters: Adapters | None = None
+    """What is trained in place of whole weights, where LoRA is asked for."""
     extra_state: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]] = lambda: ({}, {})
     """More tensors and facts that an objective wants in a checkpoint."""
 
@@ -62,6 +65,7 @@ class Session:
         policy, parent = _warm_or_load(ctx, ref, config.objective == REWARD)
         start, moments = _carried(config, parent)
         set_frozen(policy.model, config.vision_frozen)
+        adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
         checkpoints = Checkpoints(ctx.scratch)
         watch = Watch.after(config.watch, ref.run if start.step else None)
         rows, rejected, moment = [], {}, checkpoints.last()
@@ -73,7 +77,7 @@ class Session:
             watch = Watch.from_record(config.watch, moment.record["watch"])
             ctx.progress.log(f"going on after step {len(rows)} of a run that was cut short")
         optimizer = make_optimizer(policy.model, config, moments)
-        return cls(config, ctx, writer, policy, optimizer, start, rows, rejected, checkpoints, moment, watch)
+        return cls(config, ctx, writer, policy, optimizer, start, rows, rejected, checkpoints, moment, watch, adapters)
 
     @property
     def step(self) -> int:
@@ -160,10 +164,14 @@ class Session:
             self.writer.row(row)
         for (source, ref, reason), detail in self.rejected.items():
             self.writer.reject(source, ref, reason, detail)
+        tensors = optimizer_state(model, self.optimizer)
+        if self.adapters:
+            tensors |= self.adapters.state()
+            self.adapters.merge()
         folder = self.writer.artifact("policy")
         save_policy(model, self.policy.processor, folder)
         position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
-        state = TrainerState(position, optimizer_state(model, self.optimizer))
+        state = TrainerState(position, tensors)
         write_state(state, self.writer.artifact("trainer"))
         if self.config.objective == RL:
             self.watch.write(self.writer.artifact(WATCH_FILE))

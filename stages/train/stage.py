@@ -36,6 +36,8 @@ class TrainStage:
         check_watch(config.watch)
         ref = start_policy(ctx)
         key: dict[str, Any] = {"policy": ref.id}
+        if config.lora.rank:
+            key["lora"] = key_of(config.lora)
         if config.objective == RL:
             key |= _objective_key(config.settled())
             if config.ref_kl > 0.0:

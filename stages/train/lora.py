@@ -1,0 +1,75 @@
+"""LoRA (arXiv:2106.09685) through peft: low-rank adapters are trained, and whole weights are what is saved.
+
+A policy folder holds W + s B A, so that every sampler, judge and export loads it like any other. A and B go to the
+trainer state; the run that goes on from there takes s B A away again and moves the same adapters further.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.core.errors import UnavailableError, UsageError
+from stages.train.config import LoraOptions
+
+_VALUE = "value"
+
+
+class Adapters:
+    """The adapters in a model while it is trained."""
+
+    def __init__(self, model: Any, options: LoraOptions, seed: int, state: dict[str, Tensor]) -> None:
+        """Put adapters into every linear layer that may be trained, with the values that the state has for them.
+
+        Everything else is frozen. UnavailableError without peft, UsageError where there is nothing to adapt.
+        """
+        try:
+            from peft import LoraConfig, LoraModel
+        except ImportError:
+            raise UnavailableError("LoRA needs peft", "pip install 'cosmo-rl[lora]'") from None
+        targets = _targets(model)
+        if not targets:
+            raise UsageError("lora.rank is set, and the model has no linear layer to train", "--set lora.rank=0")
+        settings = LoraConfig(
+            r=options.rank, lora_alpha=options.alpha or 2 * options.rank, lora_dropout=0.0, target_modules=targets
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._tuner = LoraModel(model, settings, "default")
+        self._model = model
+        values = {n: state[f"{n}.{_VALUE}"] for n in self._names() if f"{n}.{_VALUE}" in state}
+        if values and all(values[n].shape == p.shape for n, p in self._names().items()):
+            self._go_on(values)
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapters, for the trainer state."""
+        return {f"{name}.{_VALUE}": p.detach().cpu() for name, p in self._names().items()}
+
+    def merge(self) -> None:
+        """Put them into the weights, and the model's own layers back in place."""
+        self._tuner.merge_and_unload()
+
+    def _names(self) -> dict[str, torch.nn.Parameter]:
+        return {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+
+    def _go_on(self, values: dict[str, Tensor]) -> None:
+        """Take over adapters that are already in the weights."""
+        with torch.no_grad():
+            for name, parameter in self._names().items():
+                parameter.copy_(values[name])
+            for layer in self._model.modules():
+                if hasattr(layer, "get_delta_weight"):
+                    weight = layer.get_base_layer().weight
+                    weight.sub_(layer.get_delta_weight("default").to(weight.dtype))
+
+
+def _targets(model: Any) -> list[str]:
+    """Linear layers that get gradients, the output head left out."""
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head and module.weight.requires_grad
+    ]
