@@ -1,6 +1,6 @@
 """The engine behind `transformers.py`: batched decoding on the public model and cache interface.
 
-A prompt is prefilled once and its cache expanded to its samples; prompts of like length are decoded together, left
+A prompt is prefilled once, and its cache shared by its samples; prompts of like length are decoded together, left
 padded; rows that ended leave the batch. Which prompts meet in a batch changes floats by about 1e-6, so a token that
 won by less than `TIE` is drawn again from a forward of its own row alone: replies do not depend on batches.
 """
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import Cache
 
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message
 from stages.engines._batching import Share, batches, halves
 from stages.engines._cache import roomy_cache
+from stages.engines._decoding import Expanded, Shared, decoding
 from stages.engines._keys import sample_key
 from stages.engines._sampling import TIE, choose, distribution
 from stages.engines.base import Sampled, SampleRequest
@@ -108,7 +108,7 @@ class TransformersEngine:
     def _draw(self, batch: list[Share], sampling: Sampling) -> list[_Row]:
         """Prefill the prompts once, then one token a step for all samples that have not ended."""
         model, device = self.policy.model, self.policy.device
-        cache, logits_RV, mask_RL, following_R = self._prefill(batch)
+        state, logits_RV, following_R = self._prefill(batch)
         rows = [_Row(s.request, i, sample_key(sampling.seed, s.request.id, i)) for s in batch for i in s.indices]
         live = rows
         for step in range(sampling.max_new_tokens):
@@ -118,24 +118,22 @@ class TransformersEngine:
                 break
             if len(going) <= (1 - _DROP_SHARE) * len(live):
                 keep = torch.tensor(going, device=device)
-                cache.batch_select_indices(keep)
-                mask_RL, following_R = mask_RL[keep], following_R[keep]
+                state.keep(keep)
+                following_R = following_R[keep]
                 live, tokens = [live[at] for at in going], [tokens[at] for at in going]
-            mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(live), 1)], dim=1)
             logits_RV = model(
                 input_ids=torch.tensor(tokens, device=device)[:, None],
-                attention_mask=mask_RL,
                 position_ids=next_positions(model, following_R, step),
-                past_key_values=cache,
                 use_cache=True,
+                **state.following(),
             ).logits[:, -1]
         return rows
 
-    def _prefill(self, batch: list[Share]) -> tuple[Cache, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Each prompt through the model once, then expanded to its samples (R rows).
+    def _prefill(self, batch: list[Share]) -> tuple[Expanded | Shared, torch.Tensor, torch.Tensor]:
+        """Each prompt through the model once, whatever its number of samples (R rows in all).
 
-        Returns the cache, the logits of the first reply token (R, V), the mask (R, L) and the position that
-        follows each prompt (R,).
+        Returns what goes on from there, the logits of the first reply token (R, V), and the position that follows
+        each prompt (R,).
         """
         inputs = self._inputs([(s.request, []) for s in batch])
         positions, following_B = prompt_positions(self.policy.model, inputs)
@@ -144,8 +142,8 @@ class TransformersEngine:
             **inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         ).logits[:, -1]
         source_R = torch.tensor([at for at, s in enumerate(batch) for _ in s.indices], device=self.policy.device)
-        cache.batch_select_indices(source_R)
-        return cache, logits_BV[source_R], inputs["attention_mask"][source_R], following_B[source_R]
+        state = decoding(self.policy.model, cache, inputs["attention_mask"], source_R)
+        return state, logits_BV[source_R], following_B[source_R]
 
     def _step(self, live: list[_Row], logits_RV: torch.Tensor, step: int, sampling: Sampling) -> list[int]:
         """Draw the next token of every row; rows that have ended get one that is thrown away."""

@@ -20,7 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from stages.models.shared_prefix import SharedPrefix
+
 NAME = "packed_sdpa"
+# Families whose forward takes explicit positions and hands keywords down to its attention; tests compare each with
+# a plain batch.
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "internvl", "llama", "qwen2", "qwen3", "mistral")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,16 @@ def packed_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     packed: list[PackedGroup] | None = None,
+    prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D).
 
-    `packed` is the keyword that a forward hands down to every attention layer. Without it this is `sdpa`.
+    `packed` is the keyword that a forward hands down to every attention layer; `prefix` another, for sampling.
+    Without them this is `sdpa`.
     """
+    if prefix is not None:
+        return prefix.attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
     if packed is None:
         plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
         return plain(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
@@ -97,6 +106,24 @@ def _flat(rows_GRHD: Tensor, lengths: list[int]) -> Tensor:
     if len(set(lengths)) == 1:
         return rows_GRHD.flatten(0, 1)[None]
     return torch.cat([row[:length] for row, length in zip(rows_GRHD, lengths, strict=True)])[None]
+
+
+def why_not(model: Any) -> str | None:
+    """Why a model can't be given packed groups or shared prefixes; None where it can."""
+    text = model.config.get_text_config()
+    if model.config.model_type not in FAMILIES:
+        return f"not known to work for {model.config.model_type}"
+    if text._attn_implementation not in ("sdpa", NAME):
+        return f"its attention is {text._attn_implementation}, not sdpa"
+    if _partial_layers(text):
+        return "some of its layers see a part of the past only"
+    return None
+
+
+def _partial_layers(text: Any) -> bool:
+    """True where a layer has a sliding window or the like."""
+    layers = getattr(text, "layer_types", None)
+    return set(layers) != {"full_attention"} if layers else bool(getattr(text, "sliding_window", None))
 
 
 AttentionInterface.register(NAME, packed_attention)

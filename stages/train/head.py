@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from stages.train.packed import FAMILIES
+from stages.models.packed_attention import FAMILIES
 
 # Not -inf: 0 * -inf would be NaN in the entropy, and exp of this is 0 all the same.
 _BANNED = -1e9

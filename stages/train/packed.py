@@ -14,34 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.models.packed_attention import NAME, PackedGroup, use_packed_attention
+from stages.models.packed_attention import PackedGroup, use_packed_attention
 from stages.models.positions import prompt_positions
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
     from stages.train.logprobs import TokenGroup
-
-# Families whose forward takes explicit positions and hands keywords down to its attention; a test compares each with
-# the plain batch.
-FAMILIES = ("qwen2_5_vl", "qwen2_vl", "internvl", "llama", "qwen2", "qwen3", "mistral")
-
-
-def why_not(model: Any) -> str | None:
-    """Why a model can't be given packed groups; None where it can."""
-    text = model.config.get_text_config()
-    if model.config.model_type not in FAMILIES:
-        return f"not known to work for {model.config.model_type}"
-    if text._attn_implementation not in ("sdpa", NAME):
-        return f"its attention is {text._attn_implementation}, not sdpa"
-    if _partial_layers(text):
-        return "some of its layers see a part of the past only"
-    return None
-
-
-def _partial_layers(text: Any) -> bool:
-    """True where a layer has a sliding window or the like."""
-    layers = getattr(text, "layer_types", None)
-    return set(layers) != {"full_attention"} if layers else bool(getattr(text, "sliding_window", None))
 
 
 def inputs(

@@ -20,7 +20,7 @@ from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.models.identity import resolve_policy
 from stages.models.load import Policy, load_policy
-from stages.train import packed
+from stages.models.packed_attention import why_not
 from stages.train.advantages.base import Carried
 from stages.train.advantages.lagrangian import LAMBDA
 from stages.train.images import FrozenTower, ImageInputs
@@ -76,7 +76,7 @@ def _banned(folder: RunFolder, lists: list[list[int]]) -> list[int]:
 
 def _why_not_packed(session: Session, reference: Policy | None) -> str | None:
     models = [p.model for p in (session.policy, reference) if p is not None]
-    return next((why for m in models if (why := packed.why_not(m))), None)
+    return next((why for m in models if (why := why_not(m))), None)
 
 
 def _reference(session: Session) -> Policy | None:
