@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from schemas.rejected import RejectedRow
-from stages.core.commit import StagedShard, clean_staging, drop_broken, make_folder, scratch_folder, shard_lock
+from stages.core.commit import StagedShard, drop_broken, scratch_folder, shard_lock
 from stages.core.folder import RunFolder
 from stages.core.stage import Context, Stage, Work
 
