@@ -9,6 +9,7 @@ import typer
 
 from stages.core.config import assign, parse_assignment
 from stages.core.errors import UsageError
+from stages.core.executors.base import LOCAL
 
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")
@@ -35,7 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", rich_help_panel="Run")]
 
 
-def executor_settings(sets: list[str]) -> tuple[dict[str, Any], list[str]]:
+def executor_settings(executor: str, sets: list[str]) -> tuple[dict[str, Any], list[str]]:
     """What --set says of the executor, as its config's values, and the rest, which is the stage's."""
     values: dict[str, Any] = {}
     rest = []
@@ -43,6 +44,8 @@ def executor_settings(sets: list[str]) -> tuple[dict[str, Any], list[str]]:
         if not text.lstrip().startswith("executor."):
             rest.append(text)
             continue
+        if executor == LOCAL:
+            raise UsageError(f"--set {text}: the executor {LOCAL} has no settings", "add --executor ray")
         path, value = parse_assignment(text)
         assign(values, path[1:], value)
     return values, rest

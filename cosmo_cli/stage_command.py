@@ -72,7 +72,7 @@ def stage_command(
             inputs = [Path(p) for p in (paths or _paths_on_stdin(verb))]
         sets = given["set"] or []
         if spread:
-            given["executor_settings"], sets = shared.executor_settings(sets)
+            given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
         values = stage_values(verb, given["config"], typed, sets)
         built = build(config, values, verb)
         if instead is None or not instead(built, inputs, given):

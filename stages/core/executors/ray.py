@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -65,7 +65,7 @@ def cluster(address: str) -> Iterator[None]:
         return
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     # Workers' output is in Ray's own logs; what a person has to know comes back as progress or as an error.
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": os.environ.get("COSMO_DEBUG", "") == "1"}
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", **quiet, **({} if address else own))
@@ -77,7 +77,9 @@ def cluster(address: str) -> Iterator[None]:
     # Ray has put a handler of its own in place, which ends with another exit code.
     _on_sigterm(_stop)
     try:
-        yield
+        # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            yield
     finally:
         ray.shutdown()
         _on_sigterm(before)
