@@ -51,7 +51,7 @@ class ServerTable:
 class VllmTable:
     """How the engine vllm uses the machine. Of these only a shorter `max_model_len` can change rows.
 
-    There is no data_parallel_size: vLLM has none in process. One `--worker i/n` a GPU does the same.
+    There is no data_parallel_size: vLLM has none in process. `--executor ray` or one `--worker i/n` a GPU do the same.
     """
 
     tensor_parallel_size: int = option(1, "GPUs that share one copy of the model", low=1, affects=False)

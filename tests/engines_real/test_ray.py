@@ -77,8 +77,8 @@ def toys(tmp_path: Path, told: Told | None = None, **values: Any) -> Result:
     return run_stage(MortalToy(), config, [], options=options, progress=told or Told())
 
 
-def workers_in(place: Path, doing: str = "ray::") -> list[int]:
-    """Ray's processes whose folder that is: its workers go where the command was typed."""
+def workers_in(place: Path, doing: str = "ray::Worker") -> list[int]:
+    """Our workers whose folder that is: they go where the command was typed. (Ray's own agents end when they like.)"""
     found = []
     for process in Path("/proc").iterdir():
         try:
@@ -174,9 +174,10 @@ def test_a_stage_is_opened_once_a_worker_and_all_is_told(tmp_path: Path) -> None
     assert told.count == 60
     assert told.units == ["rows"]
     assert told.numbers["shards"].endswith("/12")
-    # Two workers, and one in place of the dead.
-    assert len(list((tmp_path / "diary").glob("open-*"))) == 3
-    assert len([m for m in told.messages if m.startswith("opened with")]) == 3
+    # Two workers and one in place of the dead, for twelve shards; the first may be done before the second is up.
+    opened = len(list((tmp_path / "diary").glob("open-*")))
+    assert opened in (2, 3)
+    assert len([m for m in told.messages if m.startswith("opened with")]) == opened
     assert "a worker was lost with shard 00003 (its process ended): another does it" in told.messages
     assert toys(tmp_path, shards=12).state == "cached"
 
@@ -193,7 +194,7 @@ def test_a_shard_that_kills_each_worker_ends_the_run_and_keeps_the_rest(tmp_path
 
 @pytest.mark.usefixtures("cluster")
 def test_a_bug_comes_back_as_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"^asked to fail$") as caught:
+    with pytest.raises(RuntimeError, match="asked to fail") as caught:
         toys(tmp_path, fail_at=2)
     assert any("tests/support/toy.py" in note for note in caught.value.__notes__)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from stages.core.executors.ray import RayConfig
 
 _POLL_S = 0.5
+_TERMINATED = 128 + signal.SIGTERM
 _TRIES = 3
 _LONG_WAIT_S = 30.0
 _TRAVELS = ("COSMO_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "VLLM_", "OMP_", "GOMP_")
@@ -43,8 +46,8 @@ class Member:
 class Driver:
     """One job on a connected cluster."""
 
-    def __init__(self, job: Job, settings: RayConfig) -> None:
-        self._job = job
+    def __init__(self, job: Job, settings: RayConfig, stopped: Callable[[], bool]) -> None:
+        self._job, self._stopped = job, stopped
         self._cpus, self._gpus = settings.cpus, _gpus(job, settings.gpus)
         self._most = settings.workers or _room(self._cpus, self._gpus)
         self._task = ray.put(_task(job))
@@ -66,6 +69,8 @@ class Driver:
                 for call in ready:
                     self._settle(call, self._calls.pop(call))
                 self._tally.look()
+                if self._stopped():
+                    raise SystemExit(_TERMINATED)
                 if begun and time.monotonic() - begun > _LONG_WAIT_S:
                     begun = self._patience()
             self._tally.look(last=True)

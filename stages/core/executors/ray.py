@@ -10,17 +10,15 @@ import importlib.util
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from stages.core.config import option
 from stages.core.errors import UnavailableError, first_line
 from stages.core.executors.base import Job
 
-_TERMINATED = 128 + signal.SIGTERM
 # What travels through Ray's own store is small: rows go through the file system.
 _STORE_BYTES = 128 << 20
 
@@ -29,10 +27,14 @@ _STORE_BYTES = 128 << 20
 class RayConfig:
     """Which cluster, and what one worker takes of it."""
 
-    address: str = option("", "auto, HOST:6379 or ray://HOST:10001; left out: RAY_ADDRESS, else one is started here")
-    workers: int = option(0, "Most workers at a time; 0: as many as there is room for", low=0)
-    cpus: float = option(1.0, "CPU cores a worker takes", low=0.0)
-    gpus: float = option(-1.0, "GPUs a worker takes; -1: what its engine needs, where the cluster has any", low=-1.0)
+    address: str = option(
+        "", "auto, HOST:6379 or ray://HOST:10001; left out: RAY_ADDRESS, else one is started here", affects=False
+    )
+    workers: int = option(0, "Most workers at a time; 0: as many as there is room for", low=0, affects=False)
+    cpus: float = option(1.0, "CPU cores a worker takes", low=0.0, affects=False)
+    gpus: float = option(
+        -1.0, "GPUs a worker takes; -1: what its engine or judges need, where there are any", low=-1.0, affects=False
+    )
 
 
 class RayExecutor:
@@ -46,16 +48,13 @@ class RayExecutor:
             raise UnavailableError("executor ray: Ray is not installed", "pip install 'cosmo-rl[ray]'")
         from stages.core.executors._ray_driver import Driver
 
-        with cluster(settings.address or os.environ.get("RAY_ADDRESS", "")):
-            Driver(job, settings).run()
+        with cluster(settings.address or os.environ.get("RAY_ADDRESS", "")), sigterm() as asked:
+            Driver(job, settings, asked).run()
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
-    """Connected to a cluster: an own one, gone afterwards, where no address is given.
-
-    SIGTERM unwinds meanwhile, so that the workers are stopped before this process ends.
-    """
+    """Connected to a cluster: an own one, gone afterwards, where no address is given."""
     # Off unless asked for: Ray would tell its makers about each start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -74,24 +73,31 @@ def cluster(address: str) -> Iterator[None]:
         raise UnavailableError(
             f"can't {where}: {first_line(error)}", "look at it with: ray status; or leave --executor out"
         ) from None
-    # Ray has put a handler of its own in place, which ends with another exit code.
-    _on_sigterm(_stop)
     try:
         # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             yield
     finally:
         ray.shutdown()
+        # Ray has put one of its own in place.
+        _on_sigterm(before)
+
+
+@contextmanager
+def sigterm() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come. What a handler raises within a call of Ray's ends the process with no word and code 1."""
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+    _on_sigterm(lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
         _on_sigterm(before)
 
 
 def _on_sigterm(handler: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_TERMINATED)
 
 
 PLUGIN = RayExecutor()
