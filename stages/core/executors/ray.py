@@ -85,7 +85,7 @@ def cluster(address: str) -> Iterator[None]:
 
 @contextmanager
 def sigterm() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come. What a handler raises within a call of Ray's ends the process with no word and code 1."""
+    """Whether SIGTERM has come. Raising within a call of Ray's can end the process with no word and code 1."""
     came: list[int] = []
     before = signal.getsignal(signal.SIGTERM)
     _on_sigterm(lambda number, frame: came.append(number))
