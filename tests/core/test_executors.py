@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.errors import UsageError
+from stages.core.config import as_dict
+from stages.core.errors import CosmoError, UnavailableError, UsageError
+from stages.core.executors._ray_worker import Outcome, Task, Worker, portable
+from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
 from tests.support.cli import complaint, cosmo, environment
 from tests.support.toy import ToyConfig, ToyStage
@@ -67,3 +70,57 @@ def test_a_wrong_executor_is_said_of_a_cached_run_too(tmp_path: Path) -> None:
     run_stage(ToyStage(), ToyConfig(), [], options=Options(runs=tmp_path))
     with pytest.raises(UsageError, match="unknown executor"):
         run_stage(ToyStage(), ToyConfig(), [], options=Options(runs=tmp_path, executor="slurm"))
+
+
+def worker_for(folder: RunFolder, cwd: Path) -> Outcome:
+    """What a worker on another machine says, which sees that folder as its command's."""
+    task = Task(
+        stage="tests.support.toy:ToyStage",
+        config=as_dict(ToyConfig()),
+        inputs=[],
+        folder=str(folder.path.relative_to(folder.path.parents[1])),
+        fingerprint=folder.fingerprint,
+        cwd=str(cwd),
+        rejected=[],
+        environment={},
+    )
+    return Worker(task, 1, mailbox=None).ready()
+
+
+def test_a_worker_without_the_same_files_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_stage(ToyStage(), ToyConfig(), [], options=Options(runs=tmp_path / "here" / "runs"))
+    [path] = (tmp_path / "here" / "runs").iterdir()
+    folder = RunFolder.open(path)
+    assert worker_for(folder, tmp_path / "here").error is None
+    # Another disk at the same path: no folder, or a folder of the same name with another plan in it.
+    (tmp_path / "there" / "runs" / path.name).mkdir(parents=True)
+    for cwd in (tmp_path / "gone", tmp_path / "there"):
+        error = worker_for(folder, cwd).error
+        assert isinstance(error, UnavailableError)
+        assert f"does not see {cwd / 'runs' / path.name}" in error.message
+        assert "same file system" in error.hint
+    manifest = tmp_path / "there" / "runs" / path.name / "manifest.json"
+    manifest.write_text((path / "manifest.json").read_text().replace(folder.fingerprint, "0" * 64))
+    assert isinstance(worker_for(folder, tmp_path / "there").error, UnavailableError)
+
+
+class Unportable(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(CosmoError("a", "b"), 1), (UsageError("a", "b"), 2), (UnavailableError("a", "b"), 4)]
+)
+def test_errors_travel_whole(error: CosmoError, code: int) -> None:
+    there = portable(error)
+    assert isinstance(there, type(error))
+    assert (there.message, there.hint, there.code) == ("a", "b", code)
+
+
+def test_an_error_that_can_not_travel_is_told(tmp_path: Path) -> None:
+    assert repr(portable(Unportable(1, 2))) == "RuntimeError('Unportable: 1 and 2')"
+    missing = portable(FileNotFoundError(2, "No such file or directory", "x.parquet"))
+    assert isinstance(missing, FileNotFoundError)
+    assert missing.filename == "x.parquet"

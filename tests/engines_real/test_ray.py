@@ -21,7 +21,7 @@ from tests.engines_real.ray_toys import MortalConfig, MortalToy
 from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment, ok
 
 PREPARE = ["prepare", "builtin", "--limit", "12", "--set", "shard_rows=3"]
-SAMPLED = ["--policy", "tiny:qwen2_5_vl", "--samples", "8", "--max-new-tokens", "64", "--set", "shard_groups=3"]
+SAMPLED = ["--policy", "tiny:qwen2_5_vl", "--samples", "2", "--max-new-tokens", "24", "--set", "shard_groups=3"]
 RAY = ["--executor", "ray", "--set", "executor.workers=2"]
 
 
@@ -197,6 +197,19 @@ def test_a_bug_comes_back_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="asked to fail") as caught:
         toys(tmp_path, fail_at=2)
     assert any("tests/support/toy.py" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_that_runs_already_is_used_and_left_running(tmp_path: Path) -> None:
+    """Its workers were started elsewhere; relative paths are those of the command."""
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    (tmp_path / "d.jsonl").write_text('{"id": "1", "label": "general", "prompt": "say hi", "answer": "hi"}\n')
+    done = cosmo("prepare", "jsonl:d.jsonl", "--executor", "ray", cwd=tmp_path, RAY_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    assert [r.label for r in RunFolder.open(tmp_path / done.stdout.strip()).rows(PROMPTS)] == ["general"]
+    assert ray.cluster_resources()["CPU"] == 2
 
 
 @pytest.mark.usefixtures("cluster")

@@ -28,7 +28,7 @@ class RayConfig:
     """Which cluster, and what one worker takes of it."""
 
     address: str = option(
-        "", "auto, HOST:6379 or ray://HOST:10001; left out: RAY_ADDRESS, else one is started here", affects=False
+        "", "HOST:6379, or auto for one on this machine; left out: RAY_ADDRESS, else one is started", affects=False
     )
     workers: int = option(0, "Most workers at a time; 0: as many as there is room for", low=0, affects=False)
     cpus: float = option(1.0, "CPU cores a worker takes", low=0.0, affects=False)
@@ -71,7 +71,8 @@ def cluster(address: str) -> Iterator[None]:
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         where = f"reach the Ray cluster at {address!r}" if address else "start a Ray cluster on this machine"
         raise UnavailableError(
-            f"can't {where}: {first_line(error)}", "look at it with: ray status; or leave --executor out"
+            f"can't {where}: {first_line(error)}",
+            "look at it with: ray status; where it wants a token: export RAY_AUTH_MODE=token",
         ) from None
     try:
         # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
