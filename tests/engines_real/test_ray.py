@@ -144,7 +144,7 @@ def test_no_worker_outlives_the_command(number: int, code: int, prompts: Path, t
 
 def test_an_error_of_the_stage_is_the_same_line_and_exit_code(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"id": "1", "label": "astrology", "prompt": "say hi", "answer": "hi"}\n')
-    rows = ok("prepare", "jsonl:d.jsonl", *RAY, cwd=tmp_path)
+    rows = ok("prepare", "jsonl:d.jsonl", cwd=tmp_path)
     strange = ok("rollout", rows, "--engine", "fake", cwd=tmp_path)
     here = cosmo("score", strange, "--runs", tmp_path / "here", cwd=tmp_path)
     there = cosmo("score", strange, *RAY, cwd=tmp_path)

@@ -26,7 +26,7 @@ class Tally:
         self._unit = ""
         self._counted: Counter[tuple[int, int | None]] = Counter()
         self._rates: dict[int, dict[str, float]] = {}
-        self._gone: set[int] = set()
+        self._gone: set[tuple[int, int | None]] = set()
         self._shards = len(job.folder.receipts())
 
     def look(self, last: bool = False) -> None:
@@ -58,7 +58,8 @@ class Tally:
 
     def lost(self, worker: int, shard: int | None) -> None:
         """A worker is gone, and what it had in hand with it."""
-        self._gone.add(worker)
+        # Not all of the worker: shards that it did may be told of yet.
+        self._gone.add((worker, shard))
         self._rates.pop(worker, None)
         if counted := self._counted[worker, shard]:
             self._job.ctx.progress.advance(-counted)
@@ -67,7 +68,7 @@ class Tally:
         progress = self._job.ctx.progress
         if note.message:
             progress.log(note.message)
-        if not note.count or note.worker in self._gone:
+        if not note.count or (note.worker, note.shard) in self._gone:
             return
         if note.unit != self._unit:
             self._unit = note.unit
