@@ -68,11 +68,11 @@ class Tally:
         progress = self._job.ctx.progress
         if note.message:
             progress.log(note.message)
-        if not note.count or (note.worker, note.shard) in self._gone:
-            return
-        if note.unit != self._unit:
+        if note.unit and note.unit != self._unit:
             self._unit = note.unit
             progress.start(self._job.stage.name, None, note.unit)
+        if not note.count or (note.worker, note.shard) in self._gone:
+            return
         self._counted[note.worker, note.shard] += note.count
         numbers = dict(note.numbers)
         # What each worker does in a second adds up; of anything else the newest is shown.

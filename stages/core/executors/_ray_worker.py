@@ -145,6 +145,8 @@ class Teller:
         """What is counted from here on."""
         self.flush()
         self._note.unit = unit
+        # At once: the clock that a rate is reckoned by starts with the work.
+        self._mailbox.put.remote(Note(self._number, self._note.shard, unit))
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         """Count."""
