@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from stages.core.config import assign, parse_assignment
 from stages.core.errors import UsageError
+from stages.core.executors.base import LOCAL
 
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")
@@ -23,12 +25,30 @@ SetOption = Annotated[
 WorkerOption = Annotated[
     str | None, typer.Option("--worker", help="i/n: do every n-th shard, from i.", rich_help_panel="Run")
 ]
+ExecutorOption = Annotated[
+    str, typer.Option("--executor", help="Who does the shards: local or ray.", rich_help_panel="Run")
+]
 PartialOption = Annotated[bool, typer.Option("--partial", help="Accept incomplete input.", rich_help_panel="Run")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel="Run")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Run")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", rich_help_panel="Run")]
+
+
+def executor_settings(executor: str, sets: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """What --set says of the executor, as its config's values, and the rest, which is the stage's."""
+    values: dict[str, Any] = {}
+    rest = []
+    for text in sets:
+        if not text.lstrip().startswith("executor."):
+            rest.append(text)
+            continue
+        if executor == LOCAL:
+            raise UsageError(f"--set {text}: the executor {LOCAL} has no settings", "add --executor ray")
+        path, value = parse_assignment(text)
+        assign(values, path[1:], value)
+    return values, rest
 
 
 def worker(text: str | None) -> tuple[int, int]:

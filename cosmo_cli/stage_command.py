@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import typer
 from cosmo_cli import options as shared
 from stages.core.config import assign, build, parse_assignment
 from stages.core.errors import InputError
+from stages.core.executors.base import LOCAL
 
 _SHARED: dict[str, tuple[Any, Any]] = {
     "runs": (shared.RunsOption, Path("runs")),
@@ -27,6 +29,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "json": (shared.JsonOption, False),
     "quiet": (shared.QuietOption, False),
 }
+_SPREAD: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOCAL)}
 
 
 def stage_command(
@@ -38,13 +41,15 @@ def stage_command(
     after: Callable[[Any, Any], None] | None = None,
     more: dict[str, tuple[Any, Any]] | None = None,
     instead: Callable[[Any, list[Path], dict[str, Any]], bool] | None = None,
+    spread: bool = False,
 ) -> Callable[..., Any]:
     """The command function of a stage.
 
     `argument` is the help of the positional paths. With `positional` they fill that config field instead of
     naming upstream runs. `after(output, result)` may tell the person more once it is done. `more` declares options
     of this command alone, name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says
-    so by True: then the stage does not run.
+    so by True: then the stage does not run. `spread`: its shards may be done on many machines, by --executor or as the
+    tasks of a Slurm array.
     """
     hints = typing.get_type_hints(config)
     flags = {f.name: f for f in dataclasses.fields(config) if f.metadata.get("flag")}
@@ -53,7 +58,8 @@ def stage_command(
     ]
     for name, field in flags.items():
         parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
-    parameters += [_parameter(name, hint, default) for name, (hint, default) in {**(more or {}), **_SHARED}.items()]
+    shown = {**(more or {}), **_SHARED, **(_SPREAD if spread else {})}
+    parameters += [_parameter(name, hint, default) for name, (hint, default) in shown.items()]
 
     def command(**given: Any) -> None:
         typed = {n: v for n in flags if (v := given[f"opt_{n}"]) not in (None, [])}
@@ -64,7 +70,10 @@ def stage_command(
             inputs = []
         else:
             inputs = [Path(p) for p in (paths or _paths_on_stdin(verb))]
-        values = stage_values(verb, given["config"], typed, given["set"] or [])
+        sets = given["set"] or []
+        if spread:
+            given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
+        values = stage_values(verb, given["config"], typed, sets)
         built = build(config, values, verb)
         if instead is None or not instead(built, inputs, given):
             run_command(verb, built, inputs, given, after)
@@ -152,9 +161,11 @@ def run_command(
     output = Output(verb, given["json"], given["quiet"])
     options = Options(
         runs=given["runs"],
-        worker=shared.worker(given["worker"]),
+        worker=_worker(output, given),
         partial=given["partial"],
         dry_run=given["dry_run"],
+        executor=given.get("executor", LOCAL),
+        executor_settings=given.get("executor_settings", {}),
     )
     progress = output.progress()
     try:
@@ -166,6 +177,17 @@ def run_command(
     if after is not None and result.state in ("done", "cached"):
         after(output, result)
     output.result(str(result.path) if result.state in ("done", "cached") else "", result_json(result))
+
+
+def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
+    """The part that was typed; else, where the shards may be spread, this task's part of a Slurm array."""
+    if given["worker"] is None and "executor" in given:
+        from cosmo_cli.slurm import array_worker
+
+        if (part := array_worker(os.environ)) is not None:
+            output.say(f"a task of a Slurm array: --worker {part[0]}/{part[1]} (--worker 0/1 does every shard)")
+            return part
+    return shared.worker(given["worker"])
 
 
 def describe(result: Any) -> str:

@@ -18,7 +18,7 @@ from cosmo_cli.app import COMMANDS
 from cosmo_cli.recipe.model import STAGES, Evaluate, Phase, Recipe, Retention, stage_config
 from schemas.arrow import describe, hints
 from schemas.tables import TABLES
-from stages.core.registry import KINDS, names, summary
+from stages.core.registry import KINDS, load, names, summary
 from stages.prepare.config import AugmentOptions
 
 FOLDER = Path(__file__).parent / "reference"
@@ -36,6 +36,11 @@ def config_page() -> Iterator[str]:
         if verb == "prepare":
             yield from ("", "### Any source's table", "")
             yield from _fields(AugmentOptions, "")
+    yield from ("", "# Executors", "", "`--set executor.KEY=VALUE` of prepare, rollout and score, beside `--executor`.")
+    for name in names("executor"):
+        if dataclasses.fields(settings := load("executor", name).config):
+            yield from ("", f"## --executor {name}", "")
+            yield from _fields(settings, "")
     yield from ("", "# Recipes", "", "One TOML file: a table a stage (above), and what `cosmo run` adds.", "")
     yield from _fields(Recipe, "")
     for title, cls in (("[[phases]]", Phase), ("[evaluate]", Evaluate), ("[retention]", Retention)):

@@ -106,9 +106,11 @@ class RunFolder:
         """Indices of shards that are not committed, or whose files are gone."""
         if self._loose is not None:
             return []
-        return [i for i in range(self.total) if not self._whole(self.receipt(i))]
+        return [i for i in range(self.total) if not self.committed(i)]
 
-    def _whole(self, receipt: dict[str, Any] | None) -> bool:
+    def committed(self, index: int) -> bool:
+        """True when the shard has its receipt and its files are there."""
+        receipt = self.receipt(index)
         if receipt is None:
             return False
         # A pruned artifact (an old policy's weights) is gone on purpose; its rows and digests stay.

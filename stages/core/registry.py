@@ -42,6 +42,7 @@ KINDS = {
         Kind("advantage", "stages.train.advantages"),
         Kind("metric", "stages.eval.metrics"),
         Kind("export", "stages.export.targets"),
+        Kind("executor", "stages.core.executors"),
     )
 }
 

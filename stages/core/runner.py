@@ -10,9 +10,11 @@ from typing import Any
 
 from schemas.identity import digest
 from schemas.tables import TABLES, Table
-from stages.core.config import as_dict, key_of
+from stages.core.config import as_dict, build, key_of
 from stages.core.errors import InputError, UsageError
+from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
 from stages.core.folder import RunFolder, read_json, write_json
+from stages.core.registry import load
 from stages.core.stage import Context, Plan, Progress, Resources, Silent, Stage
 
 
@@ -28,6 +30,10 @@ class Options:
     """Accept upstream runs that are not complete."""
     dry_run: bool = False
     """Plan and say what would be done; write nothing."""
+    executor: str = LOCAL
+    """Who does the shards (cosmo list executor)."""
+    executor_settings: dict[str, Any] = field(default_factory=dict)
+    """The executor's config as plain values."""
 
 
 @dataclass(slots=True)
@@ -59,6 +65,8 @@ def run_stage(
     """Run a stage to completion, or this worker's part of it; the same call again is cached or goes on."""
     options, progress = options or Options(), progress or Silent()
     started = time.monotonic()
+    executor: ExecutorPlugin = load("executor", options.executor)
+    settings = build(executor.config, options.executor_settings, "executor")
     upstream = [RunFolder.open(p) for p in inputs]
     check_inputs(stage, upstream, options.partial)
     ctx = Context(config, upstream, progress, resources or Resources())
@@ -72,10 +80,15 @@ def run_stage(
     folder = _freeze(stage, config, upstream, plan, fingerprint, path)
     state = "cached"
     if missing := folder.missing():
-        from stages.core.work import do_shards
+        from stages.core.commit import clean_staging, make_folder
 
-        do_shards(stage, ctx, folder, plan, missing, options)
+        make_folder(path)
+        index, count = options.worker
+        if mine := [i for i in missing if i % count == index]:
+            executor.do(Job(stage, ctx, folder, plan, mine), settings)
         state = "waiting" if folder.missing() else "done"
+        if state == "done":
+            clean_staging(folder)
     result = _summary(folder, state, started)
     result.inputs = names
     # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.

@@ -3,57 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from stages.core.commit import (
-    StagedShard,
-    clean_staging,
-    drop_broken,
-    make_folder,
-    scratch_folder,
-    shard_lock,
-)
+from schemas.rejected import RejectedRow
+from stages.core.commit import StagedShard, drop_broken, scratch_folder, shard_lock
 from stages.core.folder import RunFolder
-from stages.core.stage import Context, Plan, Stage, Work
-
-if TYPE_CHECKING:
-    from stages.core.runner import Options
+from stages.core.stage import Context, Stage, Work
 
 
-def do_shards(stage: Stage, ctx: Context, folder: RunFolder, plan: Plan, missing: list[int], options: Options) -> None:
-    """Make this worker's missing shards; first those nobody holds, then wait for the rest."""
-    make_folder(folder.path)
-    index, count = options.worker
-    mine = [i for i in missing if i % count == index]
-    held: list[int] = []
-    work: Work | None = None
-    for waiting, shards in ((False, mine), (True, held)):
-        for shard in shards:
-            with shard_lock(folder, shard, wait=waiting) as have:
-                if not have:
-                    held.append(shard)
-                elif shard in folder.missing():
-                    if work is None:
-                        work = stage.open(dataclasses.replace(ctx, scratch=scratch_folder(folder, shard)))
-                    _one_shard(stage, folder, plan, shard, work)
-        if not waiting and held:
-            ctx.progress.log(f"waiting for another process on {len(held)} shards of {folder.path.name}")
-    if not folder.missing():
-        clean_staging(folder)
+class Bench:
+    """Where one process does the shards of a run, one at a time: the stage is opened at the first and stays open."""
 
+    def __init__(self, stage: Stage, ctx: Context, folder: RunFolder, rejected: list[RejectedRow]) -> None:
+        self._stage, self._ctx, self._folder, self._rejected = stage, ctx, folder, rejected
+        self._work: Work | None = None
 
-def _one_shard(stage: Stage, folder: RunFolder, plan: Plan, index: int, work: Work) -> None:
-    drop_broken(folder, index)
-    writer = StagedShard(folder, stage.name, stage.table, index)
-    try:
-        if index == 0:
-            for row in plan.rejected:
-                writer.keep_rejected(row)
-        work(plan.shards[index], writer)
-        writer.commit()
-    except BaseException as error:
-        writer.abandon()
-        # On machines without shared locks the winner may tidy up under a loser's feet.
-        if isinstance(error, FileNotFoundError) and index not in folder.missing():
-            return
-        raise
+    def do(self, shard: int, wait: bool = False) -> bool:
+        """See to it that the shard is committed. False when another process has it in hand, and `wait` is off."""
+        with shard_lock(self._folder, shard, wait=wait) as have:
+            if have and not self._folder.committed(shard):
+                if self._work is None:
+                    scratch = scratch_folder(self._folder, shard)
+                    self._work = self._stage.open(dataclasses.replace(self._ctx, scratch=scratch))
+                self._make(shard, self._work)
+            return have
+
+    def _make(self, shard: int, work: Work) -> None:
+        drop_broken(self._folder, shard)
+        writer = StagedShard(self._folder, self._stage.name, self._stage.table, shard)
+        try:
+            if shard == 0:
+                for row in self._rejected:
+                    writer.keep_rejected(row)
+            work(self._folder.manifest["shards"][shard], writer)
+            writer.commit()
+        except BaseException as error:
+            writer.abandon()
+            # On machines without shared locks the winner may tidy up under a loser's feet.
+            if isinstance(error, FileNotFoundError) and self._folder.committed(shard):
+                return
+            raise

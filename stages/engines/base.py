@@ -51,7 +51,7 @@ class ServerTable:
 class VllmTable:
     """How the engine vllm uses the machine. Of these only a shorter `max_model_len` can change rows.
 
-    There is no data_parallel_size: vLLM has none in process. One `--worker i/n` a GPU does the same.
+    There is no data_parallel_size: vLLM has none in process. `--executor ray` or one `--worker i/n` a GPU do the same.
     """
 
     tensor_parallel_size: int = option(1, "GPUs that share one copy of the model", low=1, affects=False)
@@ -154,7 +154,12 @@ class Engine(Protocol):
 
 
 class EnginePlugin(Protocol):
-    """An engine file's PLUGIN."""
+    """An engine file's PLUGIN.
+
+    It may have two methods more. `plan_key(settings)`: those settings that can change a reply, by name, for the plan's
+    key; a setting left at what it was before there was the name stays out, so that runs keep their names.
+    `gpus(settings)`: how many GPUs one of these engines takes where there are any.
+    """
 
     version: int
     """Raised when the same inputs would give other replies."""
@@ -163,6 +168,18 @@ class EnginePlugin(Protocol):
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
         """Load it, or find it loaded in `resources`."""
+
+
+def plan_key(plugin: EnginePlugin, settings: EngineSettings) -> dict[str, Any]:
+    """What the engine says of its settings that can change a reply; most have none."""
+    say = getattr(plugin, "plan_key", None)
+    return say(settings) if say is not None else {}
+
+
+def gpus(plugin: EnginePlugin, settings: EngineSettings) -> int:
+    """GPUs that one such engine takes where there are any."""
+    say = getattr(plugin, "gpus", None)
+    return say(settings) if say is not None else 0
 
 
 def engine_name(name: str) -> str:

@@ -18,6 +18,10 @@ class TransformersPlugin:
     version = 1
     needs_policy = True
 
+    def gpus(self, settings: EngineSettings) -> int:
+        """One, unless a CPU was asked for."""
+        return int(settings.device != "cpu")
+
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
         """Load the policy, or take the one that an earlier stage of this process left warm."""
         from stages.engines._transformers import TransformersEngine

@@ -9,7 +9,7 @@ The same shards in the same process layout give the same replies.
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.stage import Resources
@@ -24,6 +24,15 @@ class VllmPlugin:
 
     version = 1
     needs_policy = True
+
+    def plan_key(self, settings: EngineSettings) -> dict[str, Any]:
+        """A limit on the length decides which prompts are too long; the model's own needs no mention."""
+        longest = settings.vllm.max_model_len
+        return {"max_model_len": longest} if longest else {}
+
+    def gpus(self, settings: EngineSettings) -> int:
+        """As many as share one copy of the model."""
+        return 0 if settings.device == "cpu" else settings.vllm.tensor_parallel_size
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
         """Start vLLM with the policy, or put the policy into the one that an earlier stage left running."""

@@ -14,7 +14,7 @@ from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
 from stages.core.select import Entry, index, select
 from stages.core.stage import Context, Plan, ShardWriter, Work, chunks
-from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name
+from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus, plan_key
 from stages.rollout.config import RolloutConfig
 from stages.rollout.follow import followed
 
@@ -48,9 +48,7 @@ class RolloutStage:
             for part in chunks(chosen, config.shard_groups)
         ]
         key = {"engine": engine, "engine_version": plugin.version, "policy": ref.id if ref else NO_POLICY, **following}
-        if engine == "vllm" and config.vllm.max_model_len:
-            # It decides which prompts are too long; left at the model's own, runs keep their names.
-            key["max_model_len"] = config.vllm.max_model_len
+        key.update(plan_key(plugin, _settings(config)))
         rejected = [
             RejectedRow(
                 stage=self.name,
@@ -69,12 +67,13 @@ class RolloutStage:
         config: RolloutConfig = ctx.config
         plugin = load("engine", engine_name(config.engine))
         ref = _policy(config, plugin.needs_policy)
-        settings = EngineSettings(
-            config.device, config.dtype, config.batch_tokens, config.trust_remote_code, config.server, config.vllm
-        )
-        engine: Engine = plugin.open(ref, settings, ctx.resources)
+        engine: Engine = plugin.open(ref, _settings(config), ctx.resources)
         sampler = _Sampler(ctx, engine, ref.id if ref else NO_POLICY)
         return sampler.work
+
+    def gpus(self, config: RolloutConfig) -> int:
+        """GPUs that one worker takes where there are any: its engine's."""
+        return gpus(load("engine", engine_name(config.engine)), _settings(config))
 
 
 class _Sampler:
@@ -154,6 +153,12 @@ class _Sampler:
             banned_token_ids=self._engine.banned_token_ids,
             completions=completions,
         )
+
+
+def _settings(config: RolloutConfig) -> EngineSettings:
+    return EngineSettings(
+        config.device, config.dtype, config.batch_tokens, config.trust_remote_code, config.server, config.vllm
+    )
 
 
 def _sampling(config: RolloutConfig) -> Sampling:

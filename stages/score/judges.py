@@ -23,7 +23,7 @@ from schemas.values import Image, Message
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
 from stages.core.stage import Context, Resources
-from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name
+from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
 from stages.judging.prompt import JudgePrompt, conversation, find_verdict, load_prompt
 from stages.judging.reply import parse_reply
 from stages.score.answer_cache import AnswerCache
@@ -72,22 +72,23 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
         "max_new_tokens": table.max_new_tokens,
     }
 
+    settings = EngineSettings(
+        table.device,
+        table.dtype,
+        table.batch_tokens,
+        server=table,
+        need="logprobs" if table.score == "probability" else "words",
+    )
+
     def open_judge(ctx: Context) -> GradeGroups:
         # A warm place of its own, shared by judges on one model: the common one keeps the policy that is trained.
         warm = ctx.resources.get(f"judge on {identity['model']}", f"{table.device} {table.dtype}", Resources)
-        settings = EngineSettings(
-            table.device,
-            table.dtype,
-            table.batch_tokens,
-            server=table,
-            need="logprobs" if table.score == "probability" else "words",
-        )
         # The answers lie beside the run folders, where every run finds them.
         cache = AnswerCache(ctx.scratch and ctx.scratch.parents[2] / ".judge-cache", ctx.progress.log)
         judge = _Judge(name, table, prompt, digest(identity), plugin.open(ref, settings, warm), cache, ctx.progress.log)
         return judge.grade_groups
 
-    return ModelVerifier(name, identity, open_judge)
+    return ModelVerifier(name, identity, open_judge, gpus(plugin, settings))
 
 
 @dataclass(slots=True)

@@ -91,6 +91,11 @@ class ScoreStage:
 
         return work
 
+    def gpus(self, config: ScoreConfig) -> int:
+        """GPUs that one worker takes where there are any: those of its hungriest verifier: they share them."""
+        _, verifiers = _resolve(config)
+        return max((getattr(v, "gpus", 0) for v in verifiers.values()), default=0)
+
 
 def _graded(
     grader: Grader, opened: Opened, groups: Iterable[RolloutGroup], window: int, workers: int

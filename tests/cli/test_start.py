@@ -13,7 +13,7 @@ from cosmo_cli.app import COMMANDS
 from stages.core.registry import KINDS, load, names, summary
 from tests.support.cli import cosmo, environment
 
-HEAVY = ("torch", "transformers", "trl", "pyarrow", "datasets", "PIL", "numpy", "jinja2", "vllm")
+HEAVY = ("torch", "transformers", "trl", "pyarrow", "datasets", "PIL", "numpy", "jinja2", "vllm", "ray")
 PROBE = """
 import sys
 from cosmo_cli.app import main

@@ -10,12 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from stages.core.config import build, key_of
+from stages.core.registry import load, names
 from stages.engines._vllm_probe import distance
 from stages.engines._vllm_start import with_head
+from stages.engines.base import EngineSettings, VllmTable, gpus, plan_key
 from stages.models.identity import resolve_policy
 from stages.models.placeholders import collapsed
 from stages.models.probe import make_probes
 from stages.rollout.config import RolloutConfig
+from stages.rollout.stage import RolloutStage
 from tests.models.made import policy, prompt
 from tests.support.cli import complaint, cosmo, ok
 
@@ -80,6 +83,24 @@ def test_only_the_length_limit_belongs_to_a_runs_identity() -> None:
     plain = build(RolloutConfig, {"engine": "vllm"}, "rollout")
     machine = {"tensor_parallel_size": 2, "kv_cache_gb": 4, "enforce_eager": True, "extra": {"max_num_seqs": 8}}
     assert key_of(build(RolloutConfig, {"engine": "vllm", "vllm": machine}, "rollout")) == key_of(plain)
+
+
+def test_the_engine_says_what_of_its_settings_is_in_the_plans_key() -> None:
+    """Named only where it is set, so that runs from before there was the name keep theirs."""
+    vllm, other = load("engine", "vllm"), load("engine", "transformers")
+    limited = EngineSettings(vllm=VllmTable(max_model_len=64, kv_cache_gb=2.0))
+    assert plan_key(vllm, limited) == {"max_model_len": 64}
+    assert plan_key(vllm, EngineSettings(vllm=VllmTable(kv_cache_gb=2.0))) == {}
+    assert plan_key(other, limited) == {}
+
+
+def test_engines_say_how_many_gpus_they_take() -> None:
+    table = VllmTable(tensor_parallel_size=4)
+    taken = {name: gpus(load("engine", name), EngineSettings(vllm=table)) for name in names("engine")}
+    assert taken == {"fake": 0, "openai": 0, "transformers": 1, "vllm": 4}
+    assert gpus(load("engine", "vllm"), EngineSettings(device="cpu", vllm=table)) == 0
+    config = build(RolloutConfig, {"engine": "vllm", "vllm": {"tensor_parallel_size": 2}}, "rollout")
+    assert RolloutStage().gpus(config) == 2
 
 
 def test_a_shorter_limit_is_another_run(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ class ModelVerifier:
     identity: dict[str, Any]
     """All that can change a grade: its rule's version, the model's content, prompt, sampling. In the plan's key."""
     open: Callable[[Context], GradeGroups]
+    gpus: int = 0
+    """How many it takes where there are any."""
 
     @property
     def version(self) -> int:

@@ -69,7 +69,8 @@ def bind(config: ScoreConfig) -> ModelVerifier:
         )
     ref = resolve_policy(table.policy)
     identity = {"rule": 1, "policy": ref.id, "scale": table.scale, "dtype": table.dtype}
-    return ModelVerifier(NAME, identity, lambda ctx: _open(ctx, table, ref).grade_groups)
+    gpus = int(table.device != "cpu")
+    return ModelVerifier(NAME, identity, lambda ctx: _open(ctx, table, ref).grade_groups, gpus)
 
 
 def _open(ctx: Context, table: ContrastTable, ref: PolicyRef) -> _Contrast:

@@ -1,0 +1,32 @@
+"""This process does one shard after another: the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.core.executors.base import Job
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """Nothing to set."""
+
+
+class LocalExecutor:
+    """First the shards that nobody holds, then those that another process does, if it did not finish them."""
+
+    config = LocalConfig
+
+    def do(self, job: Job, settings: LocalConfig) -> None:
+        """Do the shards."""
+        from stages.core.work import Bench
+
+        bench = Bench(job.stage, job.ctx, job.folder, job.plan.rejected)
+        held = [shard for shard in job.shards if not bench.do(shard)]
+        if held:
+            job.ctx.progress.log(f"waiting for another process on {len(held)} shards of {job.folder.path.name}")
+        for shard in held:
+            bench.do(shard, wait=True)
+
+
+PLUGIN = LocalExecutor()
