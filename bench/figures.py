@@ -76,7 +76,7 @@ FIGURES = (
     Figure("train_memory_vs_trl", "train_vs_trl", _within("memory", _of("ours_mib", "trl_mib")), "MiB", at_most=0.5),
     Figure("rollout_vs_vllm", "rollout_vs_vllm", _of("ours", "same"), "tokens/s"),
     Figure("rollout_vs_generate", "rollout_vs_generate", _of("ours", "bare"), "tokens/s", at_least=2.0),
-    Figure("score_vs_trl", "score_vs_trl", _within("math", _of("ours_4", "trl")), "replies/s"),
+    Figure("score_vs_trl", "score_vs_trl", _within("math", _of("ours_4", "trl")), "replies/s", at_least=5.0),
     Figure("prepare_vs_raw_write", "prepare_vs_raw_write", _of("ours_mib_s", "peer_mib_s"), "MiB/s", at_least=0.8),
     Figure("start_vs_typer", "start_vs_typer", _of("ours_s", "peer_s"), "s", at_most=1.3),
     Figure("loop_overhead", "loop_overhead", _of("overhead_s", "turn_s"), "s/turn", at_most=0.05),

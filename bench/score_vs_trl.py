@@ -13,8 +13,9 @@ model of ours behind it:
 
 What helps ours is part of the measurement: equal spellings and exact numbers need no algebra, a repeated answer of a
 group is compared once, and children work in parallel. Rounds alternate; what ours remembers of replies is forgotten
-before each, while both sides' parsers stay warm. `cpu` columns are replies a CPU second, children's seconds
-counted, which a busy machine distorts less than the clock.
+before each, while both sides' parsers stay warm (a child of ours keeps its decisions on the last 64 shapes of
+answers). `cpu` columns are replies a CPU second, children's seconds counted, which a busy machine distorts less than
+the clock.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,19 @@ def load_policy(
 
 
 def load_reward_model(
-    ref: PolicyRef, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+    ref: PolicyRef,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    new_head: bool = True,
 ) -> Policy:
     """Load a text-only model with a head that gives one number a sequence; a new head gives 0 to all.
 
-    Raises UsageError for a vision-language model: no family here has such a head that is given pictures.
+    Raises UsageError for a vision-language model: no family here has such a head that is given pictures. Likewise,
+    without `new_head`, for a model that has no head yet.
     """
-    return _load(_load_scalar, ref, device, dtype, trust_remote_code)
+    return _load(partial(_load_scalar, new_head=new_head), ref, device, dtype, trust_remote_code)
 
 
 def _load(
@@ -126,8 +133,15 @@ def _missing(keys: Iterable[str]) -> str:
     return f"{len(missing)} weights are missing, {missing[0]} among them"
 
 
-def _load_scalar(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    """The model with a head for one number, which alone may be missing from the folder."""
+def _load_scalar(
+    folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool, *, new_head: bool = True
+) -> Any:
+    """The model with a head for one number, which alone may be missing from the folder, if it may be new."""
+    if not new_head and not any(name.endswith(_SCALAR) for name in config.architectures or ()):
+        raise UsageError(
+            f"{folder} is no reward model: it has no head for one number",
+            "name one: cosmo train SCORED --objective reward --policy tiny:llama makes one",
+        )
     vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if vision or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         kind = "sees pictures" if vision else "has no class for it"
@@ -138,8 +152,8 @@ def _load_scalar(folder: Path, config: Any, dtype: torch.dtype, trust_remote_cod
     config.num_labels = 1
     with _no_report():
         model, missing = _from_folder(AutoModelForSequenceClassification, folder, config, dtype, trust_remote_code)
-    if missing - {_HEAD}:
-        raise ValueError(_missing(missing - {_HEAD}))
+    if lost := missing - {_HEAD} if new_head else missing:
+        raise ValueError(_missing(lost))
     if missing:
         # Not random: the same policy has to give the same reward model.
         with torch.no_grad():

@@ -59,6 +59,23 @@ class ContrastTable:
 
 
 @dataclass(frozen=True)
+class RewardModelTable:
+    """The model behind the verifier `reward_model`, as `[score.reward_model]` gives it."""
+
+    policy: str = option("", "the reward model: a run of cosmo train --objective reward, a folder, a hub name")
+    value: str = option(
+        "sigmoid",
+        "sigmoid: its number brought to 0..1, as other grades are; raw: its number",
+        choices=("sigmoid", "raw"),
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1")
+    dtype: str = option(
+        "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    batch_tokens: int = option(16384, "most positions (rows x length) in one forward", low=1)
+
+
+@dataclass(frozen=True)
 class ScoreConfig:
     """How completions are graded and what their reward is made of."""
 
@@ -70,6 +87,9 @@ class ScoreConfig:
     judges: dict[str, JudgeTable] = option({}, "generative verifiers by name", affects=False)
     # Likewise: the contrast policy's content and scale are in the plan's key where a recipe uses it.
     contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks", affects=False)
+    reward_model: RewardModelTable = section(
+        RewardModelTable, "the trained reward model that `reward_model` asks", affects=False
+    )
     format_weight: float = option(1.0, "weight of `format` in recipes that add up", affects=False)
     visual_weight: float = option(
         0.0, "weight of `visual_focus` in recipes that add up and don't name it; rows without pictures lack the term",

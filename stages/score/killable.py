@@ -97,17 +97,19 @@ class Child:
 
 
 class Pool:
-    """Children on loan: a caller takes an idle one or starts one; there are as many as callers at a time."""
+    """Children on loan: a caller takes an idle one or starts one; there are as many as callers at a time.
+
+    A thread gets the child that it had before where that is idle: it has read the group's reference already.
+    """
 
     def __init__(self) -> None:
         self._idle: list[Child] = []
         self._lock = threading.Lock()
+        self._last = threading.local()
 
     def ask(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """One job, done by some child; TimedOut or JobFailed when it was not."""
-        with self._lock:
-            child = self._idle.pop() if self._idle else None
-        child = child or Child()
+        child = self._take() or Child()
         try:
             answer = child.ask(job, limit_s)
         except BaseException:
@@ -116,9 +118,18 @@ class Pool:
             raise
         with self._lock:
             self._idle.append(child)
+        self._last.child = child
         if "error" in answer:
             raise JobFailed(answer["error"])
         return answer
+
+    def _take(self) -> Child | None:
+        last = getattr(self._last, "child", None)
+        with self._lock:
+            if last in self._idle:
+                self._idle.remove(last)
+                return last
+            return self._idle.pop() if self._idle else None
 
     def close(self) -> None:
         """End all idle children."""

@@ -1,8 +1,8 @@
 """Right answers: share of completions graded right on rows that have a reference and are no safety rows.
 
 A row counts when it has a reference answer, is neither harmful nor a benign twin, and its label has no metric
-of its own (safety, jailbreak, instruction). Its grade is the first of `answer`, `knowledge`, `value` that
-applied, and it is right when that grade is above 0.5, so a half-right answer is not right.
+of its own (safety, jailbreak, instruction). Its grade is the first of `answer`, `knowledge`, `knowledge_confidence`,
+`value` that applied, and it is right when that grade is above 0.5, so a half-right answer is not right.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from stages.eval.metrics.base import SAFETY_LABELS, Metric, Observed, Settings, 
 from stages.eval.views import GroupView
 
 ELSEWHERE = SAFETY_LABELS | {"instruction"}
-_right = grade_above(0.5, "answer", "knowledge", "value")
+_right = grade_above(0.5, "answer", "knowledge", "knowledge_confidence", "value")
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:

@@ -1,0 +1,99 @@
+"""Reward model: what a model trained on pairs of replies gives the whole reply, as a number of 0 to 1.
+
+`cosmo train --objective reward` makes one (Bradley and Terry; Ouyang et al., arXiv:2203.02155): r(prompt, reply) with
+sigmoid(r(a) - r(b)) the probability that a is better. `[score.reward_model] policy` names it.
+
+    value = sigmoid(r)      or r itself, with `value = "raw"`
+
+Sigmoid is the default, for recipes add grades up and all others lie in 0 to 1: a raw number has no bounds, and would
+outweigh them. Pairs fix r up to a constant only, so a sigmoid can saturate where a model's numbers lie far from 0: then
+take `raw`, best where it is the only task term (the group's mean is the baseline, and the constant drops out).
+
+The whole reply is read, think block included, as in training. It reads text only: rows with pictures don't apply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stages.core.errors import BadSample, UsageError
+from stages.core.stage import Context
+from stages.score.config import RewardModelTable, ScoreConfig
+from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed
+
+if TYPE_CHECKING:
+    from stages.models.identity import PolicyRef
+    from stages.models.load import Policy
+
+NAME = "reward_model"
+
+
+class _RewardModel:
+    """A loaded model and the rule."""
+
+    def __init__(self, table: RewardModelTable, policy: Policy) -> None:
+        self.table, self.policy = table, policy
+
+    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
+        """A judgement for every completion; replies of all groups share batches."""
+        from stages.score.scalars import scalars
+
+        encoded = [self._encoded(wanted) for wanted in window]
+        rows = [ids for group in encoded if not isinstance(group, Judgement) for ids in group]
+        numbers = iter(scalars(self.policy, rows, self.table.batch_tokens))
+        return [
+            [group] * len(wanted.completions)
+            if isinstance(group, Judgement)
+            else [self._judgement(next(numbers)) for _ in group]
+            for wanted, group in zip(window, encoded, strict=True)
+        ]
+
+    def _encoded(self, wanted: Wanted) -> list[list[int]] | Judgement:
+        """The group's token ids, a row a completion; or what is to be said of all of it."""
+        from stages.score.scalars import sequences
+
+        if wanted.group.images:
+            return does_not_apply("the row has pictures, and a reward model reads text only")
+        try:
+            return sequences(self.policy, wanted.group, [c.text for c in wanted.completions])
+        except BadSample as error:
+            return failed(str(error))
+
+    def _judgement(self, number: float) -> Judgement:
+        if not math.isfinite(number):
+            return failed(f"the reward model gave {number}")
+        value = number if self.table.value == "raw" else _sigmoid(number)
+        return Judgement(value, None, None, f"{number:+.4f}")
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def bind(config: ScoreConfig) -> ModelVerifier:
+    """The verifier under a run's config; UsageError where no model is named."""
+    from stages.models.identity import resolve_policy
+
+    table = config.reward_model
+    if not table.policy:
+        raise UsageError(
+            f"the verifier {NAME!r} needs a model",
+            "add --set reward_model.policy=RUN: cosmo train SCORED --objective reward makes one",
+        )
+    ref = resolve_policy(table.policy)
+    identity = {"rule": 1, "policy": ref.id, "value": table.value, "dtype": table.dtype}
+    return ModelVerifier(NAME, identity, lambda ctx: _open(ctx, table, ref).grade_groups)
+
+
+def _open(ctx: Context, table: RewardModelTable, ref: PolicyRef) -> _RewardModel:
+    from stages.models.load import load_reward_model
+
+    def make() -> Policy:
+        return load_reward_model(ref, device=table.device, dtype=table.dtype, new_head=False)
+
+    return _RewardModel(table, ctx.resources.get(NAME, f"{ref.id} {table.device} {table.dtype}", make))
+
+
+PLUGIN = bind
