@@ -10,7 +10,13 @@ import typer
 from stages.core.errors import UsageError
 
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")
+    Path,
+    typer.Option(
+        "--runs",
+        envvar="COSMO_RUNS",
+        help="Where run folders go: a folder, or s3://BUCKET/PREFIX.",
+        rich_help_panel="Run",
+    ),
 ]
 RecipeOption = Annotated[
     Path | None,

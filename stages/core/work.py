@@ -32,7 +32,7 @@ def do_shards(stage: Stage, ctx: Context, folder: RunFolder, plan: Plan, missing
             with shard_lock(folder, shard, wait=waiting) as have:
                 if not have:
                     held.append(shard)
-                elif shard in folder.missing():
+                elif not folder.committed(shard):
                     if work is None:
                         work = stage.open(dataclasses.replace(ctx, scratch=scratch_folder(folder, shard)))
                     _one_shard(stage, folder, plan, shard, work)
@@ -54,6 +54,6 @@ def _one_shard(stage: Stage, folder: RunFolder, plan: Plan, index: int, work: Wo
     except BaseException as error:
         writer.abandon()
         # On machines without shared locks the winner may tidy up under a loser's feet.
-        if isinstance(error, FileNotFoundError) and index not in folder.missing():
+        if isinstance(error, FileNotFoundError) and folder.committed(index):
             return
         raise
