@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.objects: dict[str, Object] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.requests: list[tuple[str, str]] = []
+        self.ranges: list[tuple[str, str]] = []
         self.hook: Callable[[str, str], str | None] = lambda method, key: None
         self.lock = threading.Lock()
         self.page = 1000
@@ -106,6 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (found := self.server.objects.get(key)) is None:
             return self._error(404, "NoSuchKey")
         data, first = found.data, 0
+        self.server.ranges.append((key, self.headers.get("range", "")))
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
         if wanted:
             first, end = int(wanted[1]), int(wanted[2] or len(data) - 1) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stages.core.folder import RunFolder
 
 _MARK = ".remote.json"
+_BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ class Place:
 
 def is_url(path: Path | str) -> bool:
     """True for `s3://...`, also where a Path has made one slash of two."""
-    return str(path).startswith("s3:/")
+    return str(path).startswith("s3:/") or str(path) == "s3:"
 
 
 def place_at(url: Path | str) -> Place:
     """The place that a URL names; UsageError when it names none."""
     bucket, _, prefix = str(url).removeprefix("s3:").strip("/").partition("/")
-    if not bucket:
-        raise UsageError(f"{url} names no bucket", "write it as s3://BUCKET/PREFIX")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError(f"no bucket can be called {bucket!r}", "write it as s3://BUCKET/PREFIX")
     return Place(bucket, "/".join(part for part in prefix.split("/") if part))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import InputError, UnavailableError, UsageError, first_line
+from stages.core.errors import InputError, UnavailableError, first_line
 from stages.core.remote.place import Place
 
 if TYPE_CHECKING:
@@ -136,11 +137,19 @@ class Store:
                 if size <= COPY_BYTES:
                     obstore.copy(self._patient, source, target)
                 else:
-                    pieces = (piece for piece in self.stream(source))
-                    obstore.put(self._patient, target, pieces, chunk_size=_part(size), max_concurrency=4)
+                    self._carry(source, target)
         except FileNotFoundError:
             return False
         return True
+
+    def _carry(self, source: str, target: str) -> None:
+        """Copy by way of this machine's disk."""
+        with tempfile.TemporaryDirectory(dir=self.place.open_mirror()) as aside:
+            path = Path(aside) / "object"
+            with open(path, "wb") as file:
+                for piece in self.stream(source):
+                    file.write(piece)
+            self.upload(path, target)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there are fine."""
@@ -167,19 +176,27 @@ class Store:
                 ) from None
             if isinstance(error, FileNotFoundError):
                 raise
-            if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            # A refused listing is a plain error to the library.
+            refused = re.search(r"status code: 40[13]", text)
+            if refused or isinstance(error, PermissionDeniedError | UnauthenticatedError):
                 raise Refused(f"{where}: the store refused these credentials ({_reason(text)})", _HINT) from None
-            if "169.254." in text or re.search(r"Missing(AccessKey|SecretAccessKey)", text):
+            # Without any in the environment, the library asks the cloud's own address for machines.
+            if "169.254." in text:
                 raise UnavailableError(f"{where}: no credentials for the store", _HINT) from None
             raise UnavailableError(
-                f"{where}: the store does not answer ({_reason(text)})",
+                f"{where}: the store can't be used ({_reason(text)})",
                 "check AWS_ENDPOINT_URL and the network; the same command goes on where it stopped",
             ) from None
 
 
-@functools.lru_cache(maxsize=64)
 def store_at(place: Place) -> Store:
     """The one client of a place; UnavailableError without the library."""
+    return _store(place, place.mirror)
+
+
+@functools.lru_cache(maxsize=64)
+def _store(place: Place, mirror: Path) -> Store:
+    # The mirror is another where the endpoint is.
     try:
         import obstore  # noqa: F401
     except ImportError:
@@ -216,7 +233,7 @@ def _client(place: Place, read: str, retry: timedelta) -> S3Store:
             },
         )
     except (BaseError, ValueError) as error:
-        raise UsageError(f"{place.url} can't be used: {first_line(error)[:160]}", "s3://BUCKET/PREFIX") from None
+        raise UnavailableError(f"{place.url} can't be used: {first_line(error)[:160]}", _HINT) from None
 
 
 def _part(size: int) -> int:
