@@ -17,13 +17,13 @@ from tests.support.s3 import SECRET, Server, serving
 
 RUNS = "s3://bucket/lab/runs"
 TINY = {
-    "POLICY": "tiny:qwen2_5_vl",
-    "ENGINE": "transformers",
-    "LIMIT": "24",
-    "PROMPTS": "4",
+    "POLICY": "tiny:llama",
+    "ENGINE": "fake",
+    "SOURCE": "jsonl:prompts.jsonl",
+    "PROMPTS": "6",
     "SAMPLES": "3",
     "TOKENS": "6",
-    "SHARD": "2",
+    "SHARD": "3",
     "UPDATES": "2",
     "RATE": "1e-3",
 }
@@ -62,6 +62,8 @@ def loop(place: Path, server: Server, **more: str) -> subprocess.CompletedProces
 
 def test_turns_on_three_machines(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
+    lines = [{"prompt": f"what is {n} plus {n} ?", "answer": str(2 * n), "label": "general"} for n in range(12)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "login" / "cache").mkdir(parents=True)
     tiny = resolve_policy(TINY["POLICY"]).path.parent
     (tmp_path / "login" / "cache" / "tiny").symlink_to(tiny)
@@ -85,8 +87,8 @@ def test_turns_on_three_machines(tmp_path: Path) -> None:
         assert last != policy
         # Turn 1 is sampled by two tasks with the policy of turn 0, and goes on with its optimizer.
         assert re.search(r"rollout-\w+: \d of \d shards are left to other workers", second.stderr)
-        assert list((tmp_path / "rollout-1" / "cache").rglob("train-*/policy/model.safetensors"))
-        assert list((tmp_path / "train-0" / "cache").rglob(f"{Path(policy).name}/trainer/optimizer.safetensors"))
+        for name in ("policy/model.safetensors", "trainer/optimizer.safetensors"):
+            assert list((tmp_path / "train-0" / "cache").rglob(f"{Path(policy).name}/{name}"))
         states = cosmo(
             "status", RUNS, "--json", cwd=tmp_path, COSMO_CACHE=str(tmp_path / "cpu1" / "cache"), **server.env
         )
