@@ -12,7 +12,13 @@ from stages.core.errors import UsageError
 from stages.core.executors.base import LOCAL
 
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="COSMO_RUNS", help="Where run folders go.", rich_help_panel="Run")
+    Path,
+    typer.Option(
+        "--runs",
+        envvar="COSMO_RUNS",
+        help="Where run folders go: a folder, or s3://BUCKET/PREFIX.",
+        rich_help_panel="Run",
+    ),
 ]
 RecipeOption = Annotated[
     Path | None,

@@ -156,6 +156,7 @@ def run_command(
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output, stdout_to_stderr
+    from stages.core.remote.place import public
     from stages.core.runner import Options, result_json, run_stage
 
     output = Output(verb, given["json"], given["quiet"])
@@ -176,7 +177,7 @@ def run_command(
     output.say(describe(result))
     if after is not None and result.state in ("done", "cached"):
         after(output, result)
-    output.result(str(result.path) if result.state in ("done", "cached") else "", result_json(result))
+    output.result(public(result.path) if result.state in ("done", "cached") else "", result_json(result))
 
 
 def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
@@ -192,13 +193,15 @@ def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
 
 def describe(result: Any) -> str:
     """One line of what came of a run."""
+    from stages.core.remote.place import public
+
     if result.state == "planned":
         todo = result.shards - result.shards_done
-        return f"would do {todo} of {result.shards} shards in {result.path}"
+        return f"would do {todo} of {result.shards} shards in {public(result.path)}"
     rejected = ", ".join(f"{n} {reason}" for reason, n in sorted(result.rejected.items()))
     left_out = f", rejected {rejected}" if rejected else ""
     if result.state == "waiting":
         missing = result.shards - result.shards_done
-        return f"{result.path}: {missing} of {result.shards} shards are left to other workers"
+        return f"{public(result.path)}: {missing} of {result.shards} shards are left to other workers"
     took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
     return f"{result.rows} rows in {result.shards} shards{left_out} ({took})"

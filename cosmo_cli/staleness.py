@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from stages.core.config import build
 from stages.core.errors import CosmoError, InputError
 from stages.core.folder import RunFolder
+from stages.core.remote.place import is_url, public
 from stages.core.runner import identity
 from stages.core.stage import Context, Resources, Silent
 
@@ -17,12 +17,16 @@ def find_runs(paths: list[Path]) -> list[Path]:
     """Run folders at or below the paths, oldest first; InputError when there is none."""
     found: list[Path] = []
     for path in paths:
-        if (path / "manifest.json").is_file():
+        if is_url(path):
+            from stages.core.remote.folder import remote_runs
+
+            found += remote_runs(path)
+        elif (path / "manifest.json").is_file():
             found.append(path)
         elif path.is_dir():
             found += [m.parent for m in path.rglob("manifest.json")]
     if not found:
-        raise InputError(f"no run folder in {', '.join(map(str, paths))}", "run a stage first, or name the folder")
+        raise InputError(f"no run folder in {', '.join(map(public, paths))}", "run a stage first, or name the folder")
     return sorted(set(found), key=lambda p: ((p / "manifest.json").stat().st_mtime, p))
 
 
@@ -45,7 +49,7 @@ def inspect_run(path: Path) -> dict[str, Any]:
 
 def _report(path: Path, state: str, shards: int, done: int, rows: int, why: list[str]) -> dict[str, Any]:
     return {
-        "path": str(path),
+        "path": public(path),
         "state": state,
         "shards": shards,
         "shards_done": done,
@@ -59,14 +63,14 @@ def stale_reasons(folder: RunFolder) -> list[str]:
     reasons = []
     inputs = []
     for entry in folder.manifest["inputs"]:
-        path = Path(os.path.normpath(folder.path / entry["path"]))
+        path = folder.input_path(entry)
         try:
             upstream = RunFolder.open(path)
         except CosmoError:
-            reasons.append(f"upstream {path} is gone")
+            reasons.append(f"upstream {public(path)} is gone")
             continue
         if upstream.fingerprint != entry["fingerprint"]:
-            reasons.append(f"upstream {path} changed: {entry['fingerprint'][:8]} -> {upstream.fingerprint[:8]}")
+            reasons.append(f"upstream {public(path)} changed: {entry['fingerprint'][:8]} -> {upstream.fingerprint[:8]}")
         inputs.append(upstream)
     if reasons:
         return reasons

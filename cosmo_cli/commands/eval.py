@@ -15,13 +15,13 @@ from stages.eval.config import EvalConfig
 def print_table(output: Any, path: Path) -> None:
     """The metrics of an eval run, for the person."""
     from schemas.tables import EVALS
-    from stages.core.folder import RunFolder, read_json
+    from stages.core.folder import RunFolder, artifact, read_json
     from stages.eval.table import summary_table
 
-    summary = read_json(path / "summary.json")
+    summary = read_json(artifact(path, "summary.json"))
     rows = list(RunFolder.open(path).rows(EVALS))
     output.table(summary_table(rows, summary["differences"]))
-    output.say(f"report: {path / 'report.html'}")
+    output.say(f"report: {artifact(path, 'report.html')}")
 
 
 COMMAND = stage_command(

@@ -27,6 +27,8 @@ def command(
     from cosmo_cli.recipe.model import parse, read
     from cosmo_cli.recipe.plan import command_line, steps_of
     from stages.core.config import assign, parse_assignment
+    from stages.core.errors import UsageError
+    from stages.core.remote.place import is_url, public
 
     output = Output("run", json, quiet)
     values = read(recipe)
@@ -38,6 +40,11 @@ def command(
         source = recipe if not set else None
         output.lines(command_line(s, parsed, source, root) for s in steps_of(parsed))
         return
+    if is_url(root):
+        raise UsageError(
+            f"cosmo run keeps its models and folders on one machine, and {public(root)} is not on it",
+            "run its stages one by one: cosmo run RECIPE --dry-run --runs URL prints them",
+        )
     from cosmo_cli.recipe.loop import run_recipe
 
     summary = run_recipe(parsed, root, output)

@@ -31,7 +31,9 @@ def command(
     output = Output("show", json)
     folder = RunFolder.open(path)
     if not rejected and folder.table not in TABLES:
-        raise InputError(f"{path} holds no table of ours", "any Parquet tool reads it: duckdb, pandas, datasets")
+        raise InputError(
+            f"{folder.where} holds no table of ours", "any Parquet tool reads it: duckdb, pandas, datasets"
+        )
     rows = folder.rejected() if rejected else folder.rows(TABLES[folder.table or ""])
     shown: list[dict[str, Any]] = []
     for row in rows:
@@ -43,7 +45,7 @@ def command(
         if len(shown) == limit:
             break
     if not shown and (id or label):
-        raise InputError(f"no row matches {id or label!r} in {path}", "cosmo show PATH lists the first rows")
+        raise InputError(f"no row matches {id or label!r} in {folder.where}", "cosmo show PATH lists the first rows")
     if json:
         output.document(shown)
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.model import Phase, Recipe, with_shared
+from stages.core.remote.place import public
 
 FOLLOWED_TURNS = 4
 """Turns of a phase whose rewards its label weights follow: enough that one turn's luck is not followed."""
@@ -170,7 +171,7 @@ def command_line(step: Step, recipe: Recipe, source: Path | None, runs: Path) ->
 
     Without a `source` file (the recipe was changed by --set) the recipe's table is spelled out as well.
     """
-    words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(str(runs))]
+    words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
     values = dict(step.overrides)
     if source is not None:
         words += ["--config", shlex.quote(str(source))]

@@ -73,7 +73,9 @@ class StagedShard:
             "rejected": self._reasons,
             "seconds": round(time.monotonic() - self._started, 3),
         }
-        if not _create_receipt(self._folder, self._index, receipt):
+        remote = self._folder.remote
+        won = remote.commit(self.root, receipt) if remote else _create_receipt(self._folder, self._index, receipt)
+        if not won:
             self.abandon()
             return False
         for entry in files:
@@ -113,6 +115,8 @@ def _create_receipt(folder: RunFolder, index: int, receipt: dict[str, Any]) -> b
 
 def drop_broken(folder: RunFolder, index: int) -> None:
     """Forget a shard whose receipt is there and whose files are not whole, so that it is made again."""
+    if folder.remote is not None and folder.receipt(index) is not None:
+        folder.remote.forget(index)
     receipt = folder.path / "receipts" / f"{index:05d}.json"
     if receipt.is_file():
         receipt.unlink()
@@ -144,6 +148,8 @@ def scratch_folder(folder: RunFolder, index: int) -> Path:
 
 def clean_staging(folder: RunFolder) -> None:
     """Remove what killed processes left behind, once every shard is committed."""
+    if folder.remote is not None:
+        folder.remote.clean()
     for path in (folder.path / "staging").iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any
 from schemas.identity import digest
 from schemas.tables import Table
 from stages.core.errors import InputError
+from stages.core.remote.place import is_url, locate
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from stages.core.remote.run import RemoteRun
 
 
 class RunFolder:
     """One stage's output: `manifest.json`, `config.json`, `shards/`, `receipts/`, and artifacts.
 
     A bare Parquet file, or a folder of them, is read as a complete run without lineage, so that a shard
-    shipped on its own is still good input.
+    shipped on its own is still good input. A run in a bucket is a RemoteFolder: the same, with its files fetched into
+    `path` when they are asked for.
     """
+
+    remote: RemoteRun | None = None
 
     def __init__(self, path: Path, manifest: dict[str, Any], loose: list[Path] | None = None) -> None:
         self.path = path
@@ -31,7 +37,11 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run at a path; InputError when there is none."""
+        """The run at a path or URL; InputError when there is none."""
+        if (located := locate(path)) is not None:
+            from stages.core.remote.folder import open_remote
+
+            return open_remote(*located)
         path = Path(path)
         if (path / "manifest.json").is_file():
             return cls(path, read_json(path / "manifest.json"))
@@ -42,6 +52,15 @@ class RunFolder:
         if not path.exists():
             raise InputError(f"no such run folder or shard: {path}", "check the path, or run the stage before this one")
         raise InputError(f"{path} is neither a run folder nor Parquet", "give a folder that a cosmo stage printed")
+
+    @classmethod
+    def find(cls, path: Path) -> RunFolder | None:
+        """The run at a path or URL that has a manifest, or None."""
+        if (located := locate(path)) is not None:
+            from stages.core.remote.folder import RemoteFolder
+
+            return RemoteFolder.find_remote(*located)
+        return cls.open(path) if (path / "manifest.json").is_file() else None
 
     @classmethod
     def _loose_run(cls, path: Path, shards: list[Path]) -> RunFolder:
@@ -58,6 +77,11 @@ class RunFolder:
             "provenance": {},
         }
         return cls(path, manifest, shards)
+
+    @property
+    def where(self) -> str:
+        """What people and other commands call it: its path, or its URL."""
+        return str(self.path)
 
     @property
     def stage(self) -> str:
@@ -109,8 +133,10 @@ class RunFolder:
         return [i for i in range(self.total) if not self.committed(i)]
 
     def committed(self, index: int) -> bool:
-        """True when the shard has its receipt and its files are there."""
-        receipt = self.receipt(index)
+        """True when a shard is committed and its files are there."""
+        return self._whole(self.receipt(index))
+
+    def _whole(self, receipt: dict[str, Any] | None) -> bool:
         if receipt is None:
             return False
         # A pruned artifact (an old policy's weights) is gone on purpose; its rows and digests stay.
@@ -133,32 +159,38 @@ class RunFolder:
         return [self._shard_path(i) for i in sorted(self.receipts())]
 
     def _shard_path(self, index: int) -> Path:
-        from stages.core.shards import file_sha256
-
         if self._loose is not None:
             return self._loose[index]
         path = self.path / "shards" / f"{index:05d}.parquet"
         receipt = self.receipt(index)
         if receipt is None:
-            raise InputError(f"shard {path} is not committed", f"finish it: rerun the {self.stage} command")
-        entry = next(e for e in receipt["files"] if e["path"] == f"shards/{path.name}")
+            raise InputError(
+                f"shard {self.where}/shards/{path.name} is not committed", f"finish it: rerun the {self.stage} command"
+            )
         if path not in self._verified:
-            if not path.is_file():
-                raise InputError(f"shard {path} is missing", f"rerun the {self.stage} command to make it again")
-            if file_sha256(path) != entry["sha256"]:
-                raise InputError(
-                    f"shard {path} is corrupt: its content does not match its receipt",
-                    f"delete the shard and rerun the {self.stage} command",
-                )
+            self._have(next(e for e in receipt["files"] if e["path"] == f"shards/{path.name}"), receipt)
             self._verified.add(path)
         return path
 
+    def _have(self, entry: dict[str, Any], receipt: dict[str, Any]) -> None:
+        """Make sure that a committed file is there with the content that its receipt says; InputError otherwise."""
+        from stages.core.shards import file_sha256
+
+        path = self.path / entry["path"]
+        if not path.is_file():
+            raise InputError(f"shard {path} is missing", f"rerun the {self.stage} command to make it again")
+        if file_sha256(path) != entry["sha256"]:
+            raise InputError(
+                f"shard {path} is corrupt: its content does not match its receipt",
+                f"delete the shard and rerun the {self.stage} command",
+            )
+
     def rows(self, table: Table) -> Iterator[Any]:
-        """All rows in order, read as the table's dataclass."""
+        """All rows in order, read as the table's dataclass; a shard is looked at when its turn comes."""
         from stages.core.shards import read_rows
 
-        for path in self.shard_paths():
-            yield from read_rows(path, table)
+        for index in range(len(self._loose)) if self._loose is not None else sorted(self.receipts()):
+            yield from read_rows(self._shard_path(index), table)
 
     def shard_rows(self, table: Table, index: int) -> Iterator[Any]:
         """The rows of one shard."""
@@ -184,12 +216,21 @@ class RunFolder:
 
     def upstream(self) -> list[RunFolder]:
         """The runs it was made from, as far as they are still where they were."""
-        found = []
-        for entry in self.manifest["inputs"]:
-            path = Path(os.path.normpath(self.path / entry["path"]))
-            if (path / "manifest.json").is_file():
-                found.append(RunFolder.open(path))
-        return found
+        found = (RunFolder.find(self.input_path(entry)) for entry in self.manifest["inputs"])
+        return [folder for folder in found if folder is not None]
+
+    def input_path(self, entry: dict[str, Any]) -> Path:
+        """Where an input that the manifest names lies."""
+        return Path(entry["path"]) if is_url(entry["path"]) else Path(os.path.normpath(self.path / entry["path"]))
+
+    def artifact(self, name: str) -> Path:
+        """Where a committed file or folder lies on this machine."""
+        return self.path / name
+
+
+def artifact(run: Path, name: str) -> Path:
+    """Where a file or folder of a run lies on this machine; a run in a bucket has it fetched first."""
+    return run / name if locate(run) is None else RunFolder.open(run).artifact(name)
 
 
 def read_json(path: Path) -> Any:

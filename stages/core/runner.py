@@ -15,6 +15,7 @@ from stages.core.errors import InputError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
 from stages.core.folder import RunFolder, read_json, write_json
 from stages.core.registry import load
+from stages.core.remote.place import local_root, locate, public, reference
 from stages.core.stage import Context, Plan, Progress, Resources, Silent, Stage
 
 
@@ -23,7 +24,7 @@ class Options:
     """How to run a stage: none of it can change a row."""
 
     runs: Path = Path("runs")
-    """Where run folders go."""
+    """Where run folders go: a folder, or the URL of a prefix in a bucket."""
     worker: tuple[int, int] = (0, 1)
     """(i, n): do the shards whose index is i modulo n."""
     partial: bool = False
@@ -72,10 +73,11 @@ def run_stage(
     ctx = Context(config, upstream, progress, resources or Resources())
     plan = stage.plan(ctx)
     fingerprint = digest(identity(stage, config, upstream, plan))
-    path = options.runs / f"{stage.name}-{fingerprint[:8]}"
-    names = [str(f.path) for f in upstream]
+    path = local_root(options.runs) / f"{stage.name}-{fingerprint[:8]}"
+    names = [f.where for f in upstream]
     if options.dry_run:
-        done = len(RunFolder.open(path).receipts()) if (path / "manifest.json").is_file() else 0
+        found = RunFolder.find(path)
+        done = len(found.receipts()) if found is not None else 0
         return Result(path, stage.name, fingerprint, "planned", len(plan.shards), done, inputs=names)
     folder = _freeze(stage, config, upstream, plan, fingerprint, path)
     state = "cached"
@@ -107,12 +109,12 @@ def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None
         if accepted is None:
             wanted = " or ".join(t.name for t in stage.reads)
             raise InputError(
-                f"{folder.path} holds {folder.table or 'unknown rows'}, and cosmo {stage.name} reads {wanted}",
+                f"{folder.where} holds {folder.table or 'unknown rows'}, and cosmo {stage.name} reads {wanted}",
                 "give the folder that the stage before this one printed",
             )
         if not partial and (missing := folder.missing()):
             raise InputError(
-                f"{folder.path} is incomplete: {len(missing)} of {folder.total} shards are missing",
+                f"{folder.where} is incomplete: {len(missing)} of {folder.total} shards are missing",
                 f"finish it with the same cosmo {folder.stage} command, or add --partial",
             )
 
@@ -145,29 +147,42 @@ def _freeze(
     stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, fingerprint: str, path: Path
 ) -> RunFolder:
     """The run folder with its manifest written, or as it was found."""
-    if (path / "manifest.json").is_file():
-        folder = RunFolder.open(path)
-        if folder.fingerprint != fingerprint:
-            raise UsageError(f"{path} belongs to another plan", "move it away, or choose another --runs")
-        return folder
-    import os
+    if (folder := RunFolder.find(path)) is None:
+        from stages.core.commit import make_folder
 
-    from stages.core.commit import make_folder
+        make_folder(path)
+        manifest = _manifest(stage, config, upstream, plan, fingerprint, path)
+        folder = _write_plan(path, as_dict(config), manifest)
+    if folder.fingerprint != fingerprint:
+        raise UsageError(f"{folder.where} belongs to another plan", "move it away, or choose another --runs")
+    if folder.remote is not None:
+        folder.remote.own = True
+    return folder
 
-    make_folder(path)
-    manifest = {
+
+def _manifest(
+    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, fingerprint: str, path: Path
+) -> dict[str, Any]:
+    return {
         "stage": stage.name,
         "fingerprint": fingerprint,
         "table": stage.table.name,
         "table_version": stage.table.version,
         "key": identity(stage, config, upstream, plan),
         "shards": plan.shards,
-        "inputs": [
-            {"path": os.path.relpath(f.path, path), "fingerprint": f.fingerprint, "stage": f.stage} for f in upstream
-        ],
+        "inputs": [{"path": reference(f, path), "fingerprint": f.fingerprint, "stage": f.stage} for f in upstream],
         "provenance": plan.provenance,
     }
-    write_json(path / "config.json", as_dict(config))
+
+
+def _write_plan(path: Path, config: dict[str, Any], manifest: dict[str, Any]) -> RunFolder:
+    """Config, then manifest; in a bucket where no other machine has written them."""
+    if (located := locate(path)) is not None:
+        from stages.core.remote.run import RemoteRun
+
+        RemoteRun(*located).freeze(config, manifest)
+        return RunFolder.open(path)
+    write_json(path / "config.json", config)
     write_json(path / "manifest.json", manifest)
     return RunFolder(path, manifest)
 
@@ -192,9 +207,11 @@ def _summary(folder: RunFolder, state: str, started: float) -> Result:
         receipts = folder.receipts()
         shard_seconds = round(sum(r["seconds"] for r in receipts.values()), 3)
         write_json(report, {**totals, "shards": folder.total, "shard_seconds": shard_seconds})
+        if folder.remote is not None:
+            folder.remote.publish(report.name)
     return result
 
 
 def result_json(result: Result) -> dict[str, Any]:
     """A result as plain values for --json."""
-    return {**dataclasses.asdict(result), "path": str(result.path)}
+    return {**dataclasses.asdict(result), "path": public(result.path)}

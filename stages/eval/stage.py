@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.folder import artifact
 from stages.core.registry import load, names
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.eval.config import EvalConfig
@@ -66,7 +67,7 @@ class EvalStage:
     def deliver(self, config: EvalConfig, folder: Path) -> None:
         """Put the report where --report asks for it. Harmless to repeat; for a cached run, the only way."""
         if config.report:
-            copy_report(folder / REPORT, Path(config.report))
+            copy_report(artifact(folder, REPORT), Path(config.report))
 
 
 def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
@@ -84,11 +85,11 @@ def training_runs(config: EvalConfig) -> list[RunFolder]:
     for folder in found:
         if folder.table != "steps":
             raise InputError(
-                f"training: {folder.path} holds {folder.table}, not training steps",
+                f"training: {folder.where} holds {folder.table}, not training steps",
                 "name run folders of cosmo train",
             )
         if folder.missing():
-            raise InputError(f"training: {folder.path} is incomplete", "finish it with the same cosmo train command")
+            raise InputError(f"training: {folder.where} is incomplete", "finish it with the same cosmo train command")
     return found
 
 

@@ -127,11 +127,11 @@ def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
     mine = next((r.policy for r in rows if r.policy_id == policy_id), None)
     if mine is None:
         raise InputError(
-            f"{run.path} did not measure this policy ({policy_id}), but {', '.join(policies)}",
+            f"{run.where} did not measure this policy ({policy_id}), but {', '.join(policies)}",
             "give the eval run of this very train run, or leave --evals out",
         )
     compared = [p for p in policies if p != mine]
-    changes = read_json(run.path / "summary.json")["differences"].get(mine, {})
+    changes = read_json(run.artifact("summary.json"))["differences"].get(mine, {})
     header = ["Metric", "This model", *compared, *(["Change"] if changes else []), "Prompts"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for metric in dict.fromkeys(r.metric for r in rows):

@@ -59,8 +59,8 @@ def _run_at(spec: str, folder: RunFolder) -> RunFolder | None:
     from stages.core.folder import RunFolder
 
     for path in (Path(spec), folder.path.parent / Path(spec).name):
-        if (path / "manifest.json").is_file():
-            return RunFolder.open(path)
+        if (found := RunFolder.find(path)) is not None:
+            return found
     return None
 
 
@@ -101,9 +101,9 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def public(value: Any) -> Any:
-    """The value without this machine's paths."""
+    """The value without this machine's paths or anybody's bucket."""
     if isinstance(value, list):
         return [public(v) for v in value]
-    if isinstance(value, str) and (os.path.isabs(value) or value.startswith(("~", "../"))):
+    if isinstance(value, str) and (os.path.isabs(value) or value.startswith(("~", "../", "s3:"))):
         return f".../{Path(value).name}"
     return value

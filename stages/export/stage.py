@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.exports import ExportRow
 from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.folder import artifact
 from stages.core.registry import load
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.export.config import ExportConfig
@@ -65,7 +66,7 @@ class ExportStage:
         if config.to:
             from stages.export.place import place_folder
 
-            place_folder(folder / MODEL, Path(config.to), config.overwrite)
+            place_folder(artifact(folder, MODEL), Path(config.to), config.overwrite)
 
 
 def eval_run(config: ExportConfig) -> RunFolder | None:
@@ -76,9 +77,9 @@ def eval_run(config: ExportConfig) -> RunFolder | None:
         return None
     folder = RunFolder.open(Path(config.evals))
     if folder.stage != "eval":
-        raise InputError(f"evals: {folder.path} is a {folder.stage} run", "name a run folder of cosmo eval")
+        raise InputError(f"evals: {folder.where} is a {folder.stage} run", "name a run folder of cosmo eval")
     if folder.missing():
-        raise InputError(f"evals: {folder.path} is incomplete", "finish it with the same cosmo eval command")
+        raise InputError(f"evals: {folder.where} is incomplete", "finish it with the same cosmo eval command")
     return folder
 
 

@@ -10,16 +10,11 @@ import tempfile
 from pathlib import Path
 
 from schemas.identity import digest
+from stages.core.cache import cache_root
 from stages.core.errors import UnavailableError
 from stages.core.registry import KINDS, load
 
 _ROOT = Path(__file__).resolve().parents[2]
-
-
-def cache_root() -> Path:
-    """`$COSMO_CACHE`, or `~/.cache/cosmo`."""
-    given = os.environ.get("COSMO_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "cosmo"
 
 
 def tiny_folder(name: str, seed: int) -> Path:

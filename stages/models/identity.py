@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.identity import digest
+from stages.core.cache import cache_root
 from stages.core.errors import InputError, UnavailableError, UsageError, first_line
-from stages.core.folder import RunFolder
-from stages.models.cache import cache_root, tiny_folder
+from stages.core.folder import RunFolder, artifact
+from stages.core.remote.place import is_url, locate
+from stages.models.cache import tiny_folder
 
 # What decides a model's behaviour: weights, configs, tokenizer, processor, template, remote code.
 _SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")
@@ -30,12 +32,17 @@ class PolicyRef:
     """As it was typed."""
     id: str
     """16 hex digits over the sha256 of every file that matters; the same content is the same policy."""
-    path: Path
-    """The Hugging Face folder on this machine."""
+    folder: Path
+    """Where its Hugging Face folder lies; that of a run in a bucket is perhaps not fetched yet: use `path`."""
     run: Path | None
     """The train run that made it, where one did."""
     name: str
     """Short, for people."""
+
+    @property
+    def path(self) -> Path:
+        """The Hugging Face folder on this machine; planning asks for none, so it fetches none."""
+        return self.folder if self.run is None or locate(self.run) is None else artifact(self.run, "policy")
 
 
 def resolve_policy(spec: str) -> PolicyRef:
@@ -47,9 +54,11 @@ def resolve_policy(spec: str) -> PolicyRef:
         raise UsageError("no policy was given", f"add --policy: {_HINT}")
     if spec.startswith("tiny:"):
         return _tiny(spec)
+    if is_url(spec):
+        return _train_run(spec, RunFolder.open(Path(spec.rstrip("/").removesuffix("/policy"))))
     path = Path(spec).expanduser()
     if (path / "manifest.json").is_file():
-        return _train_run(spec, path)
+        return _train_run(spec, RunFolder.open(path))
     if path.is_dir():
         run = path.parent if path.name == "policy" and (path.parent / "manifest.json").is_file() else None
         return _ref(spec, path, run, run.name if run else path.resolve().name)
@@ -67,8 +76,7 @@ def _tiny(spec: str) -> PolicyRef:
     return _ref(spec, tiny_folder(name, int(seed or 0)), None, spec.replace(":", "-"))
 
 
-def _train_run(spec: str, path: Path) -> PolicyRef:
-    run = RunFolder.open(path)
+def _train_run(spec: str, run: RunFolder) -> PolicyRef:
     if run.stage != "train":
         raise InputError(f"{spec} is a {run.stage} run and holds no policy", "give a train run, or a model folder")
     files: dict[str, str] = {}
@@ -80,7 +88,7 @@ def _train_run(spec: str, path: Path) -> PolicyRef:
     if not files:
         raise InputError(f"{spec} has no finished policy", "finish it with the same cosmo train command")
     # Weights that retention has removed still name their policy: what was made with it stays cached.
-    return PolicyRef(spec, _policy_id(files), path / "policy", path, path.resolve().name)
+    return PolicyRef(spec, _policy_id(files), run.path / "policy", run.path, run.path.resolve().name)
 
 
 def _ref(spec: str, folder: Path, run: Path | None, name: str) -> PolicyRef:

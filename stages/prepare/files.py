@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.identity import digest
+from stages.core.cache import cache_root
 from stages.core.errors import BadSample, InputError
-from stages.models.cache import cache_root
 
 # Below this, hashing again is as quick as looking the digest up on disk.
 _REMEMBER_BYTES = 16 << 20

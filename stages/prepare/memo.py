@@ -15,9 +15,9 @@ from typing import Any
 
 from schemas.identity import canonical, digest
 from schemas.rejected import RejectedRow
+from stages.core.cache import cache_root
 from stages.core.registry import KINDS
 from stages.core.stage import Plan
-from stages.models.cache import cache_root
 from stages.prepare.files import keep
 
 _ROOT = Path(__file__).resolve().parents[2]

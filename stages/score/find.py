@@ -20,7 +20,7 @@ def find(folders: list[RunFolder], wanted: str, grader: Grader, ctx: Context) ->
     InputError for an id that is not there, and for a beginning that more than one id has.
     """
     places = [(f, s, i) for f in folders for s, ids in _ids(f) for i in ids]
-    ident = _one([i for _, _, i in places], wanted, ", ".join(str(f.path) for f in folders))
+    ident = _one([i for _, _, i in places], wanted, ", ".join(f.where for f in folders))
     return [_group(f, s, ident, grader, ctx) for f, s, i in places if i == ident]
 
 

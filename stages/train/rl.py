@@ -57,7 +57,7 @@ def train_rl(session: Session) -> None:
         rows = usable(folder.rows(SCORED), folder.path.name, config, session.reject)
         groups = make_groups(rows, folder.path.name, config, session.reject)
         if not groups:
-            raise InputError(f"{folder.path} has no group to train on", "its rejected rows say why")
+            raise InputError(f"{folder.where} has no group to train on", "its rejected rows say why")
         banned = _banned(folder, [g.row.banned_token_ids for g in groups])
         before, carried = carried, estimate_advantages(groups, config, carried)
         updates = make_updates(groups, config, session.start.rollouts + number)
@@ -70,7 +70,9 @@ def train_rl(session: Session) -> None:
 
 def _banned(folder: RunFolder, lists: list[list[int]]) -> list[int]:
     if any(ids != lists[0] for ids in lists):
-        raise InputError(f"{folder.path}: its groups ban different tokens", "different policies sampled them: split it")
+        raise InputError(
+            f"{folder.where}: its groups ban different tokens", "different policies sampled them: split it"
+        )
     return lists[0]
 
 

@@ -138,8 +138,8 @@ def _check_inputs(stage: TrainStage, inputs: list[RunFolder], config: TrainConfi
     for folder in inputs:
         if config.objective != SFT and accepts(stage, folder) is not SCORED:
             raise InputError(
-                f"{folder.path} holds {folder.table}, and {_CALLED[config.objective]} learns from scored groups",
-                f"cosmo score {folder.path}, or --objective sft",
+                f"{folder.where} holds {folder.table}, and {_CALLED[config.objective]} learns from scored groups",
+                f"cosmo score {folder.where}, or --objective sft",
             )
 
 

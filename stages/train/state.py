@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import InputError
+from stages.core.folder import artifact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ def read_state(folder: Path) -> TrainerState | None:
 
 def state_folder(ref: PolicyRef) -> Path | None:
     """Where the trainer state of a policy would lie: beside the policy of a train run."""
-    return ref.run / "trainer" if ref.run is not None else None
+    return artifact(ref.run, "trainer") if ref.run is not None else None
 
 
 @dataclass(frozen=True, slots=True)

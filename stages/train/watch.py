@@ -14,7 +14,8 @@ from typing import Any
 
 from schemas.steps import StepRow
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.folder import read_json
+from stages.core.folder import artifact, read_json
+from stages.core.remote.place import public
 from stages.train.alarms import ALARM_NAMES, Cells, Evidence, added, cells, raised
 from stages.train.watch_config import WatchConfig
 
@@ -38,7 +39,7 @@ class Watch:
     @classmethod
     def after(cls, config: WatchConfig, run: Path | None) -> Watch:
         """The memory that the parent's run left; an empty one where it left none."""
-        path = run / FILE if run is not None else None
+        path = artifact(run, FILE) if run is not None else None
         if path is None or not path.is_file():
             return cls(config)
         try:
@@ -116,7 +117,7 @@ def heed(config: WatchConfig, events: list[dict[str, Any]], where: str = "") -> 
 def heed_run(config: WatchConfig, run: Path) -> None:
     """The same for a finished run, as often as it is asked for."""
     if config.action == "stop":
-        heed(config, _events(run), f" (what was trained is in {run})")
+        heed(config, _events(run), f" (what was trained is in {public(run)})")
 
 
 def alarm_lines(run: Path) -> dict[str, str]:
@@ -125,5 +126,5 @@ def alarm_lines(run: Path) -> dict[str, str]:
 
 
 def _events(run: Path) -> list[dict[str, Any]]:
-    path = run / FILE
+    path = artifact(run, FILE)
     return list(read_json(path)["events"]) if path.is_file() else []

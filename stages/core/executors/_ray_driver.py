@@ -129,7 +129,7 @@ class Driver:
             return
         if self._deaths[shard] >= _TRIES:
             raise CosmoError(
-                f"shard {shard:05d} of {self._job.folder.path} ended {_TRIES} workers: {why}",
+                f"shard {shard:05d} of {self._job.folder.where} ended {_TRIES} workers: {why}",
                 "lower the batch sizes; the same command without --executor shows what happens",
             )
         (self._held if member.waits else self._todo).insert(0, shard)
@@ -149,8 +149,8 @@ def _task(job: Job) -> Task:
     return Task(
         stage=f"{kind.__module__}:{kind.__name__}",
         config=as_dict(job.ctx.config),
-        inputs=[str(folder.path) for folder in job.ctx.inputs],
-        folder=str(job.folder.path),
+        inputs=[folder.where for folder in job.ctx.inputs],
+        folder=job.folder.where,
         fingerprint=job.folder.fingerprint,
         cwd=os.getcwd(),
         rejected=[asdict(row) for row in job.plan.rejected],

@@ -111,6 +111,8 @@ class Worker:
             os.chdir(task.cwd)
             folder = RunFolder.open(Path(task.folder))
             if folder.fingerprint == task.fingerprint:
+                if folder.remote is not None:
+                    folder.remote.own = True
                 return folder
         except (OSError, CosmoError):
             pass
