@@ -130,7 +130,7 @@ class RunFolder:
         """Indices of shards that are not committed, or whose files are gone."""
         if self._loose is not None:
             return []
-        return [i for i in range(self.total) if not self.committed(i)]
+        return [i for i in range(self.total) if not self._whole(self.receipt(i))]
 
     def committed(self, index: int) -> bool:
         """True when a shard is committed and its files are there."""
