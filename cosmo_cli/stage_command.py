@@ -138,6 +138,18 @@ def load_stage(verb: str) -> Any:
     return importlib.import_module(f"stages.{verb}.stage").STAGE
 
 
+def options_of(given: dict[str, Any]) -> Any:
+    """The runner's options as they were given."""
+    from stages.core.runner import Options
+
+    return Options(
+        runs=given["runs"],
+        worker=shared.worker(given["worker"]),
+        partial=given["partial"],
+        dry_run=given["dry_run"],
+    )
+
+
 def run_command(
     verb: str,
     config: Any,
@@ -147,15 +159,10 @@ def run_command(
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output, stdout_to_stderr
-    from stages.core.runner import Options, result_json, run_stage
+    from stages.core.runner import result_json, run_stage
 
     output = Output(verb, given["json"], given["quiet"])
-    options = Options(
-        runs=given["runs"],
-        worker=shared.worker(given["worker"]),
-        partial=given["partial"],
-        dry_run=given["dry_run"],
-    )
+    options = options_of(given)
     progress = output.progress()
     try:
         with stdout_to_stderr():

@@ -10,7 +10,8 @@ from torch import Tensor
 from stages.train.config import TrainConfig
 from stages.train.schedule import rate_factor
 
-_KINDS = ("exp_avg", "exp_avg_sq", "step")
+STATE = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW keeps of each parameter."""
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -42,7 +43,7 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
     for name, parameter in named.items():
         if f"{name}.step" in state:
             device = parameter.device
-            optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in _KINDS}
+            optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in STATE}
     return optimizer
 
 
@@ -52,7 +53,7 @@ def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, T
         f"{name}.{kind}": optimizer.state[p][kind].detach().cpu()
         for name, p in trainable(model).items()
         if p in optimizer.state
-        for kind in _KINDS
+        for kind in STATE
     }
 
 
