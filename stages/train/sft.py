@@ -112,6 +112,8 @@ class ReplyTrainer(RankTrainer, SFTTrainer):
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
         )
+        # Qwen2.5-VL's class says no, for its own loss. TRL's counts tokens over the step and all ranks only then.
+        self.model_accepts_loss_kwargs = True
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:

@@ -1,4 +1,4 @@
-"""FSDP2: torch's `fully_shard`, through accelerate. Needs nothing but torch."""
+"""FSDP2: torch's `fully_shard`, one group of parameters a layer. Needs nothing but torch, and runs on CPUs, too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from stages.train.optim import STATE, trainable
+from stages.train.parallel import ranks
 from stages.train.parallel.layout import Tensors
-
-_CONFIG = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "reshard_after_forward": True}
 
 
 class Fsdp:
@@ -20,8 +21,32 @@ class Fsdp:
     sharded = True
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
-        """With autocast, layers compute in bfloat16 and parameters stay in float32."""
-        return {"fsdp": True, "fsdp_config": dict(_CONFIG), "bf16": autocast}
+        """Nothing: accelerate's own FSDP is for GPUs alone."""
+        self._half = autocast
+        return {"bf16": False}
+
+    def prepare(self, trainer: Any) -> None:
+        """Have accelerate take a sharded model where it would have made a DDP one."""
+
+        def shard(model: Any, **_: Any) -> Any:
+            self._shard(model, trainer.session.optimizer, trainer.session.policy.device)
+            return model
+
+        trainer.accelerator.prepare_model = shard
+
+    def _shard(self, model: Any, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        """In place: layers, then the rest; the optimizer gets the slices. Autocast: layers compute in bfloat16."""
+        names = {id(p): name for name, p in model.named_parameters()}
+        mesh = init_device_mesh(device.type, (ranks.count(),))
+        half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        policy = half if self._half else MixedPrecisionPolicy()
+        layers = set(model._no_split_modules or ())
+        for module in reversed([m for m in model.modules() if type(m).__name__ in layers]):
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy)
+        slices = dict(model.named_parameters())
+        for group in optimizer.param_groups:
+            group["params"] = [slices[names[id(p)]] for p in group["params"]]
 
     def begin(self, trainer: Any, moments: Tensors) -> None:
         """Each rank takes its slices."""
@@ -32,10 +57,9 @@ class Fsdp:
 
     def weights(self, model: Any) -> Tensors:
         """Gathered one by one."""
-        named = [*model.named_parameters(), *model.named_buffers()]
-        saved = model.state_dict().keys()
-        parameters = {n for n, _ in model.named_parameters()}
-        return {n: _whole(t) for n, t in named if n in parameters or n in saved}
+        saved, parameters = model.state_dict().keys(), dict(model.named_parameters())
+        buffers = {n: b for n, b in model.named_buffers() if n in saved}
+        return {n: _whole(t) for n, t in (parameters | buffers).items()}
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """Gathered one by one."""

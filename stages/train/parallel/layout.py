@@ -26,6 +26,9 @@ class Layout(Protocol):
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """TrainingArguments that make transformers' Trainer lay the model out so."""
 
+    def prepare(self, trainer: Any) -> None:
+        """Before the trainer lays its model out."""
+
     def begin(self, trainer: Any, moments: Tensors) -> None:
         """Give the trainer, whose model is laid out by now, the optimizer's moments."""
 
@@ -45,6 +48,9 @@ class Whole:
         """For DDP: a step of texts alone leaves the vision tower unused; buffers are the same everywhere."""
         unused = hasattr(model.config, "vision_config")
         return {"bf16": autocast, "ddp_find_unused_parameters": unused, "ddp_broadcast_buffers": False}
+
+    def prepare(self, trainer: Any) -> None:
+        """Nothing: the trainer makes a DDP model where there are several ranks."""
 
     def begin(self, trainer: Any, moments: Tensors) -> None:
         """Nothing: the optimizer has kept them."""

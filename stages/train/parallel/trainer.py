@@ -40,6 +40,7 @@ class RankTrainer:
         """The session's. A sharded one starts empty; `begin` gives it its moments."""
         if self.optimizer is None:
             self.optimizer, self._moments = self.session.optimizer, {}
+            self.session.layout.prepare(self)
             if self.session.layout.sharded:
                 self._moments = optimizer_state(self.model, self.optimizer)
                 self.optimizer.state.clear()

@@ -34,13 +34,21 @@ class Zero:
         cast = {"torch_autocast": {"enabled": autocast, "dtype": "bfloat16"}} if autocast else {}
         return {"deepspeed": {**self.config, **cast}, "bf16": False}
 
+    def prepare(self, trainer: Any) -> None:
+        """Nothing: accelerate makes the engine."""
+
     def begin(self, trainer: Any, moments: Tensors) -> None:
-        """DeepSpeed makes the moments in the first step: one of nothing, at rate 0, then they are put in place."""
+        """DeepSpeed links the moments to parameters in the first step: one of nothing, at rate 0, then they are set."""
+        optimizer, engine = trainer.session.optimizer, trainer.model_wrapped
+        # ZeRO 2 links all groups after the step of the first, when the others would have none yet.
+        for group in optimizer.param_groups:
+            for flat in group["params"]:
+                optimizer.state[flat] = {"step": torch.zeros((), device=flat.device)}
+                optimizer.state[flat] |= {kind: torch.zeros_like(flat) for kind in _MOMENTS}
         if not moments:
             return
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        optimizer, engine = trainer.session.optimizer, trainer.model_wrapped
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = 0.0
