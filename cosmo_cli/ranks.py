@@ -28,9 +28,10 @@ def on_ranks(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) -> 
     return wanted(config) and start_ranks(config, inputs, given)
 
 
-def start_ranks(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) -> bool:
-    """Launch them, to their end; False where the run is complete already."""
+def start_ranks(config: TrainConfig, inputs: list[Path], given: dict[str, Any], mute: bool = False) -> bool:
+    """Launch them, to their end; False where the run is complete already. `mute`: only failures are told."""
     from cosmo_cli.stage_command import load_stage, options_of
+    from stages.core.config import as_dict
     from stages.core.folder import RunFolder
     from stages.core.runner import run_stage
 
@@ -39,9 +40,10 @@ def start_ranks(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) 
         return False
     kept = ("runs", "worker", "partial", "dry_run", "json", "quiet")
     job = {
-        "config": json.loads(json.dumps(_plain(config))),
+        "config": as_dict(config),
         "inputs": [str(path) for path in inputs],
         "given": {name: str(given[name]) if name == "runs" else given[name] for name in kept},
+        "mute": mute,
     }
     with tempfile.TemporaryDirectory(prefix="cosmo-") as folder:
         path = Path(folder) / "job.json"
@@ -50,14 +52,10 @@ def start_ranks(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) 
     return True
 
 
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    from stages.core.config import as_dict
-
-    return as_dict(config)
-
-
 def be_rank(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) -> None:
     """Rank 0 runs the command; the others train with it, silently."""
+    # Read when torch is loaded: DDP warns of a model that might have unused parts and has none.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from cosmo_cli.output import stdout_to_stderr
     from cosmo_cli.stage_command import run_command
     from stages.train.quiet import quiet_imports
@@ -139,6 +137,9 @@ def main() -> int:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     given = {**job["given"], "runs": Path(job["given"]["runs"])}
     config = build(TrainConfig, job["config"], "train")
+    if job["mute"]:
+        given["quiet"] = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return guarded("train", lambda: be_rank(config, [Path(p) for p in job["inputs"]], given))
 
 

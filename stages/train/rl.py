@@ -281,9 +281,10 @@ class RolloutTrainer(RankTrainer, Trainer):
         if moment is None:
             return 0
         samples = list(self._samples())
+        mine = {id(s) for update in self.updates for micro in self._micro_batches(update) for s in micro.samples}
         flat = self.session.checkpoints.tensors(moment, "extra")["old_logprobs"]
         for sample, values_T in zip(samples, flat.split([s.length for s in samples]), strict=True):
-            sample.old_logprobs = values_T
+            sample.old_logprobs = values_T if id(sample) in mine else None
         return int(moment.record["passed"])
 
 

@@ -134,8 +134,8 @@ class Session:
         """Around a trainer: no traces of it are left, and the model is whole again."""
         with contained(self.policy.model, self.policy.device):
             yield
-        if self.layout.sharded:
-            self._gather()
+            if self.layout.sharded:
+                self._gather()
 
     def _gather(self) -> None:
         """A whole model and optimizer in place of the sharded ones."""

@@ -15,6 +15,7 @@ from schemas.prompts import PromptRow
 from stages.core.errors import BadSample
 from stages.models.processor import PromptProcessor
 from stages.train.examples import ExampleRows, example_order, usable_entries
+from stages.train.parallel import ranks
 from stages.train.parallel.split import Part, Portion, passes, portions
 from stages.train.parallel.trainer import RankTrainer
 from stages.train.session import Session
@@ -100,6 +101,7 @@ class ReplyTrainer(RankTrainer, SFTTrainer):
 
     def __init__(self, session: Session, rows: ExampleRows, positions: range, steps: int) -> None:
         self.session, self.step_log = session, StepLog(session)
+        self.tokens: list[int] = []
         config = session.config
         self.total = config.schedule_steps or steps
         size, micro = config.batch_size, config.micro_batch_size or config.batch_size
@@ -122,11 +124,22 @@ class ReplyTrainer(RankTrainer, SFTTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """TRL's step, without what only our rows need; nothing at all where no example was usable."""
-        if not self.step_log.add(inputs.pop("rows")) and "input_ids" not in inputs:
+        rows = inputs.pop("rows")
+        if not self.step_log.add(rows) and "input_ids" not in inputs:
             return torch.zeros((), device=self.args.device)
+        self.tokens.append(sum(length for _, length in rows))
         return super().training_step(model, inputs, num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step with its loss, gradient norm, rate, and TRL's entropy: the step's row."""
+        entropies, tokens = list(self._metrics["train"].get("entropy", [])), self.tokens
         super().log(logs, start_time)
-        self.step_log.record(logs, entropy=logs.get("entropy"))
+        if "grad_norm" in logs:
+            self.tokens = []
+            self.step_log.record(logs, entropy=_entropy(entropies, tokens))
+
+
+def _entropy(means: list[float], tokens: list[int]) -> float | None:
+    """Over the step's tokens. TRL has one mean a micro-batch, of all ranks, and takes the mean of these."""
+    counts = [sum(mine) for mine in zip(*ranks.gathered(tokens), strict=True)]
+    return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts) if sum(counts) else None

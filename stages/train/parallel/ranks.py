@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(hours=2)
 # accelerate's own configuration would override what was asked for here.
 _ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU")
+_BEREFT = ("DistBackendError", "DistNetworkError", "onnection closed by peer", "reset by peer", "ProcessGroup")
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -63,9 +64,7 @@ def join(device: str) -> None:
 def bereft(error: BaseException) -> bool:
     """True for what a rank sees of another's death."""
     said = f"{type(error).__name__} {error}"
-    return any(
-        sign in said for sign in ("Dist", "onnection closed by peer", "reset by peer", "Broken pipe", "ProcessGroup")
-    )
+    return any(sign in said for sign in _BEREFT)
 
 
 def leave() -> None:
