@@ -110,7 +110,7 @@ class ReplyTrainer(RankTrainer, SFTTrainer):
         super().__init__(
             model=session.policy.model,
             args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
-            data_collator=ReplyCollator(session, rows, self.part),
+            data_collator=ReplyCollator(session, rows, self.part),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
         )

@@ -45,7 +45,7 @@ class RankTrainer:
                 self._moments = optimizer_state(self.model, self.optimizer)
                 self.optimizer.state.clear()
                 self.add_callback(_Begin(self))  # type: ignore[attr-defined]
-        return self.optimizer  # type: ignore[no-any-return]
+        return self.optimizer
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -53,7 +53,7 @@ class RankTrainer:
         """The session's, from the step it stands at."""
         if self.lr_scheduler is None:
             self.lr_scheduler = self.session.scheduler(self.total)
-        return self.lr_scheduler  # type: ignore[no-any-return]
+        return self.lr_scheduler
 
     @contextmanager
     def adding_up(self, model: Any, last: bool) -> Iterator[None]:
