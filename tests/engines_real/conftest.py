@@ -1,7 +1,8 @@
-"""Tests against a real vLLM: collected only where one is installed (`make test-engines`)."""
+"""Tests against a real vLLM and a real DeepSpeed: collected only where they are installed (`make test-engines`)."""
 
 from __future__ import annotations
 
 import importlib.util
 
-collect_ignore_glob = [] if importlib.util.find_spec("vllm") else ["test_*.py"]
+_NEEDS = {"test_vllm*.py": "vllm", "test_zero.py": "deepspeed"}
+collect_ignore_glob = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module) is None]
