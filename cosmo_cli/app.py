@@ -140,4 +140,9 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
 
 def entry() -> None:
     """Console script."""
-    sys.exit(main())
+    code = main()
+    if "RANK" in os.environ:
+        from cosmo_cli.ranks import end
+
+        end(code)
+    sys.exit(code)

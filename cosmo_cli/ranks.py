@@ -71,9 +71,7 @@ def be_rank(config: TrainConfig, inputs: list[Path], given: dict[str, Any]) -> N
         from stages.train.parallel.follow import follow
         from stages.train.stage import train
 
-        code = follow(train)
-        ranks.leave()
-        if code:
+        if code := follow(train):
             raise SystemExit(code)
 
 
@@ -87,7 +85,6 @@ def _lead(run: Any) -> None:
         LEADER.dismiss(explain(error)[2])
         raise
     LEADER.dismiss(0)
-    ranks.leave()
 
 
 class _Voice:
@@ -113,11 +110,14 @@ def wait_to_speak(error: BaseException) -> bool:
     """Whether to say what went wrong. With several ranks the one that failed first does, and it ends the others."""
     if not ranks.launched():
         return True
-    from stages.train.parallel.stop import StoppedError
+    from stages.train.parallel.stop import STOP, StoppedError
 
     mine = ranks.first()
-    if isinstance(error, StoppedError | KeyboardInterrupt):
-        return mine and not isinstance(error, KeyboardInterrupt)
+    if isinstance(error, StoppedError):
+        # After Ctrl-C it is the launcher that says so.
+        return mine and not STOP.by_launcher
+    if isinstance(error, KeyboardInterrupt) or (ranks.bereft(error) and STOP.signalled):
+        return False
     if ranks.bereft(error):
         time.sleep(BEREFT_WAIT)
     elif not mine:
@@ -143,5 +143,12 @@ def main() -> int:
     return guarded("train", lambda: be_rank(config, [Path(p) for p in job["inputs"]], given))
 
 
+def end(code: int) -> None:
+    """Leave without taking anything down: gloo may abort a process whose peers are gone already."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -11,11 +11,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.core.errors import CosmoError, UsageError
+from stages.core.errors import CosmoError, UnavailableError, UsageError, first_line
 from stages.train.config import REWARD, TrainConfig
 from stages.train.parallel.ranks import launched
 from stages.train.parallel.stop import FILE, StoppedError
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 
 def wanted(config: TrainConfig) -> bool:
@@ -33,6 +37,9 @@ def check(config: TrainConfig) -> None:
         raise UsageError("a reward model trains in one process", "leave --nproc, --nnodes and --parallel out")
     if config.nnodes > 1 and not config.rdzv:
         raise UsageError(f"{config.nnodes} machines have no place to meet", "--rdzv HOST:29500, one of their names")
+    host, _, port = config.rdzv.rpartition(":")
+    if config.rdzv and not (host and port.isdigit()):
+        raise UsageError(f"--rdzv {config.rdzv!r} is not HOST:PORT", "for example --rdzv node0:29500")
 
 
 def launch(config: TrainConfig, command: list[str]) -> None:
@@ -41,27 +48,17 @@ def launch(config: TrainConfig, command: list[str]) -> None:
     The failing rank has said why. SIGTERM is passed on as a file, so that no rank is killed within a step.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.launcher.api import elastic_launch
 
     # The agent tells of its work, and of failures with everybody's traceback.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    one_machine = config.nnodes == 1 and not config.rdzv
-    settings = LaunchConfig(
-        min_nodes=config.nnodes,
-        max_nodes=config.nnodes,
-        nproc_per_node=config.nproc,
-        run_id=uuid.uuid4().hex if one_machine else "cosmo",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0" if one_machine else config.rdzv,
-        local_addr="localhost" if one_machine else None,
-        max_restarts=0,
-        signals_to_handle="SIGHUP",
-    )
-    threads = max(1, (os.cpu_count() or 1) // config.nproc)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
+    # How long the others may go on once one has failed: they wait for it in vain.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
     with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _passed_on(Path(folder) / "stop") as stop:
         try:
-            elastic_launch(settings, sys.executable)(*command)
+            elastic_launch(_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             if failure.exitcode > 0:
@@ -73,6 +70,31 @@ def launch(config: TrainConfig, command: list[str]) -> None:
                 "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
                 "the same command goes on from the last checkpoint",
             ) from None
+        except RendezvousError as error:
+            raise UnavailableError(
+                f"{config.nnodes} machines did not meet at {config.rdzv}: {first_line(error)}",
+                "the same command on each, and a port of one of them that all can reach",
+            ) from None
+
+
+def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    here = not config.rdzv
+    return LaunchConfig(
+        min_nodes=config.nnodes,
+        max_nodes=config.nnodes,
+        nproc_per_node=config.nproc,
+        run_id=uuid.uuid4().hex if here else "cosmo",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0" if here else config.rdzv,
+        local_addr="localhost" if here else None,
+        max_restarts=0,
+        # SIGTERM is ours, and SIGINT reaches everybody by itself.
+        signals_to_handle="SIGHUP",
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+    )
 
 
 @contextmanager

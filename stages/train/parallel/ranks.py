@@ -67,14 +67,6 @@ def bereft(error: BaseException) -> bool:
     return any(sign in said for sign in _BEREFT)
 
 
-def leave() -> None:
-    """Take leave of the others."""
-    import torch
-
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
 def _joined() -> bool:
     import torch
 

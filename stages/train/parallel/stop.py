@@ -33,6 +33,11 @@ class Stop:
         """By a signal of its own, or by its launcher."""
         return self.signalled or (FILE in os.environ and Path(os.environ[FILE]).exists())
 
+    @property
+    def by_launcher(self) -> bool:
+        """The launcher ends its ranks for a reason of its own: it was not asked to stop."""
+        return FILE in os.environ and not Path(os.environ[FILE]).exists()
+
 
 STOP = Stop()
 
