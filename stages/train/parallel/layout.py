@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.train.config import TrainConfig
 from stages.train.optim import optimizer_state, trainable
+from stages.train.parallel import ranks
 
 Tensors = dict[str, Tensor]
 
@@ -46,6 +47,8 @@ class Whole:
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """For DDP: a step of texts alone leaves the vision tower unused; buffers are the same everywhere."""
+        if ranks.count() == 1:
+            return {"bf16": autocast}
         always = {id(p) for part in (model.get_decoder(), model.get_output_embeddings()) for p in part.parameters()}
         unused = any(id(p) not in always for p in trainable(model).values())
         return {"bf16": autocast, "ddp_find_unused_parameters": unused, "ddp_broadcast_buffers": False}
