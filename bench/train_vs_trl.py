@@ -159,19 +159,15 @@ class Ours:
 
     def loss_and_gradients(self) -> tuple[float, dict[str, Any]]:
         """Of one step, without taking it."""
-        from stages.train.quiet import contained
-
         model = self.policy.model
-        with contained(model):
+        with self.session.training():
             trainer = self.trainer()
             loss = trainer.training_step(model, trainer.queue[0])
         return loss.item(), _gradients(model)
 
     def step(self) -> float:
         """Seconds of a step."""
-        from stages.train.quiet import contained
-
-        with contained(self.policy.model):
+        with self.session.training():
             trainer = self.trainer()
             return timed_laps(trainer, trainer.learn)
 

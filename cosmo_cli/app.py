@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -102,15 +103,22 @@ def main(args: list[str] | None = None) -> int:
     if (conflict := shadowed()) is not None:
         print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
         return 4
-    from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
     from cosmo_cli.host import settle
-    from cosmo_cli.output import complain
 
     settle()
     arguments = sys.argv[1:] if args is None else args
     verb = next((a for a in arguments if a in COMMANDS), "")
+    return guarded(verb, lambda: app(arguments, standalone_mode=False, prog_name="cosmo"))
+
+
+def guarded(verb: str, call: Callable[[], Any]) -> int:
+    """The exit code of a call that may fail; what went wrong is one line and a hint."""
+    from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
+    from cosmo_cli.output import complain
+    from cosmo_cli.ranks import wait_to_speak
+
     try:
-        code = app(arguments, standalone_mode=False, prog_name="cosmo")
+        code = call()
         if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
         sys.stdout.flush()
@@ -125,10 +133,16 @@ def main(args: list[str] | None = None) -> int:
             return status
         if debugging():
             raise
-        complain(verb, message, hint)
+        if wait_to_speak(error):
+            complain(verb, message, hint)
         return status
 
 
 def entry() -> None:
     """Console script."""
-    sys.exit(main())
+    code = main()
+    if "RANK" in os.environ:
+        from cosmo_cli.ranks import end
+
+        end(code)
+    sys.exit(code)

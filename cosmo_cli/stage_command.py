@@ -147,6 +147,20 @@ def load_stage(verb: str) -> Any:
     return importlib.import_module(f"stages.{verb}.stage").STAGE
 
 
+def options_of(given: dict[str, Any], output: Any) -> Any:
+    """The runner's options as they were given; `output` says what was found beside them."""
+    from stages.core.runner import Options
+
+    return Options(
+        runs=given["runs"],
+        worker=_worker(output, given),
+        partial=given["partial"],
+        dry_run=given["dry_run"],
+        executor=given.get("executor", LOCAL),
+        executor_settings=given.get("executor_settings", {}),
+    )
+
+
 def run_command(
     verb: str,
     config: Any,
@@ -157,17 +171,10 @@ def run_command(
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output, stdout_to_stderr
     from stages.core.remote.place import public
-    from stages.core.runner import Options, result_json, run_stage
+    from stages.core.runner import result_json, run_stage
 
     output = Output(verb, given["json"], given["quiet"])
-    options = Options(
-        runs=given["runs"],
-        worker=_worker(output, given),
-        partial=given["partial"],
-        dry_run=given["dry_run"],
-        executor=given.get("executor", LOCAL),
-        executor_settings=given.get("executor_settings", {}),
-    )
+    options = options_of(given, output)
     progress = output.progress()
     try:
         with stdout_to_stderr():

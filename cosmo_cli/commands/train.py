@@ -1,7 +1,11 @@
-"""cosmo train."""
+"""cosmo train.
+
+On several GPUs: `--nproc N`, or the same command under torchrun, accelerate launch or srun.
+"""
 
 from __future__ import annotations
 
+from cosmo_cli.ranks import on_ranks
 from cosmo_cli.stage_command import stage_command
 from stages.train.config import TrainConfig
 
@@ -9,4 +13,5 @@ COMMAND = stage_command(
     "train",
     TrainConfig,
     argument="Run folders: prompts for sft, scored groups for rl, verifier and reward; else paths on stdin.",
+    instead=on_ranks,
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
+from cosmo_cli.ranks import start_ranks
 from cosmo_cli.recipe.disk import check_room
 from cosmo_cli.recipe.live import Turns
 from cosmo_cli.recipe.model import Recipe, with_shared
@@ -19,6 +20,7 @@ from stages.core.config import assign, build
 from stages.core.folder import RunFolder, read_json, write_json
 from stages.core.runner import Options, Result, run_stage
 from stages.core.stage import Resources
+from stages.train.parallel.launch import wanted
 
 
 @dataclass(slots=True)
@@ -83,11 +85,21 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
     try:
         with stdout_to_stderr():
-            return run_stage(
+            launched = step.verb == "train" and wanted(config) and _on_ranks(config, inputs, run.runs, resources)
+            result = run_stage(
                 stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
             )
+            return replace(result, state="done") if launched else result
     finally:
         progress.close()
+
+
+def _on_ranks(config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
+    """Train on several processes, with what this one holds in memory out of their way."""
+    for kind in ("policy", "trainer_state", "ref_policy", "vllm"):
+        resources.drop(kind)
+    given = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False, "quiet": True}
+    return start_ranks(config, inputs, given, mute=True)
 
 
 class Clock:

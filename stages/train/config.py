@@ -15,6 +15,7 @@ LEARNING_RATES = {SFT: 1e-5, RL: 1e-6, VERIFIER: 1e-5, REWARD: 1e-5}
 """Used where `learning_rate` is left open: arXiv:2509.24776 for SFT, arXiv:2505.12504 for RL."""
 FROZEN_VISION = {SFT: False, RL: True, VERIFIER: False, REWARD: False}
 """Used where `freeze_vision` is left open."""
+PARALLEL = ("ddp", "zero2", "zero3", "fsdp2")
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,18 @@ class TrainConfig:
     autocast: str = option("auto", "Forward pass in bfloat16; auto: on a GPU", choices=("auto", "no", "bf16"))
     gradient_checkpointing: bool = option(False, "Recompute activations to save memory", affects=False)
     trust_remote_code: bool = option(False, "Run model code that comes with the weights")
+
+    # Several processes: the same numbers up to the order of sums, so none of it identifies a run.
+    nproc: int = option(1, "Processes on this machine, one a GPU", flag="--nproc", affects=False, low=1)
+    nnodes: int = option(1, "Machines; give the same command on each", flag="--nnodes", affects=False, low=1)
+    rdzv: str = option("", "Where the machines meet: HOST:PORT of one of them", flag="--rdzv", affects=False)
+    parallel: str = option(
+        "ddp",
+        "How the model lies on several processes: whole on each, or sharded by DeepSpeed or by torch",
+        flag="--parallel",
+        affects=False,
+        choices=PARALLEL,
+    )
 
     @property
     def rate(self) -> float:

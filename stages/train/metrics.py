@@ -38,6 +38,14 @@ class TokenSums:
         return self.sums[name] / self.tokens if name in self.sums and self.tokens else None
 
 
+def sum_up(parts: Iterable[TokenSums]) -> TokenSums:
+    """The sums of several ranks as one."""
+    whole = TokenSums()
+    for part in parts:
+        whole.add(part.tokens, part.sums)
+    return whole
+
+
 def mean(values: Iterable[float]) -> float | None:
     """Mean, or None of nothing."""
     held = list(values)

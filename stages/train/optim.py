@@ -10,7 +10,8 @@ from torch import Tensor
 from stages.train.config import TrainConfig
 from stages.train.schedule import rate_factor
 
-_KINDS = ("exp_avg", "exp_avg_sq", "step")
+STATE = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW keeps of each parameter."""
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -43,7 +44,7 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
         # Adapters of another rank have moments of another shape; the fused kernel would not look.
         if f"{name}.step" in state and state[f"{name}.exp_avg"].shape == parameter.shape:
             device = parameter.device
-            optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in _KINDS}
+            optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in STATE}
     return optimizer
 
 
@@ -53,7 +54,7 @@ def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, T
         f"{name}.{kind}": optimizer.state[p][kind].detach().cpu()
         for name, p in trainable(model).items()
         if p in optimizer.state
-        for kind in _KINDS
+        for kind in STATE
     }
 
 

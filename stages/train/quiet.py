@@ -26,11 +26,11 @@ def quiet_imports() -> None:
 
 
 @contextmanager
-def contained(model: Any) -> Iterator[None]:
+def contained(model: Any, device: torch.device) -> Iterator[None]:
     """No talk and no traces: random state, logging, the model's forward and configs come out as they went in.
 
     A trainer seeds the global generators, wraps the model's forward and edits its config; a policy that stays
-    warm must be as one freshly loaded.
+    warm must be as one freshly loaded. `device` is where it is trained.
     """
     from huggingface_hub import constants
 
@@ -42,7 +42,7 @@ def contained(model: Any) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     filled = fill.fill_uninitialized_memory  # type: ignore[attr-defined]
     # On a CPU the same run gives the same bits; on a GPU that would cost too much.
-    torch.use_deterministic_algorithms(deterministic or model.device.type == "cpu", warn_only=True)
+    torch.use_deterministic_algorithms(deterministic or device.type == "cpu", warn_only=True)
     fill.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage.
     gc.freeze()

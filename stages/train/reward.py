@@ -17,7 +17,8 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from schemas.tables import SCORED
-from stages.core.errors import BadSample, InputError
+from stages.core.errors import BadSample, InputError, UsageError
+from stages.train.config import TrainConfig
 from stages.train.examples import ExampleRows, permutations
 from stages.train.pairs import Pair, PairTexts, as_texts, pair_entries
 from stages.train.quiet import contained
@@ -35,7 +36,7 @@ def train_reward(session: Session) -> None:
     order = list(islice(permutations(range(len(dataset)), config.seed, refs.__getitem__), wanted))
     left, steps = session.begin(len(order))
     if left:
-        with contained(session.policy.model):
+        with contained(session.policy.model, session.policy.device):
             PairTrainer(session, dataset.select(order[left.start :]), steps).train()
     session.finish(rollouts=0)
 
@@ -72,6 +73,14 @@ def _encode(session: Session, pair: Pair, texts: PairTexts) -> dict[str, Any]:
     }
 
 
+def _passes(config: TrainConfig) -> dict[str, Any]:
+    """TRL averages over a micro-batch's pairs, so they have to be equally many."""
+    micro = config.micro_batch_size or config.batch_size
+    if config.batch_size % micro:
+        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
+    return one_pass(config, micro, config.batch_size // micro)
+
+
 class PairCollator:
     """TRL's batch of pairs, with `rows`: (label, reply tokens) of each."""
 
@@ -91,7 +100,7 @@ class PairTrainer(RewardTrainer):
         processor = session.policy.processor
         super().__init__(
             model=session.policy.model,
-            args=RewardConfig(**session.arguments(**one_pass(session.config))),
+            args=RewardConfig(**session.arguments(**_passes(session.config))),
             data_collator=PairCollator(processor.pad_token_id),
             train_dataset=dataset,
             processing_class=processor.tokenizer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,8 +26,10 @@ from stages.train.advantages.lagrangian import LAMBDA
 from stages.train.images import FrozenTower, ImageInputs
 from stages.train.logprobs import TokenGroup, TokenLogprobs, completion_logprobs
 from stages.train.losses.base import masked_sum
-from stages.train.metrics import TokenSums, rollout_numbers
-from stages.train.quiet import contained
+from stages.train.metrics import TokenSums, rollout_numbers, sum_up
+from stages.train.parallel import ranks
+from stages.train.parallel.split import part_of
+from stages.train.parallel.trainer import RankTrainer
 from stages.train.rollouts import (
     MicroBatch,
     Sample,
@@ -61,7 +63,7 @@ def train_rl(session: Session) -> None:
         banned = _banned(folder, [g.row.banned_token_ids for g in groups])
         before, carried = carried, estimate_advantages(groups, config, carried)
         updates = make_updates(groups, config, session.start.rollouts + number)
-        with contained(session.policy.model):
+        with session.training():
             RolloutTrainer(session, number, updates, banned, reference, (before, carried)).learn()
         if number + 1 < len(ctx.inputs):
             session.heed()
@@ -96,7 +98,7 @@ def _reference(session: Session) -> Policy | None:
     return policy
 
 
-class RolloutTrainer(Trainer):
+class RolloutTrainer(RankTrainer, Trainer):
     """The updates of one rollout. A batch is an `Update`; training_step loops over its micro-batches."""
 
     def __init__(
@@ -109,6 +111,7 @@ class RolloutTrainer(Trainer):
         carried: tuple[Carried, Carried],
     ) -> None:
         self.session, self.number, self.updates = session, number, updates
+        self.total = session.config.schedule_steps
         self.banned, self.reference = banned, reference
         # What the advantages were given and what they left: a resumed rollout is estimated again, from the first.
         self.before, self.after = carried
@@ -129,7 +132,6 @@ class RolloutTrainer(Trainer):
         super().__init__(
             model=session.policy.model,
             args=TrainingArguments(**session.arguments(max_steps=max(1, len(self.queue)))),
-            optimizers=(session.optimizer, session.scheduler(config.schedule_steps)),
         )
         self.remove_callback(PrinterCallback)
         session.extra_state = self._extra_state
@@ -157,11 +159,12 @@ class RolloutTrainer(Trainer):
         self._old_logprobs(model)
         self.sums = TokenSums()
         total = torch.zeros((), device=self.args.device)
-        batches = list(self._micro_batches(update))
-        for i, micro in enumerate(batches):
-            with self.accelerator.no_sync(model) if i + 1 < len(batches) else nullcontext():
+        batches = self._micro_batches(update)
+        for i, micro in enumerate(batches, start=1):
+            with self.adding_up(model, last=i == len(batches)):
                 with self.compute_loss_context_manager():
-                    loss = self.compute_loss(model, {"micro": micro})
+                    # Ranks average their gradients and losses; the step's are sums.
+                    loss = self.compute_loss(model, {"micro": micro}) * ranks.count()
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
@@ -172,6 +175,8 @@ class RolloutTrainer(Trainer):
         """One micro-batch's share of the step's loss, by the loss plugin."""
         samples: list[Sample] = inputs["micro"].samples
         scores = self._scores(self.model, inputs["micro"], forward=model)
+        if any(s.weight == 0.0 for s in samples):
+            scores = _counted(scores, samples)
         for n, sample in enumerate(samples):
             if sample.old_logprobs is None:
                 # The rollout's first update is on policy: its ratio is exactly 1.
@@ -191,8 +196,9 @@ class RolloutTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step with its loss, gradient norm and rate: the step's row."""
-        if "grad_norm" not in logs:
+        if "learning_rate" not in logs:
             return
+        self.sums = sum_up(self.session.meet(self.sums))
         _, update = self.queue[self.state.global_step - 1]
         self.done += 1
         row = StepRow(
@@ -201,7 +207,8 @@ class RolloutTrainer(Trainer):
             rollout=self.rollout,
             update=self.done - 1,
             loss=logs["loss"],
-            grad_norm=logs["grad_norm"],
+            # DeepSpeed has none of a step that changes nothing.
+            grad_norm=logs.get("grad_norm", 0.0) if update.live else 0.0,
             learning_rate=logs["learning_rate"],
             tokens=int(self.sums.tokens),
             entropy=self.sums.mean("entropy"),
@@ -216,8 +223,9 @@ class RolloutTrainer(Trainer):
         )
         self.session.record(row)
 
-    def _micro_batches(self, update: Update) -> Iterator[MicroBatch]:
-        return micro_batches(update, self.session.config.micro_batch_tokens, self.share)
+    def _micro_batches(self, update: Update) -> list[MicroBatch]:
+        budget = self.session.config.micro_batch_tokens
+        return part_of(update, lambda whole: micro_batches(whole, budget, self.share), self.part)
 
     def _old_logprobs(self, model: Any) -> None:
         """Before the first update moves the policy: its log-probs of everything the later ones will see."""
@@ -273,12 +281,13 @@ class RolloutTrainer(Trainer):
         if self.session.config.old_logprobs == "recompute":
             old_NT = _padded([s.old_logprobs for s in samples], scores.mask_NT.device)
             sampler_NT = _padded([torch.tensor(s.completion.logprobs) for s in samples], old_NT.device)
-            sums["sampler_gap"] = (old_NT - sampler_NT).abs().sum().item()
+            sums["sampler_gap"] = masked_sum((old_NT - sampler_NT).abs(), scores.mask_NT).item()
         self.sums.add(scores.mask_NT.sum().item(), sums)
 
     def _extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        old = [s.old_logprobs for s in self._samples() if s.old_logprobs is not None]
-        flat = torch.cat(old) if old else torch.zeros(0)
+        # Each sample's are with the rank that has it; the others have zeros.
+        old = [torch.zeros(s.length) if s.old_logprobs is None else s.old_logprobs for s in self._samples()]
+        flat = ranks.summed(torch.cat(old) if old else torch.zeros(0), self.args.device)
         return {"old_logprobs": flat}, {"rollout": self.number, "passed": self.done, "carried": self.before}
 
     def _restore(self) -> int:
@@ -287,10 +296,17 @@ class RolloutTrainer(Trainer):
         if moment is None:
             return 0
         samples = list(self._samples())
+        mine = {id(s) for update in self.updates for micro in self._micro_batches(update) for s in micro.samples}
         flat = self.session.checkpoints.tensors(moment, "extra")["old_logprobs"]
         for sample, values_T in zip(samples, flat.split([s.length for s in samples]), strict=True):
-            sample.old_logprobs = values_T
+            sample.old_logprobs = values_T if id(sample) in mine else None
         return int(moment.record["passed"])
+
+
+def _counted(scores: TokenLogprobs, samples: list[Sample]) -> TokenLogprobs:
+    """The scores with the tokens of samples that count for nothing masked out."""
+    counts_N1 = torch.tensor([[float(s.weight != 0.0)] for s in samples], device=scores.mask_NT.device)
+    return replace(scores, mask_NT=scores.mask_NT * counts_N1)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ from torch import Tensor
 
 from schemas.arrow import from_record
 from schemas.steps import StepRow
-from stages.core.errors import CosmoError, InputError, UnavailableError
+from stages.core.errors import CosmoError, InputError, UnavailableError, UsageError
 from stages.core.stage import Context, ShardWriter
 from stages.models.identity import PolicyRef, folder_id
 from stages.models.load import Policy, load_policy, load_reward_model, save_policy
 from stages.train.config import REWARD, RL, TrainConfig
 from stages.train.lora import Adapters
 from stages.train.optim import make_optimizer, make_scheduler, optimizer_state, set_frozen
+from stages.train.parallel import ranks
+from stages.train.parallel.layout import Layout, layout_of, put_weights
+from stages.train.parallel.stop import STOP, StoppedError
+from stages.train.quiet import contained
 from stages.train.state import (
     Checkpoints,
     Moment,
@@ -53,8 +58,12 @@ class Session:
     """The checkpoint this run goes on from; None once its objective is past it."""
     watch: Watch
     """The lineage's last steps and its drift alarms."""
+    layout: Layout
+    """How the model lies on the ranks while it is trained."""
     adapters: Adapters | None = None
     """What is trained in place of whole weights, where LoRA is asked for."""
+    stopping: bool = False
+    """Some rank was asked to end the run."""
     extra_state: Callable[[], tuple[dict[str, Tensor], dict[str, Any]]] = lambda: ({}, {})
     """More tensors and facts that an objective wants in a checkpoint."""
 
@@ -62,7 +71,10 @@ class Session:
     def open(cls, ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         """Load the policy and its trainer state, or the checkpoint that a killed run left in scratch."""
         config: TrainConfig = ctx.config.settled()
-        policy, parent = _warm_or_load(ctx, ref, config.objective == REWARD)
+        layout = layout_of(config)
+        if config.lora.rank and layout.sharded:
+            raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
+        policy, parent = _warm_or_load(ctx, ref, config.objective == REWARD, layout.sharded)
         start, moments = _carried(config, parent)
         set_frozen(policy.model, config.vision_frozen)
         adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
@@ -70,14 +82,16 @@ class Session:
         watch = Watch.after(config.watch, ref.run if start.step else None)
         rows, rejected, moment = [], {}, checkpoints.last()
         if moment is not None:
-            _put_weights(policy.model, checkpoints.tensors(moment, "model"))
+            put_weights(policy.model, checkpoints.tensors(moment, "model"))
             moments = checkpoints.tensors(moment, "optimizer")
             rows = [from_record(StepRow, r) for r in moment.record["rows"]]
             rejected = {(r[0], r[1], r[2]): r[3] for r in moment.record["rejected"]}
             watch = Watch.from_record(config.watch, moment.record["watch"])
             ctx.progress.log(f"going on after step {len(rows)} of a run that was cut short")
         optimizer = make_optimizer(policy.model, config, moments)
-        return cls(config, ctx, writer, policy, optimizer, start, rows, rejected, checkpoints, moment, watch, adapters)
+        return cls(
+            config, ctx, writer, policy, optimizer, start, rows, rejected, checkpoints, moment, watch, layout, adapters
+        )
 
     @property
     def step(self) -> int:
@@ -96,7 +110,10 @@ class Session:
         """TrainingArguments that both objectives share: no files, reports or saves, a record every step."""
         c, device = self.config, self.policy.device
         if device.type == "cuda" and torch.cuda.device_count() > 1 and not torch.distributed.is_initialized():
-            raise UnavailableError("one process, several GPUs: training uses one", "set CUDA_VISIBLE_DEVICES=0")
+            raise UnavailableError(
+                f"one process, {torch.cuda.device_count()} GPUs: training uses one",
+                f"--nproc {torch.cuda.device_count()}, or set CUDA_VISIBLE_DEVICES=0",
+            )
         autocast = c.autocast == "bf16" or (c.autocast == "auto" and device.type == "cuda")
         return {
             "output_dir": str(self.ctx.scratch),
@@ -108,7 +125,8 @@ class Session:
             "disable_tqdm": True,
             "log_level": "error",
             "use_cpu": device.type == "cpu",
-            "bf16": autocast,
+            "ddp_timeout": int(ranks.TIMEOUT.total_seconds()),
+            **self.layout.arguments(self.policy.model, autocast),
             "max_grad_norm": c.max_grad_norm,
             "gradient_checkpointing": c.gradient_checkpointing,
             "dataloader_pin_memory": device.type == "cuda",
@@ -118,6 +136,40 @@ class Session:
     def scheduler(self, total: int) -> torch.optim.lr_scheduler.LambdaLR:
         """The rate schedule from the present step on; `total` steps long, 0 for constant after warm-up."""
         return make_scheduler(self.optimizer, self.config, self.step, total)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around a trainer: no traces of it are left, and the model is whole again."""
+        with contained(self.policy.model, self.policy.device):
+            yield
+            if self.layout.sharded:
+                self._gather()
+
+    def _gather(self) -> None:
+        """A whole model and optimizer in place of the sharded ones."""
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        model, config = self.policy.model, self.config
+        weights, moments = self.layout.weights(model), self.layout.moments(model, self.optimizer)
+        # While it is set, a model is loaded in shards.
+        unset_hf_deepspeed_config()
+        device = self.policy.device
+        whole = load_policy(
+            self.policy.ref, device="cpu", dtype=config.dtype, trust_remote_code=config.trust_remote_code
+        )
+        put_weights(whole.model, weights)
+        set_frozen(whole.model, config.vision_frozen)
+        self.policy = replace(whole, device=device)
+        self.optimizer = make_optimizer(whole.model, config, moments)
+
+    def meet(self, mine: Any) -> list[Any]:
+        """After each step, before its row: what every rank has of it. Also who left what out, and who is to stop."""
+        parts = ranks.gathered((mine, list(self.rejected.items()) if ranks.count() > 1 else [], STOP.asked))
+        for _, rejected, _ in parts:
+            for key, detail in rejected:
+                self.rejected.setdefault(key, detail)
+        self.stopping = any(asked for _, _, asked in parts)
+        return [theirs for theirs, _, _ in parts]
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """Leave a sample out, once, however often it comes up."""
@@ -133,8 +185,11 @@ class Session:
         self.rows.append(self.watch.judge(row, self.ctx.progress.log))
         numbers = {"loss": row.loss} | ({"reward": row.reward_mean} if row.reward_mean is not None else {})
         self.ctx.progress.advance(1, **numbers)
-        if self.config.checkpoint_steps and len(self.rows) % self.config.checkpoint_steps == 0:
+        due = self.config.checkpoint_steps and len(self.rows) % self.config.checkpoint_steps == 0
+        if due or self.stopping:
             self._checkpoint()
+        if self.stopping:
+            raise StoppedError(f"stopped after step {row.step}, which is kept", "the same command goes on from there")
 
     def heed(self) -> None:
         """Between rollouts: end the run on an alarm that is to end it, in a state that the next call goes on from."""
@@ -146,17 +201,23 @@ class Session:
 
     def _checkpoint(self) -> None:
         tensors, facts = self.extra_state()
+        model = self.layout.weights(self.policy.model)
+        optimizer = self.layout.moments(self.policy.model, self.optimizer)
         record = {
             "rows": [asdict(r) for r in self.rows],
             "rejected": [[*k, v] for k, v in self.rejected.items()],
             "watch": self.watch.record(),
             **facts,
         }
-        model, optimizer = _weights(self.policy.model), optimizer_state(self.policy.model, self.optimizer)
-        self.checkpoints.save(len(self.rows), {"model": model, "optimizer": optimizer, "extra": tensors}, record)
+        if ranks.rank() == 0:
+            self.checkpoints.save(len(self.rows), {"model": model, "optimizer": optimizer, "extra": tensors}, record)
+        # Nobody may end the run while it is written.
+        ranks.meet()
 
     def finish(self, rollouts: int, carried: dict[str, float] | None = None) -> None:
         """Write rows, rejected samples, policy, trainer state and scalars; leave policy and state warm."""
+        if ranks.rank() > 0:
+            return
         from stages.train.metrics import write_tensorboard
 
         model = self.policy.model
@@ -177,7 +238,7 @@ class Session:
             self.watch.write(self.writer.artifact(WATCH_FILE))
         write_tensorboard(self.rows, self.writer.artifact("tensorboard"))
         # Nobody samples from a reward model.
-        if self.config.objective != REWARD:
+        if self.config.objective != REWARD and not ranks.launched():
             self._keep_warm(folder, state)
 
     def _keep_warm(self, folder: Path, state: TrainerState) -> None:
@@ -193,9 +254,10 @@ class Session:
             self.ctx.resources.put("policy", new_id, replace(self.policy, ref=ref))
 
 
-def _warm_or_load(ctx: Context, ref: PolicyRef, reward: bool) -> tuple[Policy, TrainerState | None]:
+def _warm_or_load(ctx: Context, ref: PolicyRef, reward: bool, sharded: bool) -> tuple[Policy, TrainerState | None]:
     """The start policy and its trainer state, as an earlier stage left them in memory or else from disk.
 
+    One that is to be sharded is loaded into the CPU's memory: a GPU may have no room for the whole.
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
@@ -205,7 +267,15 @@ def _warm_or_load(ctx: Context, ref: PolicyRef, reward: bool) -> tuple[Policy, T
     ctx.resources.drop("trainer_state")
     if policy is None or not _fits(policy, config):
         load = load_reward_model if reward else load_policy
-        policy = load(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+        place = ranks.placed(config.device)
+        policy = load(
+            ref,
+            device="cpu" if sharded else place,
+            dtype=config.dtype,
+            trust_remote_code=config.trust_remote_code,
+        )
+        if sharded and place != "auto":
+            policy = replace(policy, device=torch.device(place))
     policy = replace(policy, ref=ref)
     if state is None and (folder := state_folder(ref)) is not None:
         state = read_state(folder)
@@ -228,16 +298,3 @@ def _carried(config: TrainConfig, parent: TrainerState | None) -> tuple[Position
     if parent.position.objective == config.objective:
         return parent.position, parent.tensors
     return fresh, parent.tensors if config.optimizer == "carry" else {}
-
-
-def _weights(model: Any) -> dict[str, Tensor]:
-    """Parameters by name, tied ones once, and the buffers that are saved with a model."""
-    buffers = {n: b for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
-    return {n: p.detach().cpu() for n, p in model.named_parameters()} | {n: b.cpu() for n, b in buffers.items()}
-
-
-def _put_weights(model: Any, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        held = dict(model.named_parameters()) | dict(model.named_buffers())
-        for name, value in weights.items():
-            held[name].copy_(value)

@@ -14,6 +14,7 @@ from stages.core.runner import accepts
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.models.identity import PolicyRef, resolve_policy
 from stages.train.config import REWARD, RL, SFT, VERIFIER, TrainConfig
+from stages.train.parallel.launch import check as check_parallel
 from stages.train.watch import check as check_watch
 from stages.train.watch import heed_run
 
@@ -34,6 +35,7 @@ class TrainStage:
         config: TrainConfig = ctx.config
         _check_inputs(self, ctx.inputs, config)
         check_watch(config.watch)
+        check_parallel(config)
         ref = start_policy(ctx)
         key: dict[str, Any] = {"policy": ref.id}
         if config.lora.rank:
@@ -55,34 +57,38 @@ class TrainStage:
         """Training itself; the model is loaded when the shard is begun."""
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
-            from stages.train.quiet import quiet_imports
+            from stages.train.parallel.follow import LEADER
 
-            quiet_imports()
-            from stages.train.session import Session
-
-            session = Session.open(ctx, writer, start_policy(ctx))
-            if shard["objective"] == RL:
-                from stages.train.rl import train_rl
-
-                train_rl(session)
-            elif shard["objective"] == VERIFIER:
-                from stages.train.verifier import train_verifier
-
-                train_verifier(session)
-            elif shard["objective"] == REWARD:
-                from stages.train.reward import train_reward
-
-                train_reward(session)
-            else:
-                from stages.train.sft import train_sft
-
-                train_sft(session)
+            with LEADER.work(ctx, shard):
+                train(ctx, shard, writer)
 
         return work
 
     def deliver(self, config: TrainConfig, folder: Path) -> None:
         """The watch's verdict on a finished run, cached or not: CosmoError where it is to stop what follows."""
         heed_run(config.watch, folder)
+
+
+def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
+    """One run, from loading its policy to saving what became of it; the same in every rank."""
+    from stages.train.quiet import quiet_imports
+
+    quiet_imports()
+    from stages.train.parallel.stop import listening
+    from stages.train.session import Session
+
+    objective = shard["objective"]
+    with listening():
+        session = Session.open(ctx, writer, start_policy(ctx))
+        if objective == RL:
+            from stages.train.rl import train_rl as learn
+        elif objective == VERIFIER:
+            from stages.train.verifier import train_verifier as learn
+        elif objective == REWARD:
+            from stages.train.reward import train_reward as learn
+        else:
+            from stages.train.sft import train_sft as learn
+        learn(session)
 
 
 def _objective_key(settled: TrainConfig) -> dict[str, Any]:

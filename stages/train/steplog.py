@@ -10,19 +10,15 @@ from typing import Any
 import torch
 
 from schemas.steps import LabelStat, StepRow
-from stages.core.errors import UsageError
 from stages.train.config import TrainConfig
 from stages.train.session import Session
 
 
-def one_pass(config: TrainConfig) -> dict[str, Any]:
-    """TrainingArguments for one pass over the examples in the order they stand in."""
-    micro = config.micro_batch_size or config.batch_size
-    if config.batch_size % micro:
-        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
+def one_pass(config: TrainConfig, micro: int, passes: int) -> dict[str, Any]:
+    """TrainingArguments for one pass over the examples in the order they stand in, `passes` micro-batches a step."""
     return {
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": config.batch_size // micro,
+        "gradient_accumulation_steps": passes,
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
         "max_length": None,
@@ -55,6 +51,7 @@ class StepLog:
         """What a trainer logged, as the step's row; anything but a step's log is passed over."""
         if "grad_norm" not in logs:
             return
+        self._seen = [example for part in self._session.meet(self._seen) for example in part]
         by_label: dict[str, list[int]] = {}
         for label, length in self._seen:
             by_label.setdefault(label, []).append(length)

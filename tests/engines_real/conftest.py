@@ -1,7 +1,8 @@
-"""Tests against a real vLLM and a real Ray: collected only where they are installed (`make test-engines`)."""
+"""Tests against a real vLLM, Ray and DeepSpeed: collected only where they are installed (`make test-engines`)."""
 
 from __future__ import annotations
 
 import importlib.util
 
-collect_ignore_glob = [f"test_{name}*.py" for name in ("ray", "vllm") if importlib.util.find_spec(name) is None]
+_NEEDS = {"test_ray.py": "ray", "test_vllm*.py": "vllm", "test_zero.py": "deepspeed"}
+collect_ignore_glob = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module) is None]

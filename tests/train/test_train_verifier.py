@@ -64,12 +64,13 @@ def judged(shard, reject=lambda *_: None, **settings):
 
 def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(policies, shard, groups):
     """Prompt ids are those of the judge's conversation about the answer; labels are the verdict's, and the end."""
+    from stages.train.parallel.split import Part, Portion
     from stages.train.sft import IGNORED, ReplyCollator
 
     policy, prompt = policies("qwen2_5_vl"), load_prompt("safety_brief")
     entries, _ = judged(shard)
     rows = ExampleRows([RunFolder.open(shard)], entries, table=SCORED, made=partial(as_example, prompt))
-    batch = ReplyCollator(SimpleNamespace(policy=policy), rows)([{"position": i} for i in range(8)])
+    batch = ReplyCollator(SimpleNamespace(policy=policy), rows, Part(0, 1, lockstep=False))(Portion(range(8), range(8)))
     for i, entry in enumerate(entries[:8]):
         group = next(g for g in groups if g.id == entry.id)
         completion = group.completions[entry.completion]

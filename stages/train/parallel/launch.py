@@ -1,0 +1,109 @@
+"""Starting the ranks of this machine: torch's elastic agent, which ends all of them when one fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.core.errors import CosmoError, UnavailableError, UsageError, first_line
+from stages.train.config import REWARD, TrainConfig
+from stages.train.parallel.ranks import launched
+from stages.train.parallel.stop import FILE, StoppedError
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
+
+
+def wanted(config: TrainConfig) -> bool:
+    """True where a run wants ranks and this process is none yet."""
+    return _several(config) and not launched()
+
+
+def _several(config: TrainConfig) -> bool:
+    return config.nproc > 1 or config.nnodes > 1 or config.parallel != "ddp"
+
+
+def check(config: TrainConfig) -> None:
+    """UsageError for a run that several processes can't do."""
+    if _several(config) and config.objective == REWARD:
+        raise UsageError("a reward model trains in one process", "leave --nproc, --nnodes and --parallel out")
+    if config.nnodes > 1 and not config.rdzv:
+        raise UsageError(f"{config.nnodes} machines have no place to meet", "--rdzv HOST:29500, one of their names")
+    host, _, port = config.rdzv.rpartition(":")
+    if config.rdzv and not (host and port.isdigit()):
+        raise UsageError(f"--rdzv {config.rdzv!r} is not HOST:PORT", "for example --rdzv node0:29500")
+
+
+def launch(config: TrainConfig, command: list[str]) -> None:
+    """Run `python COMMAND` as the ranks of this machine, to their end. SystemExit with the code of the one that failed.
+
+    The failing rank has said why. SIGTERM is passed on as a file, so that no rank is killed within a step.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.launcher.api import elastic_launch
+
+    # The agent tells of its work, and of failures with everybody's traceback.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
+    # How long the others may go on once one has failed: they wait for it in vain.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
+    with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _passed_on(Path(folder) / "stop") as stop:
+        try:
+            elastic_launch(_settings(config, folder), sys.executable)(*command)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            if failure.exitcode > 0:
+                raise SystemExit(failure.exitcode) from None
+            if stop.exists():
+                raise StoppedError("stopped before the first step", "the same command starts it") from None
+            raise CosmoError(
+                f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}",
+                "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
+                "the same command goes on from the last checkpoint",
+            ) from None
+        except RendezvousError as error:
+            raise UnavailableError(
+                f"{config.nnodes} machines did not meet at {config.rdzv}: {first_line(error)}",
+                "the same command on each, and a port of one of them that all can reach",
+            ) from None
+
+
+def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
+    here = not config.rdzv
+    return LaunchConfig(
+        min_nodes=config.nnodes,
+        max_nodes=config.nnodes,
+        nproc_per_node=config.nproc,
+        run_id=uuid.uuid4().hex if here else "cosmo",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0" if here else config.rdzv,
+        local_addr="localhost" if here else None,
+        max_restarts=0,
+        # SIGTERM is ours, and SIGINT reaches everybody by itself.
+        signals_to_handle="SIGHUP",
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+    )
+
+
+@contextmanager
+def _passed_on(stop: Path) -> Iterator[Path]:
+    """While the ranks run, SIGTERM to this process is a file that they look for after every step."""
+    os.environ[FILE] = str(stop)
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.touch())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        del os.environ[FILE]

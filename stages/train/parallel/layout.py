@@ -1,0 +1,94 @@
+"""How a model and its optimizer lie on the ranks, and how they are gathered again.
+
+Outside of training the model is whole, as with one process. A layout takes it over when a trainer starts, and
+gives weights and moments by parameter name for a checkpoint, whoever goes on from that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stages.train.config import TrainConfig
+from stages.train.optim import optimizer_state, trainable
+from stages.train.parallel import ranks
+
+Tensors = dict[str, Tensor]
+
+
+class Layout(Protocol):
+    """One way to lay a model over the ranks."""
+
+    sharded: bool
+    """No rank has the whole model, and every forward is a meeting of all."""
+
+    def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
+        """TrainingArguments that make transformers' Trainer lay the model out so."""
+
+    def prepare(self, trainer: Any) -> None:
+        """Before the trainer lays its model out."""
+
+    def begin(self, trainer: Any, moments: Tensors) -> None:
+        """Give the trainer, whose model is laid out by now, the optimizer's moments."""
+
+    def weights(self, model: Any) -> Tensors:
+        """Parameters by name, tied ones once, and the buffers that are saved with a model, whole, on the CPU."""
+
+    def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
+        """The optimizer's state as `optimizer_state` names it, whole, on the CPU."""
+
+
+class Whole:
+    """Each rank has the whole model: one process, or DDP."""
+
+    sharded = False
+
+    def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
+        """For DDP: a step of texts alone leaves the vision tower unused; buffers are the same everywhere."""
+        if ranks.count() == 1:
+            return {"bf16": autocast}
+        always = {id(p) for part in (model.get_decoder(), model.get_output_embeddings()) for p in part.parameters()}
+        unused = any(id(p) not in always for p in trainable(model).values())
+        return {"bf16": autocast, "ddp_find_unused_parameters": unused, "ddp_broadcast_buffers": False}
+
+    def prepare(self, trainer: Any) -> None:
+        """Nothing: the trainer makes a DDP model where there are several ranks."""
+
+    def begin(self, trainer: Any, moments: Tensors) -> None:
+        """Nothing: the optimizer has kept them."""
+
+    def weights(self, model: Any) -> Tensors:
+        """As they are."""
+        return {n: p.detach().cpu() for n, p in model.named_parameters()} | saved_buffers(model)
+
+    def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
+        """As they are."""
+        return optimizer_state(model, optimizer)
+
+
+def layout_of(config: TrainConfig) -> Layout:
+    """The layout that `parallel` names."""
+    if config.parallel == "ddp":
+        return Whole()
+    if config.parallel == "fsdp2":
+        from stages.train.parallel.fsdp import Fsdp
+
+        return Fsdp()
+    from stages.train.parallel.zero import Zero
+
+    return Zero(config.parallel)
+
+
+def saved_buffers(model: Any) -> Tensors:
+    """The buffers that are saved with a model."""
+    return {n: b.cpu() for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
+
+
+def put_weights(model: Any, weights: Tensors) -> None:
+    """Into a whole model, in place."""
+    with torch.no_grad():
+        held = dict(model.named_parameters()) | dict(model.named_buffers())
+        for name, value in weights.items():
+            held[name].copy_(value)

@@ -1,0 +1,74 @@
+"""What our trainers have in common where there may be several ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from transformers import TrainerCallback
+
+from stages.train.optim import optimizer_state
+from stages.train.parallel import ranks
+from stages.train.parallel.split import Part
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.train.session import Session
+
+
+class RankTrainer:
+    """A mixin before transformers' Trainer: the session's optimizer and schedule, the way each layout wants them."""
+
+    session: Session
+    total: int
+    """Steps of the whole schedule; 0 for constant."""
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    accelerator: Any
+    _moments: dict[str, Tensor]
+
+    @property
+    def part(self) -> Part:
+        """Which part of every step is this rank's."""
+        return Part(ranks.rank(), ranks.count(), self.session.layout.sharded)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The session's. A sharded one starts empty; `begin` gives it its moments."""
+        if self.optimizer is None:
+            self.optimizer, self._moments = self.session.optimizer, {}
+            self.session.layout.prepare(self)
+            if self.session.layout.sharded:
+                self._moments = optimizer_state(self.model, self.optimizer)
+                self.optimizer.state.clear()
+                self.add_callback(_Begin(self))  # type: ignore[attr-defined]
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The session's, from the step it stands at."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = self.session.scheduler(self.total)
+        return self.lr_scheduler
+
+    @contextmanager
+    def adding_up(self, model: Any, last: bool) -> Iterator[None]:
+        """Around forward and backward of a micro-batch: ranks add their gradients after a step's last one."""
+        self.accelerator.sync_gradients = last
+        with nullcontext() if last else self.accelerator.no_sync(model):
+            yield
+
+
+class _Begin(TrainerCallback):
+    """Hands the moments over once model and optimizer are laid out."""
+
+    def __init__(self, trainer: RankTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first step."""
+        self._trainer.session.layout.begin(self._trainer, self._trainer._moments)

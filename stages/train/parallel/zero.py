@@ -1,0 +1,105 @@
+"""DeepSpeed ZeRO 2 and 3, through transformers: the configurations lie beside this file."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.core.errors import UnavailableError
+from stages.train.optim import trainable
+from stages.train.parallel.layout import Tensors, saved_buffers
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Zero:
+    """Gradients and moments are sharded (2), parameters too (3)."""
+
+    sharded = True
+
+    def __init__(self, name: str) -> None:
+        if importlib.util.find_spec("deepspeed") is None:
+            raise UnavailableError(f"--parallel {name} needs DeepSpeed", "pip install 'cosmo-rl[deepspeed]'")
+        self.config = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
+
+    def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
+        """Weights stay in float32 under autocast, which DeepSpeed does itself: nobody else may."""
+        if not torch.accelerator.is_available():
+            _skip_build()
+        cast = {"torch_autocast": {"enabled": autocast, "dtype": "bfloat16"}} if autocast else {}
+        return {"deepspeed": {**self.config, **cast}, "bf16": False}
+
+    def prepare(self, trainer: Any) -> None:
+        """Nothing: accelerate makes the engine."""
+
+    def begin(self, trainer: Any, moments: Tensors) -> None:
+        """DeepSpeed links the moments to parameters in the first step: one of nothing, at rate 0, then they are set."""
+        optimizer, engine = trainer.session.optimizer, trainer.model_wrapped
+        # ZeRO 2 links all groups after the step of the first, when the others would have none yet.
+        for group in optimizer.param_groups:
+            for flat in group["params"]:
+                optimizer.state[flat] = {"step": torch.zeros((), device=flat.device)}
+                optimizer.state[flat] |= {kind: torch.zeros_like(flat) for kind in _MOMENTS}
+        if not moments:
+            return
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        _step_of_nothing(trainer, engine)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        for name, parameter in trainable(trainer.model).items():
+            for kind in _MOMENTS:
+                if f"{name}.{kind}" in moments:
+                    value = moments[f"{name}.{kind}"].to(engine.device)
+                    safe_set_full_optimizer_state(parameter, value, kind)
+        steps = max(float(v) for n, v in moments.items() if n.endswith(".step"))
+        for state in optimizer.state.values():
+            state["step"].fill_(steps)
+
+    def weights(self, model: Any) -> Tensors:
+        """The float32 ones where DeepSpeed keeps some."""
+        from deepspeed import zero
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        found: Tensors = {}
+        for name, parameter in model.named_parameters():
+            value = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+            if value is None:
+                with zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+                    value = parameter.detach().clone()
+            found[name] = value.to("cpu", parameter.dtype)
+        return found | saved_buffers(model)
+
+    def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
+        """By DeepSpeed's own functions; the step is the same for all."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        steps = [state["step"] for state in optimizer.state.values() if "step" in state]
+        if not steps:
+            return {}
+        found: Tensors = {}
+        for name, parameter in trainable(model).items():
+            found |= {f"{name}.{kind}": safe_get_full_optimizer_state(parameter, kind).cpu() for kind in _MOMENTS}
+            found[f"{name}.step"] = torch.tensor(float(max(steps)))
+        return found
+
+
+def _step_of_nothing(trainer: Any, engine: Any) -> None:
+    ids: Tensor = torch.zeros(1, 2, dtype=torch.long, device=engine.device)
+    loss = engine(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.sum() * 0.0
+    trainer.accelerator.backward(loss)
+
+
+def _skip_build() -> None:
+    """On a CPU: no half-minute build of a shared-memory transport that gloo does without."""
+    from deepspeed.ops import __compatible_ops__
+
+    __compatible_ops__["deepspeed_shm_comm"] = False

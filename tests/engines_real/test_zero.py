@@ -1,0 +1,48 @@
+"""Sharded training with a real DeepSpeed, and with FSDP2: two processes train as one does."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.core.folder import RunFolder
+from stages.models.identity import resolve_policy
+from stages.models.load import load_policy
+from tests.support.cli import COSMO, environment
+from tests.train.made import train
+from tests.train.parallel import SETTINGS, TINY, assert_same, ended_by, flags, parallel_inputs
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    policy = load_policy(resolve_policy(TINY), device="cpu")
+    return parallel_inputs(policy, tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def alone(inputs: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    torch.set_num_threads(1)
+    runs = tmp_path_factory.mktemp("alone")
+    return {name: train(inputs[name], runs, **SETTINGS[name]) for name in inputs}
+
+
+@pytest.mark.parametrize("parallel", ["zero2", "zero3", "fsdp2"])
+@pytest.mark.parametrize("objective", ["rl", "sft"])
+def test_the_same_run(
+    tmp_path: Path, inputs: dict[str, list[Path]], alone: dict[str, RunFolder], parallel: str, objective: str
+) -> None:
+    """RL over two rollouts loses a rank on the way: moments go through a checkpoint and from shards to shards."""
+    command = [*COSMO, "train", *map(str, inputs[objective]), *flags(objective), "--runs", "many"]
+    command += ["--nproc", "2", "--parallel", parallel]
+    if objective == "rl":
+        killed, why = ended_by(signal.SIGKILL, command, tmp_path, step=2)
+        assert killed == 1
+        assert "was killed by SIGKILL" in why
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Adam turns the rounding of a tiny gradient into a step of some size.
+    assert_same(alone[objective], RunFolder.open(tmp_path / done.stdout.strip()), weight=2e-4)

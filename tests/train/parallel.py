@@ -1,0 +1,92 @@
+"""Runs that several processes do: what they learn from, how they are compared, and how they are cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.tables import PROMPTS, SCORED
+from schemas.values import Image
+from stages.core.folder import RunFolder
+from tests.support.cli import complaint, environment
+from tests.train.made import prompt_row, rejects, scored_group, steps, weights, write_shard
+
+TINY = "tiny:qwen2_5_vl"
+# Steep enough to move, flat enough that rounding does not grow over the steps.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rl": {"policy": TINY, "learning_rate": 2e-4, "updates_per_rollout": 2, "epochs": 3, "checkpoint_steps": 1},
+    "sft": {"objective": "sft", "policy": TINY, "learning_rate": 2e-4, "batch_size": 3, "steps": 4},
+}
+
+
+def flags(name: str) -> list[str]:
+    """The settings as they are typed."""
+    return [text for key, value in SETTINGS[name].items() for text in ("--set", f"{key}={value}")] + ["--device", "cpu"]
+
+
+def parallel_inputs(policy: Any, folder: Path) -> dict[str, list[Path]]:
+    """Two rollouts: groups of 2, 7 and 3 samples, the last of text alone; and a later one. Prompts, one unusable."""
+    first = [
+        scored_group(policy, 0, rewards=[0.0, 1.0]),
+        scored_group(policy, 1, rewards=[0.0, 1.0, 0.5, 0.2, 0.0, 1.0, 0.3]),
+        scored_group(policy, 2, rewards=[0.0, 1.0, 0.5], images=False),
+    ]
+    second = [scored_group(policy, 3), scored_group(policy, 4, rewards=[0.0, None, 1.0], images=False)]
+    replies = [f"<think> {' '.join(['red'] * (1 + 3 * i))} </think> two" for i in range(7)]
+    prompts = [prompt_row(i, images=i % 2 == 0, reference_response=replies[i]) for i in range(7)]
+    prompts[4] = replace(prompts[4], images=[Image(b"no picture", "bad.png")])
+    return {
+        "rl": [write_shard(folder / "a.parquet", SCORED, first), write_shard(folder / "b.parquet", SCORED, second)],
+        "sft": [write_shard(folder / "p.parquet", PROMPTS, prompts)],
+    }
+
+
+def moments(run: RunFolder) -> dict[str, torch.Tensor]:
+    """The saved optimizer state."""
+    return load_file(run.path / "trainer" / "optimizer.safetensors")
+
+
+def assert_same(one: RunFolder, other: RunFolder, weight: float = 2e-5) -> None:
+    """The same run, up to the order of sums."""
+    for a, b in zip(steps(one), steps(other), strict=True):
+        for field in fields(a):
+            mine, theirs = getattr(a, field.name), getattr(b, field.name)
+            expected = pytest.approx(mine, rel=1e-5, abs=1e-5) if isinstance(mine, float) else mine
+            assert theirs == expected, (a.step, field.name)
+    for held, found, limit in ((weights(one), weights(other), weight), (moments(one), moments(other), 1e-6)):
+        assert held.keys() == found.keys()
+        assert max(float((held[name] - found[name]).abs().max()) for name in held) < limit
+    assert rejects(one) == rejects(other)
+    for name in ("trainer/state.json", "policy/config.json"):
+        assert (one.path / name).read_text() == (other.path / name).read_text()
+    files = [sorted(p.name for p in (run.path / "policy").iterdir()) for run in (one, other)]
+    assert files[0] == files[1]
+    assert list((other.path / "staging").iterdir()) == []
+    assert one.fingerprint == other.fingerprint
+
+
+def ended_by(number: signal.Signals, command: list[str], folder: Path, step: int) -> tuple[int, str]:
+    """(exit code, the one line) of a run that gets a signal once it has kept this step; SIGKILL goes to one rank."""
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not any(int(p.name.split("-")[1]) >= step for p in folder.glob("**/*.scratch/checkpoint-*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(_children(process.pid)[-1] if number == signal.SIGKILL else process.pid, number)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, complaint(subprocess.CompletedProcess([], process.returncode, out, err))[0]
+
+
+def _children(parent: int) -> list[int]:
+    held = (p.read_text() for p in Path("/proc").glob("[0-9]*/stat"))
+    return [int(text.split()[0]) for text in held if int(text.rpartition(")")[2].split()[1]) == parent]
