@@ -23,7 +23,6 @@ from stages.models.identity import resolve_policy
 from stages.models.load import Policy, load_policy
 from stages.models.packed_attention import why_not
 from stages.train.advantages.base import Carried
-from stages.train.advantages.lagrangian import LAMBDA
 from stages.train.images import FrozenTower, ImageInputs
 from stages.train.logprobs import TokenGroup, TokenLogprobs, completion_logprobs
 from stages.train.losses.base import masked_sum
@@ -125,6 +124,7 @@ class RolloutTrainer(RankTrainer, Trainer):
         alone = self.share and not torch.distributed.is_initialized()
         self.towers = {id(m): FrozenTower(m) for m in models if alone and FrozenTower.fits(m)}
         self.loss_function = load("loss", config.loss).loss
+        self.price: str | None = load("advantage", str(config.advantage)).cost_weight
         passes = [u for _ in range(config.epochs) for u in updates]
         self.done = self._restore()
         self.queue = list(enumerate(passes))[self.done :]
@@ -218,7 +218,7 @@ class RolloutTrainer(RankTrainer, Trainer):
             drift=self.sums.mean("drift"),
             ref_kl=self.sums.mean("ref_kl"),
             sampler_gap=self.sums.mean("sampler_gap"),
-            cost_weight=self.after.get(LAMBDA) if self.session.config.advantage == "lagrangian" else None,
+            cost_weight=self.after.get(self.price) if self.price else None,
             seconds=time.monotonic() - self.began,
             **rollout_numbers(update.groups),
         )

@@ -42,6 +42,8 @@ class AdvantagePlugin:
     """The config's section with its settings."""
     carry: Callable[[Batch], Carried] | None = None
     """What it keeps, brought up to date with this rollout; `advantages` is then called with that."""
+    cost_weight: str | None = None
+    """Which of what it keeps is the price of a cost; a step's row tells it."""
 
 
 def estimate(plugin: AdvantagePlugin, batch: Batch) -> tuple[Advantages, Carried]:

@@ -38,4 +38,4 @@ def advantages(batch: Batch) -> Advantages:
     return found
 
 
-PLUGIN = AdvantagePlugin(version=1, advantages=advantages, section="lagrangian", carry=carry)
+PLUGIN = AdvantagePlugin(version=1, advantages=advantages, section="lagrangian", carry=carry, cost_weight=LAMBDA)
