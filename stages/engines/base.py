@@ -30,6 +30,9 @@ class ServerTable:
     timeout_s: float = option(120.0, "Seconds one call may take, its last byte included", low=0.1, affects=False)
     retries: int = option(4, "How often a failed call is tried again, later and later", low=0, affects=False)
     api_key_env: str = option("", "Name of the environment variable that holds the server's key", affects=False)
+    reload: bool = option(
+        False, "Give the policy's weights to vLLM's server first (VLLM_SERVER_DEV_MODE=1, same paths)", affects=False
+    )
 
     def __post_init__(self) -> None:
         """A UsageError for a url that is none, or that holds a secret: it would be kept in config.json."""

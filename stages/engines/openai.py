@@ -2,7 +2,8 @@
 
 For training the server must be vLLM's (>= 0.10), which returns token ids, and must keep log-probs as sampled:
 `vllm serve FOLDER --logprobs-mode processed_logprobs`. `--policy` names the same model here: its tokenizer and chat
-template give the prompt's ids, which the server's have to equal.
+template give the prompt's ids, which the server's have to equal. With `server.reload` a running server is given each
+policy's weights, so that a loop of turns needs no restart.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class OpenAIPlugin:
     needs_policy = False
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
-        """Check the settings and load the policy's tokenizer where ids are needed. Asks the server nothing."""
+        """Check the settings, load the policy's tokenizer where ids are needed, hand the policy over where asked to."""
         server = settings.server
         if not server.url:
             raise UsageError("engine openai was given no url", "url = 'http://HOST:8000/v1'")
@@ -38,6 +39,13 @@ class OpenAIPlugin:
                 "add --policy with the model that the server runs: its tokenizer is used",
             )
         key = _key(server)
+        if server.reload:
+            if ref is None:
+                raise UsageError("server.reload was given no policy to hand over", "add --policy")
+            from stages.engines._openai_weights import Server
+
+            served: Server = resources.get("served", server.url, Server)
+            served.take(ref, settings, model, key, resources.peek("policy", ref.id))
         from stages.engines._openai import OpenAIEngine
         from stages.models.processor import load_processor
 

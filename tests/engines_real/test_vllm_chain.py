@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from schemas.tables import ROLLOUTS, STEPS
 from stages.core.config import build
+from stages.core.errors import UnavailableError
 from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, ServerTable
 from stages.models.identity import resolve_policy
-from stages.models.load import load_policy
+from stages.models.load import load_policy, save_policy
 from tests.engines_real.made import SETTINGS, largest_gap, requests, sampling
 from tests.models.made import policy
 from tests.support.cli import ROOT, environment, ok
@@ -170,7 +172,7 @@ def server() -> Iterator[str]:
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += [str(word) for pair in options.items() for word in pair]
     command += ["--enforce-eager", "--no-enable-chunked-prefill"]
-    env = environment(VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_LOGGING_LEVEL="ERROR")
+    env = environment(VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_LOGGING_LEVEL="ERROR", VLLM_SERVER_DEV_MODE="1")
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         _wait(process, port)
@@ -206,3 +208,25 @@ def test_the_engine_openai_samples_from_vllms_server(server: str) -> None:
     for ident, samples in inside.sample(requests(inside, 6, 2), sampling()):
         assert [s.token_ids for s in samples] == [s.token_ids for s in given[ident]]
     resources.peek("vllm", "engine").stop()
+
+
+def test_a_running_server_takes_a_trained_policy_and_proves_it(server: str, tmp_path: Path) -> None:
+    """Other weights in the same process; what it then samples has the new policy's log-probs."""
+    before = resolve_policy(SPEC)
+    moved = load_policy(before, device="cpu")
+    with torch.no_grad():
+        for parameter in moved.model.parameters():
+            parameter.mul_(1.02)
+    save_policy(moved.model, moved.processor, tmp_path / "moved")
+    after = resolve_policy(str(tmp_path / "moved"))
+    table = build(ServerTable, {"url": server, "model": "tiny", "concurrency": 4, "reload": True}, "server")
+    settings = EngineSettings(server=table, need="ids", dtype="float32")
+    resources = Resources()
+    for ref in (after, before):
+        engine = load("engine", "openai").open(ref, settings, resources)
+        asked = requests(engine, 4, 2)
+        given = dict(engine.sample(asked, sampling()))
+        assert [s.error for samples in given.values() for s in samples] == [None] * 8
+        assert largest_gap(load_policy(ref, device="cpu"), asked, given, 1.0) < 1e-4
+    with pytest.raises(UnavailableError, match="the server at"):
+        load("engine", "openai").open(resolve_policy("tiny:llama"), settings, resources)
