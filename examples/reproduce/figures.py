@@ -46,7 +46,12 @@ def _tradeoff(document: dict[str, Any]) -> Markup:
     first = next(iter(document["variants"].values()))
     for colour, name, policy in [
         ("l8", "SFT start", first["start"]),
-        *((_colour(i), name, e["final"]) for i, (name, e) in enumerate(document["variants"].items())),
+        *(
+            (_colour(i), name, e["final"])
+            for i, (name, e) in enumerate(document["variants"].items())
+            # Other models have starts of their own: the table has them.
+            if e["start"]["capability"]["seeds"] == first["start"]["capability"]["seeds"]
+        ),
     ]:
         x, y = (_point(policy[m]) for m in ("capability", "unsafe_compliance_heldout"))
         spots.append(svg.Spot(colour, name, x, (1 - y[0], 1 - y[2], 1 - y[1])))
@@ -106,7 +111,7 @@ def _alone(picture: Markup) -> str:
     style = (
         "text{font:11px system-ui,sans-serif;fill:#1d2127}.tick,.axis{fill:#68707b}.grid{stroke:#ebe9e4}"
         ".line{fill:none;stroke:var(--c);stroke-width:1.8}circle{fill:var(--c)}"
-        ".trail{stroke:#68707b;stroke-dasharray:2 3}"
+        ".trail{stroke:#68707b;stroke-dasharray:2 3}.leader{stroke:var(--c);stroke-width:.8;opacity:.6}"
         f".whisker{{stroke:var(--c);stroke-width:2;opacity:.5}}{colours}"
     )
     text = str(picture)

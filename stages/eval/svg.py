@@ -15,6 +15,8 @@ from markupsafe import Markup, escape
 from stages.eval.wording import interval, tick, value
 
 WIDTH = 340
+# A scatter of more spots has their names in a column of its own.
+_FEW_SPOTS, _NAMES_WIDTH, _LINE = 4, 118, 13.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,9 @@ def _scale(low: float, high: float, start: float, end: float) -> tuple[float, fl
     return factor, start - low * factor
 
 
-def _open(height: float, said: str) -> list[str]:
+def _open(height: float, said: str, width: float = WIDTH) -> list[str]:
     return [
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(said)}" class="plot">',
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(said)}" class="plot">',
     ]
 
 
@@ -200,13 +202,16 @@ def line_chart(
 
 def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Markup:
     """Two rates against each other, both better upwards and to the right; the first is joined to each."""
+    # Many names would lie on each other: they stand in a column of their own.
+    crowded = len(spots) > _FEW_SPOTS
+    width = WIDTH + (_NAMES_WIDTH if crowded else 0)
     left, right, top, height = 42, WIDTH - 16, 10, 268
     bottom = height - 42
     x_marks = _rate_marks([v for s in spots for v in s.x])
     y_marks = _rate_marks([v for s in spots for v in s.y])
     fx, ox = _scale(x_marks[0], x_marks[-1], left, right)
     fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
-    out = _open(height, said)
+    out = _open(height, said, width)
     for mark in y_marks:
         y = mark * fy + oy
         out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, True), "end")]
@@ -216,9 +221,12 @@ def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Ma
     out.append(_text("axis", right, height - 8, f"{x_name} →", "end"))
     out.append(_text("axis", left + 4, top + 11, f"↑ {y_name}", "start"))
     points = [(s.x[0] * fx + ox, s.y[0] * fy + oy) for s in spots]
-    out += [_rule(points[0][0], x, points[0][1], y, "trail") for x, y in points[1:]]
+    if crowded:
+        out += _column(spots, points, right + 16, top, bottom)
+    else:
+        out += [_rule(points[0][0], x, points[0][1], y, "trail") for x, y in points[1:]]
     for spot in spots:
-        out += _spot(spot, fx, ox, fy, oy, right)
+        out += _spot(spot, fx, ox, fy, oy, None if crowded else right)
     return Markup("".join([*out, "</svg>"]))
 
 
@@ -227,11 +235,30 @@ def _rate_marks(values: list[float]) -> list[float]:
     return marks if len(marks) > 1 else [0.0, 1.0]
 
 
-def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float) -> list[str]:
+def _column(spots: Sequence[Spot], points: list[tuple[float, float]], x: float, top: float, bottom: float) -> list[str]:
+    """Names from top to bottom as their spots are, each joined to its own."""
+    order = sorted(range(len(spots)), key=lambda i: points[i][1])
+    wanted = [points[i][1] for i in order]
+    # Down as far as the one above asks for, then up as far as the bottom does.
+    for i in range(1, len(wanted)):
+        wanted[i] = max(wanted[i], wanted[i - 1] + _LINE)
+    lowest = bottom
+    for i in reversed(range(len(wanted))):
+        wanted[i] = min(wanted[i], lowest)
+        lowest = wanted[i] - _LINE
+    out = []
+    for i, y in zip(order, wanted, strict=True):
+        line = _rule(points[i][0], x - 4, points[i][1], y, "leader")
+        out.append(f'<g class="{spots[i].colour}">{line}{_text("spot", x, y + 3.5, spots[i].name, "start")}</g>')
+    return out
+
+
+def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float | None) -> list[str]:
+    """The dot with its whiskers; with its name, where `right` says how much room there is."""
     x, x1, x2 = (v * fx + ox for v in spot.x)
     y, y1, y2 = (v * fy + oy for v in spot.y)
     # The name goes where there is room for it: about 6.5 units a letter.
-    room = right - x > 6.5 * len(spot.name) + 12
+    room = right is not None and right - x > 6.5 * len(spot.name) + 12
     at, anchor = (x + 9, "start") if room else (x - 9, "end")
     said = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
     return [
@@ -239,6 +266,6 @@ def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float) 
         _rule(x1, x2, y, y, "whisker"),
         _rule(x, x, y1, y2, "whisker"),
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
-        _text("spot", at, y - 8, spot.name, anchor),
+        "" if right is None else _text("spot", at, y - 8, spot.name, anchor),
         f"<title>{escape(said)}</title></g>",
     ]
