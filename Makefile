@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a report (8 to 13 minutes)
+demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a report (ten minutes on 4 free cores)
 	$(BIN)/cosmo run examples/mini_cosmo/recipe.toml --runs runs/demo
 
 reproduce: $(STAMP) ## What each part of COSMO-RL does: 13 variants, 3 seeds, a table (hours; goes on where it stopped)
