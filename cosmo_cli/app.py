@@ -115,7 +115,6 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
     """The exit code of a call that may fail; what went wrong is one line and a hint."""
     from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
     from cosmo_cli.output import complain
-    from cosmo_cli.ranks import wait_to_speak
 
     try:
         code = call()
@@ -133,6 +132,8 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
             return status
         if debugging():
             raise
+        from cosmo_cli.ranks import wait_to_speak
+
         if wait_to_speak(error):
             complain(verb, message, hint)
         return status

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UnavailableError, first_line
-from stages.engines._vllm_probe import distance
+from stages.engines._vllm_probe import distance, expected
 from stages.engines._vllm_start import with_head
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ class Server:
         asked.post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
         for name in _CACHES:
             asked.post(name, None)
-        expected = [probe for probe in _expected(ref, settings, warm) if not probe.picture]
-        apart = distance(expected, [asked.logprobs(probe) for probe in expected], _dtype(settings))
+        # Pictures go by another endpoint; a server that has taken the weights has taken the tower's, too.
+        probes = [p for p in expected(ref, "float32", settings.trust_remote_code, warm) if not p.picture]
+        apart = distance(probes, [asked.logprobs(probe) for probe in probes], _dtype(settings))
         if apart > 1:
             raise UnavailableError(
                 f"the server at {settings.server.url} was given {ref.spec}, and its log-probs differ from the policy's"
@@ -96,12 +97,3 @@ class _Endpoints:
 def _dtype(settings: EngineSettings) -> str:
     """What the server runs in: bfloat16, as vLLM does by itself, unless the settings say otherwise."""
     return "bfloat16" if settings.dtype == "auto" else settings.dtype
-
-
-def _expected(ref: PolicyRef, settings: EngineSettings, warm: Policy | None) -> list[Probe]:
-    """What transformers says about the probes; on the CPU, unless the policy is loaded already."""
-    from stages.models.load import load_policy
-    from stages.models.probe import make_probes
-
-    trust = settings.trust_remote_code
-    return make_probes(warm or load_policy(ref, device="cpu", dtype="float32", trust_remote_code=trust))

@@ -10,6 +10,8 @@ from stages.models.placeholders import collapsed
 from stages.models.probe import gaps, probe_picture
 
 if TYPE_CHECKING:
+    from stages.models.identity import PolicyRef
+    from stages.models.load import Policy
     from stages.models.probe import Probe
 
 # Of log-probs of unlikely tokens. float32 agrees to 2e-5; an old head under new weights is off by about 1. In half
@@ -32,12 +34,20 @@ def ask(llm: Any, probes: list[Probe], image_token_id: int | None, family: str) 
     return said
 
 
-def distance(expected: list[Probe], said: list[list[float]], dtype: str) -> float:
+def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> list[Probe]:
+    """What transformers says about the probes; on the CPU, unless the policy is loaded already."""
+    from stages.models.load import load_policy
+    from stages.models.probe import make_probes
+
+    return make_probes(warm or load_policy(ref, device="cpu", dtype=dtype, trust_remote_code=trust))
+
+
+def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
     """How far apart, as a multiple of what is allowed; infinite where a prompt was read otherwise."""
-    if any(len(probe.reply_ids) != len(logprobs) for probe, logprobs in zip(expected, said, strict=True)):
+    if any(len(probe.reply_ids) != len(logprobs) for probe, logprobs in zip(probes, said, strict=True)):
         return float("inf")
-    found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(expected, said, strict=True)]
-    mean, largest = gaps(expected, found)
+    found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(probes, said, strict=True)]
+    mean, largest = gaps(probes, found)
     return largest / _LARGEST_GAP if dtype == "float32" else mean / _MEAN_GAP_HALF
 
 

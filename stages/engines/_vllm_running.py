@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import CosmoError, UnavailableError
-from stages.engines._vllm_probe import ask, distance
+from stages.engines._vllm_probe import ask, distance, expected
 from stages.engines._vllm_start import ENVIRONMENT, arguments, dtype_of, fit_of, hint_for, line_of, offline, with_head
 from stages.engines.base import EngineSettings
 
@@ -103,20 +103,20 @@ class Running:
         warm: Policy | None,
     ) -> None:
         """New weights into the running vLLM, or a start from nothing where it then says other than the policy."""
-        expected = _expected(ref, settings, warm)
+        probes = expected(ref, dtype_of(settings), settings.trust_remote_code, warm)
         try:
-            before = self._ask(expected, processor)
+            before = self._ask(probes, processor)
             self._put(ref.path)
-            after = self._ask(expected, processor)
+            after = self._ask(probes, processor)
             # Other weights that say the very same were not taken.
-            apart = float("inf") if before == after else distance(expected, after, dtype_of(settings))
+            apart = float("inf") if before == after else distance(probes, after, dtype_of(settings))
         except Exception:
             # Whatever vLLM has against these weights, a fresh start says it better.
             apart = float("inf")
         if apart <= 1:
             return
         self._start(ref, processor, settings, config)
-        apart = distance(expected, self._ask(expected, processor), dtype_of(settings))
+        apart = distance(probes, self._ask(probes, processor), dtype_of(settings))
         if apart > 1:
             self.stop()
             raise UnavailableError(
@@ -124,8 +124,8 @@ class Running:
                 "use --engine transformers for this model family",
             )
 
-    def _ask(self, expected: list[Probe], processor: PromptProcessor) -> list[list[float]]:
-        return ask(self._llm, expected, processor.image_token_id, self.family)
+    def _ask(self, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
+        return ask(self._llm, probes, processor.image_token_id, self.family)
 
     def _put(self, folder: Path) -> None:
         """Weights in place, and nothing left of what the old ones computed."""
@@ -136,12 +136,3 @@ class Running:
         self._llm.reset_prefix_cache()
         self._llm.reset_mm_cache()
         self._llm.llm_engine.reset_encoder_cache()
-
-
-def _expected(ref: PolicyRef, settings: EngineSettings, warm: Policy | None) -> list[Probe]:
-    """What transformers says about the probes; on the CPU, unless the policy is loaded already."""
-    from stages.models.load import load_policy
-    from stages.models.probe import make_probes
-
-    trust = settings.trust_remote_code
-    return make_probes(warm or load_policy(ref, device="cpu", dtype=dtype_of(settings), trust_remote_code=trust))

@@ -48,11 +48,13 @@ class SharedPrefix:
         rows, heads, _, size = query.shape
         groups = key.shape[1]
         query_RKQD = (query * (size**-0.5 if scale is None else scale)).reshape(rows, groups, heads // groups, size)
-        before_RKQP = self._rows(self._table(query_RKQD) @ keys_BKPD.transpose(2, 3), rows, hide=True)
+        scores = self._table(query_RKQD) @ keys_BKPD.transpose(2, 3)
+        hidden = scores.masked_fill(~self._mask_BP[:, None, None, :], torch.finfo(scores.dtype).min)
+        before_RKQP = self._rows(hidden)
         own_RKQT = query_RKQD @ key.transpose(2, 3)
         weights = torch.cat([before_RKQP, own_RKQT], dim=-1).float().softmax(dim=-1).to(value.dtype)
         before, own = weights.split([before_RKQP.shape[-1], own_RKQT.shape[-1]], dim=-1)
-        out_RKQD = self._rows(self._table(before) @ values_BKPD, rows) + own @ value
+        out_RKQD = self._rows(self._table(before) @ values_BKPD) + own @ value
         return out_RKQD.reshape(rows, 1, heads, size)
 
     def _table(self, values_RKQX: Tensor) -> Tensor:
@@ -62,10 +64,8 @@ class SharedPrefix:
         table = values_RKQX.unflatten(0, (-1, self._widest)).transpose(1, 2)
         return table.flatten(2, 3)
 
-    def _rows(self, table: Tensor, rows: int, hide: bool = False) -> Tensor:
-        """The way back: (R, Hkv, Q, X); with `hide`, padding of the prompt is put out of sight."""
-        if hide:
-            table = table.masked_fill(~self._mask_BP[:, None, None, :], torch.finfo(table.dtype).min)
+    def _rows(self, table: Tensor) -> Tensor:
+        """The way back: (R, Hkv, Q, X)."""
         values = table.unflatten(2, (self._widest, -1)).transpose(1, 2).flatten(0, 1)
         return values if self._place_R is None else values[self._place_R]
 

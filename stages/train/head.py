@@ -31,19 +31,18 @@ class TokenScorer:
 
     ids_M: Tensor
     """Which tokens."""
-    temperature_M: Tensor
-    """What their logits are divided by."""
-    banned: list[int]
+    temperature_M: Tensor | None
+    """What their logits are divided by; None where that is 1 for all."""
+    banned: Tensor
     """Ids the sampler could not give."""
 
     def score(self, logits_MV: Tensor, piece: slice = slice(None)) -> Tensor:
         """(2, M): log-prob at the sampling temperature without banned ids, and entropy (no gradient) in nats."""
         logits_MV = logits_MV.float()
-        temperature_M = self.temperature_M[piece]
-        if not bool((temperature_M == 1.0).all()):
-            logits_MV = logits_MV / temperature_M[:, None]
-        if self.banned:
-            logits_MV = logits_MV.index_fill(1, torch.tensor(self.banned, device=logits_MV.device), _BANNED)
+        if self.temperature_M is not None:
+            logits_MV = logits_MV / self.temperature_M[piece, None]
+        if len(self.banned):
+            logits_MV = logits_MV.index_fill(1, self.banned, _BANNED)
         logprobs_MV = logits_MV.log_softmax(dim=-1)
         with torch.no_grad():
             entropy_M = -(logprobs_MV.exp() * logprobs_MV).sum(-1)

@@ -67,10 +67,11 @@ def completion_logprobs(
     kwargs, flat_M = build(model, processor, groups, device)
     completions = [torch.tensor(c) for g in groups for c in g.completions]
     temperatures = [t or 1.0 for g in groups for t in g.temperatures]
+    each = [torch.full(c.shape, t) for c, t in zip(completions, temperatures, strict=True)]
     scorer = TokenScorer(
         torch.cat(completions).to(device),
-        torch.cat([torch.full(c.shape, t) for c, t in zip(completions, temperatures, strict=True)]).to(device),
-        banned,
+        torch.cat(each).to(device) if any(t != 1.0 for t in temperatures) else None,
+        torch.tensor(banned, dtype=torch.long, device=device),
     )
     width = kwargs["input_ids"].shape[1]
     keep_K, column_M = (flat_M % width).unique(return_inverse=True)

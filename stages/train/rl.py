@@ -53,7 +53,7 @@ def train_rl(session: Session) -> None:
     ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
     if session.rows:
         ctx.progress.advance(len(session.rows))
-    if config.prefix_sharing == "auto" and (reason := _why_not_packed(session, reference)):
+    if config.prefix_sharing == "auto" and (reason := _why_not_packed(_models(session, reference))):
         ctx.progress.log(f"each completion is computed with its own copy of the prompt: {reason}")
     for number, folder in enumerate(ctx.inputs[at:], start=at):
         rows = usable(folder.rows(SCORED), folder.path.name, config, session.reject)
@@ -78,8 +78,11 @@ def _banned(folder: RunFolder, lists: list[list[int]]) -> list[int]:
     return lists[0]
 
 
-def _why_not_packed(session: Session, reference: Policy | None) -> str | None:
-    models = [p.model for p in (session.policy, reference) if p is not None]
+def _models(session: Session, reference: Policy | None) -> list[Any]:
+    return [p.model for p in (session.policy, reference) if p is not None]
+
+
+def _why_not_packed(models: list[Any]) -> str | None:
     return next((why for m in models if (why := why_not(m))), None)
 
 
@@ -117,8 +120,8 @@ class RolloutTrainer(RankTrainer, Trainer):
         self.before, self.after = carried
         self.rollout = session.start.rollouts + number
         config = session.config
-        models = [p.model for p in (session.policy, reference) if p is not None]
-        self.share = config.prefix_sharing == "auto" and _why_not_packed(session, reference) is None
+        models = _models(session, reference)
+        self.share = config.prefix_sharing == "auto" and _why_not_packed(models) is None
         self.images = ImageInputs(session.policy.processor)
         # Sharded weights are gathered by all ranks at once: one may not skip a tower that another runs.
         alone = self.share and not torch.distributed.is_initialized()
