@@ -115,9 +115,10 @@ def groups_of(problems: list[Problem]) -> list[Any]:
 
 def ours(problems: list[Problem], workers: int) -> Callable[[], list[float | None]]:
     """Grading as `cosmo score` does it, from rows to rewards."""
+    from stages.core.threads import in_order
     from stages.score import answers
     from stages.score.config import ScoreConfig
-    from stages.score.stage import grader_for, in_order
+    from stages.score.stage import grader_for
 
     groups, grader = groups_of(problems), grader_for(ScoreConfig(also=[]))
 

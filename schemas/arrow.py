@@ -111,16 +111,14 @@ def table_fingerprint(table: Table) -> str:
 
 
 def to_record(row: Any) -> dict[str, Any]:
-    """A row as plain Python, bytes shared. (`dataclasses.asdict` would copy every list and picture.)"""
-    return {name: _plain(getattr(row, name)) for name in hints(type(row))}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        if value and dataclasses.is_dataclass(value[0]):
-            return [to_record(v) for v in value]
-        return value
-    return to_record(value) if dataclasses.is_dataclass(value) else value
+    """A row as plain Python, bytes and lists shared. (`dataclasses.asdict` would copy every list and picture.)"""
+    record = {}
+    for name, nested, _, is_list in _reader(type(row)):
+        value = getattr(row, name)
+        if nested is not None and value is not None:
+            value = [to_record(v) for v in value] if is_list else to_record(value)
+        record[name] = value
+    return record
 
 
 def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:

@@ -18,6 +18,7 @@ from schemas.tables import REJECTED, Table
 from stages.core.errors import CosmoError
 from stages.core.folder import RunFolder, place
 from stages.core.shards import ShardFile, file_sha256
+from stages.core.threads import in_order
 
 
 class StagedShard:
@@ -60,11 +61,8 @@ class StagedShard:
         self._rows.close()
         if self._rejected is not None:
             self._rejected.close()
-        files: list[dict[str, Any]] = []
-        for path in sorted(p for p in self.root.rglob("*") if p.is_file()):
-            _fsync(path)
-            name = path.relative_to(self.root).as_posix()
-            files.append({"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)})
+        paths = sorted(p for p in self.root.rglob("*") if p.is_file())
+        files = list(in_order(self._entry, paths, min(8, len(paths))))
         receipt = {
             "index": self._index,
             "staging": self.root.relative_to(self._folder.path).as_posix(),
@@ -82,6 +80,12 @@ class StagedShard:
             place(self.root / entry["path"], self._folder.path / entry["path"])
         shutil.rmtree(self.root, ignore_errors=True)
         return True
+
+    def _entry(self, path: Path) -> dict[str, Any]:
+        """What the receipt says of a file that is safe on disk."""
+        _fsync(path)
+        name = path.relative_to(self.root).as_posix()
+        return {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
     def abandon(self) -> None:
         """Throw the staged files away."""

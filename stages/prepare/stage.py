@@ -64,17 +64,23 @@ class PrepareStage:
             bad: Counter[str] = Counter()
             lies: list[str] = []
             # Made in the source's order, which is how large files are read well; written in the plan's order.
+            wanted: dict[tuple[int, int], list[int]] = {}
             for n in sorted(range(len(picks)), key=lambda n: picks[n][:2]):
-                source, index, step = picks[n]
-                record = maker.record(source, index)
-                try:
-                    rows[n], odd = maker.row(source, index, step)
-                    lies += odd
-                except BadSample as error:
-                    bad[error.reason] += 1
-                    ref = f"{record.ref} +{step.family}" if step else record.ref
-                    writer.reject(sources[source].name, ref, error.reason, error.detail)
-                ctx.progress.advance()
+                wanted.setdefault(picks[n][:2], []).append(n)
+            for place, made in maker.made(wanted):
+                for n in wanted[place]:
+                    step = picks[n][2]
+                    try:
+                        if isinstance(made, BadSample):
+                            raise made
+                        rows[n], odd = maker.finish(made, place[0], step)
+                        lies += odd
+                    except BadSample as error:
+                        bad[error.reason] += 1
+                        record = maker.record(*place)
+                        ref = f"{record.ref} +{step.family}" if step else record.ref
+                        writer.reject(sources[place[0]].name, ref, error.reason, error.detail)
+                    ctx.progress.advance()
             if not rows and shard["of"] == 1:
                 raise _nothing_left(bad)
             for n in range(len(picks)):

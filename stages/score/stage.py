@@ -10,15 +10,15 @@ are asked about a window of groups at a time.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from schemas.scored import ERROR, TIMEOUT
 from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.registry import load
 from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.threads import in_order
 from stages.score.config import ScoreConfig
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from stages.score.windows import Opened
 
 FAILURES = (TIMEOUT, ERROR)
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class ScoreStage:
@@ -148,28 +146,6 @@ def _check_labels(inputs: list[RunFolder], grader: Grader) -> None:
     for folder in inputs:
         for label in sorted(folder.columns(["label"]).column("label").unique().to_pylist()):
             recipe_for(grader.recipes, label)
-
-
-def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
-    """`do` over the items in their order, up to `workers` at a time, with few of them in memory.
-
-    Threads are enough: what takes long happens in child processes, and rules are quick.
-    """
-    if workers <= 1:
-        yield from map(do, items)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="score") as pool:
-        ahead: deque[Future[B]] = deque()
-        try:
-            for item in items:
-                ahead.append(pool.submit(do, item))
-                if len(ahead) >= 8 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
 STAGE = ScoreStage()

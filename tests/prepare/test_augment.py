@@ -76,6 +76,19 @@ def test_partners_are_harmless_of_the_same_side_and_of_another_pair(tmp_path: Pa
         assert len({r.scene for r in inside} | {row.scene}) == 2
 
 
+def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are decoded ahead by as many threads as there are cores; twins and partners need earlier rows."""
+    runs = []
+    for cores in (1, 16):
+        monkeypatch.setattr("stages.prepare.rows.os.cpu_count", lambda cores=cores: cores)
+        (tmp_path / f"{cores}").mkdir()
+        table = source(tmp_path / f"{cores}" / "a.jsonl", *pairs(40), augment=["concatenation", "mixup", "mirror"])
+        runs.append(prepare(tmp_path / f"{cores}" / "runs", {**table, "augment_labels": ["general", "safety"]}))
+    assert len(runs[0].rows) > 100
+    assert runs[0].rows == runs[1].rows
+    assert [r.detail for r in runs[0].rejected] == [r.detail for r in runs[1].rejected]
+
+
 def test_rows_without_augment_are_as_they_were(tmp_path: Path) -> None:
     lines = pairs(6)
     before = prepare(tmp_path / "runs", source(tmp_path / "a.jsonl", *lines))

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from schemas.scored import ScoredCompletion
+from stages.core.threads import in_order
 from stages.score import killable
 from stages.score.killable import Child, JobFailed, Pool, TimedOut
-from stages.score.stage import in_order
 from tests.score.made import grader, group, thought
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.score.config import RecipeTable, ScoreConfig
 from stages.score.explain import explain
-from stages.score.stage import STAGE, in_order
+from stages.score.stage import STAGE
 from tests.score.made import completion, group, on_disk, score, scored, thought
 
 REFUSED = "sorry , i can not help with that ."
@@ -74,35 +73,6 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     four = score(tmp_path / "b", upstream, workers=4)
     assert one.fingerprint == four.fingerprint
     assert [p.read_bytes() for p in one.shard_paths()] == [p.read_bytes() for p in four.shard_paths()]
-
-
-def test_in_order_keeps_order_and_reads_little_ahead() -> None:
-    taken: list[int] = []
-
-    def items() -> Any:
-        for n in range(100):
-            taken.append(n)
-            yield n
-
-    def slow_when_even(n: int) -> int:
-        time.sleep(0.002 * (n % 2 == 0))
-        return n * n
-
-    done = []
-    for value in in_order(slow_when_even, items(), workers=4):
-        done.append(value)
-        assert len(taken) - len(done) <= 8 * 4
-    assert done == [n * n for n in range(100)]
-
-
-def test_in_order_passes_errors_on() -> None:
-    def fails_at_5(n: int) -> int:
-        if n == 5:
-            raise InputError("bad")
-        return n
-
-    with pytest.raises(InputError):
-        list(in_order(fails_at_5, range(100), workers=4))
 
 
 def test_a_sample_that_never_came_has_error_grades_and_no_reward(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Threads that work ahead of whoever takes the results, in order and with little in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+    """`do` over the items in their order, up to `workers` at a time, with few of them in memory.
+
+    For work that waits for child processes, or that leaves Python while it computes, as decoding pictures does. The
+    items are taken in the caller's thread.
+    """
+    if workers <= 1:
+        yield from map(do, items)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="cosmo") as pool:
+        ahead: deque[Future[B]] = deque()
+        try:
+            for item in items:
+                ahead.append(pool.submit(do, item))
+                if len(ahead) >= 8 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
