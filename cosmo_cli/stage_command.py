@@ -29,7 +29,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "json": (shared.JsonOption, False),
     "quiet": (shared.QuietOption, False),
 }
-_SPREAD: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOCAL)}
+_EXECUTOR: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOCAL)}
 
 
 def stage_command(
@@ -41,15 +41,13 @@ def stage_command(
     after: Callable[[Any, Any], None] | None = None,
     more: dict[str, tuple[Any, Any]] | None = None,
     instead: Callable[[Any, list[Path], dict[str, Any]], bool] | None = None,
-    spread: bool = False,
 ) -> Callable[..., Any]:
     """The command function of a stage.
 
     `argument` is the help of the positional paths. With `positional` they fill that config field instead of
     naming upstream runs. `after(output, result)` may tell the person more once it is done. `more` declares options
     of this command alone, name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says
-    so by True: then the stage does not run. `spread`: its shards may be done on many machines, by --executor or as the
-    tasks of a Slurm array.
+    so by True: then the stage does not run.
     """
     hints = typing.get_type_hints(config)
     flags = {f.name: f for f in dataclasses.fields(config) if f.metadata.get("flag")}
@@ -58,7 +56,7 @@ def stage_command(
     ]
     for name, field in flags.items():
         parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
-    shown = {**(more or {}), **_SHARED, **(_SPREAD if spread else {})}
+    shown = {**(more or {}), **_SHARED, **(_EXECUTOR if verb in shared.SPREAD else {})}
     parameters += [_parameter(name, hint, default) for name, (hint, default) in shown.items()]
 
     def command(**given: Any) -> None:
@@ -71,7 +69,7 @@ def stage_command(
         else:
             inputs = [Path(p) for p in (paths or _paths_on_stdin(verb))]
         sets = given["set"] or []
-        if spread:
+        if verb in shared.SPREAD:
             given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
         values = stage_values(verb, given["config"], typed, sets)
         built = build(config, values, verb)

@@ -13,5 +13,4 @@ COMMAND = stage_command(
     PrepareConfig,
     argument="Sources: NAME or NAME:PATH (cosmo list dataset).",
     positional="sources",
-    spread=True,
 )

@@ -6,5 +6,5 @@ from cosmo_cli.stage_command import stage_command
 from stages.rollout.config import RolloutConfig
 
 COMMAND = stage_command(
-    "rollout", RolloutConfig, argument="Run folders or Parquet files with prompts; else paths on stdin.", spread=True
+    "rollout", RolloutConfig, argument="Run folders or Parquet files with prompts; else paths on stdin."
 )

@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
-from cosmo_cli.options import DryRunOption, JsonOption, QuietOption, SetOption
+from cosmo_cli.options import DryRunOption, ExecutorOption, JsonOption, QuietOption, SetOption, executor_settings
+from stages.core.executors.base import LOCAL
 
 
 def command(
     recipe: Annotated[Path, typer.Argument(help="The recipe, e.g. examples/mini_cosmo/recipe.toml.")],
     runs: Annotated[Path | None, typer.Option("--runs", help="Where run folders go [default: runs/NAME].")] = None,
     set: SetOption = None,
+    executor: ExecutorOption = LOCAL,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -26,19 +28,23 @@ def command(
     from cosmo_cli.output import Output
     from cosmo_cli.recipe.model import parse, read
     from cosmo_cli.recipe.plan import command_line, steps_of
-    from stages.core.config import assign, parse_assignment
+    from stages.core.config import assign, build, parse_assignment
     from stages.core.errors import UsageError
+    from stages.core.registry import load
     from stages.core.remote.place import is_url, public
 
     output = Output("run", json, quiet)
     values = read(recipe)
-    for text in set or []:
+    settings, sets = executor_settings(executor, set or [])
+    plugin = load("executor", executor)
+    configured = build(plugin.config, settings, "executor")
+    for text in sets:
         assign(values, *parse_assignment(text))
     parsed = parse(values)
     root = runs or Path("runs") / (parsed.name or "run")
     if dry_run:
-        source = recipe if not set else None
-        output.lines(command_line(s, parsed, source, root) for s in steps_of(parsed))
+        source = recipe if not sets else None
+        output.lines(command_line(s, parsed, source, root, (executor, settings)) for s in steps_of(parsed))
         return
     if is_url(root):
         raise UsageError(
@@ -47,7 +53,8 @@ def command(
         )
     from cosmo_cli.recipe.loop import run_recipe
 
-    summary = run_recipe(parsed, root, output)
+    with plugin.held(configured):
+        summary = run_recipe(parsed, root, output, (executor, settings))
     if "metrics" in summary:
         print_table(output, Path(str(summary["metrics"])))
     if "model" in summary:

@@ -50,5 +50,4 @@ COMMAND = stage_command(
     argument="Run folders with rollout groups; else paths on stdin.",
     more={"explain": (ExplainOption, None)},
     instead=explain,
-    spread=True,
 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cosmo_cli.options import SPREAD
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
 from cosmo_cli.ranks import start_ranks
 from cosmo_cli.recipe.disk import check_room
@@ -17,6 +18,7 @@ from cosmo_cli.recipe.plan import Ref, Step, steps_of
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.stage_command import load_stage
 from stages.core.config import assign, build
+from stages.core.executors.base import LOCAL
 from stages.core.folder import RunFolder, read_json, write_json
 from stages.core.runner import Options, Result, run_stage
 from stages.core.stage import Resources
@@ -30,6 +32,8 @@ class Run:
     recipe: Recipe
     runs: Path
     output: Output
+    executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+    """Who does the shards of the stages that let others do them, and its settings."""
     folders: dict[str, Path] = field(default_factory=dict)
     """Where each finished step's rows are."""
     trained: list[tuple[Step, Path]] = field(default_factory=list)
@@ -50,9 +54,11 @@ def _resolved(value: Any, folders: dict[str, Path]) -> Any:
     return [_resolved(v, folders) for v in value] if isinstance(value, list) else value
 
 
-def run_recipe(recipe: Recipe, runs: Path, output: Output) -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe, runs: Path, output: Output, executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+) -> dict[str, Any]:
     """Go through all steps; finished ones are found on disk. Returns the summary document."""
-    run = Run(recipe, runs, output)
+    run = Run(recipe, runs, output, executor)
     check_room(recipe, runs, output)
     clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
     resources = Resources()
@@ -86,9 +92,9 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     try:
         with stdout_to_stderr():
             launched = step.verb == "train" and wanted(config) and _on_ranks(config, inputs, run.runs, resources)
-            result = run_stage(
-                stage, config, inputs, options=Options(runs=run.runs), progress=progress, resources=resources
-            )
+            who, settings = run.executor if step.verb in SPREAD else (LOCAL, {})
+            options = Options(runs=run.runs, executor=who, executor_settings=settings)
+            result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
             return replace(result, state="done") if launched else result
     finally:
         progress.close()

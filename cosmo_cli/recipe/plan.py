@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cosmo_cli.options import SPREAD
 from cosmo_cli.recipe.model import Phase, Recipe, with_shared
+from stages.core.executors.base import LOCAL
 from stages.core.remote.place import public
 
 FOLLOWED_TURNS = 4
@@ -166,10 +168,13 @@ def flatten(table: dict[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def command_line(step: Step, recipe: Recipe, source: Path | None, runs: Path) -> str:
+def command_line(
+    step: Step, recipe: Recipe, source: Path | None, runs: Path, executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+) -> str:
     """`name=$(cosmo verb "$input" --config ... --set ...)`: works when typed, in order, in bash.
 
-    Without a `source` file (the recipe was changed by --set) the recipe's table is spelled out as well.
+    Without a `source` file (the recipe was changed by --set) the recipe's table is spelled out as well. `executor` is
+    its name and settings, for stages that have one.
     """
     words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
     values = dict(step.overrides)
@@ -177,6 +182,9 @@ def command_line(step: Step, recipe: Recipe, source: Path | None, runs: Path) ->
         words += ["--config", shlex.quote(str(source))]
     else:
         values = {**flatten(with_shared(recipe, step.verb)), **values}
+    if executor[0] != LOCAL and step.verb in SPREAD:
+        words += ["--executor", executor[0]]
+        values |= {f"executor.{key}": value for key, value in executor[1].items()}
     for key, value in values.items():
         words += ["--set", _assignment(key, value)]
     return f"{step.name}=$({' '.join(words)})"

@@ -13,7 +13,7 @@ from stages.core.errors import CosmoError, UnavailableError, UsageError
 from stages.core.executors._ray_worker import Outcome, Task, Worker, portable
 from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
-from tests.support.cli import complaint, cosmo, environment
+from tests.support.cli import ROOT, complaint, cosmo, environment
 from tests.support.toy import ToyConfig, ToyStage
 
 PREPARE = ["prepare", "builtin", "--limit", "4"]
@@ -55,6 +55,19 @@ def test_mistakes_are_named(more: list[str], message: str, hint: str, tmp_path: 
     said, hinted = complaint(done)
     assert message in said
     assert hint in hinted
+
+
+def test_a_recipe_hands_out_what_can_be() -> None:
+    run = ["run", "examples/mini_cosmo/recipe.toml", "--dry-run", "--executor", "ray", "--set", "executor.workers=2"]
+    done = cosmo(*run, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        spread = line.split("=$(cosmo ")[1].split()[0] in ("prepare", "rollout", "score")
+        assert ("--executor ray" in line) is spread
+        assert ("--set executor.workers=2" in line) is spread
+    done = cosmo(*run[:3], "--executor", "rya", cwd=ROOT)
+    assert done.returncode == 2
+    assert complaint(done)[0].endswith("unknown executor 'rya'")
 
 
 @pytest.mark.parametrize("verb", ["train", "eval", "export"])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,38 @@ def test_an_error_of_the_stage_is_the_same_line_and_exit_code(tmp_path: Path) ->
     assert (here.returncode, there.returncode) == (3, 3)
     assert complaint(there) == complaint(here)
     assert "astrology" in complaint(there)[0]
+
+
+RECIPE = """
+name = "small"
+policy = "tiny:qwen2_5_vl"
+[[prepare.sources]]
+name = "builtin"
+train = 24
+[rollout]
+samples = 2
+max_new_tokens = 8
+shard_groups = 2
+[[phases]]
+name = "turn"
+iterations = 2
+prompts = 4
+"""
+
+
+def test_a_recipe_hands_its_shards_out_and_trains_here(tmp_path: Path) -> None:
+    """Both turns' rollouts are the workers'; all folders are those of a run on one machine."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    there = cosmo("run", "recipe.toml", "--runs", "there", *RAY, cwd=tmp_path)
+    assert there.returncode == 0, there.stderr
+    assert there.stdout == "there\n"
+    here = cosmo("run", "recipe.toml", "--runs", "here", cwd=tmp_path)
+    assert here.returncode == 0, here.stderr
+    made = {p.name: RunFolder.open(p) for p in (tmp_path / "there").iterdir() if (p / "manifest.json").is_file()}
+    assert Counter(f.stage for f in made.values()) == {"prepare": 1, "rollout": 2, "score": 2, "train": 2, "export": 1}
+    for name, folder in made.items():
+        if folder.stage in ("rollout", "score"):
+            assert shards_of(folder.path) == shards_of(tmp_path / "here" / name)
 
 
 def test_no_cluster_at_an_address_is_unavailable(tmp_path: Path) -> None:

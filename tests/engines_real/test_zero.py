@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stages.core.folder import RunFolder
 from stages.models.identity import resolve_policy
 from stages.models.load import load_policy
 from tests.support.cli import COSMO, environment
-from tests.train.made import train
+from tests.train.made import steps, train
 from tests.train.parallel import SETTINGS, TINY, assert_same, ended_by, flags, parallel_inputs
 
 
@@ -28,6 +29,23 @@ def alone(inputs: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactor
     torch.set_num_threads(1)
     runs = tmp_path_factory.mktemp("alone")
     return {name: train(inputs[name], runs, **SETTINGS[name]) for name in inputs}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_layers_in_bfloat16_over_float32_weights(tmp_path: Path, inputs: dict[str, list[Path]], parallel: str) -> None:
+    """Near one process's run in bfloat16, nearer than that is to float32: rounding is the same, sums are not."""
+    bf16 = train(inputs["sft"], tmp_path / "alone", **SETTINGS["sft"], autocast="bf16")
+    f32 = train(inputs["sft"], tmp_path / "alone", **SETTINGS["sft"])
+    command = [*COSMO, "train", *map(str, inputs["sft"]), *flags("sft"), "--runs", "many", "--set", "autocast=bf16"]
+    command += ["--nproc", "2", "--parallel", parallel]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    many = RunFolder.open(tmp_path / done.stdout.strip())
+    losses = [[row.loss for row in steps(run)] for run in (bf16, f32, many)]
+    assert losses[0] != losses[1]
+    assert losses[2] == pytest.approx(losses[0], rel=5e-3)
+    weights = load_file(many.path / "policy" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("parallel", ["zero2", "zero3", "fsdp2"])

@@ -59,6 +59,18 @@ def test_ddp_on_unequal_groups_through_sigterm_and_on_from_there_in_one_process(
         assert b.loss == pytest.approx(a.loss, rel=1e-3, abs=1e-3)
 
 
+def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
+    command = [*COSMO, "train", *map(str, inputs["rl"]), *flags("rl"), "--runs", "one"]
+    stopped, where = ended_by(signal.SIGTERM, command, tmp_path, step=2)
+    assert stopped == 143
+    (kept,) = tmp_path.glob("one/train-*/staging/*.scratch/checkpoint-*")
+    assert where.endswith(f"stopped after step {int(kept.name.split('-')[1])}, which is kept")
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    assert_same(alone["rl"], RunFolder.open(tmp_path / done.stdout.strip()))
+
+
 def test_fsdp2_on_unequal_replies_under_torchrun(tmp_path, inputs, alone):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     more = ["--set", "micro_batch_size=1", "--parallel", "fsdp2", "--runs", "many"]

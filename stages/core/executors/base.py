@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,3 +38,6 @@ class ExecutorPlugin(Protocol):
 
         Returns when each is committed, here or by whoever else was at it. Raises what a stage raises, at once.
         """
+
+    def held(self, settings: Any) -> AbstractContextManager[None]:
+        """Around several jobs of one command: what they can share is made once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from stages.core.executors.base import Job
@@ -27,6 +28,10 @@ class LocalExecutor:
             job.ctx.progress.log(f"waiting for another process on {len(held)} shards of {job.folder.path.name}")
         for shard in held:
             bench.do(shard, wait=True)
+
+    def held(self, settings: LocalConfig) -> AbstractContextManager[None]:
+        """Nothing to share."""
+        return nullcontext()
 
 
 PLUGIN = LocalExecutor()

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,22 @@ class RayExecutor:
 
     def do(self, job: Job, settings: RayConfig) -> None:
         """Do the shards."""
-        if importlib.util.find_spec("ray") is None:
-            raise UnavailableError("executor ray: Ray is not installed", "pip install 'cosmo-rl[ray]'")
-        from stages.core.executors._ray_driver import Driver
+        # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
+        with self.held(settings), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), sigterm() as asked:
+            from stages.core.executors._ray_driver import Driver
 
-        with cluster(settings.address or os.environ.get("RAY_ADDRESS", "")), sigterm() as asked:
             Driver(job, settings, asked).run()
+
+    def held(self, settings: RayConfig) -> AbstractContextManager[None]:
+        """Around several jobs: the cluster of the first one stays."""
+        return cluster(settings.address or os.environ.get("RAY_ADDRESS", ""))
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
     """Connected to a cluster: an own one, gone afterwards, where no address is given."""
+    if importlib.util.find_spec("ray") is None:
+        raise UnavailableError("executor ray: Ray is not installed", "pip install 'cosmo-rl[ray]'")
     # Off unless asked for: Ray would tell its makers about each start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -74,13 +79,12 @@ def cluster(address: str) -> Iterator[None]:
             f"can't {where}: {first_line(error)}",
             "look at it with: ray status; where it wants a token: export RAY_AUTH_MODE=token",
         ) from None
+    # Ray has put one of its own in place, and does so again.
+    _on_sigterm(before)
     try:
-        # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            yield
+        yield
     finally:
         ray.shutdown()
-        # Ray has put one of its own in place.
         _on_sigterm(before)
 
 
