@@ -27,8 +27,8 @@ class Picture:
 
     name: str
     """What people call it; never a machine path."""
-    sha256: str
-    """Of its bytes."""
+    digest: Callable[[], str]
+    """sha256 of its bytes; planning asks for it, making the row does not."""
     load: Callable[[], bytes]
     """Its bytes as they lie in the source, unchecked."""
 
@@ -53,14 +53,15 @@ def file_picture(path: Path, name: str) -> Picture:
     if size > MAX_FILE_BYTES:
         raise BadSample("too_large", f"{name} has {size} bytes, and the limit is {MAX_FILE_BYTES}")
     try:
-        return Picture(name, sha256(path), path.read_bytes)
+        found = sha256(path)
     except InputError as error:
         raise BadSample("missing_image", error.message) from None
+    return Picture(name, lambda: found, path.read_bytes)
 
 
 def bytes_picture(data: bytes, name: str) -> Picture:
     """A picture that came inside its row."""
-    return Picture(name, hashlib.sha256(data).hexdigest(), lambda: data)
+    return Picture(name, lambda: hashlib.sha256(data).hexdigest(), lambda: data)
 
 
 def content_key(row: PromptRow, pictures: list[str]) -> str:
@@ -71,7 +72,7 @@ def content_key(row: PromptRow, pictures: list[str]) -> str:
 
 def record_of(draft: Draft, ref: str, payload: Any) -> Record:
     """What planning needs of a draft."""
-    row, hashes = draft.row, [p.sha256 for p in draft.pictures]
+    row, hashes = draft.row, [p.digest() for p in draft.pictures]
     return Record(
         ref=ref,
         key=content_key(row, hashes),

@@ -100,7 +100,7 @@ def _outside(file: Path) -> list[list[str]]:
             found.append([bad.reason, bad.detail])
             raise
         if isinstance(value, str) and not value.startswith("data:"):
-            found.append([picture.name, picture.sha256])
+            found.append([picture.name, picture.digest()])
         return picture
 
     for _, _, raw in lines(file):
