@@ -16,6 +16,7 @@ from stages.core.cache import cache_root
 from stages.core.errors import InputError, UnavailableError, UsageError, first_line
 from stages.core.folder import RunFolder, artifact
 from stages.core.remote.place import is_url, locate
+from stages.core.threads import in_order
 from stages.models.cache import tiny_folder
 
 # What decides a model's behaviour: weights, configs, tokenizer, processor, template, remote code.
@@ -121,19 +122,21 @@ def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
     # A cache that can't be read or written costs a second hashing and nothing else.
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(memo_file.read_text(encoding="utf-8"))
-    memo: dict[str, list[Any]] = {}
-    for name in names:
+
+    def entry(name: str) -> list[Any]:
         stat = (folder / name).stat()
         mark = [stat.st_size, stat.st_mtime_ns]
         old = known.get(name)
-        memo[name] = old if old and old[:2] == mark else [*mark, _sha256(folder / name)]
+        return old if old and old[:2] == mark else [*mark, _sha256(folder / name)]
+
+    memo = dict(zip(names, in_order(entry, names, min(8, len(names))), strict=True))
     if memo != known:
         with contextlib.suppress(OSError):
             memo_file.parent.mkdir(parents=True, exist_ok=True)
             beside = memo_file.with_name(f"{memo_file.name}.{os.getpid()}")
             beside.write_text(json.dumps(memo), encoding="utf-8")
             os.replace(beside, memo_file)
-    return {name: entry[2] for name, entry in memo.items()}
+    return {name: found[2] for name, found in memo.items()}
 
 
 def _sha256(path: Path) -> str:
