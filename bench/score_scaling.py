@@ -2,9 +2,9 @@
 
     python bench/score_scaling.py
 
-The rollouts are those of score_vs_trl's MATH mix, COPIES times, in SHARDS shards on disk. n processes are n commands
-`cosmo score RUN --worker i/n --set workers=1`, each with one child for algebra, as n machines would be; the clock is
-that of the last to end, starting Python included. Numbers of processes take turns.
+The rollouts are score_vs_trl's MATH mix, COPIES times with other digits each time, in SHARDS shards on disk. n
+processes are n commands `cosmo score RUN --worker i/n --set workers=1`, each with one child for algebra, as n machines
+would be; the clock is that of the last to end, starting Python included. Numbers of processes take turns.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def rollouts(folder: Path) -> tuple[Path, int]:
     from bench.score_vs_trl import groups_of, math
     from tests.score.made import on_disk
 
-    once = groups_of(math(ROOT.parent / "shared" / "data"))
-    rows = [dataclasses.replace(group, id=f"{copy}-{group.id}") for copy in range(COPIES) for group in once]
+    copies = [groups_of(math(ROOT.parent / "shared" / "data", copy)) for copy in range(COPIES)]
+    rows = [dataclasses.replace(g, id=f"{n}-{g.id}") for n, groups in enumerate(copies) for g in groups]
     return on_disk(folder, rows, per_shard=-(-len(rows) // SHARDS)), sum(len(r.completions) for r in rows)
 
 

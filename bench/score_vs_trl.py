@@ -67,12 +67,12 @@ def gsm8k(shared: Path) -> list[Problem]:
     return problems
 
 
-def math(shared: Path) -> list[Problem]:
-    """References, respelled references and wrong answers of MATH-500."""
+def math(shared: Path, raised: int = 0) -> list[Problem]:
+    """References, respelled references and wrong answers of MATH-500; all digits of a reference `raised` by so much."""
     rows = _lines(shared / "math500" / "prm800k" / "math_splits" / "test.jsonl")
     problems = []
     for row in rows:
-        gold = row["answer"]
+        gold = _wrong(row["answer"], raised) if raised else row["answer"]
         answers = [gold] * 4 + [_respelled(gold), _wrong(gold, 1), _wrong(gold, 1), _wrong(gold, 2)]
         problems.append(Problem(row["problem"], gold, "math", [_reply(row["solution"], a) for a in answers]))
     return problems

@@ -22,6 +22,8 @@ from stages.prepare.sources import Source, records
 
 _WARM = 16
 """Rows kept in memory for the twins and families that come next."""
+_DECODERS = 4
+"""More threads than that wait for each other's Python."""
 Made = tuple[PromptRow, list[str]]
 """A row, and what is odd about its pictures' names."""
 
@@ -51,7 +53,7 @@ class Maker:
         Sources are read in this thread: files are read well one after the other.
         """
         read = ((place, self._read(place)) for place in places)
-        workers = os.cpu_count() or 1
+        workers = min(_DECODERS, os.cpu_count() or 1)
         with quiet():
             for place, made in in_order(lambda one: (one[0], self._checked(one[1])), read, workers):
                 if not isinstance(made, BadSample):
