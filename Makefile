@@ -52,7 +52,7 @@ check: $(STAMP) ## Lint, types, import contracts, docs in step
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.generate --check
 
-bench: $(STAMP) ## Compare with TRL, vLLM, generate(), pyarrow and Typer: one table, build/bench.json (about 10 minutes)
+bench: $(STAMP) ## Compare with TRL, vLLM, generate(), pyarrow and Typer: one table, build/bench.json (about 15 minutes)
 	$(BIN)/python -m bench
 
 docs: $(STAMP) ## Write the generated references

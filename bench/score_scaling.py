@@ -69,7 +69,7 @@ def main() -> dict[str, Any]:
     seconds = medians(found, 2)
     rows = [(n, s, round(replies / s), ratio(found, "1", n)) for n, s in seconds.items()]
     print(table([("processes", "seconds", "replies/s", "times one"), *rows]))
-    return {"replies": replies, **{n: s for n, s, *_ in rows}, "scaling": {n: times for n, _, _, times in rows}}
+    return {"replies": replies, **{f"by_{n}": speed for n, _, speed, _ in rows}, "ratio": rows[-1][-1]}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.support.cli import ROOT
 
 KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
-    "prepare_vs_raw_write", "start_vs_typer", "loop_overhead",
+    "score_scaling", "prepare_vs_raw_write", "start_vs_typer", "loop_overhead",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "train_vs_trl": {
@@ -25,6 +25,7 @@ MADE: dict[str, Any] = {
     },
     "rollout_vs_generate": {"ours": 190.0, "bare": 100.0, "ratio": 1.9},
     "score_vs_trl": {"math": {"ours_4": 300.0, "trl": 100.0, "ratio": 3.0}, "gsm8k": {"ratio": 9.0}},
+    "score_scaling": {"by_4": 500.0, "by_1": 200.0, "ratio": 2.5},
     "start_vs_typer": {"ours_s": 0.26, "peer_s": 0.2, "ratio": 1.3},
     "loop_overhead": {"overhead_s": 0.1, "turn_s": 4.0, "ratio": 0.025},
 }  # fmt: skip
