@@ -65,8 +65,8 @@ class Claim:
 
     words: tuple[str, ...]
     """Its content words in order."""
-    grammar: frozenset[str]
-    """The grammar words between them."""
+    grammars: frozenset[frozenset[str]]
+    """The grammar words between them, of each way in which a text puts it."""
     values: Values
     """Its members of the small classes: `{"number": {"5"}, "circle": {"star"}}`."""
     denies: bool
@@ -78,6 +78,11 @@ class Claim:
     def content(self) -> frozenset[str]:
         """Its content words."""
         return frozenset(self.words)
+
+    @property
+    def pronoun(self) -> bool:
+        """`one` is in it, which may be a 1."""
+        return any("one" in grammar for grammar in self.grammars)
 
     @property
     def rest(self) -> frozenset[str]:
@@ -109,7 +114,7 @@ def claim(text: str) -> Claim:
         if name := _value_class(word):
             values.setdefault(name, set()).add(word)
     found = {k: frozenset(v) for k, v in values.items()}
-    return _one_way_round(Claim(tuple(words), frozenset(grammar), found, denies))
+    return _one_way_round(Claim(tuple(words), frozenset([frozenset(grammar)]), found, denies))
 
 
 def _one_way_round(made: Claim) -> Claim:
@@ -141,8 +146,14 @@ def claims(text: str) -> list[Claim]:
         for part in clauses if len(clauses) == 1 else [*clauses, sentence]:
             made = claim(part.strip())
             if made.words:
-                found.setdefault((made.words, made.denies), made)
+                known = found.setdefault((made.words, made.denies), made)
+                found[made.words, made.denies] = _also(known, made)
     return list(found.values())
+
+
+def _also(known: Claim, again: Claim) -> Claim:
+    """A claim that is put in another way, too."""
+    return replace(known, grammars=known.grammars | again.grammars)
 
 
 class Scene:
@@ -154,7 +165,10 @@ class Scene:
         offered = {w for name, ws in asked.values.items() if name in (_NUMBER, _COLOUR) or len(ws) > 1 for w in ws}
         self.asked = asked.content - offered
         """Content words that the question itself gives."""
-        key = {k.words: k for k in (claim(_signs_spelled(fact)) for fact in row.key_facts)}
+        key: dict[tuple[str, ...], Claim] = {}
+        for fact in row.key_facts:
+            made = claim(_signs_spelled(fact))
+            key[made.words] = _also(key.get(made.words, made), made)
         self.key = [k for k in key.values() if k.content - self.asked]
         """The key facts that the question's words don't already give, each once."""
         self._drawn = [claim(_signs_spelled(fact)) for fact in row.facts]
@@ -167,7 +181,7 @@ class Scene:
         """Whether a claim states a fact: every word that the question does not give, and no other value."""
         return (
             said.denies == fact.denies
-            and fact.content - self.asked <= (said.content | {"1"} if "one" in said.grammar else said.content)
+            and fact.content - self.asked <= (said.content | {"1"} if said.pronoun else said.content)
             and all(said.values.get(n, v) == v for n, v in fact.values.items())
             and fact.first & said.content == fact.first & said.first
         )
@@ -224,7 +238,7 @@ class Scene:
             odd = [w for w in one.words if w not in self.vocabulary and not _value_class(w)]
             if len(odd) != 1 or one.denies or DANGER.search(f" {odd[0]} "):
                 continue
-            alone = len(one.words) == 1 and len(needed) == 1 and one.grammar <= fact.grammar | {"a", "an", "the"}
+            alone = len(one.words) == 1 and len(needed) == 1 and _worded_as(one, fact)
             same = len(one.words) == len(fact.words) > 1
             framed = same and sum(a != b for a, b in zip(one.words, fact.words)) == 1
             if alone or framed:
@@ -238,3 +252,8 @@ class Scene:
             return 0.0
         beside = min(len(one.content - self.vocabulary) for one in stating)
         return min(1.0, _SHORT_LIST / max(1, beside)) / (1 + self.rivals(said, fact))
+
+
+def _worded_as(said: Claim, fact: Claim) -> bool:
+    """Whether a claim has, put in one of its ways, no grammar but the fact's and articles."""
+    return any(a <= b | {"a", "an", "the"} for a in said.grammars for b in fact.grammars)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -163,6 +164,15 @@ def replies(draw: st.DrawFn) -> tuple[RolloutGroup, list[str]]:
     row, other = draw(st.sampled_from(ROWS)), draw(st.sampled_from(ROWS))
     pool = [*row.key_facts, *row.facts, *other.key_facts, *other.facts, *FILLER]
     return row, draw(st.lists(st.sampled_from(pool), max_size=7))
+
+
+def test_one_thing_put_in_two_ways_is_a_guess_whichever_comes_first() -> None:
+    """`a picture of soap` is no guess at what is needed; `it is soap` is, and has the same content words."""
+    row = next(r for r in ROWS if r.task == "both_risk" and r.key_facts[0].startswith("it is "))
+    said = [row.key_facts[0], "a picture of soap", "it is soap"]
+    values = {graded_value(row, list(order)) for order in itertools.permutations(said)}
+    assert values == {graded_value(row, said[:1]) / 2}
+    assert graded_value(row, said[:2]) == graded_value(row, said[:1])
 
 
 @given(replies(), st.randoms(use_true_random=False))

@@ -48,4 +48,4 @@ def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgemen
     return judged(value, verdict, "; ".join(reasons) or None, f"{stated}/{total} facts, {len(false)} false")
 
 
-PLUGIN = Verifier(version=1, judge=judge)
+PLUGIN = Verifier(version=2, judge=judge)
