@@ -94,7 +94,14 @@ def workers_in(place: Path, doing: str = "ray::Worker") -> list[int]:
 def at_work(command: list[str], place: Path) -> tuple[subprocess.Popen[str], int]:
     """The command, and one of its workers that has just begun with a shard."""
     process = subprocess.Popen(
-        [*COSMO, *command], cwd=place, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COSMO, *command],
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None:
         if busy := workers_in(place, "ray::Worker.do"):
