@@ -71,12 +71,10 @@ def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, in
 def _within(group: list[tuple[int, Record]], threshold: float) -> Iterator[tuple[int, int]]:
     kept = _Kept(threshold, _Rarity((_numbers(record) for _, record in group), len(group)), len(group))
     for position, record in group:
-        here = _numbers(record)
-        twin = kept.find(here)
-        if twin is not None and record.split != "test":
+        stays = record.split == "test"
+        twin = kept.meet(position, _numbers(record), stays)
+        if twin is not None and not stays:
             yield position, twin
-        else:
-            kept.add(position, here)
 
 
 def _numbers(record: Record) -> frozenset[int]:
@@ -113,26 +111,29 @@ class _Kept:
         self._marks, self._sizes = np.zeros(most, np.uint64), np.zeros(most, np.int64)
         self._index: dict[int, array[int]] = {}
 
-    def find(self, here: frozenset[int]) -> int | None:
-        """The earliest kept text that is close enough."""
-        proposed = [self._index[shingle] for shingle in self._prefix(here) if shingle in self._index]
+    def meet(self, position: int, here: frozenset[int], stays: bool) -> int | None:
+        """The earliest kept text that is close enough; with none, or where it stays all the same, this one is kept."""
+        prefix, mark = self._prefix(here), _mark(here)
+        twin = self._find(here, prefix, mark)
+        if twin is None or stays:
+            number = len(self._texts)
+            self._positions.append(position)
+            self._texts.append(array("q", here))
+            self._marks[number], self._sizes[number] = mark, len(here)
+            for shingle in prefix:
+                self._index.setdefault(shingle, array("q")).append(number)
+        return twin
+
+    def _find(self, here: frozenset[int], prefix: list[int], mark: np.uint64) -> int | None:
+        proposed = [self._index[shingle] for shingle in prefix if shingle in self._index]
         if not proposed:
             return None
         near = np.unique(np.concatenate([np.frombuffer(found, np.int64) for found in proposed]))
         # Each bit that differs is a shingle that only one of the two has.
         apart = (self._sizes[near] + len(here)) * (1 - self._threshold) / (1 + self._threshold)
-        near = near[np.bitwise_count(self._marks[near] ^ _mark(here)) <= apart + _INEXACT]
+        near = near[np.bitwise_count(self._marks[near] ^ mark) <= apart + _INEXACT]
         kept = (k for k in near.tolist() if jaccard(here, frozenset(self._texts[k])) >= self._threshold)
         return next((self._positions[k] for k in kept), None)
-
-    def add(self, position: int, here: frozenset[int]) -> None:
-        """Keep a text."""
-        number = len(self._texts)
-        self._positions.append(position)
-        self._texts.append(array("q", here))
-        self._marks[number], self._sizes[number] = _mark(here), len(here)
-        for shingle in self._prefix(here):
-            self._index.setdefault(shingle, array("q")).append(number)
 
     def _prefix(self, here: frozenset[int]) -> list[int]:
         # A little less than t x n where floats are not exact: one shingle more is never wrong.

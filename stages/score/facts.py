@@ -146,14 +146,14 @@ def claims(text: str) -> list[Claim]:
         for part in clauses if len(clauses) == 1 else [*clauses, sentence]:
             made = claim(part.strip())
             if made.words:
-                known = found.setdefault((made.words, made.denies), made)
-                found[made.words, made.denies] = _also(known, made)
+                key = made.words, made.denies
+                found[key] = _also(found.get(key, made), made)
     return list(found.values())
 
 
 def _also(known: Claim, again: Claim) -> Claim:
     """A claim that is put in another way, too."""
-    return replace(known, grammars=known.grammars | again.grammars)
+    return known if again.grammars <= known.grammars else replace(known, grammars=known.grammars | again.grammars)
 
 
 class Scene:

@@ -77,7 +77,7 @@ def test_partners_are_harmless_of_the_same_side_and_of_another_pair(tmp_path: Pa
 
 
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are decoded ahead by as many threads as there are cores; twins and partners need earlier rows."""
+    """Pictures are decoded ahead by several threads where there are cores; twins and partners need earlier rows."""
     runs = []
     for cores in (1, 16):
         monkeypatch.setattr("stages.prepare.rows.os.cpu_count", lambda cores=cores: cores)

@@ -34,13 +34,18 @@ def alone(inputs, tmp_path_factory):
     return {name: train(inputs[name], runs, **SETTINGS[name]) for name in inputs}
 
 
+def stopped_by_sigterm(command, folder, runs):
+    """It ends with 143 and says which step is kept: the one of its checkpoint."""
+    stopped, where = ended_by(signal.SIGTERM, command, folder, step=2)
+    assert stopped == 143
+    (kept,) = folder.glob(f"{runs}/train-*/staging/*.scratch/checkpoint-*")
+    assert where.endswith(f"stopped after step {int(kept.name.split('-')[1])}, which is kept")
+
+
 def test_ddp_on_unequal_groups_through_sigterm_and_on_from_there_in_one_process(tmp_path, inputs, alone):
     """Asked to stop in mid-run, it is where one process is once the same command has been given again."""
     command = [*COSMO, "train", *map(str, inputs["rl"]), *flags("rl"), "--runs", "many", "--nproc", "2"]
-    stopped, where = ended_by(signal.SIGTERM, command, tmp_path, step=2)
-    assert stopped == 143
-    (kept,) = tmp_path.glob("many/train-*/staging/*.scratch/checkpoint-*")
-    assert where.endswith(f"stopped after step {int(kept.name.split('-')[1])}, which is kept")
+    stopped_by_sigterm(command, tmp_path, "many")
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # Neither rank says anything but what one process would.
@@ -61,10 +66,7 @@ def test_ddp_on_unequal_groups_through_sigterm_and_on_from_there_in_one_process(
 
 def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
     command = [*COSMO, "train", *map(str, inputs["rl"]), *flags("rl"), "--runs", "one"]
-    stopped, where = ended_by(signal.SIGTERM, command, tmp_path, step=2)
-    assert stopped == 143
-    (kept,) = tmp_path.glob("one/train-*/staging/*.scratch/checkpoint-*")
-    assert where.endswith(f"stopped after step {int(kept.name.split('-')[1])}, which is kept")
+    stopped_by_sigterm(command, tmp_path, "one")
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
