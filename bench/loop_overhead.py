@@ -1,6 +1,6 @@
 """Share of an RL turn of `cosmo run` that is spent outside generating, verifying and training.
 
-    python bench/loop_overhead.py
+    python bench/loop_overhead.py [--policy SPEC] [--turns 9] [--sft-steps 40]
 
 The demo's own recipe (examples/mini_cosmo), cut short: fewer prompts are prepared, SFT is a few steps, and stage 1
 takes TURNS turns at its own size (64 prompts, 8 replies of up to 32 tokens, 4 updates). It runs in this process through
@@ -14,10 +14,12 @@ is what happens while one of these calls is under way; they are wrapped from her
 All the rest of the turn is overhead: planning, fingerprints, reading and writing shards, digests, syncing, locks, warm
 models handed over, trainers built, the policy and the optimizer's state saved, old policies pruned, the line on the
 screen. The first turn also imports and is left out. There is no peer; `by_stage` says where the overhead is.
+`--policy` takes a larger model (`python bench/sized.py` makes one), which shows what of the overhead grows with it.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import statistics
@@ -32,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 TURNS, SFT_STEPS = 9, 40
+POLICY = "tiny:qwen2_5_vl"
 OVERHEAD = "overhead"
 
 
@@ -113,21 +116,22 @@ def watch(clock: Clock) -> None:
     score.in_order, loop.run_stage = in_order, run
 
 
-def recipe() -> Any:
-    """The demo's recipe with one RL phase of TURNS turns; one more ends the last of them."""
+def recipe(policy: str, turns: int, sft_steps: int) -> Any:
+    """The demo's recipe with one RL phase of some turns; one more ends the last of them."""
     from cosmo_cli.recipe.model import parse, read
 
     values = read(ROOT / "examples" / "mini_cosmo" / "recipe.toml")
+    values["policy"] = policy
     values["prepare"]["sources"][0] |= {"train": 1600, "test": 100}
     sft, stage1 = values["phases"][:2]
-    sft["train"]["steps"] = SFT_STEPS
-    stage1["iterations"] = TURNS + 1
+    sft["train"]["steps"] = sft_steps
+    stage1["iterations"] = turns + 1
     values["phases"] = [sft, stage1]
     values["evaluate"] = {}
     return parse(values)
 
 
-def main() -> dict[str, Any]:
+def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -> dict[str, Any]:
     """Shares of a turn, medians over turns; prints the table."""
     from bench.timing import table
     from cosmo_cli.output import Output
@@ -138,19 +142,19 @@ def main() -> dict[str, Any]:
     clock = Clock()
     watch(clock)
     with tempfile.TemporaryDirectory() as folder:
-        run_recipe(recipe(), Path(folder), Output("bench", quiet=True))
-    turns = clock.turns[1:TURNS]
-    figures = {"ratio": round(statistics.median(_share(t, lambda _, kind: kind == OVERHEAD) for t in turns), 4)}
-    seconds = [("seconds a turn", *(round(statistics.median(values), 3) for values in _seconds(turns)))]
+        run_recipe(recipe(policy, turns, sft_steps), Path(folder), Output("bench", quiet=True))
+    timed = clock.turns[1:turns]
+    figures = {"ratio": round(statistics.median(_share(t, lambda _, kind: kind == OVERHEAD) for t in timed), 4)}
+    seconds = [("seconds a turn", *(round(statistics.median(values), 3) for values in _seconds(timed)))]
     print(table([("", "turn", "generate", "verify", "train", OVERHEAD), *seconds]))
     by_stage = {
-        name: round(statistics.median(t[name, OVERHEAD] for t in turns), 4)
+        name: round(statistics.median(t[name, OVERHEAD] for t in timed), 4)
         for name in ("rollout", "score", "train", "between")
     }
     print("overhead, seconds:", table([by_stage.keys(), by_stage.values()]), sep="\n")
     turn, *kinds = seconds[0][1:]
-    return {"turns": len(turns), "turn_s": turn, "work_s": round(sum(kinds[:3]), 3), "overhead_s": kinds[3],
-            **figures, "by_stage": by_stage}  # fmt: skip
+    return {"policy": policy, "turns": len(timed), "turn_s": turn, "work_s": round(sum(kinds[:3]), 3),
+            "overhead_s": kinds[3], **figures, "by_stage": by_stage}  # fmt: skip
 
 
 def _share(turn: Counter[tuple[str, str]], wanted: Callable[[str, str], bool]) -> float:
@@ -164,4 +168,11 @@ def _seconds(turns: list[Counter[tuple[str, str]]]) -> Iterator[list[float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main()))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--policy", default=POLICY, help="what the recipe starts from")
+    parser.add_argument("--turns", type=int, default=TURNS, help="RL turns, the first left out (at least 2)")
+    parser.add_argument("--sft-steps", type=int, default=SFT_STEPS, help="steps before the first turn")
+    options = parser.parse_args()
+    if options.turns < 2:
+        parser.error(f"--turns {options.turns}: the first is left out, so there must be at least 2")
+    print(json.dumps(main(options.policy, options.turns, options.sft_steps)))

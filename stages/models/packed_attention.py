@@ -9,7 +9,6 @@ public attention registry, and without a layout it is plain `sdpa`, so a model m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,27 +19,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from stages.models.packing import PackedGroup, Packing
 from stages.models.shared_prefix import SharedPrefix
 
-NAME = "packed_sdpa"
+BLOCKS, VARLEN = "packed_sdpa", "packed_varlen"
 # Families whose forward takes explicit positions and hands keywords down to its attention; tests compare each with
 # a plain batch.
 FAMILIES = ("qwen2_5_vl", "qwen2_vl", "internvl", "llama", "qwen2", "qwen3", "mistral")
-
-
-@dataclass(frozen=True, slots=True)
-class PackedGroup:
-    """A prompt and its completions, one after the other in the packed sequence."""
-
-    prompt: int
-    """Tokens of the prompt."""
-    completions: list[int]
-    """Tokens of each completion."""
-
-    @property
-    def tokens(self) -> int:
-        """How much of the sequence it takes."""
-        return self.prompt + sum(self.completions)
 
 
 def packed_attention(
@@ -50,7 +35,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    packed: list[PackedGroup] | None = None,
+    packed: Packing | None = None,
     prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -64,13 +49,18 @@ def packed_attention(
     if packed is None:
         plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
         return plain(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    return block_by_block(packed, query, key, value, scaling), None
+
+
+def block_by_block(packed: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D)."""
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-    sizes = [group.tokens for group in packed]
-    parts = zip(packed, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
-    done = [block for group, q, k, v in parts for block in _group(group, q, k, v, scaling)]
-    return torch.cat(done, dim=1), None
+    sizes = [group.tokens for group in packed.groups]
+    parts = zip(packed.groups, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
+    done = [block for group, q, k, v in parts for block in _group(group, q, k, v, scale)]
+    return torch.cat(done, dim=1)
 
 
 def _group(
@@ -113,7 +103,7 @@ def why_not(model: Any) -> str | None:
     text = model.config.get_text_config()
     if model.config.model_type not in FAMILIES:
         return f"not known to work for {model.config.model_type}"
-    if text._attn_implementation not in ("sdpa", NAME):
+    if text._attn_implementation not in ("sdpa", BLOCKS, VARLEN):
         return f"its attention is {text._attn_implementation}, not sdpa"
     if _partial_layers(text):
         return "some of its layers see a part of the past only"
@@ -126,14 +116,18 @@ def _partial_layers(text: Any) -> bool:
     return set(layers) != {"full_attention"} if layers else bool(getattr(text, "sliding_window", None))
 
 
-AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+AttentionInterface.register(BLOCKS, packed_attention)
+AttentionMaskInterface.register(BLOCKS, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 
-def use_packed_attention(model: Any) -> None:
-    """Make the language model's attention layers take a layout; its vision tower stays as it is."""
+def use_packed_attention(model: Any, kernel: str | None = None) -> None:
+    """Make the language model's attention layers take a layout; its vision tower stays as it is.
+
+    `kernel` is BLOCKS or VARLEN; without, what the model has already, or else BLOCKS.
+    """
     text = model.config.get_text_config()
-    if text._attn_implementation == NAME:
+    if text._attn_implementation in ((BLOCKS, VARLEN) if kernel is None else (kernel,)):
         return
     part = next((name for name in model.config.sub_configs if getattr(model.config, name) is text), None)
-    model.set_attn_implementation({part: NAME} if part else NAME)
+    wanted = kernel or BLOCKS
+    model.set_attn_implementation({part: wanted} if part else wanted)

@@ -170,6 +170,12 @@ class TrainConfig:
         affects=False,
         choices=("auto", "off"),
     )
+    attention: str = option(
+        "auto",
+        "RL, with prompts shared: on a GPU in half precision one kernel for all prompts and completions, else blocks",
+        affects=False,
+        choices=("auto", "blocks"),
+    )
     checkpoint_steps: int = option(50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0)
     device: str = option("auto", "auto, cpu, cuda, ...", flag="--device", affects=False)
     # A step of 1e-6 is lost in bfloat16 weights, which have three digits.
@@ -199,6 +205,14 @@ class TrainConfig:
     def vision_frozen(self) -> bool:
         """True when the vision tower is not trained."""
         return FROZEN_VISION[self.objective] if self.freeze_vision is None else self.freeze_vision
+
+    def autocasts(self, device: str) -> bool:
+        """True when forward passes compute in bfloat16 on this type of device."""
+        return self.autocast == "bf16" or (self.autocast == "auto" and device == "cuda")
+
+    def half_precision(self, device: str) -> bool:
+        """True when attention sees bfloat16 there."""
+        return self.autocasts(device) or self.dtype == "bfloat16"
 
     def settled(self) -> TrainConfig:
         """The same settings, with what RL leaves to its loss taken from there."""

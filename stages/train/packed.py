@@ -1,9 +1,10 @@
 """Prefix sharing: groups packed into one sequence [prompt | c1 | ... | cG | prompt | c1 | ...], without padding.
 
 A prompt is computed once, its pictures with it. Each completion's positions restart after its prompt (for M-RoPE after
-the prompt's largest position), and attention goes block by block (`stages.models.packed_attention`), so that a
-completion's tokens see their prompt and their own past only. The numbers are those of separate sequences; the
-tokens computed fall from G x (P + R) to P + G x R a group. Only public inputs of the models are used.
+the prompt's largest position), and a completion's tokens see their prompt and their own past only: attention goes block
+by block (`stages.models.packed_attention`) or, on a GPU, all blocks go through one kernel
+(`stages.models.packed_varlen`). The numbers are those of separate sequences; the tokens computed fall from G x (P + R)
+to P + G x R a group. Only public inputs of the models are used.
 """
 
 from __future__ import annotations
@@ -14,12 +15,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.models.packed_attention import PackedGroup, use_packed_attention
+from stages.models import packed_varlen
+from stages.models.packed_attention import BLOCKS, VARLEN, use_packed_attention
+from stages.models.packing import PackedGroup, Packing
 from stages.models.positions import prompt_positions
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
+    from stages.train.config import TrainConfig
     from stages.train.logprobs import TokenGroup
+
+
+def choose_kernel(models: list[Any], config: TrainConfig, device: torch.device) -> str | None:
+    """Give the models the fastest attention that works for all of them; why not one kernel, where it was to be."""
+    kernel, reason = BLOCKS, None
+    if config.attention == "auto" and device.type == "cuda" and config.half_precision(device.type):
+        reason = next((why for m in models if (why := packed_varlen.why_not(m, device))), None)
+        kernel = BLOCKS if reason else VARLEN
+    for model in models:
+        use_packed_attention(model, kernel)
+    return reason
 
 
 def inputs(
@@ -34,7 +49,7 @@ def inputs(
     batch["position_ids"] = _positions(model, processor, groups, layout, device)
     # Anything 4-D is taken for a finished mask; the layout says what it would.
     batch["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-    return batch | {"packed": layout}, _predictors(layout).to(device)
+    return batch | {"packed": Packing(layout)}, _predictors(layout).to(device)
 
 
 def _predictors(layout: list[PackedGroup]) -> Tensor:

@@ -27,6 +27,7 @@ from stages.train.images import FrozenTower, ImageInputs
 from stages.train.logprobs import TokenGroup, TokenLogprobs, completion_logprobs
 from stages.train.losses.base import masked_sum
 from stages.train.metrics import TokenSums, rollout_numbers, sum_up
+from stages.train.packed import choose_kernel
 from stages.train.parallel import ranks
 from stages.train.parallel.split import part_of
 from stages.train.parallel.trainer import RankTrainer
@@ -53,8 +54,8 @@ def train_rl(session: Session) -> None:
     ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
     if session.rows:
         ctx.progress.advance(len(session.rows))
-    if config.prefix_sharing == "auto" and (reason := _why_not_packed(_models(session, reference))):
-        ctx.progress.log(f"each completion is computed with its own copy of the prompt: {reason}")
+    if config.prefix_sharing == "auto":
+        _settle_sharing(session, _models(session, reference))
     for number, folder in enumerate(ctx.inputs[at:], start=at):
         rows = usable(folder.rows(SCORED), folder.path.name, config, session.reject)
         groups = make_groups(rows, folder.path.name, config, session.reject)
@@ -84,6 +85,14 @@ def _models(session: Session, reference: Policy | None) -> list[Any]:
 
 def _why_not_packed(models: list[Any]) -> str | None:
     return next((why for m in models if (why := why_not(m))), None)
+
+
+def _settle_sharing(session: Session, models: list[Any]) -> None:
+    """Say once, where it is so, why prompts are not shared, or attention is not one kernel."""
+    if reason := _why_not_packed(models):
+        session.ctx.progress.log(f"each completion is computed with its own copy of the prompt: {reason}")
+    elif reason := choose_kernel(models, session.config, session.policy.device):
+        session.ctx.progress.log(f"attention goes block by block: variable-length attention can't be used: {reason}")
 
 
 def _reference(session: Session) -> Policy | None:

@@ -114,7 +114,6 @@ class Session:
                 f"one process, {torch.cuda.device_count()} GPUs: training uses one",
                 f"--nproc {torch.cuda.device_count()}, or set CUDA_VISIBLE_DEVICES=0",
             )
-        autocast = c.autocast == "bf16" or (c.autocast == "auto" and device.type == "cuda")
         return {
             "output_dir": str(self.ctx.scratch),
             "report_to": "none",
@@ -126,7 +125,7 @@ class Session:
             "log_level": "error",
             "use_cpu": device.type == "cpu",
             "ddp_timeout": int(ranks.TIMEOUT.total_seconds()),
-            **self.layout.arguments(self.policy.model, autocast),
+            **self.layout.arguments(self.policy.model, c.autocasts(device.type)),
             "max_grad_norm": c.max_grad_norm,
             "gradient_checkpointing": c.gradient_checkpointing,
             "dataloader_pin_memory": device.type == "cuda",

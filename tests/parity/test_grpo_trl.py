@@ -40,15 +40,13 @@ def trainer_of(trl, policy, folder, kind="grpo", **settings):
     args = config_class(
         output_dir=str(folder),
         report_to="none",
-        use_cpu=True,
-        bf16=False,
         num_generations=G,
         per_device_train_batch_size=PROMPTS * G,
         max_completion_length=LONGEST,
         disable_tqdm=True,
         gradient_checkpointing=False,
         log_level="error",
-        **settings,
+        **{"use_cpu": True, "bf16": False, **settings},
     )
     trainer = trainer_class(
         model=policy.model,
