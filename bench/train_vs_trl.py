@@ -337,6 +337,8 @@ def main(setup: Setup = Setup(), curve: bool = False, rounds: int = ROUNDS) -> d
     with tempfile.TemporaryDirectory() as folder:
         rows = [compare(shape, Path(folder), setup, rounds) for shape in (CURVE if curve else [Shape()])]
     print("seconds a step:", table([rows[0].keys(), *(row.values() for row in rows)]), sep="\n")
+    # Models of the comparison are in cycles with their trainers; the fresh processes need the room.
+    gc.collect()
     peaks = memory(Shape(), setup, min(rounds, MEMORY_ROUNDS))
     print("peak memory, MiB:", table([peaks.keys(), peaks.values()]), sep="\n")
     first = next(r for r in rows if (r["G"], r["P"], r["R"]) == (8, 128, 64))

@@ -32,6 +32,7 @@ class StagedShard:
         self._rows = ShardFile(self.root / "shards" / self._name, table)
         self._rejected: ShardFile | None = None
         self._reasons: dict[str, int] = {}
+        self._digests: dict[Path, str] = {}
         self._started = time.monotonic()
 
     def row(self, row: Any) -> None:
@@ -55,6 +56,12 @@ class StagedShard:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def sha256(self, path: Path) -> str:
+        """The digest of a staged file that is finished; it is computed once."""
+        if path not in self._digests:
+            self._digests[path] = file_sha256(path)
+        return self._digests[path]
 
     def commit(self) -> bool:
         """Publish the shard. False when another process was first; then ours is deleted."""
@@ -85,7 +92,7 @@ class StagedShard:
         """What the receipt says of a file that is safe on disk."""
         _fsync(path)
         name = path.relative_to(self.root).as_posix()
-        return {"path": name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        return {"path": name, "bytes": path.stat().st_size, "sha256": self.sha256(path)}
 
     def abandon(self) -> None:
         """Throw the staged files away."""

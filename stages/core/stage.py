@@ -113,6 +113,9 @@ class ShardWriter(Protocol):
     def artifact(self, name: str) -> Path:
         """An empty staging folder or file path that is committed with the shard as `<run>/<name>`."""
 
+    def sha256(self, path: Path) -> str:
+        """The content digest of a finished file of an artifact: what the receipt will say of it."""
+
 
 Work = Callable[[dict[str, Any], ShardWriter], None]
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,19 @@ def _ref(spec: str, folder: Path, run: Path | None, name: str) -> PolicyRef:
     return PolicyRef(spec, folder_id(folder), folder, run, name)
 
 
-def folder_id(folder: Path) -> str:
-    """The policy id of a Hugging Face folder; UnavailableError when it is not one."""
+def folder_id(folder: Path, sha256: Callable[[Path], str] | None = None) -> str:
+    """The policy id of a Hugging Face folder; UnavailableError when it is not one.
+
+    `sha256` gives the digest of a file to whoever has it at hand; without, digests are remembered in the user cache.
+    """
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and _counts(p.name))
     if "config.json" not in names:
         raise UnavailableError(f"{folder} is not a model folder: no config.json", _HINT)
     if not any(n.endswith(".safetensors") for n in names):
         raise UnavailableError(f"{folder} has no safetensors weights", "convert them: pickled weights are not loaded")
+    if sha256 is not None:
+        digests = in_order(lambda name: sha256(folder / name), names, min(8, len(names)))
+        return _policy_id(dict(zip(names, digests, strict=True)))
     return _policy_id(_hashes(folder, names))
 
 

@@ -245,7 +245,7 @@ class Session:
         model.zero_grad(set_to_none=True)
         model.requires_grad_(True)
         model.eval()
-        new_id = folder_id(folder)
+        new_id = folder_id(folder, self.writer.sha256)
         ref = replace(self.policy.ref, spec="", id=new_id, run=None, name=new_id)
         self.ctx.resources.put("trainer_state", new_id, state)
         # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.

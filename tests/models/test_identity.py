@@ -34,6 +34,20 @@ def test_identity_is_content(folder: Path, tmp_path: Path) -> None:
     assert folder_id(folder) != ref.id
 
 
+def test_who_has_the_digests_leaves_nothing_in_the_cache(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """A training run names its policy while it is still being staged; a cache entry a turn would never be read."""
+    wanted, asked = folder_id(folder), []
+    monkeypatch.setenv("COSMO_CACHE", str(tmp_path / "cache"))
+
+    def sha256(path: Path) -> str:
+        asked.append(path.name)
+        return file_sha256(path)
+
+    assert folder_id(folder, sha256) == wanted
+    assert "model.safetensors" in asked
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_changed_file_of_the_same_size_is_seen(folder: Path) -> None:
     before = folder_id(folder)
     assert folder_id(folder) == before

@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.core.config import as_dict, build
 from stages.core.folder import RunFolder
+from stages.core.shards import file_sha256
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
@@ -32,6 +33,10 @@ class Unwritten:
     def artifact(self, name: str) -> Path:
         """A path that is thrown away."""
         return self._folder / name
+
+    def sha256(self, path: Path) -> str:
+        """As of any file."""
+        return file_sha256(path)
 
 
 class Leader:
