@@ -156,17 +156,21 @@ class RunFolder:
         """Committed shards in order, their content checked against their receipts."""
         if self._loose is not None:
             return self._loose
-        return [self._shard_path(i) for i in sorted(self.receipts())]
+        return [self._checked(i, receipt) for i, receipt in sorted(self.receipts().items())]
 
     def _shard_path(self, index: int) -> Path:
         if self._loose is not None:
             return self._loose[index]
-        path = self.path / "shards" / f"{index:05d}.parquet"
-        receipt = self.receipt(index)
-        if receipt is None:
+        if (receipt := self.receipt(index)) is None:
             raise InputError(
-                f"shard {self.where}/shards/{path.name} is not committed", f"finish it: rerun the {self.stage} command"
+                f"shard {self.where}/shards/{index:05d}.parquet is not committed",
+                f"finish it: rerun the {self.stage} command",
             )
+        return self._checked(index, receipt)
+
+    def _checked(self, index: int, receipt: dict[str, Any]) -> Path:
+        """Where a committed shard lies; its content is what the receipt says."""
+        path = self.path / "shards" / f"{index:05d}.parquet"
         if path not in self._verified:
             self._have(next(e for e in receipt["files"] if e["path"] == f"shards/{path.name}"), receipt)
             self._verified.add(path)
@@ -174,12 +178,10 @@ class RunFolder:
 
     def _have(self, entry: dict[str, Any], receipt: dict[str, Any]) -> None:
         """Make sure that a committed file is there with the content that its receipt says; InputError otherwise."""
-        from stages.core.shards import file_sha256
-
         path = self.path / entry["path"]
         if not path.is_file():
             raise InputError(f"shard {path} is missing", f"rerun the {self.stage} command to make it again")
-        if file_sha256(path) != entry["sha256"]:
+        if _known_sha256(path) != entry["sha256"]:
             raise InputError(
                 f"shard {path} is corrupt: its content does not match its receipt",
                 f"delete the shard and rerun the {self.stage} command",
@@ -226,6 +228,20 @@ class RunFolder:
     def artifact(self, name: str) -> Path:
         """Where a committed file or folder lies on this machine."""
         return self.path / name
+
+
+_DIGESTS: dict[tuple[str, int, int, int], str] = {}
+
+
+def _known_sha256(path: Path) -> str:
+    """A file's digest, computed once a process while the file stays as it is: a recipe reads its prompts every turn."""
+    from stages.core.shards import file_sha256
+
+    stat = path.stat()
+    mark = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if mark not in _DIGESTS:
+        _DIGESTS[mark] = file_sha256(path)
+    return _DIGESTS[mark]
 
 
 def artifact(run: Path, name: str) -> Path:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from schemas.identity import digest
 from stages.core.config import option
 from stages.core.errors import InputError
+from stages.core.threads import in_order
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stages.core.folder import RunFolder
+    from stages.core.stage import Resources
 
 _GOLDEN = 0.6180339887498949
+_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -48,20 +54,40 @@ class Entry:
     flags: tuple[str, ...]
 
 
-def index(inputs: list[RunFolder]) -> list[Entry]:
-    """Every prompt of the inputs, in order, from a projection without pictures."""
+_NAMES = ["id", "label", "split", "task", "family", "flags"]
+
+
+def index(inputs: list[RunFolder], resources: Resources | None = None) -> list[Entry]:
+    """Every prompt of the inputs, in order, from a projection without pictures.
+
+    A recipe draws from the same prompts every turn: `resources` keep the list while the shards stay as they are.
+    """
+    shards = [(n, shard, p) for n, folder in enumerate(inputs) for shard, p in enumerate(folder.shard_paths())]
+    if resources is None:
+        return _read(shards)
+    stats = [path.stat() for _, _, path in shards]
+    marks = [[n, str(p), s.st_size, s.st_mtime_ns] for (n, _, p), s in zip(shards, stats, strict=True)]
+    entries: list[Entry] = resources.get("index", digest(marks), lambda: _read(shards))
+    return entries
+
+
+def _read(shards: list[tuple[int, int, Path]]) -> list[Entry]:
+    """The prompts of these (folder, shard, path)."""
     from schemas.tables import PROMPTS
     from stages.core.shards import read_columns
 
-    entries = []
-    for number, folder in enumerate(inputs):
-        for shard, path in enumerate(folder.shard_paths()):
-            columns = read_columns(path, ["id", "label", "split", "task", "family", "flags"], PROMPTS).to_pylist()
-            for row, c in enumerate(columns):
-                flags = tuple(c["flags"] or ())
-                entries.append(
-                    Entry(number, shard, row, c["id"], c["label"], c["split"], c["task"], c["family"], flags)
-                )
+    tables = in_order(lambda shard: read_columns(shard[2], _NAMES, PROMPTS).select(_NAMES), shards, _THREADS)
+    # Few labels, splits, tasks and families: each is held once.
+    same: dict[Any, Any] = {}
+    once = same.setdefault
+    entries: list[Entry] = []
+    for (folder, shard, _), table in zip(shards, tables, strict=True):
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        entries += [
+            Entry(folder, shard, row, ident, once(label, label), once(split, split), once(task, task),
+                  once(family, family), tuple(flags or ()))
+            for row, (ident, label, split, task, family, flags) in enumerate(rows)
+        ]  # fmt: skip
     return entries
 
 

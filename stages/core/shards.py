@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from
 from schemas.tables import Table
 from stages.core.errors import InputError
 
-# Large row groups read fast; beyond ~64 MiB nested arrays hit 2 GiB offsets and readers run out of memory.
-ROW_GROUP_BYTES = 32 << 20
+# Large row groups read fast, but a recipe draws its prompts from everywhere: who wants one row reads its row group.
+ROW_GROUP_BYTES = 4 << 20
 ROW_GROUP_ROWS = 2048
 READ_ROWS = 128
 
@@ -100,20 +101,35 @@ def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
 
 def read_rows(path: Path, table: Table) -> Iterator[Any]:
     """Rows of one shard in order, a bounded number in memory at a time."""
-    file = open_shard(path, table)
-    columns = list(hints(table.row))
     first = 0
-    try:
-        for batch in file.iter_batches(batch_size=READ_ROWS, columns=columns):
+    with open_shard(path, table) as file, _readable(path, table):
+        for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(hints(table.row))):
             yield from rows_from(table, batch, first)
             first += batch.num_rows
+
+
+def rows_at(path: Path, table: Table, rows: list[int]) -> Iterator[Any]:
+    """The rows of these ascending numbers. Only row groups that hold one are read, one in memory at a time."""
+    first = 0
+    with open_shard(path, table) as file, _readable(path, table):
+        for group in range(file.num_row_groups):
+            end = first + file.metadata.row_group(group).num_rows
+            if here := [r - first for r in rows if first <= r < end]:
+                part = file.read_row_group(group, columns=list(hints(table.row)))
+                yield from rows_from(table, part.take(pa.array(here)), first)
+            first = end
+
+
+@contextmanager
+def _readable(path: Path, table: Table) -> Iterator[None]:
+    """InputError where the shard's content can't be read as the table's rows."""
+    try:
+        yield
     except RowError as error:
         raise InputError(f"shard {path}: {error}", f"it is not a valid {table.name} shard") from None
     except (pa.ArrowInvalid, OSError) as error:
         line = str(error).splitlines()[0]
         raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
-    finally:
-        file.close()
 
 
 def read_columns(path: Path, columns: list[str], table: Table | None = None) -> pa.Table:

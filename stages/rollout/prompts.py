@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
-from schemas.arrow import hints, rows_from
 from schemas.prompts import PromptRow
 from schemas.tables import PROMPTS
 from stages.core.errors import InputError
 from stages.core.folder import RunFolder
-from stages.core.shards import READ_ROWS, open_shard
+from stages.core.shards import rows_at
+from stages.core.threads import in_order
 
+THREADS = 4
 Place = tuple[int, int, int]
 """Where a prompt lies: input folder, shard, row."""
 
@@ -26,35 +26,21 @@ def fetch(inputs: list[RunFolder], entries: Iterable[tuple[int, int, int, str]])
     for folder, shard, row, ident in entries:
         wanted.setdefault((folder, shard), {})[row] = ident
         order.append((folder, shard, row))
+    places = sorted(wanted)
+    paths = {folder: inputs[folder].shard_paths() for folder in {folder for folder, _ in places}}
+
+    def read(place: tuple[int, int]) -> list[PromptRow]:
+        return list(rows_at(paths[place[0]][place[1]], PROMPTS, sorted(wanted[place])))
+
     found: dict[Place, PromptRow] = {}
-    for (folder, shard), rows in wanted.items():
-        path = inputs[folder].shard_paths()[shard]
-        for row, prompt in _rows(path, sorted(rows)):
+    # Parquet is decoded outside of Python.
+    for (folder, shard), prompts in zip(places, in_order(read, places, THREADS), strict=True):
+        rows = wanted[folder, shard]
+        for row, prompt in zip(sorted(rows), prompts, strict=True):
             if prompt.id != rows[row]:
                 raise InputError(
-                    f"row {row} of {path} is prompt {prompt.id}, and the plan says {rows[row]}",
+                    f"row {row} of {paths[folder][shard]} is prompt {prompt.id}, and the plan says {rows[row]}",
                     "the input has changed since this run began: start it again with the same command",
                 )
             found[folder, shard, row] = prompt
     return [(place, found[place]) for place in order]
-
-
-def _rows(path: Path, rows: list[int]) -> Iterator[tuple[int, PromptRow]]:
-    """Some rows of a shard by number, in order."""
-    import pyarrow as pa
-
-    waiting = iter(rows)
-    row = next(waiting, None)
-    first = 0
-    with open_shard(path, PROMPTS) as file:
-        for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(hints(PromptRow))):
-            here = []
-            while row is not None and row < first + batch.num_rows:
-                here.append(row)
-                row = next(waiting, None)
-            if here:
-                picked = batch.take(pa.array([r - first for r in here]))
-                yield from zip(here, rows_from(PROMPTS, picked), strict=True)
-            if row is None:
-                return
-            first += batch.num_rows

@@ -42,7 +42,7 @@ class RolloutStage:
         plugin = load("engine", engine)
         ref = _policy(config, plugin.needs_policy)
         selection, following = followed(config.select)
-        chosen, repeated = _distinct(select(index(ctx.inputs), selection, moving=bool(following)))
+        chosen, repeated = _distinct(select(index(ctx.inputs, ctx.resources), selection, moving=bool(following)))
         shards = [
             {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
             for part in chunks(chosen, config.shard_groups)

@@ -8,12 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from schemas.arrow import hints, rows_from
 from schemas.tables import PROMPTS, SCORED, Table
 from stages.core.errors import InputError
 from stages.core.folder import RunFolder
 from stages.core.select import Entry, index, select
-from stages.core.shards import open_shard, read_columns
+from stages.core.shards import read_columns, rows_at
 from stages.train.config import TrainConfig
 from stages.train.rollouts import Reject, barred
 
@@ -106,24 +105,13 @@ class ExampleRows:
         by_shard: dict[tuple[int, int], list[Entry]] = {}
         for entry in sorted(wanted, key=lambda e: (e.folder, e.shard, e.row)):
             by_shard.setdefault((entry.folder, entry.shard), []).append(entry)
+        paths = {folder: self._inputs[folder].shard_paths() for folder in {folder for folder, _ in by_shard}}
         found: dict[Entry, Any] = {}
         for (folder, shard), entries in by_shard.items():
-            for entry, row in _rows_at(self._inputs[folder].shard_paths()[shard], entries, self._table):
+            rows = rows_at(paths[folder][shard], self._table, [e.row for e in entries])
+            for entry, row in zip(entries, rows, strict=True):
                 found[entry] = self._made(entry, row)
         return found
-
-
-def _rows_at(path: Path, entries: list[Entry], table: Table) -> Iterator[tuple[Entry, Any]]:
-    """The entries' rows of one shard, one row group in memory at a time."""
-    with open_shard(path, table) as file:
-        first = 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            mine = [e for e in entries if first <= e.row < first + count]
-            if mine:
-                part = file.read_row_group(group, columns=list(hints(table.row)))
-                yield from zip(mine, rows_from(table, part.take([e.row - first for e in mine])), strict=True)
-            first += count
 
 
 def completion_fields(path: Path, names: list[str]) -> list[list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -229,16 +230,23 @@ class Session:
             tensors |= self.adapters.state()
             self.adapters.merge()
         folder = self.writer.artifact("policy")
-        save_policy(model, self.policy.processor, folder)
         position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
         state = TrainerState(position, tensors)
-        write_state(state, self.writer.artifact("trainer"))
-        if self.config.objective == RL:
-            self.watch.write(self.writer.artifact(WATCH_FILE))
-        write_tensorboard(self.rows, self.writer.artifact("tensorboard"))
-        # Nobody samples from a reward model.
-        if self.config.objective != REWARD and not ranks.launched():
-            self._keep_warm(folder, state)
+        # Writing and hashing happen outside of Python: the larger file goes beside the others.
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(self._write_state, state)
+            save_policy(model, self.policy.processor, folder)
+            if self.config.objective == RL:
+                self.watch.write(self.writer.artifact(WATCH_FILE))
+            write_tensorboard(self.rows, self.writer.artifact("tensorboard"))
+            # Nobody samples from a reward model.
+            if self.config.objective != REWARD and not ranks.launched():
+                self._keep_warm(folder, state)
+            written.result()
+
+    def _write_state(self, state: TrainerState) -> None:
+        for path in write_state(state, self.writer.artifact("trainer")):
+            self.writer.sha256(path)
 
     def _keep_warm(self, folder: Path, state: TrainerState) -> None:
         model = self.policy.model

@@ -42,14 +42,16 @@ class TrainerState:
     tensors: dict[str, Tensor]
 
 
-def write_state(state: TrainerState, folder: Path) -> None:
-    """`optimizer.safetensors` and `state.json` in a folder."""
+def write_state(state: TrainerState, folder: Path) -> tuple[Path, Path]:
+    """`optimizer.safetensors` and `state.json` in a folder; where they are."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(state.tensors, folder / "optimizer.safetensors")
+    tensors, facts = folder / "optimizer.safetensors", folder / "state.json"
+    save_file(state.tensors, tensors)
     record = {"format": FORMAT, **asdict(state.position)}
-    (folder / "state.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    facts.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return tensors, facts
 
 
 def read_state(folder: Path) -> TrainerState | None:

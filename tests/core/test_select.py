@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.prompts import PromptRow
+from schemas.tables import PROMPTS
+from schemas.values import text_message
 from stages.core.errors import InputError
-from stages.core.select import Entry, Selection, select
+from stages.core.folder import RunFolder
+from stages.core.select import Entry, Selection, index, select
+from stages.core.shards import ShardFile
+from stages.core.stage import Resources
 
 
 def entries(sizes: dict[str, int], split: str = "train", **more: object) -> list[Entry]:
@@ -69,3 +77,29 @@ def test_filters_and_their_errors() -> None:
         select(pool, Selection(split="train", labels={"a": 1.0, "b": 1.0}))
     with pytest.raises(InputError, match="leaves no prompt"):
         select(entries({"a": 1}), Selection(split="test"))
+
+
+def write(path: Path, ids: list[str]) -> None:
+    """A bare shard of prompts, by way of another file, as a shard is committed."""
+    shard = ShardFile(path.with_suffix(".new"), PROMPTS)
+    for n, ident in enumerate(ids):
+        flags = ["odd"] if n % 2 else []
+        message = text_message("user", ident, 0)
+        row = PromptRow(id=ident, label="l", source="s", task="t", messages=[message], images=[], flags=flags)
+        shard.add(row)
+    shard.close()
+    os.replace(shard.path, path)
+
+
+def test_an_index_is_every_prompt_in_order_and_is_kept_while_the_shards_stay(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ["a0", "a1"])
+    write(tmp_path / "b.parquet", ["b0"])
+    folder, resources = RunFolder.open(tmp_path), Resources()
+    found = index([folder], resources)
+    assert [(e.folder, e.shard, e.row, e.id, e.flags) for e in found] == [
+        (0, 0, 0, "a0", ()), (0, 0, 1, "a1", ("odd",)), (0, 1, 0, "b0", ()),
+    ]  # fmt: skip
+    assert found == index([folder])
+    assert index([RunFolder.open(tmp_path)], resources) is found
+    write(tmp_path / "b.parquet", ["c0"])
+    assert [e.id for e in index([RunFolder.open(tmp_path)], resources)] == ["a0", "a1", "c0"]

@@ -184,7 +184,7 @@ def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
 
     path = tmp_path / "big.parquet"
     shard = ShardFile(path, PROMPTS)
-    picture = b"\0" * (8 << 20)
+    picture = b"\0" * (1 << 20)
     for n in range(12):
         message = text_message("user", str(n), 1)
         shard.add(PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(picture)]))
@@ -194,3 +194,43 @@ def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
     assert len(sizes) == 3
     assert max(sizes) < ROW_GROUP_BYTES * 1.1
     assert [r.id for r in read_rows(path, PROMPTS)] == [str(n) for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard of 23 rows in six row groups."""
+    from stages.core.shards import ShardFile
+
+    path = tmp_path_factory.mktemp("grouped") / "00000.parquet"
+    shard = ShardFile(path, PROMPTS)
+    for n in range(23):
+        message = text_message("user", str(n), 1)
+        shard.add(PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(bytes([n]))]))
+        if n % 4 == 3:
+            shard._flush()
+    shard.close()
+    assert pq.ParquetFile(path).metadata.num_row_groups == 6
+    return path
+
+
+@given(st.sets(st.integers(0, 22)))
+def test_rows_are_found_by_number(grouped: Path, numbers: set[int]) -> None:
+    from stages.core.shards import rows_at
+
+    found = list(rows_at(grouped, PROMPTS, sorted(numbers)))
+    assert [r.id for r in found] == [str(n) for n in sorted(numbers)]
+    assert [r.images[0].bytes for r in found] == [bytes([n]) for n in sorted(numbers)]
+
+
+def test_row_groups_without_a_wanted_row_are_not_read(grouped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.core.shards import rows_at
+
+    plain, read = pq.ParquetFile.read_row_group, []
+
+    def noted(self: Any, group: int, **more: Any) -> Any:
+        read.append(group)
+        return plain(self, group, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    assert [r.id for r in rows_at(grouped, PROMPTS, [5, 6, 21])] == ["5", "6", "21"]
+    assert read == [1, 5]
