@@ -72,14 +72,15 @@ def run_stage(
     check_inputs(stage, upstream, options.partial)
     ctx = Context(config, upstream, progress, resources or Resources())
     plan = stage.plan(ctx)
-    fingerprint = digest(identity(stage, config, upstream, plan))
+    key = identity(stage, config, upstream, plan)
+    fingerprint = digest(key)
     path = local_root(options.runs) / f"{stage.name}-{fingerprint[:8]}"
     names = [f.where for f in upstream]
     if options.dry_run:
         found = RunFolder.find(path)
         done = len(found.receipts()) if found is not None else 0
         return Result(path, stage.name, fingerprint, "planned", len(plan.shards), done, inputs=names)
-    folder = _freeze(stage, config, upstream, plan, fingerprint, path)
+    folder = _freeze(stage, config, upstream, plan, key, path)
     state = "cached"
     if missing := folder.missing():
         from stages.core.commit import clean_staging, make_folder
@@ -144,31 +145,29 @@ def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -
 
 
 def _freeze(
-    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, fingerprint: str, path: Path
+    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path
 ) -> RunFolder:
     """The run folder with its manifest written, or as it was found."""
     if (folder := RunFolder.find(path)) is None:
         from stages.core.commit import make_folder
 
         make_folder(path)
-        manifest = _manifest(stage, config, upstream, plan, fingerprint, path)
+        manifest = _manifest(stage, upstream, plan, key, path)
         folder = _write_plan(path, as_dict(config), manifest)
-    if folder.fingerprint != fingerprint:
+    if folder.fingerprint != digest(key):
         raise UsageError(f"{folder.where} belongs to another plan", "move it away, or choose another --runs")
     if folder.remote is not None:
         folder.remote.own = True
     return folder
 
 
-def _manifest(
-    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, fingerprint: str, path: Path
-) -> dict[str, Any]:
+def _manifest(stage: Stage, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path) -> dict[str, Any]:
     return {
         "stage": stage.name,
-        "fingerprint": fingerprint,
+        "fingerprint": digest(key),
         "table": stage.table.name,
         "table_version": stage.table.version,
-        "key": identity(stage, config, upstream, plan),
+        "key": key,
         "shards": plan.shards,
         "inputs": [{"path": reference(f, path), "fingerprint": f.fingerprint, "stage": f.stage} for f in upstream],
         "provenance": plan.provenance,
