@@ -34,6 +34,8 @@ class RunFolder:
         self.manifest = manifest
         self._loose = loose
         self._verified: set[Path] = set()
+        self._listed: list[str] | None = None
+        self._paths: list[Path] = []
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -156,7 +158,12 @@ class RunFolder:
         """Committed shards in order, their content checked against their receipts."""
         if self._loose is not None:
             return self._loose
-        return [self._checked(i, receipt) for i, receipt in sorted(self.receipts().items())]
+        # A stage asks for every shard that it makes; only another receipt changes the answer.
+        names = sorted(p.name for p in (self.path / "receipts").glob("*.json"))
+        if names != self._listed:
+            self._paths = [self._checked(i, receipt) for i, receipt in sorted(self.receipts().items())]
+            self._listed = names
+        return list(self._paths)
 
     def _shard_path(self, index: int) -> Path:
         if self._loose is not None:
