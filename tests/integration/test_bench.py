@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 import bench.__main__ as command
+from bench import sized
 from bench.figures import FIGURES, SCRIPTS, document_of, lines_of, table_of
+from stages.models.identity import resolve_policy
+from stages.models.load import load_policy
 from tests.support.cli import ROOT
 
 KEYS = {
@@ -33,7 +36,7 @@ SKIPPED = {"rollout_vs_vllm": "vllm is not installed", "prepare_vs_raw_write": "
 
 
 def test_every_figure_is_of_a_script_and_every_script_has_a_main() -> None:
-    files = {p.stem for p in (ROOT / "bench").glob("*.py")} - {"__main__", "figures", "timing"}
+    files = {p.stem for p in (ROOT / "bench").glob("*.py")} - {"__main__", "figures", "sized", "timing"}
     assert {s.name for s in SCRIPTS} == files == {f.script for f in FIGURES}
     assert {f.name for f in FIGURES} == KEYS
     for name in files:
@@ -43,6 +46,15 @@ def test_every_figure_is_of_a_script_and_every_script_has_a_main() -> None:
             if p.default is inspect.Parameter.empty
         ]
         assert not required, name
+
+
+def test_a_sized_policy_is_a_larger_one_with_the_same_tokenizer(tmp_path: Path) -> None:
+    parameters = sized.build(tmp_path / "model", hidden=256, layers=6)
+    assert parameters > 5e6
+    policy = load_policy(resolve_policy(str(tmp_path / "model")), device="cpu")
+    assert policy.model.config.get_text_config().num_hidden_layers == 6
+    tiny = load_policy(resolve_policy("tiny:qwen2_5_vl"), device="cpu")
+    assert policy.processor.tokenizer.get_vocab() == tiny.processor.tokenizer.get_vocab()
 
 
 def test_verdicts() -> None:
