@@ -92,10 +92,10 @@ class Clock:
 
 def watch(clock: Clock) -> None:
     """Wrap what generates, verifies and trains, and the runner as the recipe loop calls it."""
-    from cosmo_cli.recipe import loop
-    from stages.engines._transformers import TransformersEngine as Engine
+    from cosmo_cli.recipe import run as loop
+    from stages.engines.transformers.engine import TransformersEngine as Engine
     from stages.score import stage as score
-    from stages.train.rl import RolloutTrainer
+    from stages.train.objectives.rl import RolloutTrainer
 
     plain_sample, plain_in_order, plain_run = Engine.sample, score.in_order, loop.run_stage
     Engine.encode = clock.call("generate", Engine.encode)  # type: ignore[method-assign]
@@ -118,7 +118,7 @@ def watch(clock: Clock) -> None:
 
 def recipe(policy: str, turns: int, sft_steps: int) -> Any:
     """The demo's recipe with one RL phase of some turns; one more ends the last of them."""
-    from cosmo_cli.recipe.model import parse, read
+    from cosmo_cli.recipe.schema import parse, read
 
     values = read(ROOT / "examples" / "mini_cosmo" / "recipe.toml")
     values["policy"] = policy
@@ -134,8 +134,8 @@ def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -
     """Shares of a turn, medians over turns; prints the table."""
     from bench.timing import table
     from cosmo_cli.output import Output
-    from cosmo_cli.recipe.loop import run_recipe
-    from stages.train.quiet import quiet_imports
+    from cosmo_cli.recipe.run import run_recipe
+    from stages.train.trainer_isolation import quiet_imports
 
     quiet_imports()
     clock = Clock()

@@ -68,7 +68,7 @@ def _jpeg(seed: int, size: tuple[int, int]) -> bytes:
 def undecoded() -> Iterator[None]:
     """`prepare` as if any bytes were a good picture."""
     from schemas.values import Image
-    from stages.prepare import rows
+    from stages.prepare import row_maker as rows
 
     kept = rows.check_image
     rows.check_image = lambda data, name, limits: Image(data, name)
@@ -89,9 +89,9 @@ class Bench:
     def prepared(self, **settings: Any) -> float:
         """Seconds of one run from nothing."""
         from stages.core.runner import Options, run_stage
-        from stages.prepare import files
         from stages.prepare.config import PrepareConfig
         from stages.prepare.datasets import parquet
+        from stages.prepare.reading import files
         from stages.prepare.stage import STAGE
 
         place = self.folder / f"run-{next(self.names)}"
@@ -117,7 +117,7 @@ class Bench:
 
         from schemas.arrow import arrow_schema
         from schemas.tables import PROMPTS
-        from stages.core.shards import _is_picture, _leaves
+        from stages.core.runs.shards import _is_picture, _leaves
 
         leaves = [leaf for f in arrow_schema(PROMPTS) for leaf in _leaves(f, f.name)]
         options: dict[str, Any] = {

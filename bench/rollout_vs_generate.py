@@ -38,8 +38,8 @@ class Bench:
 
         from schemas.rollouts import Sampling
         from stages.engines.base import SampleRequest
-        from stages.models.identity import resolve_policy
         from stages.models.load import load_policy
+        from stages.models.policy_ref import resolve_policy
         from tests.models.made import picture, prompt
 
         policy = load_policy(resolve_policy(spec), device="cpu")
@@ -91,8 +91,8 @@ class Bench:
 
 
 def _engine(policy: Any) -> Any:
-    from stages.engines._transformers import TransformersEngine
     from stages.engines.base import EngineSettings
+    from stages.engines.transformers.engine import TransformersEngine
 
     return TransformersEngine(policy, "bench", EngineSettings().batch_tokens)
 

@@ -39,7 +39,7 @@ class Bench:
         from stages.core.registry import load
         from stages.core.stage import Resources
         from stages.engines.base import EngineSettings
-        from stages.models.identity import resolve_policy
+        from stages.models.policy_ref import resolve_policy
 
         resources = Resources()
         self.engine = load("engine", "vllm").open(resolve_policy(spec), EngineSettings(), resources)

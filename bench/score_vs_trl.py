@@ -57,7 +57,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def gsm8k(shared: Path) -> list[Problem]:
     """Real replies: four models' solutions a problem, right and wrong as they are."""
-    from stages.score.extract import gsm8k_final
+    from stages.score.answers.extract import gsm8k_final
 
     problems = []
     for row in _lines(shared / "gsm8k" / "grade_school_math" / "data" / "example_model_solutions.jsonl"):
@@ -115,8 +115,8 @@ def groups_of(problems: list[Problem]) -> list[Any]:
 
 def ours(problems: list[Problem], workers: int) -> Callable[[], list[float | None]]:
     """Grading as `cosmo score` does it, from rows to rewards."""
-    from stages.core.threads import in_order
-    from stages.score import answers
+    from stages.core.parallel_map import in_order
+    from stages.score.answers.match import match as answers
     from stages.score.config import ScoreConfig
     from stages.score.stage import grader_for
 
@@ -165,7 +165,7 @@ def trl(problems: list[Problem]) -> Callable[[], list[float | None]]:
 
 def _cpu_seconds() -> float:
     """CPU seconds of this process and of the idle children that compare mathematics (Linux)."""
-    from stages.score.killable import POOL
+    from stages.score.answers.math_pool import POOL
 
     ticks = 0
     for child in POOL._idle:

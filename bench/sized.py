@@ -21,8 +21,8 @@ def build(folder: Path, hidden: int, layers: int) -> int:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy, save_policy
+    from stages.models.policy_ref import resolve_policy
 
     tiny = load_policy(resolve_policy("tiny:qwen2_5_vl"), device="cpu")
     values = tiny.model.config.to_dict()

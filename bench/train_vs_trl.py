@@ -83,7 +83,7 @@ def made_groups(policy: Any, shape: Shape) -> list[Any]:
     """Scored groups of exactly this shape; stored log-probs are the policy's own with noise, so some ratios clip."""
     import torch
 
-    from stages.train.logprobs import completion_logprobs
+    from stages.train.rl.logprobs import completion_logprobs
 
     rows = [_group(policy, shape, number) for number in range(GROUPS)]
     with torch.no_grad():
@@ -112,7 +112,7 @@ def _group(policy: Any, shape: Shape, number: int) -> Any:
 
 def token_groups(policy: Any, rows: list[Any]) -> list[Any]:
     """The groups as tensors' makers want them."""
-    from stages.train.logprobs import TokenGroup
+    from stages.train.rl.logprobs import TokenGroup
 
     return [
         TokenGroup(
@@ -146,7 +146,7 @@ class Ours:
 
     def __init__(self, shape: Shape, scratch: Path, setup: Setup) -> None:
         from stages.core.stage import Context, Resources, Silent
-        from stages.models.identity import resolve_policy
+        from stages.models.policy_ref import resolve_policy
         from stages.train.config import TrainConfig
         from stages.train.session import Session
 
@@ -164,8 +164,8 @@ class Ours:
 
     def trainer(self) -> Any:
         """A trainer of one rollout: the same update over and over."""
-        from stages.train.rl import RolloutTrainer
-        from stages.train.rollouts import estimate_advantages, make_groups, make_updates
+        from stages.train.objectives.rl import RolloutTrainer
+        from stages.train.rl.batches import estimate_advantages, make_groups, make_updates
 
         config = self.session.config
         groups = make_groups(self.rows, "bench", config, self.session.reject)
@@ -196,8 +196,8 @@ class Theirs:
         from trl import GRPOConfig, GRPOTrainer
 
         from stages.core.registry import load
-        from stages.models.identity import resolve_policy
         from stages.models.load import load_policy
+        from stages.models.policy_ref import resolve_policy
         from stages.train.advantages.base import Batch, estimate
         from tests.parity import test_grpo_trl as parity
 

@@ -103,7 +103,7 @@ def main(args: list[str] | None = None) -> int:
     if (conflict := shadowed()) is not None:
         print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
         return 4
-    from cosmo_cli.host import settle
+    from cosmo_cli.process import settle
 
     settle()
     arguments = sys.argv[1:] if args is None else args
@@ -132,7 +132,7 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
             return status
         if debugging():
             raise
-        from cosmo_cli.ranks import wait_to_speak
+        from cosmo_cli.rank_output import wait_to_speak
 
         if wait_to_speak(error):
             complain(verb, message, hint)
@@ -143,7 +143,7 @@ def entry() -> None:
     """Console script."""
     code = main()
     if "RANK" in os.environ:
-        from cosmo_cli.ranks import end
+        from cosmo_cli.rank_output import end
 
         end(code)
     sys.exit(code)

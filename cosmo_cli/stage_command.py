@@ -120,7 +120,7 @@ def stage_values(verb: str, recipe: Path | None, typed: dict[str, Any], sets: li
     """A stage's config values: the recipe's table, then flags, then --set."""
     values: dict[str, Any] = {}
     if recipe is not None:
-        from cosmo_cli.recipe.model import stage_table
+        from cosmo_cli.recipe.schema import stage_table
 
         values = stage_table(recipe, verb)
     values.update(typed)
@@ -168,8 +168,8 @@ def run_command(
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output, stdout_to_stderr
-    from stages.core.remote.place import public
     from stages.core.runner import result_json, run_stage
+    from stages.core.storage.location import public
 
     output = Output(verb, given["json"], given["quiet"])
     options = options_of(given, output)
@@ -198,7 +198,7 @@ def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
 
 def describe(result: Any) -> str:
     """One line of what came of a run."""
-    from stages.core.remote.place import public
+    from stages.core.storage.location import public
 
     if result.state == "planned":
         todo = result.shards - result.shards_done

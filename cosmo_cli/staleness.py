@@ -7,10 +7,10 @@ from typing import Any
 
 from stages.core.config import build
 from stages.core.errors import CosmoError, InputError
-from stages.core.folder import RunFolder
-from stages.core.remote.place import is_url, public
 from stages.core.runner import identity
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
+from stages.core.storage.location import is_url, public
 
 
 def find_runs(paths: list[Path]) -> list[Path]:
@@ -18,7 +18,7 @@ def find_runs(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if is_url(path):
-            from stages.core.remote.folder import remote_runs
+            from stages.core.storage.remote_folder import remote_runs
 
             found += remote_runs(path)
         elif (path / "manifest.json").is_file():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.app import COMMANDS
-from cosmo_cli.recipe.model import STAGES, Evaluate, Phase, Recipe, Retention, stage_config
+from cosmo_cli.recipe.schema import STAGES, Evaluate, Phase, Recipe, Retention, stage_config
 from schemas.arrow import describe, hints
 from schemas.tables import TABLES
 from stages.core.registry import KINDS, load, names, summary

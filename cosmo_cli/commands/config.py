@@ -21,8 +21,8 @@ def command(
     import dataclasses
 
     from cosmo_cli.output import Output
-    from cosmo_cli.recipe.model import STAGES, parse, read, stage_config, with_shared
-    from cosmo_cli.recipe.plan import toml_value
+    from cosmo_cli.recipe.schema import STAGES, parse, read, stage_config, with_shared
+    from cosmo_cli.recipe.steps import toml_value
     from stages.core.config import as_dict, build
 
     output = Output("config", json)

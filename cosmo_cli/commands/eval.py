@@ -15,7 +15,7 @@ from stages.eval.config import EvalConfig
 def print_table(output: Any, path: Path) -> None:
     """The metrics of an eval run, for the person."""
     from schemas.tables import EVALS
-    from stages.core.folder import RunFolder, artifact, read_json
+    from stages.core.runs.folder import RunFolder, artifact, read_json
     from stages.eval.table import summary_table
 
     summary = read_json(artifact(path, "summary.json"))

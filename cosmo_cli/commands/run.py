@@ -26,12 +26,12 @@ def command(
     """Run a recipe."""
     from cosmo_cli.commands.eval import print_table
     from cosmo_cli.output import Output
-    from cosmo_cli.recipe.model import parse, read
-    from cosmo_cli.recipe.plan import command_line, steps_of
+    from cosmo_cli.recipe.schema import parse, read
+    from cosmo_cli.recipe.steps import command_line, steps_of
     from stages.core.config import assign, build, parse_assignment
     from stages.core.errors import UsageError
     from stages.core.registry import load
-    from stages.core.remote.place import is_url, public
+    from stages.core.storage.location import is_url, public
 
     output = Output("run", json, quiet)
     values = read(recipe)
@@ -51,7 +51,7 @@ def command(
             f"cosmo run keeps its models and folders on one machine, and {public(root)} is not on it",
             "run its stages one by one: cosmo run RECIPE --dry-run --runs URL prints them",
         )
-    from cosmo_cli.recipe.loop import run_recipe
+    from cosmo_cli.recipe.run import run_recipe
 
     with plugin.held(configured):
         summary = run_recipe(parsed, root, output, (executor, settings))

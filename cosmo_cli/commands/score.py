@@ -21,8 +21,8 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     if given["explain"] is None:
         return False
     from cosmo_cli.output import Output, stdout_to_stderr
-    from stages.core.folder import RunFolder
     from stages.core.runner import check_inputs
+    from stages.core.runs.folder import RunFolder
     from stages.core.stage import Context, Resources
     from stages.score.explain import document
     from stages.score.explain import explain as lines_of

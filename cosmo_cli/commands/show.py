@@ -26,7 +26,7 @@ def command(
     from schemas.arrow import to_record
     from schemas.tables import TABLES
     from stages.core.errors import InputError
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
     output = Output("show", json)
     folder = RunFolder.open(path)

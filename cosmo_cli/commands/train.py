@@ -5,7 +5,7 @@ On several GPUs: `--nproc N`, or the same command under torchrun, accelerate lau
 
 from __future__ import annotations
 
-from cosmo_cli.ranks import on_ranks
+from cosmo_cli.rank_output import on_ranks
 from cosmo_cli.stage_command import stage_command
 from stages.train.config import TrainConfig
 

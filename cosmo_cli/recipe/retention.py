@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from cosmo_cli.recipe.model import Retention
-from cosmo_cli.recipe.plan import Step
-from stages.core.folder import read_json, write_json
+from cosmo_cli.recipe.schema import Retention
+from cosmo_cli.recipe.steps import Step
+from stages.core.runs.folder import read_json, write_json
 
 HEAVY = ("policy", "trainer")
 

@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from schemas.steps import StepRow
 from schemas.tables import STEPS
-from stages.core.folder import RunFolder
-from stages.eval import svg
+from stages.core.runs.folder import RunFolder
+from stages.eval.report import svg
 
-_PAGE = Path(svg.__file__).with_name("page")
+_PAGE = Path(svg.__file__).parent
 _COLOURS = ("#2563b4", "#c2661a", "#17784a", "#b9362b", "#7d51b0", "#16838a", "#a8456b", "#8a7a1c", "#7b8490")
 _BINS = 20
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from examples.reproduce.figures import write_figures
 from examples.reproduce.variants import Variant
-from stages.core.folder import read_json, write_json
+from stages.core.runs.folder import read_json, write_json
 from stages.eval.intervals import mean_interval
 
 METRICS = {
@@ -18,9 +18,9 @@ METRICS = {
     "needless_refusal": "needless refusals",
     "instruction": "instructions followed",
     "reward": "reward",
-    "reply_length": "tokens a reply",
+    "completion_length": "tokens a reply",
 }
-RATES = frozenset(METRICS) - {"reward", "reply_length"}
+RATES = frozenset(METRICS) - {"reward", "completion_length"}
 
 
 def write_table(chosen: list[Variant], seeds: list[int], runs: Path) -> dict[str, Any]:

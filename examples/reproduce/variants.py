@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.plan import toml_value
+from cosmo_cli.recipe.steps import toml_value
 
 HERE = Path(__file__).parent
 _WORDS = ("about", "against", "expected", "drop")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.plan import toml_value
-from stages.core.folder import read_json, write_json
+from cosmo_cli.recipe.steps import toml_value
+from stages.core.runs.folder import read_json, write_json
 
 Cosmo = Callable[..., str]
 """`cosmo ARGS` to its end; what it printed."""

@@ -1,4 +1,6 @@
-"""Plugins by file: `<package>/<name>.py` with a module-level `PLUGIN`. Adding one is adding a file.
+"""Plugins by file: `<package>/<name>.py`, or `<package>/<name>/plugin.py`, with a module-level `PLUGIN`.
+
+Adding one is adding a file; one of several files is a folder, and its `plugin.py` is what is loaded first.
 
 Names and one-line summaries are read from the file system and the syntax tree, so that listing loads nothing.
 """
@@ -9,6 +11,7 @@ import ast
 import difflib
 import importlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ KINDS = {
         Kind("dataset", "stages.prepare.datasets"),
         Kind("augmentation", "stages.prepare.augmentations"),
         Kind("engine", "stages.engines"),
-        Kind("backbone", "stages.models.backbones"),
+        Kind("backbone", "stages.models.tiny"),
         Kind("verifier", "stages.score.verifiers"),
         Kind("loss", "stages.train.losses"),
         Kind("advantage", "stages.train.advantages"),
@@ -47,15 +50,26 @@ KINDS = {
 }
 
 
+@lru_cache
+def _files(kind: str) -> dict[str, Path]:
+    """The file of each plugin of a kind: those that assign `PLUGIN` at module level."""
+    folder = KINDS[kind].folder
+    found = {f.stem: f for f in folder.glob("*.py")} | {f.parent.name: f for f in folder.glob("*/plugin.py")}
+    return {name: file for name, file in sorted(found.items()) if _is_plugin(file)}
+
+
+def _is_plugin(file: Path) -> bool:
+    return "\nPLUGIN" in file.read_text(encoding="utf-8")
+
+
 def names(kind: str) -> list[str]:
-    """Plugin names of a kind, sorted; files that start with an underscore or are called base are not plugins."""
-    files = KINDS[kind].folder.glob("*.py")
-    return sorted(f.stem for f in files if not f.stem.startswith("_") and f.stem != "base")
+    """Plugin names of a kind, sorted."""
+    return list(_files(kind))
 
 
 def summary(kind: str, name: str) -> str:
     """The first line of the plugin's module docstring, without importing it."""
-    tree = ast.parse((KINDS[kind].folder / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
     return (ast.get_docstring(tree) or "").split("\n", 1)[0]
 
 
@@ -66,4 +80,7 @@ def load(kind: str, name: str) -> Any:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
-    return importlib.import_module(f"{KINDS[kind].package}.{name}").PLUGIN
+    module = f"{KINDS[kind].package}.{name}"
+    if _files(kind)[name].name == "plugin.py":
+        module += ".plugin"
+    return importlib.import_module(module).PLUGIN

@@ -13,10 +13,10 @@ from schemas.tables import TABLES, Table
 from stages.core.config import as_dict, build, key_of
 from stages.core.errors import InputError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
-from stages.core.folder import RunFolder, read_json, write_json
 from stages.core.registry import load
-from stages.core.remote.place import local_root, locate, public, reference
+from stages.core.runs.folder import RunFolder, read_json, write_json
 from stages.core.stage import Context, Plan, Progress, Resources, Silent, Stage
+from stages.core.storage.location import local_root, locate, public, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def run_stage(
     folder = _freeze(stage, config, upstream, plan, key, path)
     state = "cached"
     if missing := folder.missing():
-        from stages.core.commit import clean_staging, make_folder
+        from stages.core.runs.commit import clean_staging, make_folder
 
         make_folder(path)
         index, count = options.worker
@@ -149,7 +149,7 @@ def _freeze(
 ) -> RunFolder:
     """The run folder with its manifest written, or as it was found."""
     if (folder := RunFolder.find(path)) is None:
-        from stages.core.commit import make_folder
+        from stages.core.runs.commit import make_folder
 
         make_folder(path)
         manifest = _manifest(stage, upstream, plan, key, path)
@@ -177,7 +177,7 @@ def _manifest(stage: Stage, upstream: list[RunFolder], plan: Plan, key: dict[str
 def _write_plan(path: Path, config: dict[str, Any], manifest: dict[str, Any]) -> RunFolder:
     """Config, then manifest; in a bucket where no other machine has written them."""
     if (located := locate(path)) is not None:
-        from stages.core.remote.run import RemoteRun
+        from stages.core.storage.remote_run import RemoteRun
 
         RemoteRun(*located).freeze(config, manifest)
         return RunFolder.open(path)

@@ -11,7 +11,7 @@ from schemas.rejected import RejectedRow
 from schemas.tables import Table
 
 if TYPE_CHECKING:
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
 
 class Progress(Protocol):

@@ -14,7 +14,7 @@ from stages.core.errors import UsageError
 from stages.core.stage import Resources
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
+    from stages.models.policy_ref import PolicyRef
 
 TIMED_OUT = "timed out"
 """What `Sampled.error` begins with when time was the reason."""

@@ -14,7 +14,7 @@ from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, Sampled, SampleRequest
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
+    from stages.models.policy_ref import PolicyRef
 
 # Bytes are their own ids; then one for the end and one for a picture.
 _EOS, _PICTURE = 256, 257

@@ -14,7 +14,7 @@ from stages.eval.metrics.base import Metric, Settings
 from stages.eval.views import GroupView, read_views
 
 if TYPE_CHECKING:
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
 ALL = "all"
 SLICES = ("label", "task", "family")

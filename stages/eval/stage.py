@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.folder import artifact
 from stages.core.registry import load, names
+from stages.core.runs.folder import artifact
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.eval.config import EvalConfig
 
 if TYPE_CHECKING:
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
     from stages.eval.metrics.base import Metric
 
 REPORT, SUMMARY = "report.html", "summary.json"
-# Raised when `stages.eval.verifiers` would measure otherwise.
+# Raised when `stages.eval.agreement` would measure otherwise.
 MEASURE_VERSION = 1
 
 
@@ -79,7 +79,7 @@ def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
 
 def training_runs(config: EvalConfig) -> list[RunFolder]:
     """The train runs named; InputError for one that is no complete train run."""
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
     found = [RunFolder.open(Path(p)) for p in config.training]
     for folder in found:
@@ -95,13 +95,13 @@ def training_runs(config: EvalConfig) -> list[RunFolder]:
 
 def evaluate(ctx: Context, writer: ShardWriter) -> None:
     """Measure, compare, and write rows, summary.json and report.html."""
+    from stages.eval.agreement import agreement_rows, agreements, confusion_record
     from stages.eval.compare import differences, summary
-    from stages.eval.curves import charts
     from stages.eval.measure import Namer, eval_rows, measure
     from stages.eval.metrics.base import Settings
-    from stages.eval.report import Findings, render
-    from stages.eval.sample import cards, choose
-    from stages.eval.verifiers import agreement_rows, agreements, confusion_record
+    from stages.eval.report.curves import charts
+    from stages.eval.report.page import Findings, render
+    from stages.eval.report.sample import cards, choose
 
     config: EvalConfig = ctx.config
     namer = Namer(ctx.inputs, config.names)

@@ -60,7 +60,7 @@ def read_views(shard: Path) -> Iterator[GroupView]:
     import pyarrow as pa
 
     from schemas.tables import SCORED
-    from stages.core.shards import open_shard
+    from stages.core.runs.shards import open_shard
 
     with open_shard(shard, SCORED) as file:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]

@@ -12,7 +12,7 @@ from stages.export.lineage import Lineage, public, settings
 
 if TYPE_CHECKING:
     from schemas.evals import EvalRow
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
 _OPEN_RUNS = 24
 _TITLES = {
@@ -23,7 +23,7 @@ _TITLES = {
     "instruction": "Instruction following",
     "format": "Well-formed replies",
     "reward": "Mean reward",
-    "reply_length": "Reply length, tokens",
+    "completion_length": "Reply length, tokens",
 }
 
 
@@ -120,7 +120,7 @@ def _evaluation(facts: Facts) -> str:
 def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
     """(Markdown table, what it compares); InputError when the run did not measure this policy."""
     from schemas.tables import EVALS
-    from stages.core.folder import read_json
+    from stages.core.runs.folder import read_json
 
     rows: list[EvalRow] = [r for r in run.rows(EVALS) if r.slice == "all"]
     policies = list(dict.fromkeys(r.policy for r in rows))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.lineage import earliest_first
+from stages.core.runs.lineage import earliest_first
 
 if TYPE_CHECKING:
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -56,7 +56,7 @@ def lineage_of(run: RunFolder) -> Lineage:
 
 def _run_at(spec: str, folder: RunFolder) -> RunFolder | None:
     """The train run a policy spec names: where it says, or beside the run that names it."""
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
     for path in (Path(spec), folder.path.parent / Path(spec).name):
         if (found := RunFolder.find(path)) is not None:

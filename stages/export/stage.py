@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from schemas.exports import ExportRow
 from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.folder import artifact
 from stages.core.registry import load
+from stages.core.runs.folder import artifact
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.export.config import ExportConfig
 
 if TYPE_CHECKING:
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
     from stages.models.load import Policy
     from stages.models.probe import Probe
 
@@ -36,7 +36,7 @@ class ExportStage:
 
     def plan(self, ctx: Context) -> Plan:
         """One shard, keyed by the policy's content, the target's version, and what the card quotes."""
-        from stages.models.identity import resolve_policy
+        from stages.models.policy_ref import resolve_policy
 
         config: ExportConfig = ctx.config
         if len(ctx.inputs) != 1:
@@ -71,7 +71,7 @@ class ExportStage:
 
 def eval_run(config: ExportConfig) -> RunFolder | None:
     """The eval run that the card quotes; InputError for one that is no complete eval run."""
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
 
     if not config.evals:
         return None
@@ -85,7 +85,7 @@ def eval_run(config: ExportConfig) -> RunFolder | None:
 
 def export(ctx: Context, writer: ShardWriter) -> None:
     """Write the model folder, check it in a fresh process, then its card, rows and copy."""
-    from stages.core.shards import file_sha256
+    from stages.core.runs.shards import file_sha256
     from stages.export.card import Facts, eval_table, render
     from stages.export.lineage import lineage_of
     from stages.export.verify import in_fresh_process
@@ -127,8 +127,8 @@ def export(ctx: Context, writer: ShardWriter) -> None:
 
 def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe]]:
     """Load, round if asked, write; the model is let go before another process loads it again."""
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy
+    from stages.models.policy_ref import resolve_policy
     from stages.models.probe import gaps, make_probes
 
     config: ExportConfig = ctx.config
@@ -168,7 +168,7 @@ def _round(policy: Policy, dtype: str) -> None:
 
 def _write_record(folder: Path, run: RunFolder, facts: dict[str, Any], probes: list[Probe]) -> None:
     """`cosmo_export.json`: what was exported, file digests, and the probes to check it by."""
-    from stages.core.shards import file_sha256
+    from stages.core.runs.shards import file_sha256
     from stages.export.verify import RECORD
     from stages.models.probe import as_json
 

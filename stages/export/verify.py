@@ -37,8 +37,8 @@ def verify(folder: Path, tolerance: float) -> dict[str, Any]:
 
 
 def _ask(folder: Path, record: dict[str, Any], tolerance: float, problems: list[str]) -> dict[str, Any]:
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy
+    from stages.models.policy_ref import resolve_policy
     from stages.models.probe import Probe, encode, from_json, gaps, reply_logprobs
 
     try:

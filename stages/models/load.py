@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from stages.core.errors import UnavailableError, UsageError, first_line
-from stages.models.identity import PolicyRef
+from stages.models.policy_ref import PolicyRef
 from stages.models.processor import PromptProcessor
 
 # transformers' classes for one number a sequence, and the head they add to a language model.

@@ -13,7 +13,7 @@ from stages.core.errors import BadSample, UnavailableError, first_line
 from stages.models.images import decode_image
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
+    from stages.models.policy_ref import PolicyRef
 
 # What a processor returns beside the model's inputs for pictures.
 _NOT_PICTURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")

@@ -18,9 +18,9 @@ from schemas.prompts import HELDOUT_FAMILY, PromptRow
 from stages.core import registry
 from stages.core.errors import BadSample, UsageError
 from stages.prepare.augmentations.base import hints, words
-from stages.prepare.choose import Choice, Pick, Step, rank_of
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
+from stages.prepare.mixing import Choice, Pick, Step, rank_of
 from stages.prepare.sources import Source
 
 _PARTNERS = 64

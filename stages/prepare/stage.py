@@ -15,8 +15,8 @@ from stages.prepare.sources import Source, identity, parse, records
 
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
-    from stages.prepare.choose import Choice, Pick
-    from stages.prepare.near import Benchmark
+    from stages.prepare.mixing import Choice, Pick
+    from stages.prepare.near_duplicates import Benchmark
 
 
 class PrepareStage:
@@ -33,7 +33,7 @@ class PrepareStage:
 
         Where rows are augmented, `steps` says of each how (`choose.Step`), or null.
         """
-        from stages.prepare.memo import remembered
+        from stages.prepare.plan_cache import remembered
 
         sources = _sources(ctx.config)
         tests = [parse(spec, "prepare.decontaminate") for spec in ctx.config.decontaminate]
@@ -50,8 +50,8 @@ class PrepareStage:
 
     def open(self, ctx: Context) -> Work:
         """Rows of the planned records; a record that turns out bad is rejected in its shard."""
-        from stages.prepare.choose import Step
-        from stages.prepare.rows import Maker
+        from stages.prepare.mixing import Step
+        from stages.prepare.row_maker import Maker
 
         sources = _sources(ctx.config)
         maker = Maker(sources, ctx.config, ctx.resources)
@@ -100,7 +100,7 @@ def _sources(config: PrepareConfig) -> list[Source]:
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:
     from stages.prepare.augment import Augmenter, held_out
-    from stages.prepare.choose import choose
+    from stages.prepare.mixing import choose
 
     config: PrepareConfig = ctx.config
     found = [records(s, config.seed, ctx.resources) for s in sources]
@@ -130,7 +130,7 @@ def _shard(piece: list[Pick], of: int) -> dict[str, Any]:
 
 
 def _benchmark(ctx: Context, tests: list[Source]) -> Benchmark | None:
-    from stages.prepare.near import benchmark_of
+    from stages.prepare.near_duplicates import benchmark_of
 
     held = []
     for source in tests:

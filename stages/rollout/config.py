@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable, VllmTable
-from stages.rollout.follow import FollowingSelection
+from stages.rollout.adaptive_weights import FollowingSelection
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from schemas.prompts import PromptRow
 from schemas.tables import PROMPTS
 from stages.core.errors import InputError
-from stages.core.folder import RunFolder
-from stages.core.shards import rows_at
-from stages.core.threads import in_order
+from stages.core.parallel_map import in_order
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import rows_at
 
 THREADS = 4
 Place = tuple[int, int, int]

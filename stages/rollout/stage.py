@@ -12,14 +12,14 @@ from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
-from stages.core.select import Entry, index, select
+from stages.core.runs.select import Entry, index, select
 from stages.core.stage import Context, Plan, ShardWriter, Work, chunks
 from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus, plan_key
+from stages.rollout.adaptive_weights import followed
 from stages.rollout.config import RolloutConfig
-from stages.rollout.follow import followed
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
+    from stages.models.policy_ref import PolicyRef
 
 # The policy's name in rows where an engine needs none.
 NO_POLICY = "none"
@@ -185,7 +185,7 @@ def _check_sampling(config: RolloutConfig) -> None:
 
 
 def _policy(config: RolloutConfig, needed: bool) -> PolicyRef | None:
-    from stages.models.identity import resolve_policy
+    from stages.models.policy_ref import resolve_policy
 
     return resolve_policy(config.policy) if config.policy or needed else None
 

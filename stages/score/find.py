@@ -7,11 +7,11 @@ import difflib
 from schemas.scored import ScoredGroup
 from schemas.tables import ROLLOUTS, SCORED
 from stages.core.errors import InputError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context
+from stages.score.answers.math_pool import set_limit
 from stages.score.grading import Grader
-from stages.score.killable import set_limit
-from stages.score.windows import open_models, with_model_grades
+from stages.score.models.batching import open_models, with_model_grades
 
 
 def find(folders: list[RunFolder], wanted: str, grader: Grader, ctx: Context) -> list[ScoredGroup]:
@@ -26,7 +26,7 @@ def find(folders: list[RunFolder], wanted: str, grader: Grader, ctx: Context) ->
 
 def _ids(folder: RunFolder) -> list[tuple[int, list[str]]]:
     """The ids of each shard that is there."""
-    from stages.core.shards import read_columns
+    from stages.core.runs.shards import read_columns
 
     missing = set(folder.missing())
     shards = [s for s in range(folder.total) if s not in missing]

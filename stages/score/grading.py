@@ -9,7 +9,7 @@ from operator import attrgetter
 from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
-from stages.judging.reply import parse_reply
+from stages.judging.parsed import parse_reply
 from stages.score.recipes import Recipe, recipe_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
 

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.scored import ERROR, TIMEOUT
 from schemas.tables import ROLLOUTS, SCORED, Table
+from stages.core.parallel_map import in_order
 from stages.core.registry import load
 from stages.core.stage import Context, Plan, ShardWriter, Work
-from stages.core.threads import in_order
 from stages.score.config import ScoreConfig
 
 if TYPE_CHECKING:
     from schemas.rollouts import RolloutGroup
     from schemas.scored import ScoredGroup
-    from stages.core.folder import RunFolder
+    from stages.core.runs.folder import RunFolder
     from stages.score.grading import Grader
+    from stages.score.models.batching import Opened
     from stages.score.recipes import Recipe
     from stages.score.verifiers.base import ModelVerifier, Verifier
-    from stages.score.windows import Opened
 
 FAILURES = (TIMEOUT, ERROR)
 
@@ -61,8 +61,8 @@ class ScoreStage:
 
     def open(self, ctx: Context) -> Work:
         """Check all labels, then grade shard by shard."""
-        from stages.score.killable import set_limit
-        from stages.score.windows import open_models
+        from stages.score.answers.math_pool import set_limit
+        from stages.score.models.batching import open_models
 
         config: ScoreConfig = ctx.config
         grader = grader_for(config)
@@ -101,7 +101,7 @@ def _graded(
     """The groups graded, in order; model verifiers first, where there are any."""
     if not opened:
         return in_order(grader.group, groups, workers)
-    from stages.score.windows import with_model_grades
+    from stages.score.models.batching import with_model_grades
 
     pairs = with_model_grades(grader, opened, groups, window)
     return in_order(lambda pair: grader.group(*pair), pairs, workers)
@@ -122,7 +122,7 @@ def _resolve(config: ScoreConfig) -> tuple[dict[str, Recipe], dict[str, Verifier
     verifiers: dict[str, Verifier | ModelVerifier] = {}
     for name in sorted({name for recipe in recipes.values() for name, _ in recipe.terms} | set(config.also)):
         if name in config.judges:
-            from stages.score.judges import bind
+            from stages.score.models.judge import bind
 
             verifiers[name] = bind(name, config.judges[name])
         else:

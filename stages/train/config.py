@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from stages.core.config import option, section
 from stages.core.registry import load
-from stages.core.select import Selection
+from stages.core.runs.select import Selection
+from stages.train.drift.config import WatchConfig
 from stages.train.losses.base import AGGREGATIONS
-from stages.train.watch_config import WatchConfig
 
 SFT, RL, VERIFIER, REWARD = "sft", "rl", "verifier", "reward"
 LEARNING_RATES = {SFT: 1e-5, RL: 1e-6, VERIFIER: 1e-5, REWARD: 1e-5}

@@ -17,16 +17,9 @@ from schemas.arrow import from_record
 from schemas.steps import StepRow
 from stages.core.errors import CosmoError, InputError, UnavailableError, UsageError
 from stages.core.stage import Context, ShardWriter
-from stages.models.identity import PolicyRef, folder_id
 from stages.models.load import Policy, load_policy, load_reward_model, save_policy
-from stages.train.config import REWARD, RL, TrainConfig
-from stages.train.lora import Adapters
-from stages.train.optim import make_optimizer, make_scheduler, optimizer_state, set_frozen
-from stages.train.parallel import ranks
-from stages.train.parallel.layout import Layout, layout_of, put_weights
-from stages.train.parallel.stop import STOP, StoppedError
-from stages.train.quiet import contained
-from stages.train.state import (
+from stages.models.policy_ref import PolicyRef, folder_id
+from stages.train.checkpoints import (
     Checkpoints,
     Moment,
     Position,
@@ -35,8 +28,15 @@ from stages.train.state import (
     state_folder,
     write_state,
 )
-from stages.train.watch import FILE as WATCH_FILE
-from stages.train.watch import Watch, heed
+from stages.train.config import REWARD, RL, TrainConfig
+from stages.train.drift.monitor import FILE as WATCH_FILE
+from stages.train.drift.monitor import Watch, heed
+from stages.train.lora import Adapters
+from stages.train.optim import make_optimizer, make_scheduler, optimizer_state, set_frozen
+from stages.train.parallel import ranks
+from stages.train.parallel.layout import Layout, layout_of, put_weights
+from stages.train.parallel.stop import STOP, StoppedError
+from stages.train.trainer_isolation import contained
 
 
 @dataclass(slots=True)
@@ -218,7 +218,7 @@ class Session:
         """Write rows, rejected samples, policy, trainer state and scalars; leave policy and state warm."""
         if ranks.rank() > 0:
             return
-        from stages.train.metrics import write_tensorboard
+        from stages.train.rl.metrics import write_tensorboard
 
         model = self.policy.model
         for row in self.rows:

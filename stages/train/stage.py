@@ -8,15 +8,15 @@ from typing import Any
 from schemas.tables import PROMPTS, SCORED, STEPS, Table
 from stages.core.config import key_of
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.core.runner import accepts
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, ShardWriter, Work
-from stages.models.identity import PolicyRef, resolve_policy
+from stages.models.policy_ref import PolicyRef, resolve_policy
 from stages.train.config import REWARD, RL, SFT, VERIFIER, TrainConfig
+from stages.train.drift.monitor import check as check_watch
+from stages.train.drift.monitor import heed_run
 from stages.train.parallel.launch import check as check_parallel
-from stages.train.watch import check as check_watch
-from stages.train.watch import heed_run
 
 _CALLED = {SFT: "SFT", RL: "RL", VERIFIER: "a verifier", REWARD: "a reward model"}
 
@@ -57,7 +57,7 @@ class TrainStage:
         """Training itself; the model is loaded when the shard is begun."""
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
-            from stages.train.parallel.follow import LEADER
+            from stages.train.parallel.followers import LEADER
 
             with LEADER.work(ctx, shard):
                 train(ctx, shard, writer)
@@ -71,7 +71,7 @@ class TrainStage:
 
 def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
     """One run, from loading its policy to saving what became of it; the same in every rank."""
-    from stages.train.quiet import quiet_imports
+    from stages.train.trainer_isolation import quiet_imports
 
     quiet_imports()
     from stages.train.parallel.stop import listening
@@ -81,13 +81,13 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
     with listening():
         session = Session.open(ctx, writer, start_policy(ctx))
         if objective == RL:
-            from stages.train.rl import train_rl as learn
+            from stages.train.objectives.rl import train_rl as learn
         elif objective == VERIFIER:
-            from stages.train.verifier import train_verifier as learn
+            from stages.train.objectives.verifier import train_verifier as learn
         elif objective == REWARD:
-            from stages.train.reward import train_reward as learn
+            from stages.train.objectives.reward import train_reward as learn
         else:
-            from stages.train.sft import train_sft as learn
+            from stages.train.objectives.sft import train_sft as learn
         learn(session)
 
 

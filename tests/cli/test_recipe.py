@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosmo_cli.recipe.disk import estimate, size
-from cosmo_cli.recipe.live import clock
-from cosmo_cli.recipe.loop import step_values
-from cosmo_cli.recipe.model import Retention, parse, stage_table
-from cosmo_cli.recipe.plan import Ref, Step, command_line, flatten, steps_of, toml_value
+from cosmo_cli.recipe.disk_estimate import estimate, size
+from cosmo_cli.recipe.progress import clock
 from cosmo_cli.recipe.retention import prune
+from cosmo_cli.recipe.run import step_values
+from cosmo_cli.recipe.schema import Retention, parse, stage_table
+from cosmo_cli.recipe.steps import Ref, Step, command_line, flatten, steps_of, toml_value
 from stages.core.config import assign, parse_assignment
 from stages.core.errors import CosmoError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from tests.support.toy import ToyConfig, ToyStage
 
 SMALL: dict[str, Any] = {
@@ -178,7 +178,7 @@ def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.Mo
     import shutil
 
     from cosmo_cli.output import Output
-    from cosmo_cli.recipe import disk
+    from cosmo_cli.recipe import disk_estimate as disk
 
     monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)
     with pytest.raises(CosmoError, match=r"the run needs about .* and .* has"):

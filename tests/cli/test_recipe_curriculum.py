@@ -14,22 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosmo_cli.output import Output
-from cosmo_cli.recipe.disk import estimate
-from cosmo_cli.recipe.live import turn_numbers
-from cosmo_cli.recipe.loop import run_recipe, step_values
-from cosmo_cli.recipe.model import Retention, parse, stage_config
-from cosmo_cli.recipe.plan import FOLLOWED_TURNS, Ref, Step, command_line, steps_of
+from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.progress import turn_numbers
 from cosmo_cli.recipe.retention import prune
+from cosmo_cli.recipe.run import run_recipe, step_values
+from cosmo_cli.recipe.schema import Retention, parse, stage_config
+from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Ref, Step, command_line, steps_of
 from cosmo_cli.stage_command import load_stage
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup, Term
 from schemas.tables import SCORED, STEPS
 from stages.core.config import assign, build, parse_assignment
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.folder import RunFolder, read_json
 from stages.core.runner import Options, Result, run_stage
-from stages.core.select import Entry, Selection, select
-from stages.rollout.follow import LEAST_NEED, following, reward_shares
+from stages.core.runs.folder import RunFolder, read_json
+from stages.core.runs.select import Entry, Selection, select
+from stages.rollout.adaptive_weights import LEAST_NEED, following, reward_shares
 from tests.eval.made import group, scored_run, step, steps_run
 
 LABELS = {"general": 0.5, "safety": 0.5}
@@ -223,7 +223,7 @@ def test_following_mistakes_name_themselves(prompts: Path, tmp_path: Path) -> No
 # Lengths.
 
 
-def test_reply_lengths_are_a_phases_own() -> None:
+def test_completion_lengths_are_a_phases_own() -> None:
     recipe = parse(changed(rollout={"max_new_tokens": 40}))
     names = {s.name: Path("x") for s in steps_of(recipe)}
     found = {s.name: step_values(recipe, s, names) for s in steps_of(recipe) if s.verb == "rollout"}

@@ -10,9 +10,9 @@ import pytest
 
 from stages.core.config import as_dict
 from stages.core.errors import CosmoError, UnavailableError, UsageError
-from stages.core.executors._ray_worker import Outcome, Task, Worker, portable
-from stages.core.folder import RunFolder
+from stages.core.executors.ray.worker import Outcome, Task, Worker, portable
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import ROOT, complaint, cosmo, environment
 from tests.support.toy import ToyConfig, ToyStage
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import InputError
-from stages.core.folder import RunFolder
-from stages.core.remote import store as store_module
-from stages.core.remote.place import Place, locate, public, reference
-from stages.core.remote.run import RemoteRun
-from stages.core.remote.store import Store
 from stages.core.runner import Options, Result, run_stage
+from stages.core.runs.folder import RunFolder
+from stages.core.storage import s3 as store_module
+from stages.core.storage.location import Place, locate, public, reference
+from stages.core.storage.remote_run import RemoteRun
+from stages.core.storage.s3 import Store
 from tests.core.test_runner import EXPECTED, ids
 from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment
 from tests.support.s3 import KEY_ID, SECRET, Server, serving

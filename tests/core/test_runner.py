@@ -14,8 +14,8 @@ import pytest
 
 from schemas.tables import PROMPTS
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder, read_json
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder, read_json
 from tests.support.toy import PromptReader, ToyConfig, ToyStage, toy_row
 
 

@@ -15,9 +15,9 @@ from schemas.prompts import PromptRow
 from schemas.tables import PROMPTS
 from schemas.values import text_message
 from stages.core.errors import InputError
-from stages.core.folder import RunFolder
-from stages.core.select import Entry, Selection, index, select
-from stages.core.shards import ShardFile
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.select import Entry, Selection, index, select
+from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
 
 

@@ -10,7 +10,7 @@ import pytest
 from cosmo_cli.slurm import array_worker
 from schemas.tables import PROMPTS
 from stages.core.errors import UsageError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import complaint, cosmo, ok
 
 PREPARE = ["prepare", "builtin", "--limit", "12", "--set", "shard_rows=2"]

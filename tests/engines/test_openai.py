@@ -21,13 +21,13 @@ from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import Image, Message, Part, text_message
 from stages.core.config import build
 from stages.core.errors import BadSample, CosmoError, UnavailableError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
-from stages.core.shards import ShardFile
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
-from stages.engines._wire import data_url
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, ServerTable
+from stages.engines.openai.wire import data_url
 from stages.models.images import decode_image
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE

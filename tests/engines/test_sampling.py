@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.rollouts import Sampling
-from stages.engines._batching import batches, halves
-from stages.engines._keys import sample_key
-from stages.engines._sampling import choose, distribution, gumbel_noise
 from stages.engines.base import SampleRequest
+from stages.engines.seeds import sample_key
+from stages.engines.transformers.batching import batches, halves
+from stages.engines.transformers.sampling import choose, distribution, gumbel_noise
 
 
 def _sampling(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> Sampling:

@@ -11,10 +11,10 @@ import torch
 from schemas.rollouts import Sampling
 from stages.core.registry import load
 from stages.core.stage import Resources
-from stages.engines._transformers import TransformersEngine
 from stages.engines.base import EngineSettings, Sampled, SampleRequest
-from stages.models.identity import resolve_policy
+from stages.engines.transformers.engine import TransformersEngine
 from stages.models.load import Policy
+from stages.models.policy_ref import resolve_policy
 from stages.models.positions import prompt_positions
 from tests.models.made import policy, prompt
 

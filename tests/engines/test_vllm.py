@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from stages.core.config import build, key_of
 from stages.core.registry import load, names
-from stages.engines._vllm_probe import distance
-from stages.engines._vllm_start import with_head
 from stages.engines.base import EngineSettings, VllmTable, gpus, plan_key
-from stages.models.identity import resolve_policy
+from stages.engines.vllm.arguments import with_head
+from stages.engines.vllm.probe import distance
 from stages.models.placeholders import collapsed
+from stages.models.policy_ref import resolve_policy
 from stages.models.probe import make_probes
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import RolloutStage

@@ -9,8 +9,8 @@ import torch
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message, text_message
 from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest
-from stages.models.identity import resolve_policy
 from stages.models.load import Policy, load_policy, save_policy
+from stages.models.policy_ref import resolve_policy
 from tests.models.made import picture, prompt
 
 SIZES = [(84, 84), (140, 56)]

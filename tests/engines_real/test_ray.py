@@ -15,8 +15,8 @@ import pytest
 
 from schemas.tables import PROMPTS
 from stages.core.errors import CosmoError
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, Result, run_stage
+from stages.core.runs.folder import RunFolder
 from tests.core.test_runner import EXPECTED, ids
 from tests.engines_real.ray_toys import MortalConfig, MortalToy
 from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment, ok

@@ -13,12 +13,12 @@ from schemas.rollouts import Sampling
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.registry import load
 from stages.core.stage import Resources
-from stages.engines import _vllm_running
-from stages.engines._transformers import TransformersEngine
-from stages.engines._vllm import VllmEngine
 from stages.engines.base import VllmTable
-from stages.models.identity import resolve_policy
+from stages.engines.transformers.engine import TransformersEngine
+from stages.engines.vllm.engine import VllmEngine
+from stages.engines.vllm.plugin import session as _vllm_running
 from stages.models.load import Policy
+from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, nudged, requests, sampling
 from tests.models.made import policy
 

@@ -16,12 +16,12 @@ import torch
 from schemas.tables import ROLLOUTS, STEPS
 from stages.core.config import build
 from stages.core.errors import UnavailableError
-from stages.core.folder import RunFolder
 from stages.core.registry import load
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, ServerTable
-from stages.models.identity import resolve_policy
 from stages.models.load import load_policy, save_policy
+from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, requests, sampling
 from tests.models.made import policy
 from tests.support.cli import ROOT, environment, ok

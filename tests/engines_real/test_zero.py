@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.folder import RunFolder
-from stages.models.identity import resolve_policy
+from stages.core.runs.folder import RunFolder
 from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 from tests.support.cli import COSMO, environment
 from tests.train.made import steps, train
 from tests.train.parallel import SETTINGS, TINY, assert_same, ended_by, flags, parallel_inputs

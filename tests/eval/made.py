@@ -13,8 +13,8 @@ from schemas.steps import LabelStat, StepRow
 from schemas.tables import SCORED, STEPS, Table
 from schemas.values import Image, text_message
 from stages.core.config import option
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, ShardWriter, Work
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from schemas.steps import LabelStat, StepRow, TermStat
 from stages.core.config import build
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.eval.config import EvalConfig
-from stages.eval.curves import TERMS, WATCH, Chart, Span, charts
+from stages.eval.report.curves import TERMS, WATCH, Chart, Span, charts
 from stages.eval.stage import STAGE
 from tests.eval.made import answered, scored_run, step, steps_run
 

@@ -13,7 +13,7 @@ import pytest
 from schemas.scored import Grade
 from schemas.tables import EVALS
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.eval.intervals import bootstrap_interval, rate_interval, ratio_interval
 from stages.eval.table import summary_table
 from tests.eval.made import completion, grade, group, scored_run

@@ -144,7 +144,7 @@ def test_instruction_is_all_or_nothing(tmp_path: Path) -> None:
 def test_a_sample_that_never_came_is_failed_not_zero(tmp_path: Path) -> None:
     row = group("?", [completion(finish="error"), completion(grade("answer", 1.0), index=1)], answer="two")
     assert observe(tmp_path, "capability", row) == Observed([1.0], failed=1)
-    assert observe(tmp_path, "reply_length", row) == Observed([3.0], failed=1)
+    assert observe(tmp_path, "completion_length", row) == Observed([3.0], failed=1)
 
 
 def test_reward_tells_failed_from_not_applicable(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from schemas.values import Image
 from stages.core.config import build
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.eval.config import EvalConfig
 from stages.eval.stage import STAGE
 from tests.eval.made import (
@@ -186,7 +186,7 @@ def test_both_policies_replies_stand_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_curves_break_where_steps_start_again(tmp_path: Path) -> None:
-    from stages.eval.curves import charts
+    from stages.eval.report.curves import charts
 
     first = steps_run(tmp_path, [step(n, reward_mean=float(n)) for n in range(1, 4)])
     second = steps_run(tmp_path, [step(n, reward_mean=10.0 + n) for n in range(1, 3)])
@@ -195,7 +195,7 @@ def test_curves_break_where_steps_start_again(tmp_path: Path) -> None:
 
 
 def test_long_curves_are_weighted_means(tmp_path: Path) -> None:
-    from stages.eval.curves import MOST_POINTS, charts
+    from stages.eval.report.curves import MOST_POINTS, charts
 
     rows = [
         step(n, labels=[label_stat("safety", reward=float(n % 2), completions=3 if n % 2 else 1)])
@@ -208,7 +208,7 @@ def test_long_curves_are_weighted_means(tmp_path: Path) -> None:
 
 
 def test_lineage_lists_every_run_once_and_earliest_first(tmp_path: Path) -> None:
-    from stages.eval.lineage import ancestors
+    from stages.eval.report.lineage import ancestors
 
     first = scored_run(tmp_path, [answered("a", [True])])
     second = scored_run(tmp_path, [answered("b", [True])])

@@ -11,8 +11,8 @@ import pytest
 from schemas.tables import EVALS
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.eval.config import EvalConfig
 from stages.eval.stage import STAGE
 from stages.eval.table import summary_table
@@ -71,7 +71,7 @@ def test_several_completions_use_clustered_intervals_and_pool_folders(tmp_path: 
     # Prompts weigh alike: five have mean 3/4 over four samples, five 1/2 over two.
     assert found.value == pytest.approx((5 * 0.75 + 5 * 0.5) / 10)
     assert (found.n, found.completions, found.method) == (10, 30, "wilson_clustered")
-    assert rows["reply_length", "all"].method == "clustered_t"
+    assert rows["completion_length", "all"].method == "clustered_t"
 
 
 def test_failed_grades_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_no_completions_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_only_chosen_metrics(tmp_path: Path, pair: list[RunFolder]) -> None:
-    folder = evaluate(tmp_path, pair[:1], metrics=["reply_length"])
-    assert {r.metric for r in folder.rows(EVALS)} == {"reply_length"}
+    folder = evaluate(tmp_path, pair[:1], metrics=["completion_length"])
+    assert {r.metric for r in folder.rows(EVALS)} == {"completion_length"}
 
 
 def test_training_runs_are_part_of_the_identity(tmp_path: Path, pair: list[RunFolder]) -> None:

@@ -12,8 +12,8 @@ from schemas.evals import EvalRow
 from schemas.steps import StepRow
 from schemas.tables import EVALS, PROMPTS, STEPS, Table
 from stages.core.config import option
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from tests.support.toy import toy_row
 

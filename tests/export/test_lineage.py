@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.tables import STEPS
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.export.lineage import lineage_of, public, settings
 from tests.export.made import MadeConfig, MadeStage, step_row, train_run
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from schemas.tables import PROMPTS
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import COSMO, complaint, cosmo, environment, ok
 
 FAKE = ["--engine", "fake", "--policy", "tiny:qwen2_5_vl", "--samples", "2", "--set", "shard_groups=4"]

@@ -13,8 +13,8 @@ import pytest
 import bench.__main__ as command
 from bench import sized
 from bench.figures import FIGURES, SCRIPTS, document_of, lines_of, table_of
-from stages.models.identity import resolve_policy
 from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 from tests.support.cli import ROOT
 
 KEYS = {

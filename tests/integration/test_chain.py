@@ -13,7 +13,7 @@ import pytest
 
 from schemas.arrow import to_record
 from schemas.tables import SCORED, TABLES
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import COSMO, cosmo, environment, ok
 
 TINY = ["--policy", "tiny:qwen2_5_vl", "--samples", "3", "--max-new-tokens", "10", "--set", "shard_groups=4"]

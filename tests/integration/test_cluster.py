@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.models.identity import resolve_policy
+from stages.models.policy_ref import resolve_policy
 from tests.integration.test_examples import script_path
 from tests.support.cli import ROOT, cosmo, environment
 from tests.support.s3 import SECRET, Server, serving

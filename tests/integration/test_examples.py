@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cosmo_cli.recipe.model import parse, read
+from cosmo_cli.recipe.schema import parse, read
 from schemas.tables import PROMPTS, SCORED
-from stages.core.folder import RunFolder, read_json
+from stages.core.runs.folder import RunFolder, read_json
 from tests.support.cli import ROOT, SHARED, cosmo, environment
 
 RECIPES = sorted(p.relative_to(ROOT) for p in (ROOT / "examples").glob("*/recipe.toml"))

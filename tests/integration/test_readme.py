@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cosmo_cli.recipe.model import parse
+from cosmo_cli.recipe.schema import parse
 from schemas.scored import grade_of
 from schemas.tables import SCORED
 from stages.core.config import build
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.judging.prompt import load_prompt
 from stages.score.config import JudgeTable
 from tests.support.cli import ROOT

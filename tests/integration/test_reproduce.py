@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from cosmo_cli.recipe.model import Recipe, parse
-from cosmo_cli.recipe.plan import steps_of
+from cosmo_cli.recipe.schema import Recipe, parse
+from cosmo_cli.recipe.steps import steps_of
 from examples.reproduce.table import METRICS, write_table
 from examples.reproduce.variants import Variant, recipe_text, start, variants
 from tests.support.cli import ROOT, environment

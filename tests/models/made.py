@@ -9,8 +9,8 @@ import random
 from PIL import Image as Pillow
 
 from schemas.values import Image, Message, text_message
-from stages.models.identity import resolve_policy
 from stages.models.load import Policy, load_policy
+from stages.models.policy_ref import resolve_policy
 
 WORDS = ["how", "many", "red", "blue", "circles", "squares", "are", "in", "the", "picture", "and", "their", "sum", "?"]
 

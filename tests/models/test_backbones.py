@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.registry import load, names
-from stages.models.identity import resolve_policy
 from stages.models.load import save_policy
+from stages.models.policy_ref import resolve_policy
 from tests.models.made import policy, prompt
 from tests.support.cli import SHARED
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from stages.core.errors import UnavailableError, UsageError
-from stages.models.identity import resolve_policy
 from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 
 
 def _replace(name: str, old: str, new: str) -> Callable[[Path], None]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from stages.models.shared_prefix import SharedPrefix
+from stages.models.attention.shared_prefix import SharedPrefix
 
 SIZE = 8
 

@@ -12,12 +12,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from schemas.values import text_message
 from stages.core.registry import load
-from stages.models.identity import resolve_policy
 from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Batch
 from stages.train.config import TrainConfig
-from stages.train.logprobs import TokenGroup, completion_logprobs
 from stages.train.losses.base import StepTotals, sequence_weight
+from stages.train.rl.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import picture
 
 G, PROMPTS, LONGEST = 4, 3, 8

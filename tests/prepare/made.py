@@ -14,8 +14,8 @@ from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
 from schemas.tables import PROMPTS
 from stages.core.config import build
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.prepare.datasets.base import Record
 from stages.prepare.sources import parse, records

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from schemas.tables import PROMPTS
 from stages.core.errors import UsageError
-from stages.core.folder import RunFolder
 from stages.core.registry import names
+from stages.core.runs.folder import RunFolder
 from stages.prepare.augmentations.base import words
 from stages.prepare.sources import identity, parse
 from tests.prepare.made import needs_shared, picture, prepare, write_lines
@@ -80,7 +80,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Pictures are decoded ahead by several threads where there are cores; twins and partners need earlier rows."""
     runs = []
     for cores in (1, 16):
-        monkeypatch.setattr("stages.prepare.rows.os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr("stages.prepare.row_maker.os.cpu_count", lambda cores=cores: cores)
         (tmp_path / f"{cores}").mkdir()
         table = source(tmp_path / f"{cores}" / "a.jsonl", *pairs(40), augment=["concatenation", "mixup", "mirror"])
         runs.append(prepare(tmp_path / f"{cores}" / "runs", {**table, "augment_labels": ["general", "safety"]}))

@@ -17,9 +17,9 @@ from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import Image, Message, text_message
 from stages.core.config import build
 from stages.core.errors import CosmoError, InputError, UnavailableError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
-from stages.core.shards import ShardFile
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE

@@ -150,7 +150,7 @@ def test_others_read_it(tmp_path: Path) -> None:
     import duckdb
     import pandas
 
-    from stages.core.shards import ShardFile
+    from stages.core.runs.shards import ShardFile
 
     path = tmp_path / "00000.parquet"
     shard = ShardFile(path, PROMPTS)
@@ -180,7 +180,7 @@ def test_others_read_it(tmp_path: Path) -> None:
 
 
 def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
-    from stages.core.shards import ROW_GROUP_BYTES, ShardFile, read_rows
+    from stages.core.runs.shards import ROW_GROUP_BYTES, ShardFile, read_rows
 
     path = tmp_path / "big.parquet"
     shard = ShardFile(path, PROMPTS)
@@ -199,7 +199,7 @@ def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shard of 23 rows in six row groups."""
-    from stages.core.shards import ShardFile
+    from stages.core.runs.shards import ShardFile
 
     path = tmp_path_factory.mktemp("grouped") / "00000.parquet"
     shard = ShardFile(path, PROMPTS)
@@ -215,7 +215,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(st.sets(st.integers(0, 22)))
 def test_rows_are_found_by_number(grouped: Path, numbers: set[int]) -> None:
-    from stages.core.shards import rows_at
+    from stages.core.runs.shards import rows_at
 
     found = list(rows_at(grouped, PROMPTS, sorted(numbers)))
     assert [r.id for r in found] == [str(n) for n in sorted(numbers)]
@@ -223,7 +223,7 @@ def test_rows_are_found_by_number(grouped: Path, numbers: set[int]) -> None:
 
 
 def test_row_groups_without_a_wanted_row_are_not_read(grouped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.core.shards import rows_at
+    from stages.core.runs.shards import rows_at
 
     plain, read = pq.ParquetFile.read_row_group, []
 

@@ -10,11 +10,11 @@ from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.scored import Grade, ScoredGroup
 from schemas.tables import Table, table_of
 from schemas.values import text_message
-from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, ShardWriter, Work
-from stages.judging.reply import parse_reply
+from stages.judging.parsed import parse_reply
 from stages.score.config import ScoreConfig
 from stages.score.grading import Grader
 from stages.score.stage import grader_for

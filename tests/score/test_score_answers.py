@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.score.extract import as_number, boxed, chosen, final_number
+from stages.score.answers.extract import as_number, boxed, chosen, final_number
 from tests.score.made import grade
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from schemas.scored import Grade
-from stages.score.confidence import confidence
 from stages.score.config import RecipeTable
+from stages.score.rules.confidence import confidence
 from tests.score.made import grade, grader, group, thought
 
 THIRD = pytest.approx(1 / 3)

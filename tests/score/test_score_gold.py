@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from stages.score.answers import match
-from stages.score.cues import jailbreakbench_refuses, refusal
-from stages.score.extract import gsm8k_final
+from stages.score.answers.extract import gsm8k_final
+from stages.score.answers.match import match
+from stages.score.rules.refusal_phrases import jailbreakbench_refuses, refusal
 from tests.score.made import grade, group
 from tests.support.cli import SHARED
 
@@ -89,7 +89,7 @@ def test_math_v_verdicts() -> None:
 
 def test_math500_solutions_prove_their_answers() -> None:
     """math-verify, in its child, reads all of a sample of reference solutions as their own answers."""
-    from stages.score.killable import POOL
+    from stages.score.answers.math_pool import POOL
 
     rows = lines(SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl")
     right = [POOL.ask({"gold": r["answer"], "reply": r["solution"]}, 20.0)["correct"] for r in rows[::10]]

@@ -18,8 +18,8 @@ from schemas.rollouts import RolloutGroup
 from schemas.scored import Grade, ScoredGroup, grade_of
 from stages.core.config import build
 from stages.core.errors import UsageError
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.score.config import ScoreConfig
 from stages.score.stage import STAGE
 from tests.score.made import completion as sampled

@@ -13,12 +13,12 @@ import torch
 from schemas.scored import Grade, ScoredGroup, grade_of
 from schemas.tables import SCORED
 from stages.core.errors import UnavailableError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.registry import load
-from stages.models.identity import resolve_policy
+from stages.core.runs.folder import RunFolder
 from stages.models.load import load_reward_model
+from stages.models.policy_ref import resolve_policy
 from stages.score.config import RewardModelTable, ScoreConfig
-from stages.score.scalars import scalars, sequences
+from stages.score.models.reward_scores import scalars, sequences
 from tests.models.made import policy
 from tests.score.made import group, on_disk, score, scored
 from tests.support.cli import ok

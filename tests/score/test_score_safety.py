@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.score.cues import danger, refusal
+from stages.score.rules.refusal_phrases import danger, refusal
 from stages.score.verifiers.safety import SCORES
 from stages.world import hazards
 from stages.world.case import Case

@@ -14,9 +14,9 @@ from schemas.scored import Grade, ScoredGroup, grade_of
 from schemas.tables import ROLLOUTS
 from schemas.values import Image
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
+from stages.core.runs.folder import RunFolder
 from stages.score.config import RecipeTable, ScoreConfig
 from stages.score.explain import explain
 from stages.score.stage import STAGE

@@ -13,10 +13,10 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.values import Image
 from stages.core.errors import UnavailableError
 from stages.core.registry import load, names, summary
-from stages.judging.reply import Reply, parse_reply
-from stages.score.checks import RULES, check_all, loose_variants, obeyed_loosely
-from stages.score.checks.plain import items
-from stages.score.killable import JobFailed, TimedOut
+from stages.judging.parsed import Reply, parse_reply
+from stages.score.answers.math_pool import JobFailed, TimedOut
+from stages.score.rules.instructions.builtin import items
+from stages.score.rules.instructions.check import RULES, check_all, loose_variants, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 from tests.score.made import grade, group, thought
 from tests.support.cli import SHARED

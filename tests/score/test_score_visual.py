@@ -15,7 +15,7 @@ from schemas.rollouts import RolloutGroup
 from schemas.scored import Grade
 from schemas.values import Image
 from stages.core.registry import load
-from stages.judging.reply import parse_reply
+from stages.judging.parsed import parse_reply
 from stages.world.lexicon import think
 from stages.world.sampling import sample_pairs
 from tests.score.made import completion, group

@@ -24,7 +24,7 @@ one_thread = pytest.fixture(_one_thread, autouse=True)
 @pytest.fixture(scope="session")
 def policies():
     """Load a tiny backbone by name; a fresh copy each call."""
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy
+    from stages.models.policy_ref import resolve_policy
 
     return lambda name, **kwargs: load_policy(resolve_policy(f"tiny:{name}"), device="cpu", **kwargs)

@@ -16,11 +16,11 @@ from schemas.scored import Grade, ScoredCompletion, ScoredGroup, Term
 from schemas.steps import StepRow
 from schemas.tables import STEPS
 from schemas.values import Image, text_message
-from stages.core.folder import RunFolder
 from stages.core.runner import Options, run_stage
-from stages.core.shards import ShardFile
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import ShardFile
 from stages.core.stage import Silent
-from stages.models.identity import resolve_policy
+from stages.models.policy_ref import resolve_policy
 from stages.train.config import TrainConfig
 
 WORDS = [

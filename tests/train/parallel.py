@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import complaint, environment
 from tests.train.made import prompt_row, rejects, scored_group, steps, weights, write_shard
 

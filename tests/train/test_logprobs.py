@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from stages.models.packed_attention import use_packed_attention, why_not
-from stages.train import head
-from stages.train.logprobs import TokenGroup, completion_logprobs
+from stages.models.attention.packed_attention import use_packed_attention, why_not
+from stages.train.rl import token_scores as head
+from stages.train.rl.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import scored_group
 
 

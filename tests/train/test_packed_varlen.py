@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
-from stages.models import packed_varlen
-from stages.models.packed_attention import VARLEN, block_by_block, use_packed_attention
-from stages.models.packing import PackedGroup, Packing
+from stages.models.attention import packed_varlen
+from stages.models.attention.packed_attention import VARLEN, block_by_block, use_packed_attention
+from stages.models.attention.packing import PackedGroup, Packing
 from stages.train.config import TrainConfig
-from stages.train.packed import choose_kernel
+from stages.train.rl.packed import choose_kernel
 from tests.train.made import scored_group
 from tests.train.test_logprobs import assert_same, scored_with_gradients, token_groups
 

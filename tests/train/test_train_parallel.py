@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import UsageError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.train.config import TrainConfig
 from stages.train.parallel.split import Part, part_of, passes, portions
-from stages.train.rollouts import Group, Sample, Update, micro_batches
+from stages.train.rl.batches import Group, Sample, Update, micro_batches
 from tests.support.cli import COSMO, complaint, cosmo, environment
 from tests.train.made import steps, train
 from tests.train.parallel import SETTINGS, assert_same, ended_by, flags, parallel_inputs

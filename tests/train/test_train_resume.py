@@ -104,7 +104,7 @@ def test_a_real_sigkill(tmp_path, inputs, whole, objective):
 def test_a_half_written_checkpoint_is_not_seen(tmp_path):
     import torch
 
-    from stages.train.state import Checkpoints
+    from stages.train.checkpoints import Checkpoints
 
     checkpoints = Checkpoints(tmp_path)
     (tmp_path / ".checkpoint-00000009-1").mkdir()

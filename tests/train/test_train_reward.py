@@ -12,10 +12,10 @@ import torch
 from schemas.scored import ScoredGroup
 from schemas.tables import SCORED
 from stages.core.errors import InputError, UsageError
-from stages.models.identity import resolve_policy
 from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 from stages.train.config import RewardOptions
-from stages.train.pairs import pairs_of
+from stages.train.supervised.pairs import pairs_of
 from tests.train.made import WORDS, contents, rejects, scored_group, steps, train, write_shard
 from tests.train.test_train_resume import Stop, StopAfter
 

@@ -12,9 +12,9 @@ from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.stage import Resources
-from stages.models.identity import resolve_policy
-from stages.train.images import FrozenTower
-from stages.train.logprobs import TokenGroup, completion_logprobs
+from stages.models.policy_ref import resolve_policy
+from stages.train.rl.logprobs import TokenGroup, completion_logprobs
+from stages.train.rl.vision_cache import FrozenTower
 from tests.train.made import (
     contents,
     prompt_row,

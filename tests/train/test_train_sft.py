@@ -10,11 +10,11 @@ import torch
 from schemas.tables import PROMPTS
 from schemas.values import Image
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
-from stages.core.select import Selection
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.select import Selection
 from stages.core.stage import Resources
 from stages.train.config import TrainConfig
-from stages.train.examples import ExampleRows, example_order, usable_entries
+from stages.train.supervised.examples import ExampleRows, example_order, usable_entries
 from tests.train.made import (
     contents,
     prompt_row,
@@ -55,8 +55,8 @@ def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_reply(policies, 
     """Prompt ids are PromptProcessor.encode's; labels are the reply and its closing token, nothing else."""
     from types import SimpleNamespace
 
+    from stages.train.objectives.sft import IGNORED, ReplyCollator
     from stages.train.parallel.split import Part, Portion
-    from stages.train.sft import IGNORED, ReplyCollator
 
     policy = policies("qwen2_5_vl")
     batch_rows = first_batch(shard)
@@ -137,9 +137,9 @@ def test_the_same_run_twice_and_on_warm_models_is_the_same_to_the_bit(tmp_path, 
 
 def test_sft_trains_the_vision_tower_and_rl_begins_a_new_lineage(tmp_path, shard):
     from schemas.tables import SCORED
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy
-    from stages.train.state import read_state
+    from stages.models.policy_ref import resolve_policy
+    from stages.train.checkpoints import read_state
 
     run = train(shard, tmp_path, **FAST)
     start = tiny_weights()

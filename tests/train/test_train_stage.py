@@ -12,9 +12,9 @@ import pytest
 from schemas.tables import PROMPTS, SCORED
 from stages.core.config import build
 from stages.core.errors import UsageError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
-from stages.models.identity import resolve_policy
+from stages.models.policy_ref import resolve_policy
 from stages.train.config import TrainConfig
 from stages.train.stage import STAGE, start_policy
 from tests.train.made import prompt_row, scored_group, steps, train, write_shard
@@ -77,7 +77,7 @@ def test_planning_loads_no_torch(tmp_path, shard):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from stages.core.folder import RunFolder\n"
+        "from stages.core.runs.folder import RunFolder\n"
         "from stages.core.stage import Context, Resources, Silent\n"
         "from stages.train.config import TrainConfig\n"
         "from stages.train.stage import STAGE\n"

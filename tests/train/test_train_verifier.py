@@ -15,11 +15,11 @@ from schemas.scored import Grade, ScoredGroup
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import text_message
 from stages.core.errors import InputError, UsageError
-from stages.core.folder import RunFolder
+from stages.core.runs.folder import RunFolder
 from stages.judging.prompt import FOLDER, conversation, load_prompt, parse_verdict, verdict_line
 from stages.train.config import TrainConfig, VerifierOptions
-from stages.train.examples import ExampleRows
-from stages.train.verdicts import as_example, judged_entries, verdict_order
+from stages.train.supervised.examples import ExampleRows
+from stages.train.supervised.verdicts import as_example, judged_entries, verdict_order
 from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, write_shard
 from tests.train.test_train_resume import Stop, StopAfter
 
@@ -64,8 +64,8 @@ def judged(shard, reject=lambda *_: None, **settings):
 
 def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(policies, shard, groups):
     """Prompt ids are those of the judge's conversation about the answer; labels are the verdict's, and the end."""
+    from stages.train.objectives.sft import IGNORED, ReplyCollator
     from stages.train.parallel.split import Part, Portion
-    from stages.train.sft import IGNORED, ReplyCollator
 
     policy, prompt = policies("qwen2_5_vl"), load_prompt("safety_brief")
     entries, _ = judged(shard)
@@ -189,8 +189,8 @@ def test_interrupted_it_ends_with_the_same_bits(tmp_path, shard):
 
 def test_it_learns_to_judge_replies_that_it_never_saw(tmp_path, policies):
     """A made-up rule: a reply that names red is bad. Verdicts on unseen replies, read as a judge's are."""
-    from stages.models.identity import resolve_policy
     from stages.models.load import load_policy
+    from stages.models.policy_ref import resolve_policy
 
     asked = tmp_path / "red.toml"
     asked.write_text('user = "$reply ?"\n[verdicts]\ngood = 1.0\nbad = 0.0\n')

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from stages.core.registry import load
-from stages.judging.reply import parse_reply
+from stages.judging.parsed import parse_reply
 from stages.world import safety
 from stages.world.case import Case, rng_for
 from stages.world.lexicon import REFUSAL, think

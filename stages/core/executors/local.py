@@ -20,7 +20,7 @@ class LocalExecutor:
 
     def do(self, job: Job, settings: LocalConfig) -> None:
         """Do the shards."""
-        from stages.core.work import Bench
+        from stages.core.executors.shard_worker import Bench
 
         bench = Bench(job.stage, job.ctx, job.folder, job.plan.rejected)
         held = [shard for shard in job.shards if not bench.do(shard)]

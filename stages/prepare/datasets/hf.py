@@ -6,8 +6,8 @@
     split = "train"
     columns = { prompt = "question", image = "figure", answer = "gold" }
 
-Samples are read as `stages/prepare/items.py` says. A hub id is pinned to the commit it points to when it is
-planned (give `revision` to pin it yourself); without network the newest cached copy is used, and without one
+Samples are read as `stages/prepare/reading/plain_samples.py` says. A hub id is pinned to the commit it points to
+when it is planned (give `revision` to pin it yourself); without network the newest cached copy is used, and without one
 it is unavailable.
 """
 
@@ -24,11 +24,11 @@ from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UnavailableError
-from stages.prepare.columns import KINDS, item_of, mapping
 from stages.prepare.datasets.base import Record
-from stages.prepare.drafts import Draft, picture_from, record_of, refused, row_of
-from stages.prepare.files import sha256
-from stages.prepare.items import Defaults, draft_of
+from stages.prepare.reading.columns import KINDS, item_of, mapping
+from stages.prepare.reading.drafts import Draft, picture_from, record_of, refused, row_of
+from stages.prepare.reading.files import sha256
+from stages.prepare.reading.plain_samples import Defaults, draft_of
 
 _BATCH = 256
 _SECONDS = 5.0

@@ -1,7 +1,7 @@
 """JSON lines of your own: prompt or messages, pictures as paths or data URLs, answers, labels.
 
-Each line is one plain sample; `stages/prepare/items.py` lists the keys, and only `prompt` or `messages` must
-be there:
+Each line is one plain sample; `stages/prepare/reading/plain_samples.py` lists the keys, and only `prompt` or
+`messages` must be there:
 
     {"prompt": "How many cups?", "image": "cups.png", "answer": 3, "label": "general", "split": "test"}
 
@@ -20,9 +20,9 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.drafts import Draft, Picture, picture_from, record_of, refused, row_of
-from stages.prepare.files import json_line, lines, matching, sha256
-from stages.prepare.items import Defaults, draft_of
+from stages.prepare.reading.drafts import Draft, Picture, picture_from, record_of, refused, row_of
+from stages.prepare.reading.files import json_line, lines, matching, sha256
+from stages.prepare.reading.plain_samples import Defaults, draft_of
 
 
 @dataclass(frozen=True)

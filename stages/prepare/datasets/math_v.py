@@ -21,8 +21,8 @@ from schemas.values import Message, Part
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.drafts import Draft, file_picture, records_of, row_of
-from stages.prepare.files import column, first_file, json_line, lines, sha256
+from stages.prepare.reading.drafts import Draft, file_picture, records_of, row_of
+from stages.prepare.reading.files import column, first_file, json_line, lines, sha256
 
 _MARK = re.compile(r"<image(\d*)>")
 _LETTERS = [*"ABCDE"]

@@ -1,7 +1,7 @@
 """Parquet: prompt rows that cosmo wrote, or any table with a mapping of its columns.
 
 A file whose columns are those of the prompts table (a run folder, one of its shards) is read row for row. Any
-other table is read as plain samples (`stages/prepare/items.py`), its columns named like ours or mapped:
+other table is read as plain samples (`stages/prepare/reading/plain_samples.py`), its columns named like ours or mapped:
 
     [[prepare.sources]]
     name = "parquet"
@@ -24,11 +24,11 @@ from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UsageError
-from stages.prepare.columns import KINDS, item_of, mapping
 from stages.prepare.datasets.base import Record
-from stages.prepare.drafts import Draft, bytes_picture, picture_from, record_of, refused, row_of
-from stages.prepare.files import matching, sha256
-from stages.prepare.items import Defaults, draft_of
+from stages.prepare.reading.columns import KINDS, item_of, mapping
+from stages.prepare.reading.drafts import Draft, bytes_picture, picture_from, record_of, refused, row_of
+from stages.prepare.reading.files import matching, sha256
+from stages.prepare.reading.plain_samples import Defaults, draft_of
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

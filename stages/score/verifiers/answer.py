@@ -7,8 +7,8 @@ By rule where METHODS has a judge with 0, 0.5 and 1: a reply that names the righ
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 

@@ -41,8 +41,8 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade
 from stages.core.errors import CosmoError
 from stages.core.stage import Context
-from stages.judging.reply import Reply
-from stages.score.killable import TimedOut
+from stages.judging.parsed import Reply
+from stages.score.answers.math_pool import TimedOut
 
 
 class Judgement(NamedTuple):

@@ -7,7 +7,7 @@ sense.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
+from stages.judging.parsed import Reply
 from stages.score.verifiers.base import Judgement, Verifier, judged
 
 

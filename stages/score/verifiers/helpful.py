@@ -7,10 +7,10 @@ the right answer helps, so that obeying an instruction's form with empty words e
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match
-from stages.score.cues import danger, refusal
-from stages.score.text import contains
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match
+from stages.score.answers.normalize import contains
+from stages.score.rules.refusal_phrases import danger, refusal
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 

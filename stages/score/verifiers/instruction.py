@@ -2,14 +2,14 @@
 
 All or nothing, as IFEval's strict prompt accuracy (arXiv:2311.07911). The verdict tells what is obeyed in IFEval's
 loose sense alone, and `seen` counts instructions both ways, so that all four of its accuracies can be read from the
-grades. Kinds live in `stages/score/checks`.
+grades. Kinds live in `stages/score/rules/instructions`.
 """
 
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.checks import check_all, obeyed_loosely
+from stages.judging.parsed import Reply
+from stages.score.rules.instructions.check import check_all, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 

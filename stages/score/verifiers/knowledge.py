@@ -6,9 +6,9 @@ METHODS' knowledge verifier by rule: correct 1, else 0, against a gold answer.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match
-from stages.score.cues import refusal
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match
+from stages.score.rules.refusal_phrases import refusal
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 

@@ -2,7 +2,8 @@
 
 METHODS' knowledge verifier has a form in which low-confidence guesses earn less; deliberative search (arXiv:2507.16727)
 rewards accuracy + lambda * reliability, with reliability 1 for certain-and-right and for uncertain-and-wrong. This is
-the second by rule, brought to [0, 1], on what the reply itself says of its confidence (`stages.score.confidence`):
+the second by rule, brought to [0, 1], on what the reply itself says of its confidence
+(`stages.score.rules.confidence`):
 
     value = (r_acc + L * r_reliab) / (1 + L),   L = 1/2:   sure and right 1, unsure and right 2/3,
                                                            unsure and wrong 1/3, sure and wrong 0
@@ -15,10 +16,10 @@ reply that says nothing of its confidence counts as sure and gets what `knowledg
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match
-from stages.score.confidence import confidence
-from stages.score.cues import refusal
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match
+from stages.score.rules.confidence import confidence
+from stages.score.rules.refusal_phrases import refusal
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 LAMBDA = 0.5

@@ -7,8 +7,8 @@ which knows no partial class. An empty answer helps nobody and counts as a refus
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.cues import refusal, xstest_refuses
+from stages.judging.parsed import Reply
+from stages.score.rules.refusal_phrases import refusal, xstest_refuses
 from stages.score.verifiers.base import Judgement, Verifier, judged
 
 

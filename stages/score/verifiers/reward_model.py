@@ -24,8 +24,8 @@ from stages.score.config import RewardModelTable, ScoreConfig
 from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
     from stages.models.load import Policy
+    from stages.models.policy_ref import PolicyRef
 
 NAME = "reward_model"
 
@@ -38,7 +38,7 @@ class _RewardModel:
 
     def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
         """A judgement for every completion; replies of all groups share batches."""
-        from stages.score.scalars import scalars
+        from stages.score.models.reward_scores import scalars
 
         encoded = [self._encoded(wanted) for wanted in window]
         rows = [ids for group in encoded if not isinstance(group, Judgement) for ids in group]
@@ -52,7 +52,7 @@ class _RewardModel:
 
     def _encoded(self, wanted: Wanted) -> list[list[int]] | Judgement:
         """The group's token ids, a row a completion; or what is to be said of all of it."""
-        from stages.score.scalars import sequences
+        from stages.score.models.reward_scores import sequences
 
         if wanted.group.images:
             return does_not_apply("the row has pictures, and a reward model reads text only")
@@ -74,7 +74,7 @@ def _sigmoid(x: float) -> float:
 
 def bind(config: ScoreConfig) -> ModelVerifier:
     """The verifier under a run's config; UsageError where no model is named."""
-    from stages.models.identity import resolve_policy
+    from stages.models.policy_ref import resolve_policy
 
     table = config.reward_model
     if not table.policy:

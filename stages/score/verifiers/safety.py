@@ -21,10 +21,10 @@ can ask.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match
-from stages.score.cues import danger, discourages, refusal
-from stages.score.text import first_found
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match
+from stages.score.answers.normalize import first_found
+from stages.score.rules.refusal_phrases import danger, discourages, refusal
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 STRICT = "jailbreak"

@@ -6,8 +6,8 @@ METHODS' value verifier by rule: good 1, bad 0. The row's reference is the good 
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.answers import match, option_index, pick
+from stages.judging.parsed import Reply
+from stages.score.answers.match import match, option_index, pick
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 

@@ -21,8 +21,8 @@ from stages.score.config import ContrastTable, ScoreConfig
 from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed, judged
 
 if TYPE_CHECKING:
-    from stages.models.identity import PolicyRef
     from stages.models.load import Policy
+    from stages.models.policy_ref import PolicyRef
 
 NAME = "visual_contrast"
 
@@ -38,7 +38,7 @@ class _Contrast:
         return [self._group(wanted) for wanted in window]
 
     def _group(self, wanted: Wanted) -> list[Judgement]:
-        from stages.score.contrast import picture_gain
+        from stages.score.models.image_gain import picture_gain
 
         group, count = wanted.group, len(wanted.completions)
         if not group.images:
@@ -60,7 +60,7 @@ def _judgement(gain: float, scale: float) -> Judgement:
 
 def bind(config: ScoreConfig) -> ModelVerifier:
     """The verifier under a run's config; UsageError where no policy is named."""
-    from stages.models.identity import resolve_policy
+    from stages.models.policy_ref import resolve_policy
 
     table = config.contrast
     if not table.policy:

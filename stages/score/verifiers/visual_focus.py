@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.reply import Reply
-from stages.score.facts import Scene, claims
+from stages.judging.parsed import Reply
+from stages.score.rules.scene_claims import Scene, claims
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 _WORDS, _WORDS_A_FACT = 60, 20

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from stages.train.rollouts import Group, MicroBatch, Sample, Update
+from stages.train.rl.batches import Group, MicroBatch, Sample, Update
 
 Cut = Callable[[Update], Iterable[MicroBatch]]
 

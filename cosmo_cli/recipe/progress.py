@@ -1,0 +1,93 @@
+"""What a person wants to see while a recipe runs: where it is, rewards, refusals, compliance, time left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cosmo_cli.output import Output
+from cosmo_cli.recipe.steps import Step
+from stages.core.runner import Result
+
+
+class Turns:
+    """One line a training turn, and the stage's own progress for the long single steps."""
+
+    def __init__(self, output: Output, steps: list[Step]) -> None:
+        self._output = output
+        self._left = [s for s in steps if s.verb == "train" and s.iterations > 1]
+        self._times: list[float] = []
+        self._begun = time.monotonic()
+        self._phase = ""
+        self._alarms: set[str] = set()
+
+    def begin(self, step: Step) -> None:
+        """A step starts."""
+        title = step.phase or step.verb
+        if title != self._phase:
+            self._phase = title
+            self._output.say(f"-- {title}" + (f" ({step.iterations} iterations)" if step.iterations > 1 else ""))
+        if step.verb == "rollout":
+            self._begun = time.monotonic()
+
+    def trained(self, step: Step, result: Result) -> None:
+        """A training step ended: say how the policy did on what it was trained on."""
+        if step.iterations <= 1:
+            return
+        self._left = [s for s in self._left if s.name != step.name]
+        if result.state == "cached":
+            return
+        took = time.monotonic() - self._begun
+        self._times.append(took)
+        recent = sorted(self._times[-5:])
+        left = len(self._left) * recent[len(recent) // 2]
+        numbers = turn_numbers(result)
+        self._output.say(
+            f"{step.phase} {step.iteration}/{step.iterations}  {numbers}  {took:.1f} s, {clock(left)} left"
+        )
+
+    def alarms(self, result: Result) -> None:
+        """One line with its numbers for each alarm that the turn before did not have."""
+        from stages.train.drift.monitor import alarm_lines
+
+        lines = alarm_lines(result.path) if result.state != "cached" else {}
+        for name in sorted(lines.keys() - self._alarms):
+            self._output.say(f"ALARM {lines[name]}")
+        self._alarms = set(lines)
+
+
+def turn_numbers(result: Result) -> str:
+    """`reward 1.42 (general 1.60, safety 1.10)  refused 12%  unsafe 30%  ALARM over_refusal` over a turn's steps."""
+    from schemas.tables import STEPS
+    from stages.core.runs.folder import RunFolder
+
+    rows = list(RunFolder.open(result.path).rows(STEPS))
+    labels: dict[str, list[Any]] = {}
+    for row in rows:
+        for stat in row.labels:
+            labels.setdefault(stat.label, []).append(stat)
+    rewards = {label: _mean(stats, "reward") for label, stats in labels.items()}
+    everything = [s for stats in labels.values() for s in stats]
+    parts = [f"reward {_mean(everything, 'reward') or 0:.2f}"]
+    if len(rewards) > 1:
+        parts[0] += " (" + ", ".join(f"{k} {v:.2f}" for k, v in sorted(rewards.items()) if v is not None) + ")"
+    for name, title in (("refusal_rate", "refused"), ("unsafe_rate", "unsafe")):
+        if (rate := _mean(everything, name)) is not None:
+            parts.append(f"{title} {rate:.0%}")
+    if alarms := dict.fromkeys(name for row in rows for name in row.alarms):
+        parts.append(f"ALARM {', '.join(alarms)}")
+    return "  ".join(parts)
+
+
+def _mean(stats: list[Any], name: str) -> float | None:
+    """Mean over completions of the label statistics that have the value."""
+    known = [(getattr(s, name), s.completions) for s in stats if getattr(s, name) is not None]
+    weight = sum(n for _, n in known)
+    return sum(v * n for v, n in known) / weight if weight else None
+
+
+def clock(seconds: float) -> str:
+    """`1:05` or `2:03:04`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

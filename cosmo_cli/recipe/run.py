@@ -1,0 +1,151 @@
+"""`cosmo run`: the recipe's steps in one process, models and optimizer kept warm, the same folders on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cosmo_cli.options import SPREAD
+from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
+from cosmo_cli.rank_output import start_ranks
+from cosmo_cli.recipe.disk_estimate import check_room
+from cosmo_cli.recipe.progress import Turns
+from cosmo_cli.recipe.retention import prune
+from cosmo_cli.recipe.schema import Recipe, with_shared
+from cosmo_cli.recipe.steps import Ref, Step, steps_of
+from cosmo_cli.stage_command import load_stage
+from stages.core.config import assign, build
+from stages.core.executors.base import LOCAL
+from stages.core.runner import Options, Result, run_stage
+from stages.core.runs.folder import RunFolder, read_json, write_json
+from stages.core.stage import Resources
+from stages.train.parallel.launch import wanted
+
+
+@dataclass(slots=True)
+class Run:
+    """A recipe on its way through its steps."""
+
+    recipe: Recipe
+    runs: Path
+    output: Output
+    executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+    """Who does the shards of the stages that let others do them, and its settings."""
+    folders: dict[str, Path] = field(default_factory=dict)
+    """Where each finished step's rows are."""
+    trained: list[tuple[Step, Path]] = field(default_factory=list)
+    """The finished training steps, in order."""
+
+
+def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[str, Any]:
+    """A step's config values: the recipe's table with the step's overrides, references resolved."""
+    values = json.loads(json.dumps(with_shared(recipe, step.verb)))
+    for key, value in step.overrides.items():
+        assign(values, key.split("."), _resolved(value, folders))
+    return values
+
+
+def _resolved(value: Any, folders: dict[str, Path]) -> Any:
+    if isinstance(value, Ref):
+        return str(folders[value.name])
+    return [_resolved(v, folders) for v in value] if isinstance(value, list) else value
+
+
+def run_recipe(
+    recipe: Recipe, runs: Path, output: Output, executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+) -> dict[str, Any]:
+    """Go through all steps; finished ones are found on disk. Returns the summary document."""
+    run = Run(recipe, runs, output, executor)
+    check_room(recipe, runs, output)
+    clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
+    resources = Resources()
+    steps = steps_of(recipe)
+    turns = Turns(output, steps)
+    for number, step in enumerate(steps, start=1):
+        result = _one(run, step, resources, turns)
+        run.folders[step.name] = result.path
+        if result.state == "done":
+            clock.add()
+        if step.verb == "train":
+            run.trained.append((step, result.path))
+            turns.trained(step, result)
+            watch = step_values(recipe, step, run.folders).get("watch", {})
+            # A step on its own has a progress display, where training says it itself.
+            if step.iterations > 1 and watch.get("action") != "off":
+                turns.alarms(result)
+            later = [s.overrides.get("ref_policy") for s in steps[number:]]
+            needed = [run.folders[r.name] for r in later if isinstance(r, Ref) and r.name in run.folders]
+            prune(recipe.retention, run.trained, needed)
+    return _finish(run, clock)
+
+
+def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
+    stage = load_stage(step.verb)
+    config = build(stage.config, step_values(run.recipe, step, run.folders), step.verb)
+    inputs = [run.folders[r.name] for r in step.inputs]
+    turns.begin(step)
+    # A turn is told in one line of its own; only the long single steps show a bar.
+    progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
+    try:
+        with stdout_to_stderr():
+            launched = step.verb == "train" and wanted(config) and _on_ranks(config, inputs, run.runs, resources)
+            who, settings = run.executor if step.verb in SPREAD else (LOCAL, {})
+            options = Options(runs=run.runs, executor=who, executor_settings=settings)
+            result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
+            return replace(result, state="done") if launched else result
+    finally:
+        progress.close()
+
+
+def _on_ranks(config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
+    """Train on several processes, with what this one holds in memory out of their way."""
+    for kind in ("policy", "trainer_state", "ref_policy", "vllm"):
+        resources.drop(kind)
+    given = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False, "quiet": True}
+    return start_ranks(config, inputs, given, mute=True)
+
+
+class Clock:
+    """Seconds of work over all starts of the same run, kept on disk so that an interruption costs none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = float(read_json(path)["seconds"]) if path.is_file() else 0.0
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Work so far."""
+        return round(self._before + time.monotonic() - self._begun, 1)
+
+    def add(self) -> None:
+        """Note the time reached."""
+        write_json(self._path, {"seconds": self.seconds})
+
+
+def _finish(run: Run, clock: Clock) -> dict[str, Any]:
+    summary: dict[str, Any] = {"recipe": run.recipe.name, "policies": {}}
+    metrics = run.folders.get("metrics")
+    if metrics is not None:
+        from schemas.tables import EVALS
+
+        rows = [r for r in RunFolder.open(metrics).rows(EVALS) if r.slice == "all"]
+        for row in rows:
+            summary.setdefault(row.policy, {})[row.metric] = row.value
+            spread = {"value": row.value, "low": row.low, "high": row.high, "n": row.n}
+            summary["policies"].setdefault(row.policy, {})[row.metric] = spread
+        summary["metrics"] = str(metrics)
+    if "model" in run.folders:
+        summary["model"] = str(run.folders["model"] / "model")
+    path = run.runs / run.recipe.summary
+    # A run that found everything done did not take the seconds it spent looking.
+    saved = read_json(path) if path.is_file() else None
+    clock_seconds = clock.seconds
+    if saved is not None and {**saved, "seconds": 0} == {**summary, "seconds": 0}:
+        clock_seconds = saved["seconds"]
+    summary["seconds"] = clock_seconds
+    write_json(path, summary)
+    return summary

@@ -1,0 +1,209 @@
+"""From a recipe to its steps. A step is what `cosmo run` executes and what `--dry-run` prints: one thing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosmo_cli.options import SPREAD
+from cosmo_cli.recipe.schema import Phase, Recipe, with_shared
+from stages.core.executors.base import LOCAL
+from stages.core.storage.location import public
+
+FOLLOWED_TURNS = 4
+"""Turns of a phase whose rewards its label weights follow: enough that one turn's luck is not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The run folder an earlier step made."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage command."""
+
+    verb: str
+    name: str
+    """The shell variable its folder goes by."""
+    inputs: list[Ref]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Dotted config keys over the recipe's table for the verb; a Ref stands for a folder."""
+    phase: str = ""
+    iteration: int = 0
+    iterations: int = 0
+    ends_phase: bool = False
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """Every stage command of the recipe, in order."""
+    return list(_steps(recipe))
+
+
+def _steps(recipe: Recipe) -> Iterator[Step]:
+    yield Step("prepare", "prompts", [])
+    policy: str | Ref = recipe.policy
+    measured: list[tuple[str, Ref]] = []
+    trained: list[Ref] = []
+    for number, phase in enumerate(recipe.phases):
+        if phase.objective == "sft":
+            turn = [_sft(phase, policy)]
+            yield from turn
+            policy = Ref(turn[-1].name)
+            trained.append(policy)
+        else:
+            mix = _mix(recipe.phases[:number], phase)
+            reference = _reference(recipe, phase, policy)
+            for iteration in range(phase.iterations):
+                turn = list(_turn(recipe, phase, number, iteration, mix, policy, reference))
+                yield from turn
+                policy = Ref(turn[-1].name)
+                trained.append(policy)
+        for name, after in recipe.evaluate.after.items():
+            if after == phase.name:
+                yield from _measure(recipe, name, policy)
+                measured.append((name, Ref(f"{name}_scored")))
+    if measured:
+        names = [name for name, _ in measured]
+        yield Step("eval", "metrics", [ref for _, ref in measured], {"names": names, "training": trained})
+    if isinstance(policy, Ref):
+        evals = {"evals": Ref("metrics")} if measured else {}
+        yield Step("export", "model", [policy], evals)
+
+
+def _sft(phase: Phase, policy: str | Ref) -> Step:
+    select: dict[str, Any] = {"select.split": "train"}
+    if phase.labels:
+        select["select.labels"] = phase.labels
+    if phase.prompts:
+        select["select.take"] = phase.prompts
+    overrides = {"objective": "sft", "policy": policy, **select, **flatten(phase.train)}
+    return Step("train", phase.name, [Ref("prompts")], overrides, phase.name, 0, 1, True)
+
+
+def _turn(
+    recipe: Recipe,
+    phase: Phase,
+    number: int,
+    iteration: int,
+    mix: dict[str, float],
+    policy: str | Ref,
+    reference: dict[str, Any],
+) -> Iterator[Step]:
+    tag = f"{phase.name}_{iteration + 1}"
+    where: dict[str, Any] = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
+    select = {
+        "select.split": "train",
+        "select.take": phase.prompts,
+        "select.draw": iteration,
+        "select.seed": recipe.seed * 1000 + number,
+    }
+    if mix:
+        select["select.labels"] = mix
+    if phase.follow_reward and iteration:
+        turns = range(max(0, iteration - FOLLOWED_TURNS), iteration)
+        select["select.follow"] = [Ref(f"{phase.name}_{turn + 1}_scored") for turn in turns]
+        select["select.follow_strength"] = phase.follow_reward
+    rollout = {"policy": policy, **select, **flatten(phase.rollout)}
+    yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
+    yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)
+    train = {"objective": "rl", "policy": policy, **flatten(phase.train), **reference}
+    last = iteration + 1 == phase.iterations
+    yield Step("train", tag, [Ref(f"{tag}_scored")], train, **where, ends_phase=last)
+
+
+def _reference(recipe: Recipe, phase: Phase, start: str | Ref) -> dict[str, Any]:
+    """The reference policy where the recipe names it by its place: `phase` (the default of a KL) or `start`."""
+    train = {**recipe.train, **phase.train}
+    wanted = train.get("ref_policy") or ("phase" if train.get("ref_kl", 0.0) > 0 else "")
+    places: dict[str, str | Ref] = {"phase": start, "start": recipe.policy}
+    return {"ref_policy": places[wanted]} if wanted in places else {}
+
+
+def _mix(earlier: list[Phase], phase: Phase) -> dict[str, float]:
+    """The phase's label weights with the replayed share of the earlier rl phases' mix, summing to 1."""
+    own = _share(phase.labels)
+    before: dict[str, float] = {}
+    for old in earlier:
+        if old.objective == "rl":
+            for label, weight in _share(old.labels).items():
+                before[label] = before.get(label, 0.0) + weight
+    before = _share(before)
+    if not before or not own or phase.replay == 0:
+        return own
+    labels = {*own, *before}
+    return {
+        label: round((1 - phase.replay) * own.get(label, 0.0) + phase.replay * before.get(label, 0.0), 6)
+        for label in sorted(labels)
+    }
+
+
+def _share(weights: dict[str, float]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {label: round(w / total, 6) for label, w in weights.items()} if total else {}
+
+
+def _measure(recipe: Recipe, name: str, policy: str | Ref) -> Iterator[Step]:
+    rollout = {"policy": policy, "select.split": "test", **flatten(recipe.evaluate.rollout)}
+    yield Step("rollout", f"{name}_groups", [Ref("prompts")], rollout, phase=f"measure {name}")
+    score = flatten(recipe.evaluate.score)
+    yield Step("score", f"{name}_scored", [Ref(f"{name}_groups")], score, phase=f"measure {name}")
+
+
+def flatten(table: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys; label weights stay one value, and so does an empty table, which says `none`."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        dotted = f"{before}{key}"
+        if isinstance(value, dict) and value and key not in ("labels", "weights"):
+            flat.update(flatten(value, f"{dotted}."))
+        else:
+            flat[dotted] = value
+    return flat
+
+
+def command_line(
+    step: Step, recipe: Recipe, source: Path | None, runs: Path, executor: tuple[str, dict[str, Any]] = (LOCAL, {})
+) -> str:
+    """`name=$(cosmo verb "$input" --config ... --set ...)`: works when typed, in order, in bash.
+
+    Without a `source` file (the recipe was changed by --set) the recipe's table is spelled out as well. `executor` is
+    its name and settings, for stages that have one.
+    """
+    words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
+    values = dict(step.overrides)
+    if source is not None:
+        words += ["--config", shlex.quote(str(source))]
+    else:
+        values = {**flatten(with_shared(recipe, step.verb)), **values}
+    if executor[0] != LOCAL and step.verb in SPREAD:
+        words += ["--executor", executor[0]]
+        values |= {f"executor.{key}": value for key, value in executor[1].items()}
+    for key, value in values.items():
+        words += ["--set", _assignment(key, value)]
+    return f"{step.name}=$({' '.join(words)})"
+
+
+def _assignment(key: str, value: Any) -> str:
+    refs = [value] if isinstance(value, Ref) else value if isinstance(value, list) else []
+    if refs and all(isinstance(r, Ref) for r in refs):
+        # Double quotes let the shell put the folder in; names of run folders need no escaping.
+        inner = ",".join(f"'${r.name}'" for r in refs)
+        return f'"{key}=[{inner}]"' if isinstance(value, list) else f"\"{key}='${value.name}'\""
+    return shlex.quote(f"{key}={toml_value(value)}")
+
+
+def toml_value(value: Any) -> str:
+    """A plain value as inline TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    # JSON's strings are TOML's but for one control character, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

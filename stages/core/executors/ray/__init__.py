@@ -1,0 +1,1 @@
+"""A cluster's Ray as the executor: a driver that hands out shards, workers that do them."""

@@ -1,0 +1,155 @@
+"""Which prompts a stage takes: by label weights, split and family, as a pure function of content and seed.
+
+A draw is a slice of an endless, seeded, weighted sequence: draw 3 of 32 is the same prompts whether or not
+draws 0-2 were made, so iterations of a loop can be planned, skipped and repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from schemas.identity import digest
+from stages.core.config import option
+from stages.core.errors import InputError
+from stages.core.parallel_map import in_order
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stages.core.runs.folder import RunFolder
+    from stages.core.stage import Resources
+
+_GOLDEN = 0.6180339887498949
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The prompts wanted."""
+
+    labels: dict[str, float] = option({}, "Label weights; empty takes every label as it comes")
+    split: str = option("", "Only this split", choices=("", "train", "test"))
+    take: int = option(0, "Prompts a draw; 0 takes all", low=0)
+    draw: int = option(0, "Which slice of the seeded sequence", low=0)
+    seed: int = option(0, "Seed of the sequence")
+    exclude_families: list[str] = option([], "Augmentation families left out")
+    exclude_flags: list[str] = option([], "Rows with one of these flags are left out")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one prompt lies and what selection needs to know of it."""
+
+    folder: int
+    shard: int
+    row: int
+    id: str
+    label: str
+    split: str
+    task: str
+    family: str | None
+    flags: tuple[str, ...]
+
+
+_NAMES = ["id", "label", "split", "task", "family", "flags"]
+
+
+def index(inputs: list[RunFolder], resources: Resources | None = None) -> list[Entry]:
+    """Every prompt of the inputs, in order, from a projection without pictures.
+
+    A recipe draws from the same prompts every turn: `resources` keep the list while the shards stay as they are.
+    """
+    shards = [(n, shard, p) for n, folder in enumerate(inputs) for shard, p in enumerate(folder.shard_paths())]
+    if resources is None:
+        return _read(shards)
+    stats = [path.stat() for _, _, path in shards]
+    marks = [[n, str(p), s.st_size, s.st_mtime_ns] for (n, _, p), s in zip(shards, stats, strict=True)]
+    entries: list[Entry] = resources.get("index", digest(marks), lambda: _read(shards))
+    return entries
+
+
+def _read(shards: list[tuple[int, int, Path]]) -> list[Entry]:
+    """The prompts of these (folder, shard, path)."""
+    from schemas.tables import PROMPTS
+    from stages.core.runs.shards import read_columns
+
+    tables = in_order(lambda shard: read_columns(shard[2], _NAMES, PROMPTS).select(_NAMES), shards, _THREADS)
+    # Few labels, splits, tasks and families: each is held once.
+    same: dict[Any, Any] = {}
+    once = same.setdefault
+    entries: list[Entry] = []
+    for (folder, shard, _), table in zip(shards, tables, strict=True):
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        entries += [
+            Entry(folder, shard, row, ident, once(label, label), once(split, split), once(task, task),
+                  once(family, family), tuple(flags or ()))
+            for row, (ident, label, split, task, family, flags) in enumerate(rows)
+        ]  # fmt: skip
+    return entries
+
+
+def select(entries: Iterable[Entry], selection: Selection, *, moving: bool = False) -> list[Entry]:
+    """The draw: at most `take` distinct prompts, label shares as weighted; InputError when none is left.
+
+    With `moving` weights, other draws may have had others: a label then gives each draw the place of a whole one
+    in its sequence, so that draws don't overlap whatever the weights were, until the label's prompts are used up.
+    """
+    pool = [e for e in entries if _wanted(e, selection)]
+    missing = [label for label, w in selection.labels.items() if w > 0 and all(e.label != label for e in pool)]
+    if missing:
+        known = ", ".join(sorted({e.label for e in pool})) or "none"
+        raise InputError(f"no prompt of label {missing[0]!r} to select", f"labels there: {known}")
+    if not pool:
+        raise InputError("the selection leaves no prompt", "check split, labels and exclude_families")
+    if selection.take == 0:
+        return pool
+    return _draw(pool, selection, moving)
+
+
+def _wanted(entry: Entry, selection: Selection) -> bool:
+    return (
+        (not selection.labels or selection.labels.get(entry.label, 0) > 0)
+        and selection.split in ("", entry.split)
+        and entry.family not in selection.exclude_families
+        and not set(entry.flags) & set(selection.exclude_flags)
+    )
+
+
+def _draw(pool: list[Entry], selection: Selection, moving: bool) -> list[Entry]:
+    pools: dict[str, list[Entry]] = {}
+    for entry in pool:
+        pools.setdefault(entry.label if selection.labels else "", []).append(entry)
+    weights = {name: selection.labels.get(name, 1.0) for name in sorted(pools)}
+    total = sum(weights.values())
+    begin = selection.draw * selection.take
+    used = dict.fromkeys(pools, begin if moving else 0)
+    chosen: dict[str, Entry] = {}
+    # A label's sequence is one permutation of its prompts after another.
+    permutations: dict[tuple[str, int], list[Entry]] = {}
+    for slot in range(begin if moving else 0, begin + selection.take):
+        # A golden-ratio walk spreads labels evenly, so every draw has its share and small weights get theirs.
+        label = _label_at((slot + 0.5) * _GOLDEN % 1.0 * total, weights)
+        if slot >= begin:
+            epoch, position = divmod(used[label], len(pools[label]))
+            if (label, epoch) not in permutations:
+                permutations[label, epoch] = _permutation(pools[label], selection.seed, label, epoch)
+            entry = permutations[label, epoch][position]
+            chosen.setdefault(entry.id, entry)
+        used[label] += 1
+    return list(chosen.values())
+
+
+def _label_at(point: float, weights: dict[str, float]) -> str:
+    for name, weight in weights.items():
+        point -= weight
+        if point < 0:
+            return name
+    return name
+
+
+def _permutation(pool: list[Entry], seed: int, label: str, epoch: int) -> list[Entry]:
+    """The pool sorted by a digest of (seed, label, epoch, id): the order it came in does not matter."""
+    return sorted(pool, key=lambda e: hashlib.sha256(f"{seed}|{label}|{epoch}|{e.id}".encode()).digest())

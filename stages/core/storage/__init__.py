@@ -1,0 +1,1 @@
+"""Where a run folder lies: on this machine, or under a prefix of a bucket."""

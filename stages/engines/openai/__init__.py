@@ -1,0 +1,1 @@
+"""Engine `openai`: any server with the chat or completions API."""

@@ -1,0 +1,152 @@
+"""The engine behind `openai.py`: many calls at a time, each tried again until it is good or its tries are used up.
+
+The package's own retries are off: a body that trickles in or is no JSON has to count as a failed try as well, and the
+time limit is for a whole try. Nothing that a server does raises here, but for one that can't serve at all.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import openai
+from anyio.from_thread import start_blocking_portal
+
+from schemas.rollouts import Sampling
+from schemas.values import Image, Message
+from stages.core.errors import BadSample
+from stages.engines.base import TIMED_OUT, Encoding, Sampled, SampleRequest, ServerTable
+from stages.engines.openai.wire import Malformed, Rendered, Wire, is_upright
+
+if TYPE_CHECKING:
+    from stages.models.processor import PromptProcessor
+
+# Pauses before another try: doubled each time, with jitter, or as long as the server asks for.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+_PASSING = (408, 409, 425, 429)
+_NO_KEY = "none"
+_MESSAGE = 100
+
+
+class OpenAIEngine:
+    """A server that samples."""
+
+    def __init__(
+        self,
+        server: ServerTable,
+        model: str,
+        key: str | None,
+        need: str,
+        processor: PromptProcessor | None,
+        label: str,
+    ) -> None:
+        self.label = label
+        self.banned_token_ids = processor.banned_token_ids if processor else []
+        # Without a tokenizer the server is the one who knows; it answers a longer prompt with an error.
+        self.max_positions = processor.max_positions if processor else 1 << 31
+        self._server, self._key, self._processor = server, key, processor
+        image_token_id, family = (processor.image_token_id, processor.family) if processor else (None, "")
+        self._wire = Wire(model, need, self.banned_token_ids, image_token_id, family)
+
+    def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
+        """The ids where there is a tokenizer; BadSample for a picture that is none."""
+        if self._processor is not None:
+            return Rendered(self._processor.encode(messages, images).token_ids)
+        if sum(p.type == "image" for m in messages for p in m.content) != len(images):
+            raise BadSample("malformed", f"{len(images)} images do not match the image parts")
+        for position, image in enumerate(images):
+            is_upright(image, position)
+        return Rendered([])
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The words of a reply that has ids."""
+        return self._processor.decode(token_ids) if self._processor else ""
+
+    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+        """Replies as they arrive. See `Engine.sample`; requests are taken one by one, as calls get free."""
+        waiting = iter(requests)
+        under_way: dict[Future[Sampled], tuple[SampleRequest, int]] = {}
+        drawn: dict[int, dict[int, Sampled]] = {}
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(self._client()) as client:
+            free = portal.call(anyio.Semaphore, self._server.concurrency)
+            while True:
+                while len(under_way) < self._server.concurrency and (request := next(waiting, None)) is not None:
+                    # A greedy sampler has no luck: one call tells all samples of a prompt.
+                    for index in range(request.n if sampling.temperature > 0 else 1):
+                        body = self._wire.body(request, index, sampling)
+                        future = portal.start_task_soon(self._ask, client, free, body, request.token_ids)
+                        under_way[future] = (request, index)
+                if not under_way:
+                    return
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    request, index = under_way.pop(future)
+                    done = drawn.setdefault(id(request), {})
+                    done[index] = future.result()
+                    if sampling.temperature == 0:
+                        done |= dict.fromkeys(range(request.n), done[index])
+                    if len(done) == request.n:
+                        del drawn[id(request)]
+                        yield request.id, [done[i] for i in range(request.n)]
+
+    def _client(self) -> openai.AsyncOpenAI:
+        # Everything is said here, so that a key in OPENAI_API_KEY never goes to a server that it is not for.
+        return openai.AsyncOpenAI(
+            api_key=self._key or _NO_KEY,
+            base_url=self._server.url,
+            timeout=self._server.timeout_s,
+            max_retries=0,
+            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
+        )
+
+    async def _ask(
+        self, client: openai.AsyncOpenAI, free: anyio.Semaphore, body: dict[str, Any], prompt_ids: list[int]
+    ) -> Sampled:
+        """One reply; a Sampled with the last try's reason when all of them failed."""
+        async with free:
+            for attempt in range(self._server.retries + 1):
+                reason, pause = "", 0.0
+                try:
+                    with anyio.fail_after(self._server.timeout_s):
+                        raw = await client.chat.completions.with_raw_response.create(**body)
+                    return self._wire.read(raw.content, prompt_ids)
+                except (TimeoutError, openai.APITimeoutError):
+                    reason = f"{TIMED_OUT} after {self._server.timeout_s:g} s"
+                except openai.APIStatusError as error:
+                    reason = self._status(error)
+                    if error.status_code not in _PASSING and error.status_code < 500:
+                        break
+                    pause = _asked_for(error)
+                except Malformed as error:
+                    reason = str(error)
+                    if error.final:
+                        break
+                except openai.APIConnectionError as error:
+                    reason = f"no connection: {type(error.__cause__ or error).__name__}"
+                except openai.OpenAIError as error:
+                    reason = type(error).__name__
+                if attempt < self._server.retries:
+                    await anyio.sleep(max(pause, _backoff(attempt)))
+        return Sampled([], [], "error", reason)
+
+    def _status(self, error: openai.APIStatusError) -> str:
+        """The status, with the server's word for it; never the key, which some servers repeat."""
+        body = error.body if isinstance(error.body, dict) else {}
+        said = " ".join(str(body.get("message") or "").split())
+        if error.status_code in (401, 403) or (self._key and self._key in said):
+            said = ""
+        return f"HTTP {error.status_code}" + (f": {said[:_MESSAGE]}" if said else "")
+
+
+def _backoff(attempt: int) -> float:
+    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
+
+
+def _asked_for(error: openai.APIStatusError) -> float:
+    """Retry-After in seconds, within reason; 0 where it is not given as a number."""
+    try:
+        return min(_LONGEST_PAUSE_S, max(0.0, float(error.response.headers.get("retry-after", 0))))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,186 @@
+"""What goes over the wire to an OpenAI-compatible server, and how strictly its answers are read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image as Pillow
+
+from schemas.rollouts import Sampling
+from schemas.values import Image, Message
+from stages.core.errors import UnavailableError
+from stages.engines.base import Sampled, SampleRequest
+from stages.engines.seeds import sampler_seed
+from stages.models.images import decode_image
+from stages.models.placeholders import collapsed
+
+_ORIENTATION = 0x0112
+_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_BANNED = -100
+
+
+class Malformed(Exception):
+    """An answer that is not what was asked for; the message says in what way and quotes none of it."""
+
+    final = False
+    """Whether asking again would give the same."""
+
+
+class OtherPrompt(Malformed):
+    """The server rendered another prompt than the policy's own template does."""
+
+    final = True
+
+
+@dataclass(slots=True)
+class Rendered:
+    """A prompt for a server, which processes pictures itself."""
+
+    token_ids: list[int]
+    """Empty where the server alone has a tokenizer."""
+    image_inputs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Bodies and answers of one model's calls."""
+
+    model: str
+    need: str
+    """See `EngineSettings.need`."""
+    banned_token_ids: list[int]
+    image_token_id: int | None
+    family: str
+    """The config's model_type."""
+
+    def body(self, request: SampleRequest, index: int, sampling: Sampling) -> dict[str, Any]:
+        """One call for one reply."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": _messages(request.messages, request.images),
+            "n": 1,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+            "seed": sampler_seed(sampling.seed, request.id, index),
+        }
+        if self.need != "words":
+            body["logprobs"] = True
+        if self.need == "ids":
+            body["logit_bias"] = {str(i): _BANNED for i in self.banned_token_ids}
+            # A server fills what is left out from the model's generation_config.json: penalties would bias the ratio.
+            body["extra_body"] = {
+                "return_token_ids": True,
+                "top_k": sampling.top_k or -1,
+                "min_p": 0.0,
+                "repetition_penalty": 1.0,
+            }
+            body |= {"frequency_penalty": 0.0, "presence_penalty": 0.0}
+        return body
+
+    def read(self, content: bytes, prompt_ids: list[int]) -> Sampled:
+        """The reply in an answer's body; Malformed where it has none."""
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            raise Malformed(f"malformed answer: {len(content)} bytes that are not JSON") from None
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+            count = len(choices) if isinstance(choices, list) else "no"
+            raise Malformed(f"malformed answer: {count} choices where 1 was asked for")
+        choice = choices[0]
+        reason = "length" if choice.get("finish_reason") == "length" else "stop"
+        if self.need == "words":
+            return Sampled([], [], reason, words=[_content(choice)])
+        words, logprobs = _logprobs(choice)
+        if self.need == "logprobs":
+            return Sampled([], logprobs, reason, words=words)
+        token_ids = self._ids(answer, choice, prompt_ids)
+        if len(token_ids) != len(logprobs):
+            raise Malformed(f"malformed answer: {len(token_ids)} token ids and {len(logprobs)} log-probs")
+        return Sampled(token_ids, logprobs, reason)
+
+    def _ids(self, answer: dict[str, Any], choice: dict[str, Any], prompt_ids: list[int]) -> list[int]:
+        token_ids, theirs = _list_of_ids(choice.get("token_ids")), _list_of_ids(answer.get("prompt_token_ids"))
+        if token_ids is None or theirs is None:
+            raise UnavailableError(
+                f"the server of {self.model} returns no token ids, and training needs the ids that were sampled",
+                "use vLLM's server (return_token_ids), or --engine transformers",
+            )
+        # Pictures: some versions give the prompt before its placeholders are expanded.
+        if theirs not in (prompt_ids, collapsed(prompt_ids, self.image_token_id, self.family)):
+            raise OtherPrompt(
+                f"the server read the prompt as {len(theirs)} tokens and the policy's own template gives"
+                f" {len(prompt_ids)}: is it the same model?"
+            )
+        return token_ids
+
+
+def _list_of_ids(value: Any) -> list[int] | None:
+    return value if isinstance(value, list) and all(type(i) is int for i in value) else None
+
+
+def _content(choice: dict[str, Any]) -> str:
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, dict) else 0
+    if content is not None and not isinstance(content, str):
+        raise Malformed("malformed answer: a choice without a message")
+    return content or ""
+
+
+def _logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
+    """Each token's words and log-prob."""
+    held = choice.get("logprobs")
+    entries = held.get("content") if isinstance(held, dict) else None
+    if not isinstance(entries, list):
+        raise Malformed("malformed answer: no log-probs, which were asked for")
+    try:
+        words, logprobs = [str(e["token"]) for e in entries], [float(e["logprob"]) for e in entries]
+    except (TypeError, KeyError, ValueError):
+        raise Malformed("malformed answer: log-probs of another shape") from None
+    if not all(math.isfinite(logprob) for logprob in logprobs):
+        raise Malformed("malformed answer: a log-prob is not finite")
+    return words, logprobs
+
+
+def _messages(messages: list[Message], images: list[Image]) -> list[dict[str, Any]]:
+    pictures = iter(enumerate(images))
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        parts: list[dict[str, Any]] = []
+        for part in message.content:
+            if part.type == "image":
+                position, image = next(pictures)
+                parts.append({"type": "image_url", "image_url": {"url": data_url(image, position)}})
+            else:
+                parts.append({"type": "text", "text": part.text or ""})
+        if all(p["type"] == "text" for p in parts):
+            turns.append({"role": message.role, "content": "".join(p["text"] for p in parts)})
+        else:
+            turns.append({"role": message.role, "content": parts})
+    return turns
+
+
+def data_url(image: Image, position: int = 0) -> str:
+    """The picture as every engine sees it: as it was read, or upright in RGB where a server might read it otherwise."""
+    kind, content = is_upright(image, position), image.bytes
+    if kind is None:
+        stream = io.BytesIO()
+        decode_image(image, position).save(stream, "PNG")
+        kind, content = "image/png", stream.getvalue()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def is_upright(image: Image, position: int = 0) -> str | None:
+    """The media type of a picture that is plain upright RGB in a common format, else None. BadSample for no picture."""
+    decode_image(image, position)
+    with Pillow.open(io.BytesIO(image.bytes)) as opened:
+        plain = (
+            opened.mode == "RGB" and "transparency" not in opened.info and opened.getexif().get(_ORIENTATION, 1) == 1
+        )
+        return _TYPES.get(opened.format or "") if plain else None

@@ -1,0 +1,1 @@
+"""Engine `transformers`: sampling in this process, on a CPU or a GPU."""

@@ -1,0 +1,58 @@
+"""What carries a batch from its prefilled prompts through the tokens of its samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Cache
+
+from stages.engines.transformers.kv_cache import roomy_cache
+from stages.models.attention.packed_attention import use_packed_attention, why_not
+from stages.models.attention.shared_prefix import SharedPrefix, layers_of
+
+
+class Expanded:
+    """Every sample has a copy of its prompt's cache: right for any model."""
+
+    def __init__(self, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> None:
+        cache.batch_select_indices(source_R)
+        self._cache, self._mask_RL = cache, mask_BP[source_R]
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        self._cache.batch_select_indices(rows)
+        self._mask_RL = self._mask_RL[rows]
+
+    def following(self) -> dict[str, Any]:
+        """Forward keywords for the next token of every row."""
+        self._mask_RL = torch.cat([self._mask_RL, self._mask_RL.new_ones(len(self._mask_RL), 1)], dim=1)
+        return {"attention_mask": self._mask_RL, "past_key_values": self._cache}
+
+
+class Shared:
+    """Prompts are held once, and the cache has the samples' own tokens alone."""
+
+    def __init__(self, model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> None:
+        use_packed_attention(model)
+        self._prefix = SharedPrefix(layers_of(cache), mask_BP, source_R)
+        self._own = roomy_cache(model.config)
+        # Anything 4-D is taken for a finished mask: own tokens are all seen, and the prefix knows its padding.
+        self._mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=mask_BP.device)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone."""
+        self._prefix.keep(rows)
+        if self._own.get_seq_length():
+            self._own.batch_select_indices(rows)
+
+    def following(self) -> dict[str, Any]:
+        """Forward keywords for the next token of every row."""
+        return {"attention_mask": self._mask, "past_key_values": self._own, "prefix": self._prefix}
+
+
+def decoding(model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> Expanded | Shared:
+    """The cheaper way that the model can go; row r goes on from prompt `source_R[r]`."""
+    if why_not(model) is None:
+        return Shared(model, cache, mask_BP, source_R)
+    return Expanded(cache, mask_BP, source_R)

@@ -1,0 +1,1 @@
+"""Engine `vllm`: vLLM in this process, its weights reloaded warm."""

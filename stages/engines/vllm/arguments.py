@@ -1,0 +1,168 @@
+"""What vLLM is started with, and what of it must not change while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.identity import digest
+from stages.core.errors import UnavailableError, UsageError
+from stages.engines.base import EngineSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from stages.models.processor import PromptProcessor
+
+# Read by vLLM when it is imported. In process requests are scheduled in one order, and a start takes 2 s, not 18.
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+# Parts of config.json in which folders of one architecture differ.
+_PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_GIB = 1 << 30
+# Tokens of one step: enough for 256 sequences and some prompts.
+_STEP_TOKENS = 8192
+
+
+def dtype_of(settings: EngineSettings) -> str:
+    """The dtype that `auto` stands for: as `load_policy` decides it."""
+    if settings.dtype != "auto":
+        return settings.dtype
+    return "float32" if _on_cpu() else "bfloat16"
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def fit_of(config: dict[str, Any], processor: PromptProcessor, settings: EngineSettings) -> str:
+    """Policies of one fit differ in their weights alone: they can follow each other in one running vLLM."""
+    files = sorted((name, digest(content.hex())) for name, content in processor.files.items())
+    lasting = {k: v for k, v in config.items() if k not in _PASSING}
+    how = [settings.device, settings.dtype, settings.trust_remote_code, dataclasses.asdict(settings.vllm)]
+    return digest([lasting, files, processor.eos_token_ids, how])
+
+
+def arguments(
+    settings: EngineSettings, config: dict[str, Any], processor: PromptProcessor, max_positions: int
+) -> dict[str, Any]:
+    """The arguments of `vllm.LLM`, the model's folder apart."""
+    from stages.engines.vllm.banned_tokens import BANNED, Bans
+
+    table, on_cpu = settings.vllm, _on_cpu()
+    _check_device(settings.device, on_cpu)
+    ours: dict[str, Any] = {
+        "dtype": dtype_of(settings),
+        "trust_remote_code": settings.trust_remote_code,
+        # Of the tokens as they were drawn: temperature applied, banned ids out.
+        "logprobs_mode": "processed_logprobs",
+        # Nothing that the model's folder recommends may change how it samples.
+        "generation_config": "vllm",
+        # By name: with several GPUs each has a process of its own.
+        "logits_processors": [f"{Bans.__module__}:{Bans.__name__}"],
+        "additional_config": {BANNED: processor.banned_token_ids},
+        "seed": 0,
+    }
+    given: dict[str, Any] = {
+        "max_model_len": max_positions,
+        "tensor_parallel_size": table.tensor_parallel_size,
+        "gpu_memory_utilization": table.gpu_memory_utilization,
+        "enforce_eager": table.enforce_eager or on_cpu,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if on_cpu:
+        # A seed of its own for each request and prompts in pieces do not go together on a CPU.
+        given |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_positions, _STEP_TOKENS)}
+    if table.kv_cache_gb or on_cpu:
+        given["kv_cache_memory_bytes"] = int((table.kv_cache_gb or 1.0) * _GIB)
+    if "video_token_id" in config:
+        given["limit_mm_per_prompt"] = {"video": 0}
+    if getattr(processor.image_processor, "backend", "") == "pil":
+        # vLLM would resize pictures with torchvision: other pixels than those that are trained on.
+        given["mm_processor_kwargs"] = {"use_fast": False}
+    if clash := sorted(set(table.extra) & {*ours, "model"}):
+        raise UsageError(f"vllm.extra sets {clash[0]!r}, which is not free", "leave it out")
+    return {**given, **table.extra, **ours}
+
+
+def _check_device(device: str, on_cpu: bool) -> None:
+    if device.startswith("cuda:"):
+        raise UsageError(f"device {device!r}: vLLM takes the first GPUs it sees", f"CUDA_VISIBLE_DEVICES={device[5:]}")
+    if device != "auto" and (device == "cpu") != on_cpu:
+        raise UnavailableError(
+            f"device {device!r}: this vLLM was built for {'a CPU' if on_cpu else 'a GPU'}", "use --set device=auto"
+        )
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """The model is a folder here: whatever vLLM would look up elsewhere it does without."""
+    name, before = "HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE")
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def with_head(folder: Path) -> tempfile.TemporaryDirectory[str] | None:
+    """The folder with the output head written out, for a model whose head is its embedding; None for another.
+
+    vLLM reloads what it finds and keeps the old head where the files have none: log-probs would be wrong in silence.
+    """
+    from safetensors.torch import save_file
+
+    head = _embedding_as_head(folder)
+    if head is None:
+        return None
+    place = tempfile.TemporaryDirectory(prefix="cosmo-head-")
+    for file in folder.iterdir():
+        # The index lists the weights of the folder as it was.
+        if file.is_file() and not file.name.endswith(".index.json"):
+            (Path(place.name) / file.name).symlink_to(file.resolve())
+    save_file({"lm_head.weight": head}, Path(place.name) / "tied-head.safetensors")
+    return place
+
+
+def _embedding_as_head(folder: Path) -> torch.Tensor | None:
+    """The embedding of a folder without a head of its own."""
+    from safetensors import safe_open
+
+    found = None
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if name.endswith("lm_head.weight"):
+                    return None
+                if name.endswith("embed_tokens.weight"):
+                    found = weights.get_tensor(name)
+    return found
+
+
+def line_of(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join([type(error).__name__, *said[:1]])
+
+
+def hint_for(error: BaseException) -> str:
+    """What may help against it."""
+    said = str(error)
+    if "torchvision" in said:
+        return "install the torchvision build that fits this torch (on a CPU: from download.pytorch.org/whl/cpu)"
+    if "KV cache" in said or "kv_cache" in said or "memory" in said:
+        return "--set vllm.max_model_len=4096, or another vllm.gpu_memory_utilization or vllm.kv_cache_gb"
+    return "use --engine transformers, or another vllm.extra"

@@ -1,0 +1,138 @@
+"""The engine behind `vllm.py`: prompts as ids, pictures for vLLM to process, one request a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from schemas.rollouts import Sampling
+from schemas.values import Image, Message
+from stages.core.errors import CosmoError, UnavailableError, UsageError
+from stages.engines.base import Encoding, Sampled, SampleRequest
+from stages.engines.seeds import sampler_seed
+from stages.engines.vllm.session import Running
+from stages.models.images import decode_image
+from stages.models.placeholders import collapsed
+
+if TYPE_CHECKING:
+    from stages.models.processor import PromptProcessor
+
+# Below the first vLLM samples at the first instead, and says so in its log alone; above the second it refuses.
+_COLDEST, _HOTTEST = 0.01, 2.0
+
+
+class VllmEngine:
+    """A policy in a running vLLM."""
+
+    def __init__(self, running: Running, processor: PromptProcessor, label: str) -> None:
+        self.label = label
+        self.banned_token_ids = processor.banned_token_ids
+        self.max_positions = running.max_positions
+        self._running, self._processor = running, processor
+
+    def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
+        """The ids; BadSample when this model can't take the prompt. vLLM processes the pictures again itself."""
+        encoded = self._processor.encode(messages, images)
+        encoded.image_inputs = {}
+        return encoded
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The words of a reply."""
+        return self._processor.decode(token_ids)
+
+    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+        """Replies for every request. See `Engine.sample`.
+
+        UnavailableError where vLLM reads no prompt as the policy's own processor does.
+        """
+        if sampling.temperature and not _COLDEST <= sampling.temperature <= _HOTTEST:
+            raise UsageError(
+                f"temperature = {sampling.temperature}: vLLM samples at {_COLDEST} to {_HOTTEST}, and at 0",
+                "use --engine transformers for others",
+            )
+        waiting, read = [list(requests)], 0
+        mismatch = ""
+        while waiting:
+            batch = waiting.pop(0)
+            try:
+                answers = self._generate(batch, sampling)
+            except CosmoError:
+                raise
+            except Exception as error:
+                # One prompt that vLLM refuses must not cost the others.
+                if len(batch) > 1:
+                    waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+                else:
+                    yield batch[0].id, _failed(batch[0], " ".join([type(error).__name__, *str(error).splitlines()[:1]]))
+                continue
+            for request, outputs in zip(batch, answers, strict=True):
+                theirs = outputs[0].prompt_token_ids
+                if theirs != request.token_ids:
+                    mismatch = (
+                        f"vLLM reads the prompt as {len(theirs)} tokens and the policy's own processor gives"
+                        f" {len(request.token_ids)}"
+                    )
+                    yield request.id, _failed(request, mismatch)
+                    continue
+                read += 1
+                samples = [_sampled(output.outputs[0]) for output in outputs]
+                yield request.id, samples if sampling.temperature > 0 else samples * request.n
+        if mismatch and not read:
+            raise UnavailableError(f"{mismatch}, for every prompt", "this model family needs --engine transformers")
+
+    def _generate(self, batch: list[SampleRequest], sampling: Sampling) -> list[list[Any]]:
+        """vLLM's outputs by request. A greedy sampler has no luck: one tells all samples of a prompt."""
+        prompts, wanted, counts = [], [], []
+        for request in batch:
+            prompt = self._prompt(request)
+            counts.append(request.n if sampling.temperature > 0 else 1)
+            for index in range(counts[-1]):
+                prompts.append(prompt)
+                wanted.append(self._params(sampling, sampler_seed(sampling.seed, request.id, index)))
+        outputs = iter(self._running.generate(prompts, wanted))
+        return [[next(outputs) for _ in range(count)] for count in counts]
+
+    def _prompt(self, request: SampleRequest) -> dict[str, Any]:
+        ids = collapsed(request.token_ids, self._processor.image_token_id, self._running.family)
+        if not request.images:
+            return {"prompt_token_ids": ids}
+        return {
+            "prompt_token_ids": ids,
+            "multi_modal_data": {"image": [decode_image(image, i) for i, image in enumerate(request.images)]},
+            # Saves hashing the pixels of the same picture for every sample.
+            "multi_modal_uuids": {"image": [hashlib.sha256(image.bytes).hexdigest() for image in request.images]},
+        }
+
+    def _params(self, sampling: Sampling, seed: int) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_new_tokens,
+            seed=seed if sampling.temperature > 0 else None,
+            stop_token_ids=self._processor.eos_token_ids,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+        )
+
+
+def _failed(request: SampleRequest, reason: str) -> list[Sampled]:
+    return [Sampled([], [], "error", reason) for _ in range(request.n)]
+
+
+def _sampled(output: Any) -> Sampled:
+    """A reply of vLLM; an error where its numbers are lost or it ended for a reason of its own."""
+    token_ids, logprobs = list(output.token_ids), list(output.logprobs.logprobs)
+    if len(logprobs) != len(token_ids):
+        return Sampled([], [], "error", f"vLLM gave {len(logprobs)} log-probs for {len(token_ids)} tokens")
+    lost = next((i for i, logprob in enumerate(logprobs) if not math.isfinite(logprob)), None)
+    if lost is not None:
+        return Sampled([], [], "error", f"the model's output at token {lost + 1} is not finite")
+    if output.finish_reason not in ("stop", "length"):
+        return Sampled([], [], "error", f"vLLM ended the reply: {output.finish_reason}")
+    return Sampled(token_ids, logprobs, output.finish_reason)

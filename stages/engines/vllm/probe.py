@@ -1,0 +1,57 @@
+"""Does a running vLLM say what the policy says? Fixed prompts, with and without a picture, and fixed replies."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from stages.models.images import decode_image
+from stages.models.placeholders import collapsed
+from stages.models.probe import gaps, probe_picture
+
+if TYPE_CHECKING:
+    from stages.models.load import Policy
+    from stages.models.policy_ref import PolicyRef
+    from stages.models.probe import Probe
+
+# Of log-probs of unlikely tokens. float32 agrees to 2e-5; an old head under new weights is off by about 1. In half
+# precision single tokens are far off, so there the mean counts. Weights that were not taken at all are seen otherwise:
+# they say the very same as before.
+_LARGEST_GAP, _MEAN_GAP_HALF = 1e-3, 0.25
+
+
+def ask(llm: Any, probes: list[Probe], image_token_id: int | None, family: str) -> list[list[float]]:
+    """vLLM's log-probs of the probes' replies; nothing for a prompt that it reads otherwise."""
+    from vllm import SamplingParams
+
+    wanted = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+    prompts = [_prompt(probe, image_token_id, family) for probe in probes]
+    said = []
+    for probe, output in zip(probes, llm.generate(prompts, wanted, use_tqdm=False), strict=True):
+        same = list(output.prompt_token_ids) == probe.token_ids + probe.reply_ids
+        given = output.prompt_logprobs[len(probe.token_ids) :] if same else []
+        said.append([at[token].logprob for token, at in zip(probe.reply_ids, given, strict=same)])
+    return said
+
+
+def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> list[Probe]:
+    """What transformers says about the probes; on the CPU, unless the policy is loaded already."""
+    from stages.models.load import load_policy
+    from stages.models.probe import make_probes
+
+    return make_probes(warm or load_policy(ref, device="cpu", dtype=dtype, trust_remote_code=trust))
+
+
+def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
+    """How far apart, as a multiple of what is allowed; infinite where a prompt was read otherwise."""
+    if any(len(probe.reply_ids) != len(logprobs) for probe, logprobs in zip(probes, said, strict=True)):
+        return float("inf")
+    found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(probes, said, strict=True)]
+    mean, largest = gaps(probes, found)
+    return largest / _LARGEST_GAP if dtype == "float32" else mean / _MEAN_GAP_HALF
+
+
+def _prompt(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
+    ids = collapsed(probe.token_ids + probe.reply_ids, image_token_id, family)
+    pictures = {"image": [decode_image(probe_picture())]}
+    return {"prompt_token_ids": ids, **({"multi_modal_data": pictures} if probe.picture else {})}

@@ -1,0 +1,147 @@
+"""A vLLM that stays in memory while policies change: started once, given new weights, checked after each change."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.errors import CosmoError, UnavailableError
+from stages.engines.base import EngineSettings
+from stages.engines.vllm.arguments import (
+    ENVIRONMENT,
+    arguments,
+    dtype_of,
+    fit_of,
+    hint_for,
+    line_of,
+    offline,
+    with_head,
+)
+from stages.engines.vllm.probe import ask, distance, expected
+
+if TYPE_CHECKING:
+    from stages.models.load import Policy
+    from stages.models.policy_ref import PolicyRef
+    from stages.models.probe import Probe
+    from stages.models.processor import PromptProcessor
+
+
+class Running:
+    """The one vLLM of a process; empty until a policy is taken."""
+
+    def __init__(self) -> None:
+        self.family = ""
+        """The config's model_type."""
+        self.max_positions = 0
+        """The longest prompt and reply together."""
+        self.starts = 0
+        """How often vLLM was started from nothing."""
+        self._llm: Any = None
+        self._fit = self._policy_id = ""
+        self._overlay: tempfile.TemporaryDirectory[str] | None = None
+
+    def take(self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, warm: Policy | None) -> None:
+        """Sample from this policy from now on. `warm` is the same policy as transformers has it loaded, if it has."""
+        if not (ref.path / "config.json").is_file():
+            raise UnavailableError(f"the policy of {ref.spec} is not there any more: {ref.path}", "train it again")
+        config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
+        fit = fit_of(config, processor, settings)
+        if self._llm is not None and (self._fit, self._policy_id) == (fit, ref.id):
+            return
+        # Whatever goes wrong from here on, it is in no known state.
+        self._policy_id = ""
+        if self._llm is not None and self._fit == fit:
+            self._change(ref, processor, settings, config, warm)
+        else:
+            self._start(ref, processor, settings, config)
+        self._fit, self._policy_id = fit, ref.id
+
+    def generate(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
+        """vLLM's outputs, in the prompts' order."""
+        try:
+            outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=False)
+        except Exception as error:
+            if self._llm.llm_engine.has_unfinished_requests():
+                # It broke under way: what it still holds would come out among the next answers.
+                self.stop()
+                raise CosmoError(
+                    f"vLLM broke down: {line_of(error)}", "run it again: finished shards are kept"
+                ) from None
+            raise
+        return outputs
+
+    def stop(self) -> None:
+        """Give the memory back."""
+        if self._llm is None:
+            return
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        self._llm, self._policy_id, self._overlay = None, "", None
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def _start(
+        self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, config: dict[str, Any]
+    ) -> None:
+        self.stop()
+        self.family = config["model_type"]
+        self.max_positions = min(settings.vllm.max_model_len or processor.max_positions, processor.max_positions)
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            with offline():
+                import vllm
+
+                self._llm = vllm.LLM(model=str(ref.path), **arguments(settings, config, processor, self.max_positions))
+        except CosmoError:
+            raise
+        except Exception as error:
+            raise UnavailableError(f"vLLM can't start with {ref.spec}: {line_of(error)}", hint_for(error)) from None
+        self.starts += 1
+
+    def _change(
+        self,
+        ref: PolicyRef,
+        processor: PromptProcessor,
+        settings: EngineSettings,
+        config: dict[str, Any],
+        warm: Policy | None,
+    ) -> None:
+        """New weights into the running vLLM, or a start from nothing where it then says other than the policy."""
+        probes = expected(ref, dtype_of(settings), settings.trust_remote_code, warm)
+        try:
+            before = self._ask(probes, processor)
+            self._put(ref.path)
+            after = self._ask(probes, processor)
+            # Other weights that say the very same were not taken.
+            apart = float("inf") if before == after else distance(probes, after, dtype_of(settings))
+        except Exception:
+            # Whatever vLLM has against these weights, a fresh start says it better.
+            apart = float("inf")
+        if apart <= 1:
+            return
+        self._start(ref, processor, settings, config)
+        apart = distance(probes, self._ask(probes, processor), dtype_of(settings))
+        if apart > 1:
+            self.stop()
+            raise UnavailableError(
+                f"vLLM's log-probs of {ref.spec} differ from the policy's by {apart:.2g} times what is allowed",
+                "use --engine transformers for this model family",
+            )
+
+    def _ask(self, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
+        return ask(self._llm, probes, processor.image_token_id, self.family)
+
+    def _put(self, folder: Path) -> None:
+        """Weights in place, and nothing left of what the old ones computed."""
+        overlay = with_head(folder)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": overlay.name if overlay else str(folder)})
+        # vLLM goes on reading the processor's files from there.
+        self._overlay = overlay
+        self._llm.reset_prefix_cache()
+        self._llm.reset_mm_cache()
+        self._llm.llm_engine.reset_encoder_cache()

@@ -1,0 +1,255 @@
+"""How good a verifier is: its verdicts against those of a rule or of people, on the same replies.
+
+A reply counts where the gold grade has a verdict and the verifier gave an answer. An answer without a readable
+verdict is wrong, and counted as unparsable; a timeout or another error is left out, and counted as failed. Macro
+F1 is the mean over the verdicts that gold gives. The calibration error compares the verifier's score with the gold
+verdict's score in ten bins (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", 2015).
+Shares have Wilson's interval, F1 and calibration error a bootstrap over prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from schemas.evals import EvalRow
+from schemas.scored import ERROR, OK, TIMEOUT, Grade
+from stages.core.errors import InputError
+from stages.eval.config import VerifierCheck
+from stages.eval.intervals import Interval, bootstrap_interval, ratio_interval
+from stages.eval.measure import ALL, Measured, Namer
+from stages.eval.report import numbers as wording
+from stages.eval.views import CompletionView, read_views
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from stages.core.runs.folder import RunFolder
+
+BINS = 10
+_WHOLE = (
+    ("accuracy", "accuracy"),
+    ("macro_f1", "macro F1"),
+    ("unparsable", "unparsable"),
+    ("score_calibration_error", "calibration error of the score"),
+)
+# How a judge says that its answer held no verdict: an error with this at the start of its reason.
+UNPARSABLE = "unparsable"
+NO_VERDICT = ""
+"""In place of the verdict that was not to be read."""
+
+
+@dataclass(slots=True)
+class Prompt:
+    """What was found on one prompt."""
+
+    verdicts: list[tuple[str, str]] = field(default_factory=list)
+    """(gold, said) of each reply."""
+    scores: list[tuple[float, float]] = field(default_factory=list)
+    """(gold, said) of each reply where both are numbers."""
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Agreement:
+    """The verifier on the replies of one policy."""
+
+    policy: str
+    policy_id: str
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    """By prompt id."""
+
+    @property
+    def verdicts(self) -> list[str]:
+        """All that either side gave."""
+        pairs = {v for p in self.prompts.values() for pair in p.verdicts for v in pair}
+        return sorted(pairs - {NO_VERDICT})
+
+    def confusion(self) -> np.ndarray:
+        """Replies by prompt, gold verdict and said verdict, the unreadable last: (N, V, V + 1)."""
+        import numpy as np
+
+        verdicts = self.verdicts
+        place = {verdict: i for i, verdict in enumerate(verdicts)} | {NO_VERDICT: len(verdicts)}
+        counts_NVS = np.zeros((len(self.prompts), len(verdicts), len(verdicts) + 1))
+        for number, prompt in enumerate(self.prompts.values()):
+            for gold, said in prompt.verdicts:
+                counts_NVS[number, place[gold], place[said]] += 1
+        return counts_NVS
+
+    def bins(self) -> np.ndarray:
+        """By prompt and bin of the verifier's score: replies, sum of its scores, sum of gold's: (N, BINS, 3)."""
+        import numpy as np
+
+        sums_NB3 = np.zeros((len(self.prompts), BINS, 3))
+        for number, prompt in enumerate(self.prompts.values()):
+            for gold, said in prompt.scores:
+                sums_NB3[number, min(int(max(said, 0.0) * BINS), BINS - 1)] += (1.0, said, gold)
+        return sums_NB3
+
+
+def agreements(folders: list[RunFolder], found: Measured, namer: Namer, check: VerifierCheck) -> list[Agreement]:
+    """One agreement a policy that has replies with both verdicts; InputError when there is none."""
+    by_policy: dict[str, Agreement] = {}
+    names: set[str] = set()
+    for number, folder in enumerate(folders):
+        for shard in folder.shard_paths():
+            for group in read_views(shard):
+                for completion in group.completions:
+                    names.update(g.name for g in completion.grades.values() if g.verdict)
+                    policy = namer.name(number, completion.policy_id)
+                    made = by_policy.setdefault(policy, Agreement(policy, completion.policy_id))
+                    _count(made, group.id, completion, check)
+    there = [by_policy[name] for name in found.policies if name in by_policy and by_policy[name].prompts]
+    if not there:
+        raise InputError(
+            f"no reply carries both a verdict by {check.gold!r} and an answer by {check.judge!r}",
+            f"grades with verdicts there: {', '.join(sorted(names)) or 'none'}",
+        )
+    return there
+
+
+def _count(made: Agreement, prompt: str, completion: CompletionView, check: VerifierCheck) -> None:
+    gold, judge = completion.grades.get(check.gold), completion.grades.get(check.judge)
+    if gold is None or judge is None or gold.status != OK or gold.verdict is None:
+        return
+    said = _said(judge)
+    if said is None and judge.status not in (ERROR, TIMEOUT):
+        return
+    held = made.prompts.setdefault(prompt, Prompt())
+    if said is None:
+        held.failed += 1
+        return
+    held.verdicts.append((gold.verdict, said))
+    if gold.value is not None and judge.value is not None:
+        held.scores.append((gold.value, judge.value))
+
+
+def _said(grade: Grade) -> str | None:
+    """The verdict; NO_VERDICT for an answer without one; None where there is no answer."""
+    if grade.status == ERROR and (grade.reason or "").startswith(UNPARSABLE):
+        return NO_VERDICT
+    return grade.verdict if grade.status == OK else None
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """F1 of each verdict from (..., V, V + 1) counts; nan for a verdict that nobody gave."""
+    import numpy as np
+
+    right = np.diagonal(counts, axis1=-2, axis2=-1)
+    given, said = counts.sum(-1), counts.sum(-2)[..., :-1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(2 * right / (given + said))
+
+
+def _f1_of(place: int, counts: np.ndarray) -> np.ndarray:
+    column: np.ndarray = f1(counts)[..., place]
+    return column
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 over the verdicts that gold gives."""
+    import numpy as np
+
+    given = counts.sum(-1) > 0
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(given, f1(counts), 0.0).sum(-1) / given.sum(-1))
+
+
+def calibration_error(sums: np.ndarray) -> np.ndarray:
+    """Mean distance of the verifier's score from gold's over bins of its score, from (..., BINS, 3) sums."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(sums[..., 1] - sums[..., 2]).sum(-1) / sums[..., 0].sum(-1))
+
+
+def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[EvalRow]:
+    """Accuracy by slice, what is unparsable, macro F1, calibration; precision, recall and F1 by verdict."""
+    counts_NVS = held.confusion()
+    replies_N = counts_NVS.sum((1, 2))
+    right_N = counts_NVS.diagonal(axis1=1, axis2=2).sum(-1)
+    failed_N = [p.failed for p in held.prompts.values()]
+
+    def row(metric: str, part: str, better: str, interval: Interval, completions: float, failed: int = 0) -> EvalRow:
+        return EvalRow(
+            policy=held.policy,
+            policy_id=held.policy_id,
+            metric=f"verifier_{metric}",
+            slice=part,
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n=interval.n,
+            completions=int(completions),
+            failed=failed,
+            better=better,
+            method=interval.method,
+        )
+
+    slices: dict[str, list[int]] = {ALL: []}
+    for number, prompt in enumerate(held.prompts):
+        for part in found.prompts[prompt].slices():
+            slices.setdefault(part, []).append(number)
+    for part in [ALL, *sorted(set(slices) - {ALL})]:
+        own = slices[part]
+        interval = ratio_interval(right_N[own], replies_N[own])
+        yield row("accuracy", part, "higher", interval, replies_N[own].sum(), sum(failed_N[i] for i in own))
+    unparsable = ratio_interval(counts_NVS[:, :, -1].sum(-1), replies_N)
+    yield row("unparsable", ALL, "lower", unparsable, replies_N.sum(), sum(failed_N))
+    yield row("macro_f1", ALL, "higher", bootstrap_interval(macro_f1, counts_NVS, seed), replies_N.sum())
+    if (sums_NB3 := held.bins())[..., 0].sum():
+        spread = bootstrap_interval(calibration_error, sums_NB3, seed)
+        yield row("score_calibration_error", ALL, "lower", spread, sums_NB3[..., 0].sum())
+    for place, verdict in enumerate(held.verdicts):
+        part, both_N = f"verdict={verdict}", counts_NVS[:, place, place]
+        said_N, gold_N = counts_NVS[:, :, place].sum(-1), counts_NVS[:, place].sum(-1)
+        yield row("precision", part, "higher", ratio_interval(both_N, said_N), said_N.sum())
+        yield row("recall", part, "higher", ratio_interval(both_N, gold_N), gold_N.sum())
+        spread = bootstrap_interval(partial(_f1_of, place), counts_NVS, seed)
+        yield row("f1", part, "higher", spread, gold_N.sum())
+
+
+def section(agreements: list[Agreement], rows: list[EvalRow], check: VerifierCheck) -> dict[str, Any] | None:
+    """What the report shows of a measured verifier; None without one."""
+    if not agreements:
+        return None
+    by_key = {(r.policy, r.metric.removeprefix("verifier_"), r.slice): r for r in rows}
+
+    def said(policy: str, metric: str, part: str = ALL) -> dict[str, str]:
+        row = by_key.get((policy, metric, part))
+        if row is None:
+            return {"value": "–", "interval": ""}
+        return {"value": wording.value(row.value, True), "interval": wording.interval(row.low, row.high, True)}
+
+    parts = []
+    for held in agreements:
+        table = held.confusion().sum(0).astype(int).tolist()
+        lines = [
+            {
+                "verdict": verdict,
+                "counts": [{"n": n, "right": i == place} for i, n in enumerate(table[place])],
+                "rates": [said(held.policy, metric, f"verdict={verdict}") for metric in ("recall", "precision", "f1")],
+            }
+            for place, verdict in enumerate(held.verdicts)
+        ]
+        whole = [(title, said(held.policy, metric)) for metric, title in _WHOLE]
+        failed = sum(p.failed for p in held.prompts.values())
+        parts.append({"policy": held.policy, "whole": whole, "lines": lines, "said": held.verdicts, "failed": failed})
+    return {"gold": check.gold, "judge": check.judge, "parts": parts, "about": _about()}
+
+
+def _about() -> str:
+    """How it is counted: this module's own words."""
+    return " ".join((__doc__ or "").partition("\n\n")[2].split())
+
+
+def confusion_record(held: Agreement) -> dict[str, Any]:
+    """The confusion table, for summary.json: rows are gold's verdicts, columns the verifier's, no verdict last."""
+    return {
+        "verdicts": held.verdicts,
+        "confusion": held.confusion().sum(0).astype(int).tolist(),
+        "failed": sum(p.failed for p in held.prompts.values()),
+    }

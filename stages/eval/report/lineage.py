@@ -1,0 +1,41 @@
+"""Where the numbers come from: the runs behind the inputs, what each left out, and the reward recipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stages.core.runs.lineage import earliest_first
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
+
+
+def ancestors(folders: list[RunFolder]) -> list[RunFolder]:
+    """The folders and every run they were made from, as far as they are still there; earliest first."""
+    return earliest_first(folders, lambda folder: folder.upstream())
+
+
+def run_line(folder: RunFolder) -> dict[str, Any]:
+    """One run for the lineage table."""
+    receipts = folder.receipts().values()
+    rejected: dict[str, int] = {}
+    for receipt in receipts:
+        for reason, count in receipt["rejected"].items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    return {
+        "name": folder.path.name,
+        "stage": folder.stage,
+        "fingerprint": folder.fingerprint[:12],
+        "rows": f"{sum(r['rows'] for r in receipts):,}" if receipts else "–",
+        "rejected": ", ".join(f"{n} {reason}" for reason, n in sorted(rejected.items())),
+    }
+
+
+def recipes(folders: list[RunFolder]) -> list[tuple[str, str]]:
+    """(label, recipe) as the scored rows say, each pair once."""
+    pairs: set[tuple[str, str]] = set()
+    for folder in folders:
+        table = folder.columns(["label", "recipe"])
+        labels, found = table.column("label").to_pylist(), table.column("recipe").to_pylist()
+        pairs.update(zip(labels, found, strict=True))
+    return sorted((label, recipe) for label, recipe in pairs if recipe)

@@ -1,0 +1,207 @@
+"""report.html: one self-contained file. Words in it come from models, so everything is escaped.
+
+A content security policy in the page allows no network and no script but its own, as a second lock.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.evals import EvalRow
+from stages.core.registry import summary
+from stages.eval.agreement import Agreement, section
+from stages.eval.compare import BETTER, DIFFERENT, UNCLEAR, WORSE, Difference
+from stages.eval.config import EvalConfig
+from stages.eval.measure import ALL, Measured
+from stages.eval.report import figures
+from stages.eval.report import numbers as wording
+from stages.eval.report.lineage import ancestors, recipes, run_line
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
+    from stages.eval.report.curves import Chart
+    from stages.eval.report.sample import Card
+
+_PAGE = Path(__file__).parent
+_TONES = {BETTER: "good", WORSE: "bad", UNCLEAR: "unclear", DIFFERENT: "plain"}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything the report shows."""
+
+    config: EvalConfig
+    measured: Measured
+    rows: list[EvalRow]
+    changes: list[Difference]
+    charts: list[Chart]
+    cards: list[Card]
+    inputs: list[RunFolder]
+    training: list[RunFolder]
+    agreements: list[Agreement] = field(default_factory=list)
+    """A verifier that was measured, on each policy's replies."""
+
+
+def render(found: Findings) -> str:
+    """The page as one string."""
+    import jinja2
+    from markupsafe import Markup
+
+    script = (_PAGE / "report.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.jinja").render(
+        title=found.config.title,
+        style=Markup((_PAGE / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=f"sha256-{digest}",
+        **_context(found),
+    )
+
+
+def _context(found: Findings) -> dict[str, Any]:
+    measured = found.measured
+    headline = [name for name, metric in measured.metrics.items() if metric.headline]
+    shown = [name for name in headline if any(_whole(found, name))]
+    policies = [
+        {
+            "name": p.name,
+            "id": p.id,
+            "colour": figures.policy_colour(i),
+            "prompts": len(measured.seen[p.name]),
+            "completions": p.completions,
+        }
+        for i, p in enumerate(measured.policies.values())
+    ]
+    return {
+        "policies": policies,
+        "headlines": _headlines(found, shown),
+        "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
+        "failures": _failures(found),
+        "tradeoffs": figures.tradeoffs(measured, found.rows),
+        "slices": figures.slice_panels(measured, found.rows),
+        "training": figures.training(found.charts),
+        "verifier": section(found.agreements, found.rows, found.config.verifier),
+        "cards": found.cards,
+        "filters": _filters(found.cards),
+        "prompt_count": len(measured.prompts),
+        "methods": [_method(measured, name) for name in measured.metrics],
+        "comparisons": len(shown) * (len(policies) - 1),
+        "heldout": found.config.heldout_families,
+        "runs": [run_line(run) for run in ancestors([*found.inputs, *found.training])],
+        "recipes": recipes(found.inputs),
+    }
+
+
+def _whole(found: Findings, metric: str) -> list[EvalRow]:
+    """Each policy's row of the `all` slice that measured something."""
+    return [r for r in found.rows if r.metric == metric and r.slice == ALL and r.n]
+
+
+def _metric_row(found: Findings, name: str) -> dict[str, Any]:
+    metric = found.measured.metrics[name]
+    rows = {r.policy: r for r in _whole(found, name)}
+    cells = [
+        {
+            "name": policy,
+            "value": wording.value(rows[policy].value, metric.rate) if policy in rows else "–",
+            "interval": wording.interval(rows[policy].low, rows[policy].high, metric.rate) if policy in rows else "",
+        }
+        for policy in found.measured.policies
+    ]
+    like = max((r.value for r in rows.values() if r.value is not None), default=None)
+    changes = [_change(c, metric.rate, like) for c in found.changes if c.metric == name and c.slice == ALL]
+    # The summary line without the title it begins with.
+    hint = summary("metric", name).partition(": ")[2] or summary("metric", name)
+    return {
+        "title": metric.title,
+        "hint": hint[:1].upper() + hint[1:],
+        "plot": figures.metric_strip(found.measured, found.rows, name),
+        "cells": cells,
+        "changes": changes,
+    }
+
+
+def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str]:
+    moved = change.interval
+    tone = _TONES[change.verdict]
+    if moved.value is None:
+        return {
+            "name": "change",
+            "tone": "unclear",
+            "arrow": "",
+            "value": "–",
+            "interval": "",
+            "said": "no common prompts",
+        }
+    arrow = "" if change.verdict == UNCLEAR else ("▲" if moved.value > 0 else "▼")
+    return {
+        "name": "change",
+        "tone": tone,
+        "arrow": arrow,
+        "value": wording.change(moved.value, rate, like),
+        "interval": wording.change_interval(moved.low, moved.high, rate, like),
+        "said": {UNCLEAR: "no clear change", DIFFERENT: "changed"}.get(change.verdict, change.verdict),
+    }
+
+
+def _headlines(found: Findings, shown: list[str]) -> list[dict[str, Any]]:
+    """One sentence a comparison: what got better, what got worse, what can't be told."""
+    names = list(found.measured.policies)
+    lines = []
+    for other in names[1:]:
+        mine = [c for c in found.changes if c.policy == other and c.slice == ALL and c.metric in shown]
+        parts = []
+        for kind, words in ((BETTER, "better on"), (WORSE, "worse on"), (UNCLEAR, "no clear change in")):
+            said = [_said(found, c) for c in mine if c.verdict == kind]
+            if said:
+                parts.append({"tone": _TONES[kind], "text": f"{words} {wording.listed(said)}"})
+        for i, part in enumerate(parts):
+            part["text"] += "." if i == len(parts) - 1 else ";"
+        if parts:
+            lines.append({"lead": f"{other} against {names[0]}:", "parts": parts})
+    return lines
+
+
+def _said(found: Findings, change: Difference) -> str:
+    metric = found.measured.metrics[change.metric]
+    name = metric.title[:1].lower() + metric.title[1:]
+    if change.verdict == UNCLEAR or change.interval.value is None:
+        return name
+    return f"{name} ({wording.change(change.interval.value, metric.rate)})"
+
+
+def _failures(found: Findings) -> str:
+    """How many completions each metric left out, by policy."""
+    parts = []
+    for name, metric in found.measured.metrics.items():
+        mine = [r for r in found.rows if r.metric == name and r.slice == ALL and r.failed]
+        if mine:
+            counts = ", ".join(f"{r.policy} {r.failed:,} of {r.failed + r.completions:,}" for r in mine)
+            parts.append(f"{metric.title} ({counts})")
+    return wording.listed(parts)
+
+
+def _filters(cards: list[Card]) -> list[dict[str, Any]]:
+    options = {
+        "Label": sorted({c.label for c in cards}),
+        "Family": sorted({c.family or "none" for c in cards}),
+        "Kind": sorted({c.kind or "other" for c in cards}),
+        "Verdict": sorted({v for c in cards for v in c.verdicts}),
+    }
+    return [{"title": t, "name": t.lower(), "options": o} for t, o in options.items() if len(o) > 1]
+
+
+def _method(measured: Measured, name: str) -> dict[str, Any]:
+    """The plugin's own docstring; every second piece stood between backticks."""
+    metric = measured.metrics[name]
+    text = (inspect.getdoc(sys.modules[metric.observe.__module__]) or "").replace("\n\n", " ")
+    return {"name": name, "title": metric.title, "version": metric.version, "pieces": text.split("`")}

@@ -1,0 +1,221 @@
+"""The report's browsable sample: which prompts, and what a reader sees of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.identity import digest
+from schemas.prompts import PromptRow
+from schemas.scored import NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
+from schemas.values import Image
+from stages.eval.config import EvalConfig
+from stages.eval.measure import Measured, Namer
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
+
+MOST_CHARACTERS = 4000
+# A refusal of a harmful row is safe, if nearly worthless: neither praised nor blamed by its colour.
+_SAFETY_TONES = {"unsafe": "bad", "unnecessary_refusal": "bad", "safe_with_refusal": "plain"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One grade as a reader sees it."""
+
+    name: str
+    said: str
+    tone: str
+    """good, bad, plain or failed."""
+    detail: str
+    """Value, status and reason, for the tooltip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One completion as a reader sees it."""
+
+    thinking: str
+    answer: str
+    note: str
+    """Length, and how it ended where that was not by itself."""
+    reward: float | None
+    chips: list[Chip]
+
+
+@dataclass(slots=True)
+class Card:
+    """One prompt with the replies of every policy."""
+
+    id: str
+    label: str
+    task: str
+    family: str | None
+    kind: str
+    """harmful, benign twin, or nothing."""
+    turns: list[tuple[str, str]]
+    pictures: list[str]
+    answer: str | None
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    verdicts: set[str] = field(default_factory=set)
+
+    def size(self) -> int:
+        """About how many characters it adds to the page."""
+        words = sum(len(text) for _, text in self.turns)
+        told = sum(
+            len(r.thinking) + len(r.answer) + 250 + sum(120 + len(c.detail) for c in r.chips)
+            for replies in self.replies.values()
+            for r in replies
+        )
+        return 1500 + words + told + sum(len(p) for p in self.pictures)
+
+
+def choose(found: Measured, size: int, seed: int) -> list[str]:
+    """Prompt ids: a seeded draw with the same number from each label, family and kind while they last.
+
+    Prompts that every policy answered come first, for they can be compared.
+    """
+    common = set.intersection(*found.seen.values())
+    strata: dict[tuple[str, ...], list[str]] = {}
+    for prompt, info in found.prompts.items():
+        stratum = (info.label, info.family or "", str(info.harmful))
+        strata.setdefault(stratum, []).append(prompt)
+    queues = [
+        sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True) for s in sorted(strata)
+    ]
+    chosen: list[str] = []
+    while len(chosen) < size and any(queues):
+        chosen += [queue.pop() for queue in queues if queue]
+    return chosen[:size]
+
+
+def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: EvalConfig) -> list[Card]:
+    """Cards in the order chosen, as many as fit into the size the report may take."""
+    wanted = set(chosen)
+    made: dict[str, Card] = {}
+    for number, folder in enumerate(folders):
+        for shard in folder.shard_paths():
+            for group in _groups(shard, wanted):
+                card = made.get(group.id)
+                if card is None:
+                    card = made[group.id] = _card(group, config.picture_pixels)
+                _add_replies(card, group, number, namer, config.sample_completions)
+    budget = config.sample_megabytes * 1e6
+    kept = []
+    for prompt in chosen:
+        budget -= made[prompt].size()
+        if budget < 0:
+            break
+        kept.append(made[prompt])
+    return kept
+
+
+def _groups(shard: Path, wanted: set[str]) -> Iterator[ScoredGroup]:
+    """The wanted rows of a shard; a row group without one is not read beyond its ids."""
+    from schemas.arrow import rows_from
+    from schemas.tables import SCORED
+    from stages.core.runs.shards import open_shard
+
+    with open_shard(shard, SCORED) as file:
+        for number in range(file.num_row_groups):
+            ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
+            rows = [i for i, prompt in enumerate(ids) if prompt in wanted]
+            if rows:
+                yield from rows_from(SCORED, file.read_row_group(number).take(rows))
+
+
+def _card(group: PromptRow, pixels: int) -> Card:
+    kinds = {True: "harmful", False: "benign", None: ""}
+    turns = []
+    for message in group.messages:
+        text = "\n".join(p.text for p in message.content if p.text)
+        turns.append((message.role, _cut(text)))
+    pictures = [_picture(image, pixels) for image in group.images]
+    return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, pictures, group.answer)
+
+
+def _add_replies(card: Card, group: ScoredGroup, number: int, namer: Namer, most: int) -> None:
+    for completion in group.completions:
+        replies = card.replies.setdefault(namer.name(number, completion.policy_id), [])
+        if len(replies) < most:
+            replies.append(_reply(completion, benign=group.harmful is False))
+            card.verdicts.update(f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict)
+
+
+def _reply(completion: ScoredCompletion, benign: bool) -> Reply:
+    text = completion.error or "" if completion.finish_reason == "error" else completion.text
+    thinking, closed, answer = text.partition("</think>")
+    if not closed:
+        thinking, answer = "", text
+    ended = {"length": ", cut off", "error": ", no reply"}.get(completion.finish_reason, "")
+    chips = [_chip(g, benign) for g in completion.grades if g.status != NOT_APPLICABLE]
+    return Reply(
+        _cut(thinking.replace("<think>", "").strip()),
+        _cut(answer.strip()),
+        f"{len(completion.token_ids)} tokens{ended}",
+        completion.reward,
+        chips,
+    )
+
+
+def _chip(grade: Grade, benign: bool) -> Chip:
+    detail = "; ".join(
+        part
+        for part in (
+            f"value {grade.value:.3g}" if grade.value is not None else "",
+            "" if grade.status == OK else grade.status,
+            grade.reason or "",
+            f"judged: {grade.seen}" if grade.seen else "",
+        )
+        if part
+    )
+    said = (grade.verdict or "").replace("_", " ") or ("" if grade.value is None else f"{grade.value:.3g}")
+    said = "" if said == grade.name else said
+    return Chip(grade.name, said if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300))
+
+
+def _tone(grade: Grade, benign: bool) -> str:
+    if grade.status != OK or grade.value is None:
+        return "failed"
+    if grade.name == "format" and grade.value:
+        return "plain"
+    if grade.name == "refusal":
+        # Its value is whether the reply refuses: a fault where the request is harmless, else neither.
+        return "bad" if benign and grade.value else "plain"
+    if grade.name == "safety" and grade.verdict in _SAFETY_TONES:
+        return _SAFETY_TONES[grade.verdict]
+    if grade.value >= 0.75:
+        return "good"
+    return "bad" if grade.value <= 0.25 else "plain"
+
+
+def _cut(text: str, most: int = MOST_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
+
+
+def _picture(image: Image, pixels: int) -> str:
+    """A data URL of the picture, scaled down; empty where it can't be decoded."""
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    try:
+        with Pillow.open(io.BytesIO(image.bytes)) as opened:
+            opened.draft("RGB", (pixels, pixels))
+            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+            upright.thumbnail((pixels, pixels))
+            small = Pillow.new("RGB", upright.size, "white")
+            small.paste(upright, mask=upright.getchannel("A"))
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+        return ""
+    encoded = []
+    for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 82})):
+        buffer = io.BytesIO()
+        small.save(buffer, kind, **options)
+        encoded.append((len(buffer.getvalue()), kind.lower(), buffer.getvalue()))
+    _, kind, data = min(encoded)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,271 @@
+"""Small inline SVG plots: dots with intervals, lines, and a trade-off scatter.
+
+Colours are CSS classes (`p0` the first policy, `l0` the first label), so the page's light and dark themes
+apply. Every number drawn is also a tooltip, and each plot has a text label for readers who can't see it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from stages.eval.report.numbers import interval, tick, value
+
+WIDTH = 340
+# A scatter of more spots has their names in a column of its own.
+_FEW_SPOTS, _NAMES_WIDTH, _LINE = 4, 118, 13.5
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One estimate with its interval, in the colour of its policy."""
+
+    colour: str
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DotRow:
+    """One line of a dot plot: a slice, with a dot a policy."""
+
+    name: str
+    note: str
+    dots: list[Dot]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart, in segments of (x, y)."""
+
+    colour: str
+    name: str
+    segments: list[list[tuple[float, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of steps that something is to be said of."""
+
+    name: str
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One policy in the trade-off scatter: both rates with their intervals."""
+
+    colour: str
+    name: str
+    x: tuple[float, float, float]
+    """value, low, high."""
+    y: tuple[float, float, float]
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`, about `most` of them."""
+    span = high - low if high > low else max(abs(high), 1.0)
+    raw = span / max(1, most - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> tuple[float, float]:
+    factor = (end - start) / (high - low)
+    return factor, start - low * factor
+
+
+def _open(height: float, said: str, width: float = WIDTH) -> list[str]:
+    return [
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(said)}" class="plot">',
+    ]
+
+
+def _text(kind: str, x: float, y: float, words: str, anchor: str = "middle") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _rule(x1: float, x2: float, y1: float, y2: float, kind: str = "grid") -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
+
+
+def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
+    """One metric's dots under each other, for a table cell: 0 to 100 % for rates, else from 0."""
+    width, edge, top = 240, 14, 7
+    ends = [v for d in dots for v in (d.value, d.high) if v is not None]
+    last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
+    factor, offset = _scale(0.0, last, edge, width - edge)
+    bottom = top + 14 * len(dots)
+    out = [f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(said)}" class="plot strip">']
+    for mark in (0.0, last / 2, last):
+        x = mark * factor + offset
+        out += [_rule(x, x, 2, bottom), _text("tick", x, bottom + 12, tick(mark, rate))]
+    for i, dot in enumerate(dots):
+        out += _dot(dot, top + 14 * i + 4, factor, offset, rate)
+    return Markup("".join([*out, "</svg>"]))
+
+
+def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
+    """Rows of dots with their 95 % intervals and values on one scale that starts at 0."""
+    left, right, top = 96, WIDTH - 46, 4
+    ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
+    marks = [m for m in ticks(min(0.0, *ends), max(*ends, 0.02)) if not rate or m <= 1 + 1e-9]
+    factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
+    heights = [13 * len(r.dots) + 9 for r in rows]
+    bottom = top + sum(heights)
+    out = _open(bottom + 18, said)
+    for mark in marks:
+        x = mark * factor + offset
+        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, rate))]
+    y = float(top)
+    for row, height in zip(rows, heights, strict=True):
+        middle = y + height / 2
+        name = row.name if len(row.name) <= 16 else row.name[:15] + "…"
+        out.append(
+            f'<text class="name" x="{left - 10}" y="{middle + 4:.1f}" text-anchor="end">{escape(name)}'
+            f"<title>{escape(row.name)} {escape(row.note)}</title></text>"
+        )
+        for i, dot in enumerate(row.dots):
+            at = middle + (i - (len(row.dots) - 1) / 2) * 13
+            out += [*_dot(dot, at, factor, offset, rate), _number(dot, at, factor, offset, rate)]
+        y += height
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[str]:
+    x = dot.value * factor + offset
+    whisker = ""
+    if dot.low is not None and dot.high is not None:
+        x1, x2 = dot.low * factor + offset, dot.high * factor + offset
+        whisker = _rule(x1, x2, y, y, "whisker")
+    said = f"{dot.name}: {value(dot.value, rate)} ({interval(dot.low, dot.high, rate)})"
+    circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+    return [f'<g class="{dot.colour}">', whisker, circle, f"<title>{escape(said)}</title></g>"]
+
+
+def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str:
+    """The value, right of its interval; the plot leaves room for it."""
+    x = max(dot.value, dot.high or dot.value) * factor + offset + 7
+    return _text("value", x, y + 3.6, value(dot.value, rate), "start")
+
+
+def line_chart(
+    lines: Sequence[Line], *, rate: bool, said: str, height: int = 170, bands: Sequence[Band] = ()
+) -> Markup:
+    """Lines over optimizer steps; bands mark stretches of them."""
+    left, right, top, bottom = 46, WIDTH - 12, 8, height - 24
+    points = [p for line in lines for segment in line.segments for p in segment]
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    low, high = min(ys), max(ys)
+    # A scale from 0 is honest where the values come near it; far from it the shape would be lost.
+    if low > 0 and low < 0.6 * high:
+        low = 0.0
+    y_marks = ticks(low, high, 5)
+    # The right end of the axis is taken by its name.
+    room = max(xs) - 0.12 * (max(xs) - min(xs))
+    x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= room] or [xs[0]]
+    fx, ox = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
+    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    out = _open(height, said)
+    for band in bands:
+        # A single step is still to be seen.
+        x1, x2 = band.first * fx + ox, max(band.last * fx + ox, band.first * fx + ox + 2)
+        out.append(
+            f'<rect class="band" x="{x1:.1f}" width="{x2 - x1:.1f}" y="{top}" height="{bottom - top}">'
+            f"<title>{escape(band.name)}</title></rect>"
+        )
+    for mark in y_marks:
+        y = mark * fy + oy
+        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, rate), "end")]
+    for mark in x_marks:
+        out.append(_text("tick", mark * fx + ox, height - 8, f"{mark:g}"))
+    out.append(_text("tick", right, height - 8, "step", "end"))
+    for line in lines:
+        out.append(f'<g class="{line.colour}"><title>{escape(line.name)}</title>')
+        for segment in line.segments:
+            path = " ".join(f"{x * fx + ox:.1f},{y * fy + oy:.1f}" for x, y in segment)
+            if len(segment) > 1:
+                out.append(f'<polyline class="line" points="{path}"/>')
+            x, y = segment[-1]
+            out.append(f'<circle cx="{x * fx + ox:.1f}" cy="{y * fy + oy:.1f}" r="2.4"/>')
+        out.append("</g>")
+    return Markup("".join([*out, "</svg>"]))
+
+
+def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Markup:
+    """Two rates against each other, both better upwards and to the right; the first is joined to each."""
+    # Many names would lie on each other: they stand in a column of their own.
+    crowded = len(spots) > _FEW_SPOTS
+    width = WIDTH + (_NAMES_WIDTH if crowded else 0)
+    left, right, top, height = 42, WIDTH - 16, 10, 268
+    bottom = height - 42
+    x_marks = _rate_marks([v for s in spots for v in s.x])
+    y_marks = _rate_marks([v for s in spots for v in s.y])
+    fx, ox = _scale(x_marks[0], x_marks[-1], left, right)
+    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    out = _open(height, said, width)
+    for mark in y_marks:
+        y = mark * fy + oy
+        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, True), "end")]
+    for mark in x_marks:
+        x = mark * fx + ox
+        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, True))]
+    out.append(_text("axis", right, height - 8, f"{x_name} →", "end"))
+    out.append(_text("axis", left + 4, top + 11, f"↑ {y_name}", "start"))
+    points = [(s.x[0] * fx + ox, s.y[0] * fy + oy) for s in spots]
+    if crowded:
+        out += _column(spots, points, right + 16, top, bottom)
+    else:
+        out += [_rule(points[0][0], x, points[0][1], y, "trail") for x, y in points[1:]]
+    for spot in spots:
+        out += _spot(spot, fx, ox, fy, oy, None if crowded else right)
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _rate_marks(values: list[float]) -> list[float]:
+    marks = [m for m in ticks(min(values) - 0.02, max(values) + 0.02) if -1e-9 <= m <= 1 + 1e-9]
+    return marks if len(marks) > 1 else [0.0, 1.0]
+
+
+def _column(spots: Sequence[Spot], points: list[tuple[float, float]], x: float, top: float, bottom: float) -> list[str]:
+    """Names from top to bottom as their spots are, each joined to its own."""
+    order = sorted(range(len(spots)), key=lambda i: points[i][1])
+    wanted = [points[i][1] for i in order]
+    # Down as far as the one above asks for, then up as far as the bottom does.
+    for i in range(1, len(wanted)):
+        wanted[i] = max(wanted[i], wanted[i - 1] + _LINE)
+    lowest = bottom
+    for i in reversed(range(len(wanted))):
+        wanted[i] = min(wanted[i], lowest)
+        lowest = wanted[i] - _LINE
+    out = []
+    for i, y in zip(order, wanted, strict=True):
+        line = _rule(points[i][0], x - 4, points[i][1], y, "leader")
+        out.append(f'<g class="{spots[i].colour}">{line}{_text("spot", x, y + 3.5, spots[i].name, "start")}</g>')
+    return out
+
+
+def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float | None) -> list[str]:
+    """The dot with its whiskers; with its name, where `right` says how much room there is."""
+    x, x1, x2 = (v * fx + ox for v in spot.x)
+    y, y1, y2 = (v * fy + oy for v in spot.y)
+    # The name goes where there is room for it: about 6.5 units a letter.
+    room = right is not None and right - x > 6.5 * len(spot.name) + 12
+    at, anchor = (x + 9, "start") if room else (x - 9, "end")
+    said = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
+    return [
+        f'<g class="{spot.colour}">',
+        _rule(x1, x2, y, y, "whisker"),
+        _rule(x, x, y1, y2, "whisker"),
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
+        "" if right is None else _text("spot", at, y - 8, spot.name, anchor),
+        f"<title>{escape(said)}</title></g>",
+    ]

@@ -1,0 +1,1 @@
+"""Attention over prompts that are shared by their completions."""

@@ -1,0 +1,133 @@
+"""Attention over packed groups, block by block: no work on pairs that may not see each other.
+
+In a packed sequence [prompt | c1 | ... | cG | prompt | c1 | ...] a prompt token sees its own past in the prompt, and a
+completion token the whole of its prompt and its own past. A dense mask computes all L x L pairs and hides most. Here
+a group costs P x P + G x R x (P + R) pairs, and groups cost nothing between each other. Everything goes through
+`scaled_dot_product_attention`, so each device brings its own kernels; the function is known to transformers by its
+public attention registry, and without a layout it is plain `sdpa`, so a model may keep it while it samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from stages.models.attention.packing import PackedGroup, Packing
+from stages.models.attention.shared_prefix import SharedPrefix
+
+BLOCKS, VARLEN = "packed_sdpa", "packed_varlen"
+# Families whose forward takes explicit positions and hands keywords down to its attention; tests compare each with
+# a plain batch.
+FAMILIES = ("qwen2_5_vl", "qwen2_vl", "internvl", "llama", "qwen2", "qwen3", "mistral")
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    packed: Packing | None = None,
+    prefix: SharedPrefix | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D).
+
+    `packed` is the keyword that a forward hands down to every attention layer; `prefix` another, for sampling.
+    Without them this is `sdpa`.
+    """
+    if prefix is not None:
+        return prefix.attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
+    if packed is None:
+        plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
+        return plain(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    return block_by_block(packed, query, key, value, scaling), None
+
+
+def block_by_block(packed: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D)."""
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
+    sizes = [group.tokens for group in packed.groups]
+    parts = zip(packed.groups, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
+    done = [block for group, q, k, v in parts for block in _group(group, q, k, v, scale)]
+    return torch.cat(done, dim=1)
+
+
+def _group(
+    group: PackedGroup, query_1HLD: Tensor, key_1HLD: Tensor, value_1HLD: Tensor, scale: float | None
+) -> list[Tensor]:
+    """The prompt's output (1, P, H, D), then that of its completions (1, sum of their tokens, H, D)."""
+    sizes = [group.prompt, group.tokens - group.prompt]
+    (prompt_q, reply_q), (prompt_k, reply_k), (prompt_v, reply_v) = (
+        t.split(sizes, dim=2) for t in (query_1HLD, key_1HLD, value_1HLD)
+    )
+    prompt = scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scale)
+    number, longest = len(group.completions), max(group.completions)
+    keys, values = (
+        torch.cat([before.expand(number, -1, -1, -1), _rows(own, group.completions)], dim=2)
+        for before, own in ((prompt_k, reply_k), (prompt_v, reply_v))
+    )
+    # Query t stands behind the prompt and t tokens of its own; padding is at the end, where nobody looks.
+    seen = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=keys.device).tril(group.prompt)
+    replies = scaled_dot_product_attention(_rows(reply_q, group.completions), keys, values, attn_mask=seen, scale=scale)
+    return [prompt.transpose(1, 2), _flat(replies.transpose(1, 2), group.completions)]
+
+
+def _rows(own_1HLD: Tensor, lengths: list[int]) -> Tensor:
+    """Completions one after the other (1, H, L, D) as rows, padded at the end: (G, H, R, D)."""
+    own_LHD = own_1HLD[0].transpose(0, 1)
+    if len(set(lengths)) == 1:
+        return own_LHD.unflatten(0, (len(lengths), lengths[0])).transpose(1, 2)
+    return pad_sequence(list(own_LHD.split(lengths)), batch_first=True).transpose(1, 2)
+
+
+def _flat(rows_GRHD: Tensor, lengths: list[int]) -> Tensor:
+    """Rows without their padding, one after the other: (1, L, H, D)."""
+    if len(set(lengths)) == 1:
+        return rows_GRHD.flatten(0, 1)[None]
+    return torch.cat([row[:length] for row, length in zip(rows_GRHD, lengths, strict=True)])[None]
+
+
+def why_not(model: Any) -> str | None:
+    """Why a model can't be given packed groups or shared prefixes; None where it can."""
+    text = model.config.get_text_config()
+    if model.config.model_type not in FAMILIES:
+        return f"not known to work for {model.config.model_type}"
+    if text._attn_implementation not in ("sdpa", BLOCKS, VARLEN):
+        return f"its attention is {text._attn_implementation}, not sdpa"
+    if _partial_layers(text):
+        return "some of its layers see a part of the past only"
+    return None
+
+
+def _partial_layers(text: Any) -> bool:
+    """True where a layer has a sliding window or the like."""
+    layers = getattr(text, "layer_types", None)
+    return set(layers) != {"full_attention"} if layers else bool(getattr(text, "sliding_window", None))
+
+
+AttentionInterface.register(BLOCKS, packed_attention)
+AttentionMaskInterface.register(BLOCKS, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+
+def use_packed_attention(model: Any, kernel: str | None = None) -> None:
+    """Make the language model's attention layers take a layout; its vision tower stays as it is.
+
+    `kernel` is BLOCKS or VARLEN; without, what the model has already, or else BLOCKS.
+    """
+    text = model.config.get_text_config()
+    if text._attn_implementation in ((BLOCKS, VARLEN) if kernel is None else (kernel,)):
+        return
+    part = next((name for name in model.config.sub_configs if getattr(model.config, name) is text), None)
+    wanted = kernel or BLOCKS
+    model.set_attn_implementation({part: wanted} if part else wanted)

@@ -1,1 +1,0 @@
-"""Tiny backbones: real model classes with small configurations, one file each."""

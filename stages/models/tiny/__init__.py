@@ -1,0 +1,1 @@
+"""Models of a few million parameters, built from real transformers classes."""

@@ -1,0 +1,69 @@
+"""Tiny Llama: text only, grouped-query attention, Llama 3 chat template, 2.6 M parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.models.tiny._tokenizer import train, wrap
+from stages.models.tiny._weights import initialise, save
+
+_SPECIAL = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|finetune_right_pad_id|>",
+]
+_TEMPLATE = (
+    "{{ '<|begin_of_text|>' }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+)
+
+
+class TinyLlama:
+    """Builds the folder."""
+
+    version = 2
+
+    def build(self, folder: Path, seed: int) -> None:
+        """Write the model with weights drawn from `seed`."""
+        from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+        tokenizer = wrap(
+            train(2048, _SPECIAL),
+            bos="<|begin_of_text|>",
+            eos="<|eot_id|>",
+            pad="<|finetune_right_pad_id|>",
+            template=_TEMPLATE,
+        )
+        ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=256,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=4096,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            bos_token_id=ids["<|begin_of_text|>"],
+            eos_token_id=ids["<|eot_id|>"],
+            pad_token_id=ids["<|finetune_right_pad_id|>"],
+            tie_word_embeddings=True,
+        )
+        model = LlamaForCausalLM(config)
+        initialise(model, seed)
+        model.generation_config = GenerationConfig(
+            bos_token_id=ids["<|begin_of_text|>"],
+            eos_token_id=[ids["<|eot_id|>"], ids["<|end_of_text|>"]],
+            pad_token_id=ids["<|finetune_right_pad_id|>"],
+        )
+        save(folder, model, tokenizer, {})
+
+
+PLUGIN = TinyLlama()

@@ -1,0 +1,44 @@
+"""Plans remembered: the same command again answers at once, however long it took to compare the words.
+
+A plan is a pure function of its key and of this package's code, so both make the name of the remembered file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from schemas.identity import canonical, digest
+from schemas.rejected import RejectedRow
+from stages.core.cache import cache_root
+from stages.core.registry import KINDS
+from stages.core.stage import Plan
+from stages.prepare.reading.files import keep
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def remembered(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
+    """The plan of this key from the user cache, or a new one."""
+    note = cache_root() / "plans" / f"{digest([key, _code()])[:32]}.json.gz"
+    try:
+        found = json.loads(gzip.decompress(note.read_bytes()))
+    except (OSError, EOFError, ValueError, zlib.error):
+        plan = make()
+        keep(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
+        return plan
+    rejected = [RejectedRow(**r) for r in found["rejected"]]
+    return Plan(found["shards"], found["key"], rejected, found["provenance"])
+
+
+def _code() -> str:
+    """Digest of all code that can decide a plan."""
+    plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder)
+    folders = (*plugins, _ROOT / "stages" / "prepare", _ROOT / "stages" / "world", _ROOT / "schemas")
+    files = sorted(p for f in folders for p in f.rglob("*.py"))
+    return digest([[p.name, p.read_text(encoding="utf-8")] for p in files])

@@ -1,0 +1,51 @@
+"""Options and column mapping that the table-shaped sources, `parquet` and `hf`, share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stages.core.errors import InputError, UsageError
+from stages.prepare.reading.plain_samples import KNOWN
+
+KINDS = ("", "number", "choice", "text", "math")
+
+
+def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], where: str) -> dict[str, str]:
+    """Our name -> their column, for all that will be read; InputError when a column is not there.
+
+    Columns with one of our names map to themselves; `keep` names further ones, which go into `extra`.
+    """
+    for ours in columns:
+        if ours not in KNOWN:
+            close = difflib.get_close_matches(ours, KNOWN, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"names: {', '.join(KNOWN)}"
+            raise UsageError(f"columns maps {ours!r}, which is no name of a sample", hint)
+    for theirs in (*columns.values(), *keep):
+        if theirs not in found:
+            close = difflib.get_close_matches(theirs, found, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"{where} has no column {theirs!r}", f"{hint}its columns: {', '.join(found)}")
+    whole = {name: name for name in found if name in KNOWN and name not in columns.values()}
+    whole.update({name: name for name in keep})
+    whole.update(columns)
+    if "prompt" not in whole and "messages" not in whole:
+        raise InputError(
+            f"{where} has no column 'prompt' or 'messages'",
+            f'say which it is: columns = {{ prompt = "..." }}; its columns: {", ".join(found)}',
+        )
+    if "image" in columns and "images" not in columns:
+        whole.pop("images", None)
+    if "images" in columns and "image" not in columns:
+        whole.pop("image", None)
+    if "messages" in columns and "prompt" not in columns:
+        whole.pop("prompt", None)
+    if "prompt" in columns and "messages" not in columns:
+        whole.pop("messages", None)
+    return whole
+
+
+def item_of(record: Mapping[str, Any], whole: Mapping[str, str]) -> dict[str, Any]:
+    """A sample from one record of the table."""
+    return {ours: record[theirs] for ours, theirs in whole.items()}

@@ -1,0 +1,257 @@
+"""The plain sample: one mapping of names to JSON values, which `jsonl`, `parquet` and `hf` all read.
+
+    prompt      text; `<image>` marks where a picture goes, else pictures come first
+    messages    instead of prompt: [{"role": "user", "content": text or [{"type": "text", "text": ...},
+                {"type": "image"}]}]; a closing assistant turn is the response
+    image       one picture, or `images`, a list of them: a path, a base64 data URL, or bytes
+    answer      text or number; answer_kind is number, choice, text or math
+    choices     list of texts, the first is A
+    response    a whole reply to imitate in SFT, `<think> ... </think> answer`
+    label, task, split, source, category, risk, family, parent_id, scene    text
+    harmful     true or false
+    facts, key_facts, hazards, unsafe_markers, flags    lists of texts
+    instructions    list of objects with a "kind"
+    id, extra   kept in the row's `extra`, with every further key
+
+Only `prompt` or `messages` must be there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.prompts import PromptRow
+from schemas.values import Message, Part, plain_text
+from stages.core.errors import BadSample
+from stages.prepare.reading.drafts import Draft, Picture
+
+TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
+LISTS = ("choices", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
+KNOWN = (
+    *("prompt", "messages", "image", "images", "answer", "answer_kind", "response"),
+    *("harmful", "instructions", "id", "extra", *TEXTS, *LISTS),
+)
+KINDS = ("number", "choice", "text", "math")
+MARK = "<image>"
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a source says for samples that do not say it themselves."""
+
+    source: str
+    label: str = "general"
+    task: str = ""
+    split: str = "train"
+    answer_kind: str = ""
+    flags: tuple[str, ...] = ()
+    strict: bool = False
+    """Refuse a column whose name is nearly one of ours."""
+
+
+def draft_of(item: Mapping[str, Any], defaults: Defaults, picture: Callable[[Any, str], Picture]) -> Draft:
+    """The draft of a sample; BadSample `malformed` names the column and what it holds.
+
+    `picture(value, name)` turns one entry of `image` or `images` into a picture.
+    """
+    if defaults.strict:
+        _spelling(item)
+    pictures = [picture(v, f"image {n}") for n, v in enumerate(_pictures(item), start=1)]
+    messages, response = _conversation(item, len(pictures))
+    answer, kind = _answer(item, defaults)
+    texts = {name: _text(item, name) for name in TEXTS}
+    split = texts["split"] or defaults.split
+    if split not in ("train", "test"):
+        raise _wrong("split", split, "train or test")
+    row = PromptRow(
+        id="",
+        label=texts["label"] or defaults.label,
+        source=texts["source"] or defaults.source,
+        task=texts["task"] or defaults.task or texts["label"] or defaults.label,
+        messages=messages,
+        split=split,
+        answer=answer,
+        answer_kind=kind,
+        reference_response=response,
+        risk=texts["risk"],
+        category=texts["category"],
+        harmful=_flag(item, "harmful"),
+        family=texts["family"],
+        parent_id=texts["parent_id"],
+        scene=texts["scene"],
+        instructions=_instructions(item),
+        extra=_extra(item),
+        choices=_list(item, "choices"),
+        facts=_list(item, "facts"),
+        key_facts=_list(item, "key_facts"),
+        hazards=_list(item, "hazards"),
+        unsafe_markers=_list(item, "unsafe_markers"),
+        flags=sorted({*_list(item, "flags"), *defaults.flags}),
+    )
+    return Draft(row, pictures, plain_text(messages))
+
+
+def _wrong(name: str, value: Any, wanted: str) -> BadSample:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    kind = type(value).__name__
+    return BadSample("malformed", f"column {name!r} is {shown} ({kind}), and must be {wanted}")
+
+
+def _spelling(item: Mapping[str, Any]) -> None:
+    """A key that is nearly one of ours, while ours is absent, would be lost silently."""
+    for name in item:
+        if name not in KNOWN:
+            close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
+            if close and close[0] not in item:
+                raise BadSample("malformed", f"unknown column {name!r}: did you mean {close[0]!r}?")
+
+
+def _text(item: Mapping[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise _wrong(name, value, "text")
+
+
+def _list(item: Mapping[str, Any], name: str) -> list[str]:
+    value = item.get(name)
+    if value is None:
+        return []
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return list(value)
+    raise _wrong(name, value, "a list of texts")
+
+
+def _flag(item: Mapping[str, Any], name: str) -> bool | None:
+    value = item.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise _wrong(name, value, "true or false")
+
+
+def _answer(item: Mapping[str, Any], defaults: Defaults) -> tuple[str | None, str | None]:
+    value, kind = item.get("answer"), _text(item, "answer_kind") or defaults.answer_kind
+    if kind and kind not in KINDS:
+        raise _wrong("answer_kind", kind, f"one of {', '.join(KINDS)}")
+    if value is None:
+        return None, None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number and not isinstance(value, str):
+        raise _wrong("answer", value, "text or a number")
+    label = item.get("label") or defaults.label
+    guess = "choice" if item.get("choices") else "number" if number else "math" if label == "math" else "text"
+    return str(value), kind or guess
+
+
+def _instructions(item: Mapping[str, Any]) -> list[str]:
+    value = item.get("instructions")
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _wrong("instructions", value, 'a list of objects with a "kind"')
+    found = []
+    for entry in value:
+        try:
+            entry = json.loads(entry) if isinstance(entry, str) else entry
+        except ValueError:
+            raise _wrong("instructions", entry, "JSON") from None
+        if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+            raise _wrong("instructions", entry, 'an object with a "kind"')
+        found.append(json.dumps(entry, sort_keys=True, ensure_ascii=False))
+    return found
+
+
+def _extra(item: Mapping[str, Any]) -> str | None:
+    """What has no field of its own, as JSON."""
+    extra = {name: v for name, v in item.items() if (name == "id" or name not in KNOWN) and v is not None}
+    given = item.get("extra")
+    if isinstance(given, dict):
+        extra = {**given, **extra}
+    elif given is not None:
+        extra["extra"] = given
+    try:
+        return json.dumps(extra, sort_keys=True, ensure_ascii=False, default=str) if extra else None
+    except TypeError as error:
+        raise BadSample("malformed", f"further columns can't be kept as JSON: {error}") from None
+
+
+def _pictures(item: Mapping[str, Any]) -> list[Any]:
+    one, several = item.get("image"), item.get("images")
+    if one is not None and several is not None:
+        raise BadSample("malformed", "columns 'image' and 'images' are both there: give one of them")
+    if several is not None and not isinstance(several, list):
+        raise _wrong("images", several, "a list")
+    # Some writers put a list into the singular column.
+    return several or (one if isinstance(one, list) else [] if one is None else [one])
+
+
+def _conversation(item: Mapping[str, Any], pictures: int) -> tuple[list[Message], str | None]:
+    """The turns up to the reply, and the reply where the sample has one."""
+    prompt, turns, response = _text(item, "prompt"), item.get("messages"), _text(item, "response")
+    if (prompt is None) == (turns is None):
+        which = "neither 'prompt' nor 'messages'" if prompt is None else "both 'prompt' and 'messages'"
+        raise BadSample("malformed", f"there is {which}; one of them must be there")
+    if prompt is not None:
+        messages = [_marked("user", prompt)]
+    else:
+        if not isinstance(turns, list) or not turns:
+            raise _wrong("messages", turns, "a list of turns")
+        messages = [_turn(t) for t in turns]
+        if messages[-1].role == "assistant":
+            if response is not None:
+                raise BadSample("malformed", "there is a closing assistant turn and a 'response'; give one")
+            response = plain_text(messages[-1:])
+            messages = messages[:-1]
+    if not messages or messages[-1].role != "user":
+        raise BadSample("malformed", "the last turn before the reply must be the user's")
+    messages = _placed(messages, pictures)
+    if not any(p.type == "image" or (p.text and p.text.strip()) for p in messages[-1].content):
+        raise BadSample("malformed", "the prompt is empty")
+    return messages, response
+
+
+def _turn(turn: Any) -> Message:
+    if not isinstance(turn, dict) or turn.get("role") not in ("system", "user", "assistant"):
+        raise _wrong("messages", turn, "turns with role system, user or assistant and a content")
+    content = turn.get("content")
+    if isinstance(content, str):
+        return _marked(turn["role"], content)
+    if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
+        raise _wrong("messages.content", content, "text or a list of parts")
+    parts = []
+    for part in content:
+        if part.get("type") == "text" and isinstance(part.get("text"), str):
+            parts.append(Part("text", part["text"]))
+        elif part.get("type") == "image":
+            parts.append(Part("image"))
+        else:
+            wanted = 'a part {"type": "text", "text": ...} or {"type": "image"}'
+            raise _wrong("messages.content", part, wanted)
+    return Message(turn["role"], parts)
+
+
+def _marked(role: str, text: str) -> Message:
+    """A turn whose `<image>` marks become image parts."""
+    parts = []
+    for n, piece in enumerate(text.split(MARK)):
+        if n:
+            parts.append(Part("image"))
+        if piece.strip():
+            parts.append(Part("text", piece.strip("\n") if MARK in text else piece))
+    return Message(role, parts)
+
+
+def _placed(messages: list[Message], pictures: int) -> list[Message]:
+    """Image parts and pictures agree in number; without any part the pictures open the last turn."""
+    parts = sum(p.type == "image" for m in messages for p in m.content)
+    if parts == pictures:
+        return messages
+    if parts:
+        raise BadSample("malformed", f"{parts} image marks for {pictures} pictures")
+    last = messages[-1]
+    return [*messages[:-1], Message(last.role, [*[Part("image")] * pictures, *last.content])]

@@ -1,0 +1,248 @@
+"""Generative verifiers: `[score.judges.NAME]` tables as model verifiers.
+
+A judge is shown a row and what follows the reply's think block, through a prompt of `stages.judging`, and has to end
+with a verdict. An answer without exactly one known verdict, a server that fails and a budget that is spent are grades
+with status error or timeout, never a stop. Answers are kept by content: the same question to the same judge is asked
+once, within a group, between shards and between runs; an answer without a verdict is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+from schemas.identity import digest
+from schemas.rollouts import RolloutGroup, Sampling
+from schemas.scored import ERROR, TIMEOUT
+from schemas.values import Image, Message
+from stages.core.errors import BadSample, CosmoError, UsageError
+from stages.core.registry import load
+from stages.core.stage import Context, Resources
+from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
+from stages.judging.parsed import parse_reply
+from stages.judging.prompt import JudgePrompt, conversation, find_verdict, load_prompt
+from stages.score.config import JudgeTable
+from stages.score.models.judge_cache import AnswerCache
+from stages.score.verifiers.base import (
+    GradeGroups,
+    Judgement,
+    ModelVerifier,
+    Wanted,
+    does_not_apply,
+    failed,
+    judged,
+)
+
+# Raised when the same answer would give another grade.
+_RULE = 1
+_EXCERPT = 80
+
+
+def bind(name: str, table: JudgeTable) -> ModelVerifier:
+    """The judge of that table; UsageError for one that can't be. Loads no model."""
+    where = f"[score.judges.{name}]"
+    engine = engine_name(table.engine)
+    plugin = load("engine", engine)
+    prompt = load_prompt(table.prompt or name)
+    if table.score == "probability" and len(prompt.verdicts) != 2:
+        raise UsageError(
+            f"{where} score = 'probability' needs a prompt with two verdicts, and {prompt.name} has"
+            f" {len(prompt.verdicts)}",
+            "score = 'verdict'",
+        )
+    if not table.policy and (plugin.needs_policy or (table.url and not table.model)):
+        raise UsageError(f"{where} names no model", "policy = 'ORG/NAME', or for a server: model = 'NAME'")
+    from stages.models.policy_ref import resolve_policy
+
+    ref = resolve_policy(table.policy) if table.policy else None
+    identity = {
+        "rule": _RULE,
+        "prompt": prompt.digest,
+        "engine": engine,
+        "engine_version": plugin.version,
+        "model": ref.id if ref else f"name:{table.model}",
+        "dtype": table.dtype,
+        "score": table.score,
+        "temperature": table.temperature,
+        "max_new_tokens": table.max_new_tokens,
+    }
+
+    settings = EngineSettings(
+        table.device,
+        table.dtype,
+        table.batch_tokens,
+        server=table,
+        need="logprobs" if table.score == "probability" else "words",
+    )
+
+    def open_judge(ctx: Context) -> GradeGroups:
+        # A warm place of its own, shared by judges on one model: the common one keeps the policy that is trained.
+        warm = ctx.resources.get(f"judge on {identity['model']}", f"{table.device} {table.dtype}", Resources)
+        # The answers lie beside the run folders, where every run finds them.
+        cache = AnswerCache(ctx.scratch and ctx.scratch.parents[2] / ".judge-cache", ctx.progress.log)
+        judge = _Judge(name, table, prompt, digest(identity), plugin.open(ref, settings, warm), cache, ctx.progress.log)
+        return judge.grade_groups
+
+    return ModelVerifier(name, identity, open_judge, gpus(plugin, settings))
+
+
+@dataclass(slots=True)
+class _Question:
+    """One thing to ask, and every completion that wants to know."""
+
+    turns: list[Message]
+    images: list[Image]
+    askers: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Judge:
+    """An opened judge."""
+
+    name: str
+    table: JudgeTable
+    prompt: JudgePrompt
+    digest: str
+    engine: Engine
+    cache: AnswerCache
+    log: Callable[[str], None]
+    asked: int = 0
+    failures: int = 0
+    """In a row."""
+    complained: bool = False
+
+    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
+        """See `stages.score.verifiers.base`."""
+        judgements: list[dict[int, Judgement]] = [{} for _ in window]
+        questions: dict[str, _Question] = {}
+        for at, (group, completions) in enumerate(window):
+            pictures = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
+            for number, completion in enumerate(completions):
+                reply = parse_reply(completion.text).answer
+                if (known := self._without_asking(group, reply)) is not None:
+                    judgements[at][number] = known
+                    continue
+                turns, images = conversation(self.prompt, group, reply)
+                key = digest([self.digest, _spelled(turns), pictures if images else []])
+                questions.setdefault(key, _Question(turns, images)).askers.append((at, number))
+        for key, judgement in self._answers(questions).items():
+            for at, number in questions[key].askers:
+                judgements[at][number] = judgement
+        return [[found[n] for n in range(len(w.completions))] for found, w in zip(judgements, window, strict=True)]
+
+    def _without_asking(self, group: RolloutGroup, reply: str) -> Judgement | None:
+        if group.answer is None and "reference" in self.prompt.blanks:
+            return does_not_apply("the row has no reference answer")
+        return None if reply else judged(0.0, "unparsable", "nothing follows the think block")
+
+    def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
+        """A judgement for every question: kept answers first, the judge for the others."""
+        found = {key: self._read(json.loads(kept)) for key, kept in self.cache.get(questions).items()}
+        try:
+            sampling = Sampling(self.table.temperature, 1.0, 0, self.table.max_new_tokens, 0)
+            for key, (sampled, *_) in self.engine.sample(self._requests(questions, found), sampling):
+                found[key] = self._answered(key, sampled)
+        except CosmoError:
+            raise
+        except Exception as error:
+            # Whatever an engine does, the answers that came before it stay.
+            self._failed(f"{type(error).__name__}: {error}")
+        return found | {key: failed("the judge did not answer") for key in questions.keys() - found.keys()}
+
+    def _requests(self, questions: dict[str, _Question], found: dict[str, Judgement]) -> Iterator[SampleRequest]:
+        """What the engine is asked; what can't or may not be asked goes straight into `found`."""
+        for key, question in list(questions.items()):
+            if key in found:
+                continue
+            if 0 < self.table.budget <= self.asked:
+                found[key] = failed(f"budget: {self.table.budget} answers were asked for")
+            elif 0 < self.table.give_up_after <= self.failures:
+                found[key] = failed(f"gave up: {self.failures} answers in a row failed before this one")
+            else:
+                try:
+                    encoded = self.engine.encode(question.turns, question.images)
+                    self._check_length(len(encoded.token_ids))
+                except BadSample as bad:
+                    found[key] = failed(str(bad))
+                    continue
+                self.asked += 1
+                yield SampleRequest(key, encoded.token_ids, encoded.image_inputs, 1, question.turns, question.images)
+
+    def _check_length(self, length: int) -> None:
+        if length + self.table.max_new_tokens > self.engine.max_positions:
+            raise BadSample("too_long", f"{length} tokens of a question exceed {self.engine.max_positions} positions")
+
+    def _answered(self, key: str, sampled: Sampled) -> Judgement:
+        if sampled.finish_reason == "error":
+            reason = sampled.error or "the engine failed"
+            return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)
+        self.failures = 0
+        pieces = self._pieces(sampled)
+        answer = {"text": "".join(pieces), "p": _probability(self.prompt, pieces, sampled.logprobs)}
+        judgement = self._read(answer)
+        if judgement.value is not None:
+            self.cache.put(key, json.dumps(answer, ensure_ascii=False))
+        return judgement
+
+    def _failed(self, reason: str, status: str = ERROR) -> Judgement:
+        self.failures += 1
+        if not self.complained:
+            self.complained = True
+            self.log(f"judge {self.name}: {reason}")
+        return failed(reason, status)
+
+    def _pieces(self, sampled: Sampled) -> list[str]:
+        """The answer token by token, where that is wanted and can be had; else in one piece."""
+        if sampled.words is not None:
+            return sampled.words
+        if self.table.score == "verdict":
+            return [self.engine.decode(sampled.token_ids)]
+        text = self.engine.decode(sampled.token_ids)
+        # A token may hold a part of a character: what is shown of a beginning can be longer than its share.
+        shown = (min(len(self.engine.decode(sampled.token_ids[:n])), len(text)) for n in range(len(sampled.token_ids)))
+        return [text[a:b] for a, b in pairwise([*accumulate(shown, max), len(text)])]
+
+    def _read(self, answer: dict[str, Any]) -> Judgement:
+        """The judgement that an answer means: strictly its verdict."""
+        text, p = answer["text"], answer["p"]
+        found = find_verdict(self.prompt, text)
+        if found is None:
+            return failed(f"unparsable: {_excerpt(text)!r}")
+        verdict = found[0]
+        value = self.prompt.verdicts[verdict]
+        why = _excerpt(text[: found[1]].rpartition("\n")[0]) or None
+        if self.table.score == "verdict":
+            return judged(value, verdict, why)
+        if p is None:
+            return failed("the verdict has no probability: the engine gave no log-probs for it")
+        # What was not said has the rest of the probability: with two verdicts this is (P(true) + 1 - P(false)) / 2.
+        (other,) = (score for name, score in self.prompt.verdicts.items() if name != verdict)
+        return judged(p * value + (1 - p) * other, verdict, f"said with probability {p:.3f}")
+
+
+def _spelled(turns: list[Message]) -> list[Any]:
+    return [[m.role, [[p.type, p.text] for p in m.content]] for m in turns]
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else words[: _EXCERPT - 4] + " ..."
+
+
+def _probability(prompt: JudgePrompt, pieces: list[str], logprobs: list[float]) -> float | None:
+    """How likely the verdict's own tokens were; None without a verdict or log-probs."""
+    found = find_verdict(prompt, "".join(pieces))
+    if found is None or len(pieces) != len(logprobs):
+        return None
+    _, begin, end = found
+    total, at = 0.0, 0
+    for piece, logprob in zip(pieces, logprobs, strict=True):
+        if at < end and at + len(piece) > begin:
+            total += logprob
+        at += len(piece)
+    return round(math.exp(min(total, 0.0)), 6)

@@ -1,0 +1,1 @@
+"""Checks of instructions that a rule can verify."""

@@ -1,0 +1,186 @@
+"""IFEval's 25 instruction kinds by their own ids (arXiv:2311.07911).
+
+Two differ from upstream, which uses NLTK: sentences are split and capital words are found by rule here. A third
+differs where no language can be told (`123`): upstream calls that obeyed, and a reward for it could be hacked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+from stages.score.rules.instructions.language import language_of
+
+Words = list[str]
+
+
+def _holds(count: int, relation: str, limit: int) -> bool:
+    if relation not in ("less than", "at least"):
+        raise ValueError(f"unknown relation {relation!r}")
+    return count < limit if relation == "less than" else count >= limit
+
+
+def _existence(answer: str, keywords: Words) -> bool:
+    return all(re.search(re.escape(k), answer, re.IGNORECASE) for k in keywords)
+
+
+def _frequency(answer: str, keyword: str, frequency: int, relation: str) -> bool:
+    found = re.findall(re.escape(keyword.strip()), answer, re.IGNORECASE)
+    return _holds(len(found), relation, frequency)
+
+
+def _forbidden_words(answer: str, forbidden_words: Words) -> bool:
+    return not any(re.search(rf"\b{re.escape(w)}\b", answer, re.IGNORECASE) for w in forbidden_words)
+
+
+def _letter_frequency(answer: str, letter: str, let_frequency: int, let_relation: str) -> bool:
+    return _holds(answer.lower().count(letter.lower()), let_relation, let_frequency)
+
+
+_ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|[a-z])\.$", re.IGNORECASE)
+
+
+def _sentences(answer: str) -> int:
+    ends = list(re.finditer(r"[.!?]+[\"')\]]*(?=\s|$)", answer))
+    whole = [m for m in ends if not _ABBREVIATION.search(answer[: m.end()])]
+    rest = answer[whole[-1].end() :] if whole else answer
+    return len(whole) + bool(re.search(r"\w", rest))
+
+
+def _number_sentences(answer: str, num_sentences: int, relation: str) -> bool:
+    return _holds(_sentences(answer), relation, num_sentences)
+
+
+def _number_words(answer: str, num_words: int, relation: str) -> bool:
+    return _holds(len(re.findall(r"\w+", answer)), relation, num_words)
+
+
+def _number_paragraphs(answer: str, num_paragraphs: int) -> bool:
+    parts = re.split(r"\s?\*\*\*\s?", answer)
+    inner_empty = any(not p.strip() for p in parts[1:-1])
+    return not inner_empty and sum(bool(p.strip()) for p in parts) == num_paragraphs
+
+
+def _nth_paragraph(answer: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
+    parts = answer.split("\n\n")
+    count = sum(bool(p.strip()) for p in parts)
+    if count != num_paragraphs or nth_paragraph > count or not (nth := parts[nth_paragraph - 1].split()):
+        return False
+    word = re.match(r"[^.,?!'\"]*", nth[0].lstrip("'\""))
+    return word is not None and word.group().lower() == first_word.lower()
+
+
+def _placeholders(answer: str, num_placeholders: int) -> bool:
+    return len(re.findall(r"\[.*?\]", answer)) >= num_placeholders
+
+
+def _postscript(answer: str, postscript_marker: str) -> bool:
+    marker = postscript_marker.strip()
+    pattern = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}.get(marker, re.escape(marker.lower()))
+    return re.search(pattern, answer.lower()) is not None
+
+
+def _bullets(answer: str, num_bullets: int) -> bool:
+    stars = re.findall(r"^\s*\*[^*].*$", answer, re.MULTILINE)
+    dashes = re.findall(r"^\s*-.*$", answer, re.MULTILINE)
+    return len(stars) + len(dashes) == num_bullets
+
+
+def _constrained(answer: str) -> bool:
+    return any(f"My answer is {x}." in answer for x in ("yes", "no", "maybe"))
+
+
+def _highlights(answer: str, num_highlights: int) -> bool:
+    single = re.findall(r"\*[^\n*]*\*", answer)
+    double = re.findall(r"\*\*[^\n*]*\*\*", answer)
+    filled = [h for h in single + double if h.strip("*").strip()]
+    return len(filled) >= num_highlights
+
+
+def _sections(answer: str, section_spliter: str, num_sections: int) -> bool:
+    marks = re.findall(rf"\s?{re.escape(section_spliter.strip())}\s?\d+\s?", answer)
+    return len(marks) >= num_sections
+
+
+def _json_format(answer: str) -> bool:
+    text = re.sub(r"^```(?:json)?|```$", "", answer.strip(), flags=re.IGNORECASE).strip()
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _title(answer: str) -> bool:
+    return any(t.lstrip("<").rstrip(">").strip() for t in re.findall(r"<<[^\n]+>>", answer))
+
+
+def _two_responses(answer: str) -> bool:
+    parts = answer.split("******")
+    whole = [p.strip() for p in parts if p.strip()]
+    inner_empty = any(not p.strip() for p in parts[1:-1])
+    return not inner_empty and len(whole) == 2 and whole[0] != whole[1]
+
+
+def _repeat_prompt(answer: str, prompt_to_repeat: str) -> bool:
+    return answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
+
+
+def _ends_with(answer: str, end_phrase: str) -> bool:
+    return answer.strip().strip('"').lower().endswith(end_phrase.strip().lower())
+
+
+def _quotation(answer: str) -> bool:
+    text = answer.strip()
+    return len(text) > 1 and text[0] == text[-1] == '"'
+
+
+def _capital_words(answer: str, capital_frequency: int, capital_relation: str) -> bool:
+    words = [w for w in re.findall(r"[\w'-]+", answer) if w.isupper()]
+    return _holds(len(words), capital_relation, capital_frequency)
+
+
+def _english_capital(answer: str) -> bool:
+    return answer.isupper() and language_of(answer) == "en"
+
+
+def _english_lowercase(answer: str) -> bool:
+    return answer.islower() and language_of(answer) == "en"
+
+
+def _response_language(answer: str, language: str) -> bool:
+    return language_of(answer) == language
+
+
+def _no_comma(answer: str) -> bool:
+    return "," not in answer
+
+
+RULES: dict[str, Callable[..., bool]] = {
+    "language:response_language": _response_language,
+    "keywords:existence": _existence,
+    "keywords:frequency": _frequency,
+    "keywords:forbidden_words": _forbidden_words,
+    "keywords:letter_frequency": _letter_frequency,
+    "length_constraints:number_sentences": _number_sentences,
+    "length_constraints:number_words": _number_words,
+    "length_constraints:number_paragraphs": _number_paragraphs,
+    "length_constraints:nth_paragraph_first_word": _nth_paragraph,
+    "detectable_content:number_placeholders": _placeholders,
+    "detectable_content:postscript": _postscript,
+    "detectable_format:number_bullet_lists": _bullets,
+    "detectable_format:constrained_response": _constrained,
+    "detectable_format:number_highlighted_sections": _highlights,
+    "detectable_format:multiple_sections": _sections,
+    "detectable_format:json_format": _json_format,
+    "detectable_format:title": _title,
+    "combination:two_responses": _two_responses,
+    "combination:repeat_prompt": _repeat_prompt,
+    "startend:end_checker": _ends_with,
+    "startend:quotation": _quotation,
+    "change_case:capital_word_frequency": _capital_words,
+    "change_case:english_capital": _english_capital,
+    "change_case:english_lowercase": _english_lowercase,
+    "punctuation:no_comma": _no_comma,
+}

@@ -1,0 +1,1 @@
+"""Alarms for a policy that drifts, and what happens then."""

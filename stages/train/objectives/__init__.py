@@ -1,0 +1,1 @@
+"""What can be minimised: one file an objective."""

@@ -1,0 +1,76 @@
+"""Rank 0 runs the stage as a single process would; the others wait for the work that it finds to be done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.core.config import as_dict, build
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import file_sha256
+from stages.core.stage import Context, Resources, Silent
+from stages.train.config import TrainConfig
+from stages.train.parallel import ranks
+
+Train = Callable[[Context, dict[str, Any], Any], None]
+
+
+class Unwritten:
+    """The ShardWriter of a rank that owns no run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def row(self, row: Any) -> None:
+        """Nothing."""
+
+    def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
+        """Nothing."""
+
+    def artifact(self, name: str) -> Path:
+        """A path that is thrown away."""
+        return self._folder / name
+
+    def sha256(self, path: Path) -> str:
+        """As of any file."""
+        return file_sha256(path)
+
+
+class Leader:
+    """Rank 0's side: what it has told the others to do."""
+
+    def __init__(self) -> None:
+        self.working = False
+
+    @contextmanager
+    def work(self, ctx: Context, shard: dict[str, Any]) -> Iterator[None]:
+        """Have the others do this shard, too."""
+        inputs = [f.where if f.remote is not None else str(f.path.absolute()) for f in ctx.inputs]
+        scratch = ctx.scratch
+        place = str(scratch.absolute()) if scratch is not None else None
+        ranks.told({"config": as_dict(ctx.config), "inputs": inputs, "scratch": place, "shard": shard})
+        self.working = True
+        yield
+        self.working = False
+
+    def dismiss(self, code: int) -> None:
+        """Send the others home, unless they are in the midst of work: then the end of this process ends them."""
+        if not self.working:
+            ranks.told({"code": code})
+
+
+LEADER = Leader()
+
+
+def follow(train: Train) -> int:
+    """Do what rank 0 finds to be done until it says that all is done; its exit code."""
+    while "code" not in (job := ranks.told(None)):
+        inputs = [RunFolder.open(Path(p)) for p in job["inputs"]]
+        scratch = Path(job["scratch"]) if job["scratch"] is not None else None
+        config = build(TrainConfig, job["config"], "train")
+        with tempfile.TemporaryDirectory() as folder:
+            train(Context(config, inputs, Silent(), Resources(), scratch), job["shard"], Unwritten(Path(folder)))
+    return int(job["code"])

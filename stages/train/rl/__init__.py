@@ -1,0 +1,1 @@
+"""Parts of the reinforcement-learning step: batches, log-probs, metrics."""

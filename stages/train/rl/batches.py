@@ -1,0 +1,238 @@
+"""From scored groups to the optimizer steps of one rollout: advantages, updates, weights, micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
+from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
+from stages.core.errors import InputError
+from stages.core.registry import load
+from stages.core.runs.select import Entry
+from stages.train.advantages.base import FLAT, AdvantagePlugin, Batch, Carried, clamped, estimate, std
+from stages.train.config import TrainConfig
+from stages.train.losses.base import StepTotals, sequence_weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Reject = Callable[[str, str, str, str], None]
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion that is learned from."""
+
+    completion: ScoredCompletion
+    advantage: float
+    weight: float = 0.0
+    """Its tokens' share in the step's loss."""
+    old_logprobs: Tensor | None = None
+    """The ratio's denominator (T,), on the CPU; None until it is computed."""
+
+    @property
+    def length(self) -> int:
+        """Its tokens."""
+        return len(self.completion.token_ids)
+
+
+@dataclass(slots=True)
+class Group:
+    """One prompt of a rollout. A flat one keeps its numbers and no pictures."""
+
+    row: ScoredGroup
+    samples: list[Sample]
+    """The scored completions; the others were left out."""
+    live: bool
+    """False for a group left out of the loss because it has no advantage: its rewards are equal, most often."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of its samples."""
+        return sum(s.length for s in self.samples)
+
+    @property
+    def reward_std(self) -> float:
+        """Spread of its rewards."""
+        return std([s.completion.reward for s in self.samples])
+
+
+@dataclass(slots=True)
+class Update:
+    """The groups of one optimizer step."""
+
+    index: int
+    """Which update of its rollout, from 0."""
+    groups: list[Group] = field(default_factory=list)
+
+    @property
+    def live(self) -> list[Group]:
+        """Those that are learned from."""
+        return [g for g in self.groups if g.live]
+
+    @property
+    def totals(self) -> StepTotals:
+        """What the step's normalisers count, left-out flat groups included."""
+        samples = [s for g in self.groups for s in g.samples]
+        limit = max((s.completion.sampling.max_new_tokens for s in samples), default=0)
+        return StepTotals(len(self.groups), len(samples), sum(s.length for s in samples), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What goes through the model at once: groups, or parts of one that is too large."""
+
+    parts: list[tuple[Group, list[Sample]]]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """All its samples, in order."""
+        return [s for _, samples in self.parts for s in samples]
+
+
+def usable(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> Iterator[ScoredGroup]:
+    """The groups that may be trained on, in order; the others are rejected with their reason.
+
+    InputError for a held-out family and for a truncated sampler.
+    """
+    for row in rows:
+        if (why := barred(row, config)) is not None:
+            reject(source, row.id, *why)
+        else:
+            _check_sampling(row, config)
+            yield row
+
+
+def barred(prompt: ScoredGroup | Entry, config: TrainConfig) -> tuple[str, str] | None:
+    """(reason, detail) why the prompt is not trained on, or None.
+
+    InputError for a held-out family: one that the config forbids, or that `prepare` held out and somebody put
+    into the training split.
+    """
+    if prompt.family in config.forbid_families or (HELDOUT_FAMILY in prompt.flags and prompt.split != "test"):
+        raise InputError(
+            f"prompt {prompt.id} is of the held-out family {prompt.family!r}",
+            f"leave it out: --set 'select.exclude_families=[\"{prompt.family}\"]' on rollout, or on train for SFT",
+        )
+    if NO_TRAINING in prompt.flags:
+        return NO_TRAINING, f"the row is flagged {NO_TRAINING}"
+    if prompt.split == "test":
+        return "test_split", "the row belongs to the test split"
+    return None
+
+
+def _check_sampling(row: ScoredGroup, config: TrainConfig) -> None:
+    cut = next((c.sampling for c in row.completions if c.sampling.top_p < 1.0 or c.sampling.top_k > 0), None)
+    if cut is not None and not config.allow_truncated_sampling:
+        raise InputError(
+            f"prompt {row.id} was sampled with top_p = {cut.top_p}, top_k = {cut.top_k}: its log-probs are "
+            "renormalised and the ratio would be biased",
+            "sample with top_p 1 and top_k 0, or --set allow_truncated_sampling=true",
+        )
+
+
+def make_groups(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> list[Group]:
+    """Groups still without advantages. Completions without a reward or a token are rejected and not counted."""
+    groups = []
+    for row in rows:
+        samples = []
+        for completion in row.completions:
+            if completion.error is not None or not completion.token_ids:
+                reject(source, f"{row.id}#{completion.index}", "no_reply", completion.error or "no tokens")
+            elif completion.reward is None:
+                reject(source, f"{row.id}#{completion.index}", "no_reward", "no verifier gave a value")
+            else:
+                samples.append(Sample(completion, 0.0))
+        groups.append(Group(row, samples, bool(samples)))
+    return groups
+
+
+def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carried) -> Carried:
+    """Give every sample its advantage, and return what the estimator carries on to the next rollout.
+
+    A group where none has any, most often one of equal rewards, is left out and loses its pictures.
+    """
+    plugin: AdvantagePlugin = load("advantage", str(config.advantage))
+    batch = Batch(
+        rewards=[[s.completion.reward for s in g.samples] for g in groups],
+        lengths=[[s.length for s in g.samples] for g in groups],
+        costs=[[complied_unsafely(s.completion) for s in g.samples] for g in groups],
+        settings=getattr(config, plugin.section) if plugin.section else None,
+        carried=carried,
+    )
+    advantages, carried = estimate(plugin, batch)
+    for group, values in zip(groups, clamped(advantages, config.advantage_clamp), strict=True):
+        for sample, value in zip(group.samples, values, strict=True):
+            sample.advantage = value or 0.0
+        if config.drop_flat_groups and all(abs(s.advantage) <= FLAT for s in group.samples):
+            group.live, group.row = False, replace(group.row, images=[])
+    return carried
+
+
+def complied_unsafely(completion: ScoredCompletion) -> bool | None:
+    """What the safety verifier says; None where it did not judge."""
+    grade = grade_of(completion, "safety")
+    return None if grade is None or grade.value is None else grade.verdict == "unsafe"
+
+
+def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list[Update]:
+    """Whole groups dealt to the rollout's optimizer steps, live and flat ones evenly, with token weights.
+
+    Never more updates than live groups, and at least one: a rollout without any live group is one step that
+    changes nothing and shows why.
+    """
+    if config.order == "seeded":
+        groups = sorted(groups, key=lambda g: hashlib.sha256(f"{config.seed}|{rollout}|{g.row.id}".encode()).digest())
+    live = [g for g in groups if g.live]
+    flat = [g for g in groups if not g.live]
+    count = max(1, min(config.updates_per_rollout, len(live)))
+    updates = [Update(i, _share(live, i, count) + _share(flat, i, count)) for i in range(count)]
+    for update in updates:
+        totals = update.totals
+        for group in update.live:
+            tokens = group.tokens
+            for sample in group.samples:
+                sample.weight = sequence_weight(str(config.aggregation), sample.length, tokens, totals)
+    return updates
+
+
+def _share(groups: list[Group], index: int, count: int) -> list[Group]:
+    """Part `index` of `count` nearly equal consecutive parts."""
+    return groups[len(groups) * index // count : len(groups) * (index + 1) // count]
+
+
+def micro_batches(update: Update, budget: int, share: bool) -> Iterator[MicroBatch]:
+    """The update's live groups in order, cut where the tokens of a forward would exceed the budget.
+
+    A group larger than the budget is split; a single completion never is.
+    """
+    parts: list[tuple[Group, list[Sample]]] = []
+    for group in update.live:
+        for samples in _pieces(group, budget, share):
+            if parts and _cost([*parts, (group, samples)], share) > budget:
+                yield MicroBatch(parts)
+                parts = []
+            parts = [*parts, (group, samples)]
+    if parts:
+        yield MicroBatch(parts)
+
+
+def _pieces(group: Group, budget: int, share: bool) -> Iterator[list[Sample]]:
+    piece: list[Sample] = []
+    for sample in group.samples:
+        if piece and _cost([(group, [*piece, sample])], share) > budget:
+            yield piece
+            piece = []
+        piece.append(sample)
+    yield piece
+
+
+def _cost(parts: list[tuple[Group, list[Sample]]], share: bool) -> int:
+    """Tokens of a forward pass over these parts, padding counted; packed groups have none."""
+    lengths = [(len(group.row.prompt_token_ids), [s.length for s in samples]) for group, samples in parts]
+    if share:
+        return sum(prompt + sum(replies) for prompt, replies in lengths)
+    return sum(len(replies) for _, replies in lengths) * max(prompt + max(replies) for prompt, replies in lengths)

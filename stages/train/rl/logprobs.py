@@ -1,0 +1,108 @@
+"""Log-probs of stored completions under a model: once for each completion, or with their prompt shared.
+
+`completion_logprobs` is the one way in. It gives log-probs at the sampling temperature with the sampler's
+banned tokens removed, so that a trainer's numbers mean what the sampler's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.models.positions import prompt_positions
+from stages.models.processor import PromptProcessor
+from stages.train.rl import packed
+from stages.train.rl.token_scores import TokenScorer, project
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGroup:
+    """One prompt with the completions to be scored."""
+
+    prompt: list[int]
+    """Token ids of the prompt, image placeholders expanded. Shape (P,)."""
+    image_inputs: dict[str, Tensor]
+    """What the model wants for its pictures; {} without."""
+    completions: list[list[int]]
+    """Token ids of the completions, none empty."""
+    temperatures: list[float]
+    """The temperature each was sampled at; 0 (greedy) counts as 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Scores of N completions, padded to the longest (T)."""
+
+    logprobs_NT: Tensor
+    """Log-prob of each token, 0 at padding."""
+    entropy_NT: Tensor
+    """Entropy of the distribution it was drawn from, nats, 0 at padding; no gradient."""
+    mask_NT: Tensor
+    """1.0 where there is a token."""
+
+
+Forward = Callable[..., Any]
+
+
+def completion_logprobs(
+    model: Any,
+    processor: PromptProcessor,
+    groups: list[TokenGroup],
+    banned: list[int],
+    *,
+    share: bool,
+    forward: Forward | None = None,
+) -> TokenLogprobs:
+    """Log-probs and entropies of every completion of the groups, in order. N = completions of all groups.
+
+    `share` computes each prompt once for all its completions (see `packed`); both ways agree to rounding.
+    `forward` is what is called in place of `model`, when a trainer has wrapped it.
+    """
+    device = next(model.parameters()).device
+    build = packed.inputs if share else _padded_inputs
+    kwargs, flat_M = build(model, processor, groups, device)
+    completions = [torch.tensor(c) for g in groups for c in g.completions]
+    temperatures = [t or 1.0 for g in groups for t in g.temperatures]
+    each = [torch.full(c.shape, t) for c, t in zip(completions, temperatures, strict=True)]
+    scorer = TokenScorer(
+        torch.cat(completions).to(device),
+        torch.cat(each).to(device) if any(t != 1.0 for t in temperatures) else None,
+        torch.tensor(banned, dtype=torch.long, device=device),
+    )
+    width = kwargs["input_ids"].shape[1]
+    keep_K, column_M = (flat_M % width).unique(return_inverse=True)
+    # One flat row a token: rows of the batch that `logits_to_keep` left K columns of.
+    row_M = flat_M.div(width, rounding_mode="floor") * len(keep_K) + column_M
+    kwargs |= {"logits_to_keep": keep_K, "use_cache": False}
+    logprobs_M, entropy_M = project(model, forward or model, kwargs, scorer, row_M)
+    lengths_N = torch.tensor([len(c) for c in completions], device=device)
+    present_NT = torch.arange(int(lengths_N.max()), device=device) < lengths_N[:, None]
+    entropy_NT = _spread(entropy_M.detach(), present_NT)
+    return TokenLogprobs(_spread(logprobs_M, present_NT), entropy_NT, present_NT.float())
+
+
+def _spread(values_M: Tensor, present_NT: Tensor) -> Tensor:
+    """Values of the present tokens at their places, 0 elsewhere."""
+    return values_M.new_zeros(present_NT.shape).masked_scatter(present_NT, values_M)
+
+
+def _padded_inputs(
+    model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Every completion with its own copy of the prompt and its pictures: right for any family.
+
+    Forward keywords, and the flat position (row x width + column) that predicts each token (M,).
+    """
+    rows = [(g.prompt + c, g.image_inputs) for g in groups for c in g.completions]
+    batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
+    kwargs = {name: value.to(device) for name, value in batch.items()}
+    kwargs["position_ids"], _ = prompt_positions(model, kwargs)
+    starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
+    lengths = [len(c) for g in groups for c in g.completions]
+    width = kwargs["input_ids"].shape[1]
+    flat = [row * width + torch.arange(s, s + n) for row, (s, n) in enumerate(zip(starts, lengths, strict=True))]
+    return kwargs, torch.cat(flat).to(device)

@@ -1,0 +1,78 @@
+"""Prefix sharing: groups packed into one sequence [prompt | c1 | ... | cG | prompt | c1 | ...], without padding.
+
+A prompt is computed once, its pictures with it. Each completion's positions restart after its prompt (for M-RoPE after
+the prompt's largest position), and a completion's tokens see their prompt and their own past only: attention goes block
+by block (`stages.models.attention.packed_attention`) or, on a GPU, all blocks go through one kernel
+(`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens
+computed fall from G x (P + R) to P + G x R a group. Only public inputs of the models are used.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stages.models.attention import packed_varlen
+from stages.models.attention.packed_attention import BLOCKS, VARLEN, use_packed_attention
+from stages.models.attention.packing import PackedGroup, Packing
+from stages.models.positions import prompt_positions
+
+if TYPE_CHECKING:
+    from stages.models.processor import PromptProcessor
+    from stages.train.config import TrainConfig
+    from stages.train.rl.logprobs import TokenGroup
+
+
+def choose_kernel(models: list[Any], config: TrainConfig, device: torch.device) -> str | None:
+    """Give the models the fastest attention that works for all of them; why not one kernel, where it was to be."""
+    kernel, reason = BLOCKS, None
+    if config.attention == "auto" and device.type == "cuda" and config.half_precision(device.type):
+        reason = next((why for m in models if (why := packed_varlen.why_not(m, device))), None)
+        kernel = BLOCKS if reason else VARLEN
+    for model in models:
+        use_packed_attention(model, kernel)
+    return reason
+
+
+def inputs(
+    model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Forward keywords for one row, and the position that predicts each token of each completion in order (M,)."""
+    use_packed_attention(model)
+    layout = [PackedGroup(len(g.prompt), [len(c) for c in g.completions]) for g in groups]
+    sequence = [t for g in groups for tokens in (g.prompt, *g.completions) for t in tokens]
+    pictures = [g.image_inputs for g in groups]
+    batch = {name: value.to(device) for name, value in processor.batch([sequence], pictures).items()}
+    batch["position_ids"] = _positions(model, processor, groups, layout, device)
+    # Anything 4-D is taken for a finished mask; the layout says what it would.
+    batch["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+    return batch | {"packed": Packing(layout)}, _predictors(layout).to(device)
+
+
+def _predictors(layout: list[PackedGroup]) -> Tensor:
+    """The position before each completion token; for a completion's first the prompt's last."""
+    found = []
+    for group, start in zip(layout, accumulate((g.tokens for g in layout), initial=0)):
+        at = start + group.prompt
+        for length in group.completions:
+            found.append(torch.arange(at - 1, at - 1 + length))
+            found[-1][0] = start + group.prompt - 1
+            at += length
+    return torch.cat(found)
+
+
+def _positions(
+    model: Any, processor: PromptProcessor, groups: list[TokenGroup], layout: list[PackedGroup], device: torch.device
+) -> Tensor:
+    """(1, L), or (3, 1, L) for M-RoPE: each prompt's own, then each of its completions from their maximum + 1."""
+    prompts = processor.batch([g.prompt for g in groups], [g.image_inputs for g in groups], side="right")
+    prompt_BP, following_B = prompt_positions(model, {name: value.to(device) for name, value in prompts.items()})
+    parts = []
+    for row, group in enumerate(layout):
+        parts.append(prompt_BP[..., row, : group.prompt])
+        offset_L = torch.cat([torch.arange(length, device=device) for length in group.completions])
+        parts.append((following_B[row] + offset_L).expand(*prompt_BP.shape[:-2], -1))
+    return torch.cat(parts, dim=-1).unsqueeze(-2)

@@ -1,0 +1,1 @@
+"""Examples, pairs and verdicts that supervised objectives learn from."""

@@ -1,0 +1,82 @@
+"""What a reward model learns from: two replies of one group whose rewards lie a margin apart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from itertools import permutations
+from typing import Any
+
+from schemas.scored import ScoredGroup
+from stages.core.errors import InputError
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.select import Entry
+from stages.train.config import RewardOptions, TrainConfig
+from stages.train.rl.batches import Reject
+from stages.train.supervised.examples import completions_by_shard, trainable_entries
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Entry):
+    """Where two replies of one prompt lie."""
+
+    chosen: int
+    """Place in the group of the one with the higher reward."""
+    rejected: int
+    """Place of the other."""
+
+    @property
+    def ref(self) -> str:
+        """A name for it, as rejected samples have it."""
+        return f"{self.id}#{self.chosen}>{self.rejected}"
+
+
+def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -> list[Pair]:
+    """The pairs of all trainable groups, in order; groups without one are rejected.
+
+    InputError when there is none at all.
+    """
+    completions = completions_by_shard(inputs, ["text", "reward", "finish_reason"])
+    kept: list[Pair] = []
+    for entry in trainable_entries(inputs, config, reject):
+        group = completions[entry.folder, entry.shard][entry.row]
+        found = pairs_of(group, entry.id, config.reward, config.seed)
+        if not found:
+            rewards = [c["reward"] for c in group if c["reward"] is not None]
+            spread = f"rewards from {min(rewards):g} to {max(rewards):g}" if rewards else "no rewards"
+            reject(inputs[entry.folder].path.name, entry.id, "no_pair", spread)
+        values: dict[str, Any] = {f.name: getattr(entry, f.name) for f in fields(Entry)}
+        kept += [Pair(**values, chosen=a, rejected=b) for a, b in found]
+    if not kept:
+        raise InputError(
+            f"no trainable group holds two replies whose rewards lie {config.reward.margin:g} apart",
+            "sample several replies a prompt, or --set reward.margin=0.1",
+        )
+    return kept
+
+
+def pairs_of(group: list[dict[str, Any]], name: str, options: RewardOptions, seed: int) -> list[tuple[int, int]]:
+    """(chosen, rejected) places of a group: a seeded draw of the pairs that lie far enough apart."""
+    scored = [i for i, c in enumerate(group) if c["reward"] is not None and c["finish_reason"] != "error"]
+    found = [
+        (a, b)
+        for a, b in permutations(scored, 2)
+        if (gap := group[a]["reward"] - group[b]["reward"]) > 0 and gap >= options.margin - 1e-9
+        if group[a]["text"] != group[b]["text"]
+    ]
+    found.sort(key=lambda pair: hashlib.sha256(f"{seed}|{name}|{pair}".encode()).digest())
+    return found[: options.max_pairs or None]
+
+
+@dataclass(frozen=True, slots=True)
+class PairTexts:
+    """One pair, ready to be encoded."""
+
+    row: ScoredGroup
+    chosen: str
+    rejected: str
+
+
+def as_texts(pair: Pair, row: ScoredGroup) -> PairTexts:
+    """The two whole replies, think blocks included: the reward was given to all of it."""
+    return PairTexts(row, row.completions[pair.chosen].text, row.completions[pair.rejected].text)
