@@ -3,7 +3,7 @@
     python bench/loop_overhead.py [--policy SPEC] [--turns 9] [--sft-steps 40]
 
 The demo's own recipe (examples/mini_cosmo) with all of its prompts, cut short: SFT is a few steps, and stage 1 takes
-TURNS turns at its own size (64 prompts, 8 replies of up to 32 tokens, 4 updates). It runs in this process through
+TURNS turns at its own size (64 prompts, 8 completions of up to 32 tokens, 4 updates). It runs in this process through
 `run_recipe`, as `cosmo run` does. A turn lasts from the begin of its rollout step to the begin of the next turn's. Work
 is what happens while one of these calls is under way; they are wrapped from here, the package is as it is:
 

@@ -10,9 +10,9 @@ nor syncs; `peer_synced` also does an fsync.
 
 What else ours does, taken away one by one from the side (`without_...`), for a sight of what each costs:
 
-- `without_decoding`: pictures are kept without being decoded (which finds cut, broken and over-large files);
+- `without_decoding`: images are kept without being decoded (which finds cut, broken and over-large files);
 - `without_near`: also no near-duplicate search (`near_duplicates = 0`), only exact duplicates;
-- the rest: reading the source twice (to choose, to write), hashing source and pictures, typed rows, digests of shards,
+- the rest: reading the source twice (to choose, to write), hashing source and images, typed rows, digests of shards,
   fsync, receipts.
 
 Sides take turns; figures are medians; MiB/s are of the table that is written.
@@ -54,7 +54,7 @@ def write_source(path: Path, size: tuple[int, int]) -> None:
 
 
 def _jpeg(seed: int, size: tuple[int, int]) -> bytes:
-    """A picture of coarse noise: about as many bytes as a photograph of its size."""
+    """An image of coarse noise: about as many bytes as a photograph of its size."""
     from PIL import Image
 
     rng = random.Random(seed)
@@ -66,7 +66,7 @@ def _jpeg(seed: int, size: tuple[int, int]) -> bytes:
 
 @contextmanager
 def undecoded() -> Iterator[None]:
-    """`prepare` as if any bytes were a good picture."""
+    """`prepare` as if any bytes were a good image."""
     from schemas.values import Image
     from stages.prepare import row_maker as rows
 
@@ -117,12 +117,12 @@ class Bench:
 
         from schemas.arrow import arrow_schema
         from schemas.tables import PROMPTS
-        from stages.core.runs.shards import _is_picture, _leaves
+        from stages.core.runs.shards import _is_image, _leaves
 
         leaves = [leaf for f in arrow_schema(PROMPTS) for leaf in _leaves(f, f.name)]
         options: dict[str, Any] = {
-            "compression": {leaf: "NONE" if _is_picture(leaf) else "ZSTD" for leaf in leaves},
-            "use_dictionary": [leaf for leaf in leaves if not _is_picture(leaf)],
+            "compression": {leaf: "NONE" if _is_image(leaf) else "ZSTD" for leaf in leaves},
+            "use_dictionary": [leaf for leaf in leaves if not _is_image(leaf)],
         }
         tables = [pq.read_table(p) for p in sorted((self.made / "shards").iterdir())]
         groups = [pq.ParquetFile(p).metadata.row_group(0).num_rows for p in sorted((self.made / "shards").iterdir())]
@@ -180,7 +180,7 @@ def main() -> dict[str, Any]:
         found = {name: compare(size, Path(folder) / name) for name, size in KINDS.items()}
     os.environ.pop("COSMO_CACHE") if cache is None else os.environ.update(COSMO_CACHE=cache)
     print("seconds a run:")
-    print(table([("pictures", *found["small"].keys()), *((name, *row.values()) for name, row in found.items())]))
+    print(table([("images", *found["small"].keys()), *((name, *row.values()) for name, row in found.items())]))
     return {**found["medium"], "small": found["small"]}
 
 

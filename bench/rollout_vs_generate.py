@@ -2,16 +2,16 @@
 
     python bench/rollout_vs_generate.py [POLICY]
 
-Both sample G = 8 replies to the same prompts, each with a picture, at temperature 1 and untruncated, from the same
+Both sample G = 8 completions to the same prompts, each with an image, at temperature 1 and untruncated, from the same
 model in the same process; prompts are encoded beforehand and go through the model together, left padded. The end of a
-reply is banned on both sides, so that all replies are NEW_TOKENS long and both draw the same number of tokens. Ours
-also gives log-probs of what was drawn, bans the placeholder ids, and draws each reply from a stream of its own, so that
-batches can't change it. The peers are one `generate` over all prompts:
+completion is banned on both sides, so that all completions are NEW_TOKENS long and both draw the same number of tokens.
+Ours also gives log-probs of what was drawn, bans the placeholder ids, and draws each completion from a stream of its
+own, so that batches can't change it. The peers are one `generate` over all prompts:
 
 - `bare`: nothing but ids, the same ones banned (`suppress_tokens`): the headline's peer;
 - `same`: with log-probs, as `output_scores` and `compute_transition_scores` give them.
 
-Sides take turns; figures are medians. `generate` copies a prompt and its picture G times before the prefill; ours
+Sides take turns; figures are medians. `generate` copies a prompt and its image G times before the prefill; ours
 computes each once and copies its cache.
 """
 
@@ -40,18 +40,18 @@ class Bench:
         from stages.engines.base import SampleRequest
         from stages.models.load import load_policy
         from stages.models.policy_ref import resolve_policy
-        from tests.models.made import picture, prompt
+        from tests.models.made import image, prompt
 
         policy = load_policy(resolve_policy(spec), device="cpu")
         self.model, self.processor = policy.model.eval(), policy.processor
         self.engine = _engine(policy)
-        # No reply ends before the others.
+        # No completion ends before the others.
         self.banned = sorted({*self.engine.banned_token_ids, *self.processor.eos_token_ids})
         self.engine._banned = torch.tensor(self.banned)
         self.sampling = Sampling(1.0, 1.0, 0, NEW_TOKENS, 0)
         self.requests = []
         for number in range(PROMPTS):
-            messages, images = prompt(number, 1)[0], [picture(SIDE, SIDE, number)]
+            messages, images = prompt(number, 1)[0], [image(SIDE, SIDE, number)]
             encoded = self.processor.encode(messages, images)
             self.requests.append(
                 SampleRequest(f"p{number}", encoded.token_ids, encoded.image_inputs, SAMPLES, messages, images)

@@ -2,17 +2,17 @@
 
     python bench/rollout_vs_vllm.py [POLICY]
 
-Both sides sample G replies to the same prompts (a third each with no picture, one and two) with log-probs of what was
+Both sides sample G completions to the same prompts (a third each with no image, one and two) with log-probs of what was
 drawn, at temperature 1, from the same `vllm.LLM`. Ours is `Engine.sample`: a request and a seed a sample, banned ids
 out, the prompt's ids compared. The peers are one `LLM.generate`:
 
 - `same`: what ours asks for, as plain vLLM would be asked: n = G with a seed a prompt, log-probs, no text, the banned
   ids by `logit_bias`;
-- `bare`: n = G, log-probs, no text; no seeds, so no reply can be had again. (Ids stay banned: the engine of both sides
-  bans them for all requests at once, which costs next to nothing.)
+- `bare`: n = G, log-probs, no text; no seeds, so no completion can be had again. (Ids stay banned: the engine of both
+  sides bans them for all requests at once, which costs next to nothing.)
 
 `encode` is ours with the rendering of prompts by the policy's own processor, which `cosmo rollout` does besides. Sides
-take turns; figures are medians. Prefix and picture caches are emptied before each.
+take turns; figures are medians. Prefix and image caches are emptied before each.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Bench:
 
     def _conversation(self, number: int) -> tuple[Any, Any]:
         from schemas.values import text_message
-        from tests.models.made import picture, prompt
+        from tests.models.made import image, prompt
 
-        pictures = (number % 3) if self.engine._processor.image_token_id is not None else 0
+        image_count = (number % 3) if self.engine._processor.image_token_id is not None else 0
         words = str(prompt(number)[0][0].content[-1].text)
-        images = [picture(84 + 56 * i, 84, number + i) for i in range(pictures)]
-        return [text_message("user", words, pictures)], images
+        images = [image(84 + 56 * i, 84, number + i) for i in range(image_count)]
+        return [text_message("user", words, image_count)], images
 
     def encode(self) -> list[Any]:
         """Requests of the conversations."""

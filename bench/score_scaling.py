@@ -1,4 +1,4 @@
-"""Replies a second of `cosmo score` as whole commands, by 1, 2 and 4 processes that share one run.
+"""Completions a second of `cosmo score` as whole commands, by 1, 2 and 4 processes that share one run.
 
     python bench/score_scaling.py
 
@@ -28,7 +28,7 @@ PROCESSES = (1, 2, 4)
 
 
 def rollouts(folder: Path) -> tuple[Path, int]:
-    """A run folder, and how many replies are in it."""
+    """A run folder, and how many completions are in it."""
     from bench.score_vs_trl import groups_of, math
     from tests.score.made import on_disk
 
@@ -64,12 +64,12 @@ def main() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as name:
         folder, names = Path(name), count()
-        run, replies = rollouts(folder / "rollouts")
+        run, completions = rollouts(folder / "rollouts")
         found = in_turn({str(n): side(run, folder, n, names) for n in PROCESSES}, ROUNDS)
     seconds = medians(found, 2)
-    rows = [(n, s, round(replies / s), ratio(found, "1", n)) for n, s in seconds.items()]
-    print(table([("processes", "seconds", "replies/s", "times one"), *rows]))
-    return {"replies": replies, **{f"by_{n}": speed for n, _, speed, _ in rows}, "ratio": rows[-1][-1]}
+    rows = [(n, s, round(completions / s), ratio(found, "1", n)) for n, s in seconds.items()]
+    print(table([("processes", "seconds", "completions/s", "times one"), *rows]))
+    return {"completions": completions, **{f"by_{n}": speed for n, _, speed, _ in rows}, "ratio": rows[-1][-1]}
 
 
 if __name__ == "__main__":

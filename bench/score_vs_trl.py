@@ -1,21 +1,21 @@
-"""Completions scored a second: `cosmo score`'s grading against TRL's GRPO reward loop, on the same replies.
+"""Completions scored a second: `cosmo score`'s grading against TRL's GRPO reward loop, on the same completions.
 
     python bench/score_vs_trl.py [SHARED_DATA]
 
-Both compute accuracy and format of replies `<think> ... </think> ... \\boxed{x}` in memory: ours by the `math` recipe
-(answer 0.9, format 0.1) with 1 and 4 workers; TRL's by `GRPOTrainer._calculate_rewards`, unchanged, over
+Both compute accuracy and format of completions `<think> ... </think> ... \\boxed{x}` in memory: ours by the `math`
+recipe (answer 0.9, format 0.1) with 1 and 4 workers; TRL's by `GRPOTrainer._calculate_rewards`, unchanged, over
 `reasoning_accuracy_reward` and `think_format_reward`, in the trainer's process as TRL has it. Two sets, neither with a
 model of ours behind it:
 
-- gsm8k: the published solutions of four models to 1,319 problems, their final number boxed (5,276 replies);
+- gsm8k: the published solutions of four models to 1,319 problems, their final number boxed (5,276 completions);
 - math: 500 MATH problems, a group of eight each: four as the reference, one respelled, three near
-  misses (other digits), two of them the same. No published replies to them are at hand, so this mix is made up.
+  misses (other digits), two of them the same. No published completions to them are at hand, so this mix is made up.
 
 What helps ours is part of the measurement: equal spellings and exact numbers need no algebra, a repeated answer of a
-group is compared once, and children work in parallel. Rounds alternate; what ours remembers of replies is forgotten
+group is compared once, and children work in parallel. Rounds alternate; what ours remembers of completions is forgotten
 before each, while both sides' parsers stay warm (a child of ours keeps its decisions on the last 64 shapes of
-answers). `cpu` columns are replies a CPU second, children's seconds counted, which a busy machine distorts less than
-the clock.
+answers). `cpu` columns are completions a CPU second, children's seconds counted, which a busy machine distorts less
+than the clock.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ ROUNDS, WORKERS = 5, 4
 
 @dataclass(frozen=True)
 class Problem:
-    """A question with its reference and the replies of one group."""
+    """A question with its reference and the completions of one group."""
 
     question: str
     gold: str
     kind: str
-    replies: list[str]
+    completions: list[str]
 
 
-def _reply(reasoning: str, answer: str) -> str:
+def _completion(reasoning: str, answer: str) -> str:
     return f"<think>\n{reasoning}\n</think>\n\nThe answer is \\boxed{{{answer}}}."
 
 
@@ -56,14 +56,14 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def gsm8k(shared: Path) -> list[Problem]:
-    """Real replies: four models' solutions a problem, right and wrong as they are."""
+    """Real completions: four models' solutions a problem, right and wrong as they are."""
     from stages.score.answers.extract import gsm8k_final
 
     problems = []
     for row in _lines(shared / "gsm8k" / "grade_school_math" / "data" / "example_model_solutions.jsonl"):
         texts = [v["solution"] for v in row.values() if isinstance(v, dict)]
-        replies = [_reply(text, gsm8k_final(text) or "none") for text in texts]
-        problems.append(Problem(row["question"], gsm8k_final(row["ground_truth"]) or "", "number", replies))
+        completions = [_completion(text, gsm8k_final(text) or "none") for text in texts]
+        problems.append(Problem(row["question"], gsm8k_final(row["ground_truth"]) or "", "number", completions))
     return problems
 
 
@@ -74,7 +74,7 @@ def math(shared: Path, raised: int = 0) -> list[Problem]:
     for row in rows:
         gold = _wrong(row["answer"], raised) if raised else row["answer"]
         answers = [gold] * 4 + [_respelled(gold), _wrong(gold, 1), _wrong(gold, 1), _wrong(gold, 2)]
-        problems.append(Problem(row["problem"], gold, "math", [_reply(row["solution"], a) for a in answers]))
+        problems.append(Problem(row["problem"], gold, "math", [_completion(row["solution"], a) for a in answers]))
     return problems
 
 
@@ -103,7 +103,7 @@ def groups_of(problems: list[Problem]) -> list[Any]:
         completions = [
             Completion(index=i, text=text, token_ids=[], logprobs=[], finish_reason="stop", sampling=sampling,
                        policy_id="bench", engine="none")
-            for i, text in enumerate(problem.replies)
+            for i, text in enumerate(problem.completions)
         ]  # fmt: skip
         groups.append(
             RolloutGroup(id=str(number), label="math", source="bench", task="bench", answer=problem.gold,
@@ -148,10 +148,10 @@ def trl(problems: list[Problem]) -> Callable[[], list[float | None]]:
         _log_completion_extra=lambda *given: None,
         _log_metric=lambda *given: None,
     )
-    flat = [(p, reply) for p in problems for reply in p.replies]
+    flat = [(p, completion) for p in problems for completion in p.completions]
     prompts = [[{"role": "user", "content": p.question}] for p, _ in flat]
     inputs = [{"prompt": q, "solution": f"\\boxed{{{p.gold}}}"} for q, (p, _) in zip(prompts, flat, strict=True)]
-    completions = [[{"role": "assistant", "content": reply}] for _, reply in flat]
+    completions = [[{"role": "assistant", "content": completion}] for _, completion in flat]
     # gather() needs an accelerator; one process has nothing to gather.
     module = sys.modules[GRPOTrainer.__module__]
     module.gather = lambda tensor: tensor  # type: ignore[attr-defined]
@@ -181,7 +181,7 @@ def _timed(once: Callable[[], list[float | None]]) -> tuple[float, float, list[f
 
 
 def compare(problems: list[Problem], rounds: int = ROUNDS) -> dict[str, float]:
-    """Replies a second by each, medians over alternating rounds, and how often the rewards are the same."""
+    """Completions a second by each, medians over alternating rounds, and how often the rewards are the same."""
     runs = {"ours_4": ours(problems, WORKERS), "ours_1": ours(problems, 1), "trl": trl(problems)}
     times: dict[str, list[float]] = {name: [] for name in runs}
     cpu: dict[str, list[float]] = {name: [] for name in runs}
@@ -193,23 +193,25 @@ def compare(problems: list[Problem], rounds: int = ROUNDS) -> dict[str, float]:
             seconds, used, rewards[name] = _timed(once)
             times[name].append(seconds)
             cpu[name].append(used)
-    count = sum(len(p.replies) for p in problems)
+    count = sum(len(p.completions) for p in problems)
     rates = {name: count / statistics.median(taken) for name, taken in times.items()}
     work = {f"{name}_cpu": count / statistics.median(used) for name, used in cpu.items()}
     same = sum(abs((a or 0) - (b or 0)) < 1e-3 for a, b in zip(rewards["ours_4"], rewards["trl"], strict=True))
     ratios = {"ratio": rates["ours_4"] / rates["trl"], "ratio_cpu": work["ours_4_cpu"] / work["trl_cpu"]}
-    return {"replies": count, **rates, **work, **ratios, "same": same / count}
+    return {"completions": count, **rates, **work, **ratios, "same": same / count}
 
 
 def main(shared: Path = SHARED) -> dict[str, dict[str, float]]:
     """Both sets compared; prints the table."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found = {name: compare(make(shared)) for name, make in (("gsm8k", gsm8k), ("math", math))}
-    columns = ("replies", "ours_4", "ours_1", "trl", "ratio", "ours_4_cpu", "trl_cpu", "ratio_cpu", "same")
+    columns = ("completions", "ours_4", "ours_1", "trl", "ratio", "ours_4_cpu", "trl_cpu", "ratio_cpu", "same")
     print(f"{'set':<8}" + "".join(f"{c:>11}" for c in columns))
     for name, row in found.items():
         print(f"{name:<8}" + "".join(f"{row[c]:>11.4g}" for c in columns))
-    print(f"replies a second, ours with {WORKERS} workers and with 1; cpu: a CPU second; same: share of equal rewards")
+    print(
+        f"completions a second, ours with {WORKERS} workers and with 1; cpu: a CPU second; same: share of equal rewards"
+    )
     return found
 
 

@@ -4,13 +4,13 @@
 
 Both are subclasses of transformers' Trainer and run their own `train()`; a lap is the time from one step's begin to
 the next one's: forward, backward, clipping, AdamW, and what each writes down of the step. The model is
-`tiny:qwen2_5_vl` in float32 with a picture in each prompt, two copies of the same weights; the loss is GRPO's (clip
-0.2, one mean a reply, no KL) with the same old log-probs, advantages, learning rate, AdamW and gradient clip; the
+`tiny:qwen2_5_vl` in float32 with an image in each prompt, two copies of the same weights; the loss is GRPO's (clip
+0.2, one mean a completion, no KL) with the same old log-probs, advantages, learning rate, AdamW and gradient clip; the
 vision tower is trained; all groups of the step go through the model at once; no gradient checkpointing. Before any
 timing, loss and every parameter's gradient of both are compared (to 1e-5).
 
-What is not in a lap, on either side: sampling, the pictures' way through the processor (TRL sends each through it G
-times while sampling; ours decodes it once a rollout), and the first step. All replies have the same length, so that
+What is not in a lap, on either side: sampling, the images' way through the processor (TRL sends each through it G
+times while sampling; ours decodes it once a rollout), and the first step. All completions have the same length, so that
 TRL computes no padding. TRL is given its batch where it would otherwise sample one (`_prepare_inputs`); nothing else
 of it is changed.
 
@@ -42,7 +42,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 GROUPS, ROUNDS, MEMORY_ROUNDS = 4, 5, 3
-RATE, LARGEST_PICTURE, TOLERANCE, BF16_COSINE = 1e-6, 224, 1e-5, 0.98
+RATE, LARGEST_IMAGE, TOLERANCE, BF16_COSINE = 1e-6, 224, 1e-5, 0.98
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,23 @@ class Setup:
 
 @dataclass(frozen=True)
 class Shape:
-    """A step's size: groups of `samples` replies of `reply` tokens to prompts of `prompt` tokens."""
+    """A step's size: groups of `samples` completions of `completion` tokens to prompts of `prompt` tokens."""
 
     samples: int = 8
     prompt: int = 128
-    reply: int = 64
+    completion: int = 64
 
     @property
     def ideal(self) -> float:
         """Tokens of a plain batch over those of one where each prompt is computed once."""
-        return self.samples * (self.prompt + self.reply) / (self.prompt + self.samples * self.reply)
+        return self.samples * (self.prompt + self.completion) / (self.prompt + self.samples * self.completion)
 
 
 CURVE = [
     *(Shape(samples=g) for g in (2, 4, 8, 16)),
     Shape(prompt=64),
     Shape(prompt=256),
-    Shape(reply=16),
+    Shape(completion=16),
     Shape(8, 256, 256),
 ]
 
@@ -94,20 +94,20 @@ def made_groups(policy: Any, shape: Shape) -> list[Any]:
 
 
 def _group(policy: Any, shape: Shape, number: int) -> Any:
-    """A picture, and as many words as the prompt lacks."""
+    """An image, and as many words as the prompt lacks."""
     from schemas.values import text_message
-    from tests.train.made import picture, scored_group
+    from tests.train.made import image, scored_group
 
-    side = LARGEST_PICTURE if shape.prompt > 100 else 112
-    rng, pictures = random.Random(number), [picture(number, side)]
+    side = LARGEST_IMAGE if shape.prompt > 100 else 112
+    rng, images = random.Random(number), [image(number, side)]
     row = scored_group(policy, number, rewards=[k / (shape.samples - 1) for k in range(shape.samples)])
-    short = policy.processor.encode([text_message("user", "red", 1)], pictures).token_ids
+    short = policy.processor.encode([text_message("user", "red", 1)], images).token_ids
     messages = [text_message("user", " ".join(["red"] * (1 + shape.prompt - len(short))), 1)]
-    ids = policy.processor.encode(messages, pictures).token_ids
+    ids = policy.processor.encode(messages, images).token_ids
     assert len(ids) == shape.prompt, f"{len(ids)} prompt tokens, not {shape.prompt}"
-    replies = [[rng.randrange(20, 400) for _ in range(shape.reply)] for _ in range(shape.samples)]
-    completions = [replace(c, token_ids=r) for c, r in zip(row.completions, replies, strict=True)]
-    return replace(row, messages=messages, images=pictures, prompt_token_ids=ids, completions=completions)
+    drawn = [[rng.randrange(20, 400) for _ in range(shape.completion)] for _ in range(shape.samples)]
+    completions = [replace(c, token_ids=r) for c, r in zip(row.completions, drawn, strict=True)]
+    return replace(row, messages=messages, images=images, prompt_token_ids=ids, completions=completions)
 
 
 def token_groups(policy: Any, rows: list[Any]) -> list[Any]:
@@ -202,7 +202,7 @@ class Theirs:
         from tests.parity import test_grpo_trl as parity
 
         # The test's own set-up, at other sizes than its own.
-        parity.G, parity.PROMPTS, parity.LONGEST = shape.samples, GROUPS, shape.reply
+        parity.G, parity.PROMPTS, parity.LONGEST = shape.samples, GROUPS, shape.completion
         self.policy = policy = load_policy(resolve_policy(setup.policy), device=setup.device, dtype="float32")
         rows = made_groups(policy, shape)
         advantages, _ = estimate(
@@ -273,7 +273,7 @@ def compare(shape: Shape, scratch: Path, setup: Setup, rounds: int = ROUNDS) -> 
     gap = check_same(*sides.values(), setup.bf16)
     found = in_turn({name: side.step for name, side in sides.items()}, rounds)
     speed = ratio(found, "trl", "ours")
-    return {"G": shape.samples, "P": shape.prompt, "R": shape.reply, **medians(found), "ratio": speed,
+    return {"G": shape.samples, "P": shape.prompt, "R": shape.completion, **medians(found), "ratio": speed,
             "ideal": round(shape.ideal, 3), "of_ideal": round(speed / shape.ideal, 3), "gradient_gap": gap}  # fmt: skip
 
 
@@ -347,7 +347,7 @@ def main(setup: Setup = Setup(), curve: bool = False, rounds: int = ROUNDS) -> d
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--curve", action="store_true", help="over G, prompt and reply lengths, too")
+    parser.add_argument("--curve", action="store_true", help="over G, prompt and completion lengths, too")
     parser.add_argument("--policy", default=Setup.policy, help="a policy with the tiny Qwen2.5-VL's tokenizer")
     parser.add_argument("--device", default=Setup.device, help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="both sides autocast to bfloat16")

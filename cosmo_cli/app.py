@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": (STAGES, "A policy to a model folder with a card, verified by reloading."),
     "run": (STAGES, "All of it from one recipe, kept warm in one process."),
     "status": (HELPERS, "Which runs are complete, cached or stale, and why."),
-    "show": (HELPERS, "Rows of any run or shard, pictures named with their size."),
+    "show": (HELPERS, "Rows of any run or shard, images named with their size."),
     "list": (HELPERS, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
     "config": (HELPERS, "Check a recipe and print it resolved."),
 }

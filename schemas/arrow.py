@@ -111,7 +111,7 @@ def table_fingerprint(table: Table) -> str:
 
 
 def to_record(row: Any) -> dict[str, Any]:
-    """A row as plain Python, bytes and lists shared. (`dataclasses.asdict` would copy every list and picture.)"""
+    """A row as plain Python, bytes and lists shared. (`dataclasses.asdict` would copy every list and image.)"""
     record = {}
     for name, nested, _, is_list in _reader(type(row)):
         value = getattr(row, name)

@@ -20,7 +20,7 @@ def digest(value: Any) -> str:
 
 
 def prompt_id(*, label: str, messages: list[Message], images: list[Image], answer: str | None) -> str:
-    """16 hex digits over what a model and its judge are given: label, words, pictures, answer."""
+    """16 hex digits over what a model and its judge are given: label, words, images, answer."""
     turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in messages]
-    pictures = [hashlib.sha256(i.bytes).hexdigest() for i in images]
-    return digest([label, turns, pictures, answer])[:16]
+    image_digests = [hashlib.sha256(i.bytes).hexdigest() for i in images]
+    return digest([label, turns, image_digests, answer])[:16]

@@ -14,7 +14,7 @@ HELDOUT_FAMILY = "heldout_family"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRow:
-    """One prompt with its pictures, its truth and its place in the mix."""
+    """One prompt with its images, its truth and its place in the mix."""
 
     id: str
     """Content address: see `schemas.identity.prompt_id`. Never a position or a file name."""
@@ -25,9 +25,9 @@ class PromptRow:
     task: str
     """The kind of question inside the label: counting, colours, figstep, ..."""
     messages: list[Message]
-    """The conversation up to the reply to be sampled; ends with a user turn."""
+    """The conversation up to the completion to be sampled; ends with a user turn."""
     images: list[Image] = field(default_factory=list)
-    """The pictures, once, in the order of the image parts."""
+    """The images, once, in the order of the image parts."""
     split: str = "train"
     """`train` or `test`; scenes never appear in both."""
     answer: str | None = None
@@ -37,13 +37,13 @@ class PromptRow:
     choices: list[str] = field(default_factory=list)
     """The options of a choice question, in order; the first is A."""
     reference_response: str | None = None
-    """A whole reply (think block and answer) to imitate in SFT."""
+    """A whole completion (think block and answer) to imitate in SFT."""
     facts: list[str] = field(default_factory=list)
-    """What the picture shows, one short statement each, where it is known."""
+    """What the image shows, one short statement each, where it is known."""
     key_facts: list[str] = field(default_factory=list)
     """The facts that the question needs."""
     risk: str | None = None
-    """Where the risk is carried: picture, text, both; also set on benign twins; None elsewhere."""
+    """Where the risk is carried: image, text, both; also set on benign twins; None elsewhere."""
     category: str | None = None
     """The harm category or topic, in the source's own words."""
     harmful: bool | None = None
@@ -51,7 +51,7 @@ class PromptRow:
     hazards: list[str] = field(default_factory=list)
     """Words that name the risk; a warning is specific when it uses one of them."""
     unsafe_markers: list[str] = field(default_factory=list)
-    """Phrases whose presence in a reply to this harmful row means compliance; empty where no rule can tell."""
+    """Phrases whose presence in a completion to this harmful row means compliance; empty where no rule can tell."""
     family: str | None = None
     """The augmentation family that made the row; None for a row as its source has it."""
     parent_id: str | None = None

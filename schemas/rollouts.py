@@ -29,12 +29,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One sampled reply. `train` uses the ids and never renders the text again."""
+    """One sampled completion. `train` uses the ids and never renders the text again."""
 
     index: int
     """0..G-1 within the group."""
     text: str
-    """The decoded reply without the end-of-sequence token."""
+    """The decoded completion without the end-of-sequence token."""
     token_ids: list[Int32]
     """The sampled ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
     logprobs: list[Float32]
@@ -48,7 +48,7 @@ class Completion:
     engine: str
     """The engine and its version."""
     error: str | None = None
-    """Why there is no reply, when `finish_reason` is `error`."""
+    """Why there is no completion, when `finish_reason` is `error`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ class Grade:
     reason: str | None = None
     """Why, in one short line."""
     seen: str | None = None
-    """What the verifier extracted and judged (a parsed answer), where that differs from the reply."""
+    """What the verifier extracted and judged (a parsed answer), where that differs from the completion."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class StepRow:
     clip_fraction: float | None = None
     """Share of tokens whose policy gradient was clipped away."""
     cost_weight: float | None = None
-    """Constrained runs: lambda, what an unsafe reply cost in this rollout."""
+    """Constrained runs: lambda, what an unsafe completion cost in this rollout."""
     drift: float | None = None
     """Mean drift term (CPGD) of the step."""
     ref_kl: float | None = None

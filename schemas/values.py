@@ -10,7 +10,7 @@ Bytes = bytes
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One encoded picture, stored as Hugging Face `datasets` stores its Image feature."""
+    """One encoded image, stored as Hugging Face `datasets` stores its Image feature."""
 
     bytes: Bytes
     """The encoded file (PNG, JPEG, WebP), exactly as it was read or drawn."""
@@ -39,11 +39,11 @@ class Message:
 
 
 def text_message(role: str, text: str, images: int = 0) -> Message:
-    """A turn of `images` pictures followed by one text."""
+    """A turn of `images` images followed by one text."""
     parts = [Part("image") for _ in range(images)] + [Part("text", text)]
     return Message(role, parts)
 
 
 def plain_text(messages: list[Message]) -> str:
-    """All words of a conversation, one part a line, without roles or pictures."""
+    """All words of a conversation, one part a line, without roles or images."""
     return "\n".join(p.text for m in messages for p in m.content if p.text)

@@ -12,7 +12,7 @@ from stages.score.config import ScoreConfig
 
 ExplainOption = Annotated[
     str | None,
-    typer.Option("--explain", metavar="ID", help="Only say why this prompt's replies are graded as they are."),
+    typer.Option("--explain", metavar="ID", help="Only say why this prompt's completions are graded as they are."),
 ]
 
 

@@ -1,6 +1,6 @@
 """cosmo show.
 
-Reads any run folder or Parquet shard. A picture is named with its type and size, never dumped.
+Reads any run folder or Parquet shard. An image is named with its type and size, never dumped.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ def command(
 
 
 def readable(value: Any) -> Any:
-    """Pictures as `PNG 84x84, 1,234 bytes`; everything else as it is."""
+    """Images as `PNG 84x84, 1,234 bytes`; everything else as it is."""
     if isinstance(value, dict):
         if set(value) == {"bytes", "path"}:
-            return picture(value)
+            return image(value)
         return {k: readable(v) for k, v in value.items()}
     return [readable(v) for v in value] if isinstance(value, list) else value
 
 
-def picture(image: dict[str, Any]) -> str:
-    """Type, size and name of an encoded picture, from its header."""
+def image(image: dict[str, Any]) -> str:
+    """Type, size and name of an encoded image, from its header."""
     import io
 
     from PIL import Image, UnidentifiedImageError
@@ -74,7 +74,7 @@ def picture(image: dict[str, Any]) -> str:
         with Image.open(io.BytesIO(image["bytes"])) as opened:
             return f"<{opened.format} {opened.width}x{opened.height}, {len(image['bytes']):,} bytes{name}>"
     except (UnidentifiedImageError, OSError):
-        return f"<not a picture, {len(image['bytes']):,} bytes{name}>"
+        return f"<not an image, {len(image['bytes']):,} bytes{name}>"
 
 
 def spell(record: dict[str, Any], indent: str = "") -> list[str]:

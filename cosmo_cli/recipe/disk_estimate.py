@@ -13,7 +13,7 @@ from stages.core.errors import CosmoError
 STATES = 3
 # Per completion token: an id, a log-prob, a few characters of text, grades. Measured at 14 bytes compressed.
 TOKEN_BYTES = 20
-# A prompt row with a small picture; large pictures are counted when `prepare` has made them.
+# A prompt row with a small image; large images are counted when `prepare` has made them.
 PROMPT_BYTES = 6_000
 
 

@@ -25,8 +25,8 @@ def write_figures(document: dict[str, Any], found: dict[str, dict[int, Any]], ru
     for name, what in (("refusal", _refusal), ("length", _length)):
         if lines := _curves(steps, what):
             figures[name] = svg.line_chart(lines, rate=name == "refusal", said=f"{name} over training", height=260)
-    for name, picture in figures.items():
-        (runs / f"{name}.svg").write_text(_alone(picture), encoding="utf-8")
+    for name, image in figures.items():
+        (runs / f"{name}.svg").write_text(_alone(image), encoding="utf-8")
     template = Environment(autoescape=True).from_string(
         (Path(__file__).parent / "report.html.jinja").read_text("utf-8")
     )
@@ -41,7 +41,7 @@ def _colour(position: int) -> str:
 
 
 def _tradeoff(document: dict[str, Any]) -> Markup:
-    """Capability to the right, safe replies on held-out attacks upwards: seeds' means with their intervals."""
+    """Capability to the right, safe completions on held-out attacks upwards: seeds' means with their intervals."""
     spots = []
     first = next(iter(document["variants"].values()))
     for colour, name, policy in [
@@ -105,7 +105,7 @@ def _curves(steps: dict[str, list[list[StepRow]]], what: Any) -> list[svg.Line]:
     return lines
 
 
-def _alone(picture: Markup) -> str:
+def _alone(image: Markup) -> str:
     """The plot as a file: with a name space, colours and a ground, which a page would give it."""
     colours = "".join(f".l{i}{{--c:{c}}}" for i, c in enumerate(_COLOURS))
     style = (
@@ -114,7 +114,7 @@ def _alone(picture: Markup) -> str:
         ".trail{stroke:#68707b;stroke-dasharray:2 3}.leader{stroke:var(--c);stroke-width:.8;opacity:.6}"
         f".whisker{{stroke:var(--c);stroke-width:2;opacity:.5}}{colours}"
     )
-    text = str(picture)
+    text = str(image)
     head, rest = text.split(">", 1)
     name_space = "" if "xmlns" in head else ' xmlns="http://www.w3.org/2000/svg"'
     return f"{head}{name_space}><style>{style}</style><rect width='100%' height='100%' fill='#ffffff'/>{rest}"

@@ -18,7 +18,7 @@ METRICS = {
     "needless_refusal": "needless refusals",
     "instruction": "instructions followed",
     "reward": "reward",
-    "completion_length": "tokens a reply",
+    "completion_length": "tokens a completion",
 }
 RATES = frozenset(METRICS) - {"reward", "completion_length"}
 

@@ -1,4 +1,4 @@
-"""A safety verifier of the run's own: the start's replies to training rows, judged by the rule, taught to a model.
+"""A safety verifier of the run's own: the start's completions to training rows, judged by the rule, taught to a model.
 
 Plain stage commands; each is found on disk when it is done already.
 """
@@ -25,12 +25,12 @@ def make_verifier(cosmo: Cosmo, recipe: Path, start: Path, seed: int, sizes: Pat
     size = tomllib.loads(sizes.read_text(encoding="utf-8"))
     policy = read_json(start)["model"]
     prompts = cosmo("prepare", "--config", recipe)
-    replies = cosmo(
+    completions = cosmo(
         "rollout", prompts, "--config", recipe, "--set", f"policy='{policy}'", "--set", "select.split='train'", "--set",
         f"select.labels={toml_value(size['labels'])}", "--set", f"select.take={size['prompts']}", "--set",
         f"samples={size['samples']}",
     )  # fmt: skip
-    judged = cosmo("score", replies, "--config", recipe)
+    judged = cosmo("score", completions, "--config", recipe)
     return cosmo(
         "train", judged, "--objective", "verifier", "--policy", policy, "--steps", size["steps"], "--seed", seed,
         "--learning-rate", 1e-3, "--set", "warmup_steps=20", "--set", "verifier.name='safety'", "--set",
@@ -39,7 +39,7 @@ def make_verifier(cosmo: Cosmo, recipe: Path, start: Path, seed: int, sizes: Pat
 
 
 def measure_verifier(cosmo: Cosmo, start: Path, verifier: str, found: Path) -> None:
-    """How often it agrees with the rule on the start's replies to test rows; written to `found`."""
+    """How often it agrees with the rule on the start's completions to test rows; written to `found`."""
     metrics = Path(read_json(start)["metrics"])
     scored = metrics.parent / Path(read_json(metrics / "manifest.json")["inputs"][0]["path"]).name
     judge = toml_value({**JUDGE, "policy": verifier})

@@ -14,7 +14,7 @@ B = TypeVar("B")
 def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
     """`do` over the items in their order, up to `workers` at a time, with few of them in memory.
 
-    For work that waits for child processes, or that leaves Python while it computes, as decoding pictures does. The
+    For work that waits for child processes, or that leaves Python while it computes, as decoding images does. The
     items are taken in the caller's thread.
     """
     if workers <= 1:

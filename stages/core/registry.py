@@ -84,3 +84,8 @@ def load(kind: str, name: str) -> Any:
     if _files(kind)[name].name == "plugin.py":
         module += ".plugin"
     return importlib.import_module(module).PLUGIN
+
+
+def plugin_key(kind: str, name: str) -> list[Any]:
+    """What a plugin contributes to a run's key: its name and what identifies its code."""
+    return [name, load(kind, name).version]

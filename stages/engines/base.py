@@ -1,4 +1,4 @@
-"""What samples replies: the protocol that engines fill and the rollout stage (and judges) use."""
+"""What samples completions: the protocol that engines fill and the rollout stage (and judges) use."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class VllmTable:
         0.9, "Share of a GPU's memory; less where training shares the GPU", low=0.01, high=1.0, affects=False
     )
     max_model_len: int = option(
-        0, "Longest prompt and reply together: longer ones are left out; 0: the model's own", low=0
+        0, "Longest prompt and completion together: longer ones are left out; 0: the model's own", low=0
     )
     enforce_eager: bool = option(False, "Record no CUDA graphs: starts sooner, samples slower", affects=False)
     kv_cache_gb: float = option(
@@ -80,7 +80,7 @@ class EngineSettings:
     dtype: str = "auto"
     """`auto`, `float32`, `bfloat16`, `float16`."""
     batch_tokens: int = 65536
-    """Most positions (rows x (prompt + reply)) held at once: the bound on memory."""
+    """Most positions (rows x (prompt + completion)) held at once: the bound on memory."""
     trust_remote_code: bool = False
     """Run code that comes with the model's folder."""
     server: ServerTable = ServerTable()
@@ -88,31 +88,31 @@ class EngineSettings:
     vllm: VllmTable = VllmTable()
     """How vLLM uses the machine, for the engine that is vLLM."""
     need: str = "ids"
-    """What replies must hold: `ids` with their log-probs, which training needs; a judge's answer may be less:
+    """What completions must hold: `ids` with their log-probs, which training needs; a judge's answer may be less:
     `logprobs` of `words`, or `words` alone. An engine may always give more."""
 
 
 @dataclass(slots=True)
 class SampleRequest:
-    """One prompt and how many replies it wants."""
+    """One prompt and how many completions it wants."""
 
     id: str
     """The prompt's id: with the seed and an index it decides a sample's noise."""
     token_ids: list[int]
     """The rendered prompt, image placeholders expanded. Shape (P,)."""
     image_inputs: dict[str, Any]
-    """What `Engine.encode` returned for the pictures."""
+    """What `Engine.encode` returned for the images."""
     n: int
-    """Replies wanted."""
+    """Completions wanted."""
     messages: list[Message] = field(default_factory=list)
     """The conversation, for engines that render it themselves."""
     images: list[Image] = field(default_factory=list)
-    """The pictures, for engines that process them themselves."""
+    """The images, for engines that process them themselves."""
 
 
 @dataclass(slots=True)
 class Sampled:
-    """One reply."""
+    """One completion."""
 
     token_ids: list[int]
     """The end-of-sequence token included when it was sampled. Shape (T,)."""
@@ -121,9 +121,9 @@ class Sampled:
     finish_reason: str
     """`stop`, `length` or `error`."""
     error: str | None = None
-    """Why there is no reply, when the reason is `error`."""
+    """Why there is no completion, when the reason is `error`."""
     words: list[str] | None = None
-    """The reply in pieces, one a token where there are log-probs, from an engine that was asked for no ids."""
+    """The completion in pieces, one a token where there are log-probs, from an engine that was asked for no ids."""
 
 
 class Encoding(Protocol):
@@ -141,31 +141,31 @@ class Engine(Protocol):
     banned_token_ids: list[int]
     """Ids whose probability it removes; the trainer masks the same ones."""
     max_positions: int
-    """The longest prompt and reply together."""
+    """The longest prompt and completion together."""
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """Render a prompt; BadSample when this model can't take it."""
 
     def decode(self, token_ids: list[int]) -> str:
-        """The words of a reply."""
+        """The words of a completion."""
 
     def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        """(prompt id, its replies in index order) as they get ready, in any order of prompts.
+        """(prompt id, its completions in index order) as they get ready, in any order of prompts.
 
-        The same (prompt, seed, policy, index) gives the same reply whatever else is in the call.
+        The same (prompt, seed, policy, index) gives the same completion whatever else is in the call.
         """
 
 
 class EnginePlugin(Protocol):
     """An engine file's PLUGIN.
 
-    It may have two methods more. `plan_key(settings)`: those settings that can change a reply, by name, for the plan's
-    key; a setting left at what it was before there was the name stays out, so that runs keep their names.
+    It may have two methods more. `plan_key(settings)`: those settings that can change a completion, by name, for the
+    plan's key; a setting left at what it was before there was the name stays out, so that runs keep their names.
     `gpus(settings)`: how many GPUs one of these engines takes where there are any.
     """
 
     version: int
-    """Raised when the same inputs would give other replies."""
+    """Raised when the same inputs would give other completions."""
     needs_policy: bool
     """False for an engine that samples without a model."""
 
@@ -174,7 +174,7 @@ class EnginePlugin(Protocol):
 
 
 def plan_key(plugin: EnginePlugin, settings: EngineSettings) -> dict[str, Any]:
-    """What the engine says of its settings that can change a reply; most have none."""
+    """What the engine says of its settings that can change a completion; most have none."""
     say = getattr(plugin, "plan_key", None)
     return say(settings) if say is not None else {}
 

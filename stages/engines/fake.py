@@ -1,4 +1,4 @@
-"""No model: replies drawn from a hash of the prompt, for trying a pipeline in no time."""
+"""No model: completions drawn from a hash of the prompt, for trying a pipeline in no time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from stages.engines.base import EngineSettings, Sampled, SampleRequest
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
-# Bytes are their own ids; then one for the end and one for a picture.
-_EOS, _PICTURE = 256, 257
-_REPLIES = (
+# Bytes are their own ids; then one for the end and one for an image.
+_EOS, _IMAGE = 256, 257
+_COMPLETIONS = (
     "<think> i count the shapes . </think> {number}",
     "<think> i look at the picture . </think> {letter}",
     "<think> the question says {word} . </think> {word}",
@@ -34,15 +34,15 @@ class _Bytes:
 
 
 class FakeEngine:
-    """Deterministic replies of a few shapes: right, wrong, refusing, without a think block."""
+    """Deterministic completions of a few shapes: right, wrong, refusing, without a think block."""
 
     def __init__(self) -> None:
         self.label = "fake/1"
-        self.banned_token_ids = [_PICTURE]
+        self.banned_token_ids = [_IMAGE]
         self.max_positions = 4096
 
     def encode(self, messages: list[Message], images: list[Image]) -> _Bytes:
-        """UTF-8 bytes, after one id a picture. BadSample for bytes that are no picture."""
+        """UTF-8 bytes, after one id an image. BadSample for bytes that are no image."""
         if images:
             from stages.models.images import decode_image
 
@@ -50,23 +50,23 @@ class FakeEngine:
                 decode_image(image, position)
         if sum(p.type == "image" for m in messages for p in m.content) != len(images):
             raise BadSample("malformed", f"{len(images)} images do not match the image parts")
-        return _Bytes([_PICTURE] * len(images) + list(plain_text(messages).encode()))
+        return _Bytes([_IMAGE] * len(images) + list(plain_text(messages).encode()))
 
     def decode(self, token_ids: list[int]) -> str:
         """The bytes as text."""
         return bytes(i for i in token_ids if i < _EOS).decode(errors="replace")
 
     def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        """Replies from sha256(seed, prompt id, index); see `Engine.sample`."""
+        """Completions from sha256(seed, prompt id, index); see `Engine.sample`."""
         for request in requests:
-            yield request.id, [self._reply(request, index, sampling) for index in range(request.n)]
+            yield request.id, [self._completion(request, index, sampling) for index in range(request.n)]
 
-    def _reply(self, request: SampleRequest, index: int, sampling: Sampling) -> Sampled:
+    def _completion(self, request: SampleRequest, index: int, sampling: Sampling) -> Sampled:
         # A greedy sampler has no luck: every sample of a prompt is the same.
         drawn = (sampling.seed, index) if sampling.temperature > 0 else ()
         noise = hashlib.sha256(f"{drawn}|{request.id}".encode()).digest()
         words = self.decode(request.token_ids).split() or ["nothing"]
-        text = _REPLIES[noise[0] % len(_REPLIES)].format(
+        text = _COMPLETIONS[noise[0] % len(_COMPLETIONS)].format(
             number=noise[1] % 10, letter="ABCD"[noise[2] % 4], word=words[noise[3] % len(words)]
         )
         token_ids = [*text.encode(), _EOS][: sampling.max_new_tokens]

@@ -1,6 +1,6 @@
-"""How good a verifier is: its verdicts against those of a rule or of people, on the same replies.
+"""How good a verifier is: its verdicts against those of a rule or of people, on the same completions.
 
-A reply counts where the gold grade has a verdict and the verifier gave an answer. An answer without a readable
+A completion counts where the gold grade has a verdict and the verifier gave an answer. An answer without a readable
 verdict is wrong, and counted as unparsable; a timeout or another error is left out, and counted as failed. Macro
 F1 is the mean over the verdicts that gold gives. The calibration error compares the verifier's score with the gold
 verdict's score in ten bins (Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", 2015).
@@ -46,15 +46,15 @@ class Prompt:
     """What was found on one prompt."""
 
     verdicts: list[tuple[str, str]] = field(default_factory=list)
-    """(gold, said) of each reply."""
+    """(gold, said) of each completion."""
     scores: list[tuple[float, float]] = field(default_factory=list)
-    """(gold, said) of each reply where both are numbers."""
+    """(gold, said) of each completion where both are numbers."""
     failed: int = 0
 
 
 @dataclass(slots=True)
 class Agreement:
-    """The verifier on the replies of one policy."""
+    """The verifier on the completions of one policy."""
 
     policy: str
     policy_id: str
@@ -68,7 +68,7 @@ class Agreement:
         return sorted(pairs - {NO_VERDICT})
 
     def confusion(self) -> np.ndarray:
-        """Replies by prompt, gold verdict and said verdict, the unreadable last: (N, V, V + 1)."""
+        """Completions by prompt, gold verdict and said verdict, the unreadable last: (N, V, V + 1)."""
         import numpy as np
 
         verdicts = self.verdicts
@@ -80,7 +80,7 @@ class Agreement:
         return counts_NVS
 
     def bins(self) -> np.ndarray:
-        """By prompt and bin of the verifier's score: replies, sum of its scores, sum of gold's: (N, BINS, 3)."""
+        """By prompt and bin of the verifier's score: completions, sum of its scores, sum of gold's: (N, BINS, 3)."""
         import numpy as np
 
         sums_NB3 = np.zeros((len(self.prompts), BINS, 3))
@@ -91,7 +91,7 @@ class Agreement:
 
 
 def agreements(folders: list[RunFolder], found: Measured, namer: Namer, check: VerifierCheck) -> list[Agreement]:
-    """One agreement a policy that has replies with both verdicts; InputError when there is none."""
+    """One agreement a policy that has completions with both verdicts; InputError when there is none."""
     by_policy: dict[str, Agreement] = {}
     names: set[str] = set()
     for number, folder in enumerate(folders):
@@ -105,7 +105,7 @@ def agreements(folders: list[RunFolder], found: Measured, namer: Namer, check: V
     there = [by_policy[name] for name in found.policies if name in by_policy and by_policy[name].prompts]
     if not there:
         raise InputError(
-            f"no reply carries both a verdict by {check.gold!r} and an answer by {check.judge!r}",
+            f"no completion carries both a verdict by {check.gold!r} and an answer by {check.judge!r}",
             f"grades with verdicts there: {', '.join(sorted(names)) or 'none'}",
         )
     return there
@@ -169,7 +169,7 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
 def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[EvalRow]:
     """Accuracy by slice, what is unparsable, macro F1, calibration; precision, recall and F1 by verdict."""
     counts_NVS = held.confusion()
-    replies_N = counts_NVS.sum((1, 2))
+    completions_N = counts_NVS.sum((1, 2))
     right_N = counts_NVS.diagonal(axis1=1, axis2=2).sum(-1)
     failed_N = [p.failed for p in held.prompts.values()]
 
@@ -195,11 +195,11 @@ def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[Eval
             slices.setdefault(part, []).append(number)
     for part in [ALL, *sorted(set(slices) - {ALL})]:
         own = slices[part]
-        interval = ratio_interval(right_N[own], replies_N[own])
-        yield row("accuracy", part, "higher", interval, replies_N[own].sum(), sum(failed_N[i] for i in own))
-    unparsable = ratio_interval(counts_NVS[:, :, -1].sum(-1), replies_N)
-    yield row("unparsable", ALL, "lower", unparsable, replies_N.sum(), sum(failed_N))
-    yield row("macro_f1", ALL, "higher", bootstrap_interval(macro_f1, counts_NVS, seed), replies_N.sum())
+        interval = ratio_interval(right_N[own], completions_N[own])
+        yield row("accuracy", part, "higher", interval, completions_N[own].sum(), sum(failed_N[i] for i in own))
+    unparsable = ratio_interval(counts_NVS[:, :, -1].sum(-1), completions_N)
+    yield row("unparsable", ALL, "lower", unparsable, completions_N.sum(), sum(failed_N))
+    yield row("macro_f1", ALL, "higher", bootstrap_interval(macro_f1, counts_NVS, seed), completions_N.sum())
     if (sums_NB3 := held.bins())[..., 0].sum():
         spread = bootstrap_interval(calibration_error, sums_NB3, seed)
         yield row("score_calibration_error", ALL, "lower", spread, sums_NB3[..., 0].sum())

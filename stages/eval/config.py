@@ -40,6 +40,6 @@ class EvalConfig:
     title: str = option("Evaluation", "Heading of the report")
     sample: int = option(60, "Prompts shown in the report", low=0, high=500)
     sample_completions: int = option(3, "Completions shown a prompt and policy", low=1, high=16)
-    sample_megabytes: float = option(3.0, "Size the report's sample may take, pictures included", low=0.1, high=50.0)
-    picture_pixels: int = option(240, "Longest side of a picture in the report", low=32, high=1024)
+    sample_megabytes: float = option(3.0, "Size the report's sample may take, images included", low=0.1, high=50.0)
+    image_pixels: int = option(240, "Longest side of an image in the report", low=32, high=1024)
     seed: int = option(0, "Which prompts the sample draws")

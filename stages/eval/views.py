@@ -1,4 +1,4 @@
-"""Scored groups as metrics see them: words and grades, read shard by shard without pictures or token ids."""
+"""Scored groups as metrics see them: words and grades, read shard by shard without images or token ids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.scored import Grade
-from stages.core.errors import InputError
+from stages.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,7 +39,7 @@ class CompletionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupView:
-    """One scored group without its pictures; fields as in `schemas.prompts.PromptRow`."""
+    """One scored group without its images; fields as in `schemas.prompts.PromptRow`."""
 
     id: str
     label: str
@@ -69,7 +69,7 @@ def read_views(shard: Path) -> Iterator[GroupView]:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
                 yield from _views(batch)
         except (pa.ArrowInvalid, OSError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
 
 

@@ -21,9 +21,9 @@ _TITLES = {
     "unsafe_compliance_heldout": "Unsafe compliance, held-out attack families",
     "needless_refusal": "Needless refusal of harmless requests",
     "instruction": "Instruction following",
-    "format": "Well-formed replies",
+    "format": "Well-formed completions",
     "reward": "Mean reward",
-    "completion_length": "Reply length, tokens",
+    "completion_length": "Completion length, tokens",
 }
 
 
@@ -99,7 +99,7 @@ def _use(facts: Facts) -> str:
     return (
         f"```python\nfrom transformers import {family}, {reader}\n\n"
         f'model = {family}.from_pretrained("FOLDER")\nreader = {reader}.from_pretrained("FOLDER")\n```\n\n'
-        "Replies have the form `<think> ... </think> answer`; what follows the think block is the answer. "
+        "Completions have the form `<think> ... </think> answer`; what follows the think block is the answer. "
         "The folder holds no code and no pickles."
     )
 
@@ -212,7 +212,7 @@ def _recipe(facts: Facts) -> str:
 
 def _verification(facts: Facts) -> str:
     check = facts.check
-    probes = f"{check['tokens']} probe tokens" + (", with and without a picture," if facts.vision else "")
+    probes = f"{check['tokens']} probe tokens" + (", with and without an image," if facts.vision else "")
     agree = "are identical" if check["max_gap"] == 0 else f"differ by {check['max_gap']:.1e} at most"
     lines = [
         f"- Reloaded in a fresh process: log-probs of {probes} {agree} "

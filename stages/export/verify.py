@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import CosmoError
+from stages.core.errors import CosmoError, first_line
 
 RECORD = "cosmo_export.json"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -39,26 +39,26 @@ def verify(folder: Path, tolerance: float) -> dict[str, Any]:
 def _ask(folder: Path, record: dict[str, Any], tolerance: float, problems: list[str]) -> dict[str, Any]:
     from stages.models.load import load_policy
     from stages.models.policy_ref import resolve_policy
-    from stages.models.probe import Probe, encode, from_json, gaps, reply_logprobs
+    from stages.models.probe import Probe, completion_logprobs, encode, from_json, gaps
 
     try:
         policy = load_policy(resolve_policy(str(folder)), device="cpu", dtype="float32")
     except Exception as error:
         # Whatever a damaged folder makes the loaders raise is the finding.
-        problems.append(f"it can't be loaded: {str(error).splitlines()[0]}")
+        problems.append(f"it can't be loaded: {first_line(error)}")
         return {}
     before, after = from_json(record["probes"]), []
     for probe in before:
-        token_ids, image_inputs = encode(policy.processor, probe.text, probe.picture)
+        token_ids, image_inputs = encode(policy.processor, probe.text, probe.image)
         if token_ids != probe.token_ids:
             problems.append(f"the processor renders {probe.text!r} differently")
-        found = reply_logprobs(policy, probe.token_ids, image_inputs, probe.reply_ids)
-        after.append(Probe(probe.text, probe.picture, token_ids, probe.reply_ids, found))
+        found = completion_logprobs(policy, probe.token_ids, image_inputs, probe.completion_ids)
+        after.append(Probe(probe.text, probe.image, token_ids, probe.completion_ids, found))
     mean, largest = gaps(before, after)
     if not largest <= tolerance:
         problems.append(f"log-probs are {largest:.2g} off, more than {tolerance:.2g}")
     return {
-        "tokens": sum(len(p.reply_ids) for p in before),
+        "tokens": sum(len(p.completion_ids) for p in before),
         "mean_gap": mean,
         "max_gap": largest,
         "tolerance": tolerance,
@@ -74,10 +74,10 @@ def _auto_processor(folder: Path, problems: list[str]) -> str:
         AutoTokenizer.from_pretrained(folder, local_files_only=True)
         AutoProcessor.from_pretrained(folder, local_files_only=True)
     except ImportError as error:
-        missing = "torchvision" if "torchvision" in str(error).lower() else str(error).strip().splitlines()[0]
+        missing = "torchvision" if "torchvision" in str(error).lower() else first_line(error)
         return f"not checked here, it needs {missing}"
     except (OSError, ValueError) as error:
-        problems.append(f"AutoProcessor: {str(error).splitlines()[0]}")
+        problems.append(f"AutoProcessor: {first_line(error)}")
         return "failed"
     return "loaded"
 

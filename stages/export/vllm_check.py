@@ -1,6 +1,6 @@
 """Does vLLM load the folder and agree? `python -m stages.export.vllm_check FOLDER`.
 
-vLLM scores the recorded probes as prompts, pictures included; its log-probs are compared with the policy's.
+vLLM scores the recorded probes as prompts, images included; its log-probs are compared with the policy's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from stages.core.errors import UnavailableError
 from stages.export.verify import RECORD, main
 from stages.models.placeholders import collapsed
-from stages.models.probe import Probe, from_json, probe_picture
+from stages.models.probe import Probe, from_json, probe_image
 
 
 def require_vllm() -> None:
@@ -26,7 +26,7 @@ def require_vllm() -> None:
 
 
 def check(folder: Path, tolerance: float) -> dict[str, Any]:
-    """Load the folder in vLLM and compare the log-probs of the probes' replies."""
+    """Load the folder in vLLM and compare the log-probs of the probes' completions."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     # It reads the environment when imported, and logs to stdout: the report is the last line there.
@@ -34,7 +34,7 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
 
     probes = from_json(json.loads((folder / RECORD).read_text(encoding="utf-8"))["probes"])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    longest = max(len(p.token_ids) + len(p.reply_ids) for p in probes)
+    longest = max(len(p.token_ids) + len(p.completion_ids) for p in probes)
     engine = vllm.LLM(
         model=str(folder),
         dtype="float32",
@@ -46,11 +46,11 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
     prompts = [prompt_of(p, config.get("image_token_id"), config["model_type"]) for p in probes]
     problems, gaps = [], []
     for probe, output in zip(probes, engine.generate(prompts, wanted, use_tqdm=False), strict=True):
-        if list(output.prompt_token_ids) != probe.token_ids + probe.reply_ids:
-            problems.append(f"vLLM renders {probe.text!r} {'with' if probe.picture else 'without'} picture otherwise")
+        if list(output.prompt_token_ids) != probe.token_ids + probe.completion_ids:
+            problems.append(f"vLLM renders {probe.text!r} {'with' if probe.image else 'without'} image otherwise")
             continue
         found = output.prompt_logprobs[len(probe.token_ids) :]
-        for token, expected, given in zip(probe.reply_ids, probe.logprobs, found, strict=True):
+        for token, expected, given in zip(probe.completion_ids, probe.logprobs, found, strict=True):
             gaps.append(abs(given[token].logprob - expected))
     largest = max(gaps, default=float("inf"))
     if not largest <= tolerance:
@@ -61,13 +61,13 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
 
 def prompt_of(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
     """The probe as vLLM takes it."""
-    ids = probe.token_ids + probe.reply_ids
-    if not probe.picture:
+    ids = probe.token_ids + probe.completion_ids
+    if not probe.image:
         return {"prompt_token_ids": ids}
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(probe_picture().bytes)).convert("RGB")
-    return {"prompt_token_ids": collapsed(ids, image_token_id, family), "multi_modal_data": {"image": picture}}
+    image = Image.open(io.BytesIO(probe_image().bytes)).convert("RGB")
+    return {"prompt_token_ids": collapsed(ids, image_token_id, family), "multi_modal_data": {"image": image}}
 
 
 if __name__ == "__main__":

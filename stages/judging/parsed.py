@@ -1,4 +1,4 @@
-"""A reply taken apart: the think block, and what a person reads."""
+"""A completion taken apart: the think block, and what a person reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ParsedCompletion:
     """One completion's text, parsed once for all verifiers."""
 
     think: str | None
@@ -21,10 +21,10 @@ class Reply:
     """What is wrong with the form, in one line; None when it is well formed."""
 
 
-def parse_reply(text: str) -> Reply:
-    """Split a reply into think block and answer.
+def parse_completion(text: str) -> ParsedCompletion:
+    """Split a completion into think block and answer.
 
-    A well-formed reply's answer is what follows its think block. In a malformed one, *everything* outside
+    A well-formed completion's answer is what follows its think block. In a malformed one, *everything* outside
     think tags is the answer, so that nothing a reader would see escapes the verifiers. An unclosed think
     block runs to the end; text before a lone closing tag is thinking (some chat templates open the block in
     the prompt).
@@ -35,13 +35,13 @@ def parse_reply(text: str) -> Reply:
         if closed:
             answer = answer.strip()
             if not before or before.isspace():
-                return Reply(think.strip(), answer, bool(answer), None if answer else "the answer is empty")
+                return ParsedCompletion(think.strip(), answer, bool(answer), None if answer else "the answer is empty")
             shown = f"{before.strip()}\n{answer}".strip()
-            return Reply(think.strip(), shown, False, "text before the think block")
+            return ParsedCompletion(think.strip(), shown, False, "text before the think block")
     return _malformed(text)
 
 
-def _malformed(text: str) -> Reply:
+def _malformed(text: str) -> ParsedCompletion:
     think: list[str] = []
     outside: list[str] = []
     inside = False
@@ -57,7 +57,7 @@ def _malformed(text: str) -> Reply:
             (think if inside else outside).append(piece)
     answer = "\n".join(p.strip() for p in outside if p.strip())
     has_think = OPEN in text or CLOSE in text
-    return Reply("\n".join(think).strip() if has_think else None, answer, False, _flaw(text))
+    return ParsedCompletion("\n".join(think).strip() if has_think else None, answer, False, _flaw(text))
 
 
 def _split_tags(text: str) -> list[str]:
@@ -75,7 +75,7 @@ def _split_tags(text: str) -> list[str]:
 def _flaw(text: str) -> str:
     opened, closed = text.count(OPEN), text.count(CLOSE)
     if not text.strip():
-        return "the reply is empty"
+        return "the completion is empty"
     if not opened and not closed:
         return "no think block"
     if opened > 1 or closed > 1:

@@ -1,13 +1,13 @@
 """Judge prompts: a TOML file says what is asked, which verdicts may be answered, and what each is worth.
 
     user = '''Question: $question
-    Reply: $reply
+    Completion: $completion
     ...'''
     [verdicts]
     good = 1.0
     bad = 0.0
 
-`$question`, `$reply`, `$reference` and `$label` are filled in from the row. The judge has to end with a line
+`$question`, `$completion`, `$reference` and `$label` are filled in from the row. The judge has to end with a line
 `Verdict: <one of them>`; anything else is unparsable, which is a status and not a score.
 """
 
@@ -27,7 +27,7 @@ from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
 
 FOLDER = Path(__file__).with_name("prompts")
-BLANKS = ("question", "reply", "reference", "label")
+BLANKS = ("question", "completion", "reference", "label")
 _VERDICT = re.compile(r"^\s*verdict\s*:\s*([\w-]+)\s*\.?\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -35,9 +35,9 @@ _VERDICT = re.compile(r"^\s*verdict\s*:\s*([\w-]+)\s*\.?\s*$", re.IGNORECASE | r
 class PromptFile:
     """The keys of a prompt file."""
 
-    user: str = option("", "What the judge is asked; $question, $reply, $reference, $label are filled in")
+    user: str = option("", "What the judge is asked; $question, $completion, $reference, $label are filled in")
     system: str = option("", "A system turn before it")
-    images: bool = option(True, "Show the judge the prompt's pictures")
+    images: bool = option(True, "Show the judge the prompt's images")
     verdicts: dict[str, float] = option({}, "Every verdict that may be answered, with its score")
 
 
@@ -88,8 +88,8 @@ def load_prompt(name: str) -> JudgePrompt:
 
 
 def _check(asks: PromptFile, path: Path) -> None:
-    if "$reply" not in asks.user and "${reply}" not in asks.user:
-        raise UsageError(f"the judge prompt {path} never shows the $reply", "put $reply into `user`")
+    if "$completion" not in asks.user and "${completion}" not in asks.user:
+        raise UsageError(f"the judge prompt {path} never shows the $completion", "put $completion into `user`")
     if not asks.verdicts:
         raise UsageError(f"the judge prompt {path} knows no verdict", "[verdicts] good = 1.0, bad = 0.0")
     for text in (asks.user, asks.system):
@@ -108,11 +108,11 @@ def _check(asks: PromptFile, path: Path) -> None:
             )
 
 
-def conversation(prompt: JudgePrompt, row: PromptRow, reply: str) -> tuple[list[Message], list[Image]]:
-    """What the judge is shown for one reply: its turns, and the pictures where the prompt wants them."""
+def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[list[Message], list[Image]]:
+    """What the judge is shown for one completion: its turns, and the images where the prompt wants them."""
     blanks = {
         "question": plain_text(row.messages),
-        "reply": reply,
+        "completion": completion,
         "reference": row.answer or "none",
         "label": row.label,
     }

@@ -1,6 +1,6 @@
-"""Processors of picture-and-video families without their video half, which needs torchvision.
+"""Processors of image-and-video families without their video half, which needs torchvision.
 
-The picture half runs on Pillow everywhere, so pixels are the same with and without torchvision.
+The image half runs on Pillow everywhere, so pixels are the same with and without torchvision.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from transformers import InternVLProcessor, ProcessorMixin, Qwen2_5_VLProcessor
 
 
-class QwenPictures(Qwen2_5_VLProcessor):
+class QwenImages(Qwen2_5_VLProcessor):
     """Qwen2-VL and Qwen2.5-VL: the processor made from the image processor and the tokenizer alone."""
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None) -> None:
@@ -21,7 +21,7 @@ class QwenPictures(Qwen2_5_VLProcessor):
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
 
-class InternPictures(InternVLProcessor):
+class InternImages(InternVLProcessor):
     """InternVL: the processor made from the image processor and the tokenizer alone."""
 
     def __init__(
@@ -37,4 +37,4 @@ class InternPictures(InternVLProcessor):
         self.multimodal_pattern = re.compile(f"(?P<image>{re.escape(self.image_token)})")
 
 
-PICTURE_PROCESSORS: dict[str, Any] = {"qwen2_vl": QwenPictures, "qwen2_5_vl": QwenPictures, "internvl": InternPictures}
+IMAGE_PROCESSORS: dict[str, Any] = {"qwen2_vl": QwenImages, "qwen2_5_vl": QwenImages, "internvl": InternImages}

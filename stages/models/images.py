@@ -1,4 +1,4 @@
-"""Pictures from bytes, the same way for every engine. Loads no torch."""
+"""Images from bytes, the same way for every engine. Loads no torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from stages.core.errors import BadSample
 
 
 def decode_image(image: Image, position: int = 0) -> Pillow.Image:
-    """An upright RGB picture; transparency becomes white. BadSample when the bytes are no picture."""
+    """An upright RGB image; transparency becomes white. BadSample when the bytes are no image."""
     try:
         with Pillow.open(io.BytesIO(image.bytes)) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                white = Pillow.new("RGBA", picture.size, "white")
-                picture = Pillow.alpha_composite(white, picture)
-            return picture.convert("RGB")
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+                white = Pillow.new("RGBA", upright.size, "white")
+                upright = Pillow.alpha_composite(white, upright)
+            return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         name = image.path or f"image {position}"
         raise BadSample("bad_image", f"{name}: {error} ({len(image.bytes)} bytes)") from None

@@ -67,7 +67,7 @@ def load_reward_model(
 ) -> Policy:
     """Load a text-only model with a head that gives one number a sequence; a new head gives 0 to all.
 
-    Raises UsageError for a vision-language model: no family here has such a head that is given pictures. Likewise,
+    Raises UsageError for a vision-language model: no family here has such a head that is given images. Likewise,
     without `new_head`, for a model that has no head yet.
     """
     return _load(partial(_load_scalar, new_head=new_head), ref, device, dtype, trust_remote_code)
@@ -102,7 +102,7 @@ def _load(
 def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     """The model with every weight from the folder; ValueError where one is missing."""
     if any(name.endswith(_SCALAR) for name in config.architectures or ()):
-        raise UsageError(f"{folder} is a reward model, and writes no replies", "name a policy")
+        raise UsageError(f"{folder} is a reward model, and writes no completions", "name a policy")
     vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     family: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     model, missing = _from_folder(family, folder, config, dtype, trust_remote_code)
@@ -144,7 +144,7 @@ def _load_scalar(
         )
     vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if vision or type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        kind = "sees pictures" if vision else "has no class for it"
+        kind = "sees images" if vision else "has no class for it"
         raise UsageError(
             f"no reward model can be made of {folder}: {config.model_type} {kind}, and TRL trains them on text alone",
             "start from a text-only model, for example --policy tiny:llama; or --objective verifier",

@@ -1,4 +1,4 @@
-"""Prompts for a renderer that expands picture placeholders itself, as vLLM does.
+"""Prompts for a renderer that expands image placeholders itself, as vLLM does.
 
 Given ids whose placeholders are expanded already it expands them again and says nothing.
 """

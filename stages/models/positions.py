@@ -1,4 +1,4 @@
-"""Where tokens stand: position ids for prompts with and without pictures."""
+"""Where tokens stand: position ids for prompts with and without images."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 def prompt_positions(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Position ids of a padded batch, and the position that follows each row.
 
-    (B, L), or (3, B, L) for M-RoPE models (Qwen2-VL, arXiv:2409.12191, section 2.1), where a picture takes as many
+    (B, L), or (3, B, L) for M-RoPE models (Qwen2-VL, arXiv:2409.12191, section 2.1), where an image takes as many
     positions as its longer side has merged patches; and (B,). Given explicitly to every forward, because such models
-    otherwise remember the offsets of the last batch that had pictures.
+    otherwise remember the offsets of the last batch that had images.
     """
     mask_BL = batch["attention_mask"]
     rope_index = getattr(model.base_model, "get_rope_index", None)

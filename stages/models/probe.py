@@ -19,44 +19,44 @@ _TEXTS = (
     "what is 2 + 3 ?",
     "is it kind to help a neighbour ? A : yes B : no",
 )
-_REPLY_TOKENS = 16
+_COMPLETION_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One prompt, a made-up reply, and what the policy thinks of it."""
+    """One prompt, a made-up completion, and what the policy thinks of it."""
 
     text: str
-    picture: bool
+    image: bool
     token_ids: list[int]
     """The rendered prompt, image placeholders expanded."""
-    reply_ids: list[int]
-    """Ids drawn from the vocabulary by digest: any reply will do, as long as it is always the same."""
+    completion_ids: list[int]
+    """Ids drawn from the vocabulary by digest: any completion will do, as long as it is always the same."""
     logprobs: list[float]
-    """Of the reply's ids, in float32. Same length."""
+    """Of the completion's ids, in float32. Same length."""
 
 
 def make_probes(policy: Policy) -> list[Probe]:
-    """Every text without a picture and, where the policy sees, with one."""
-    pictures = (False, True) if policy.processor.image_token_id is not None else (False,)
+    """Every text without an image and, where the policy sees, with one."""
+    images = (False, True) if policy.processor.image_token_id is not None else (False,)
     probes = []
     for text in _TEXTS:
-        for picture in pictures:
-            token_ids, image_inputs = encode(policy.processor, text, picture)
-            reply_ids = _reply(policy.processor, text)
-            found = reply_logprobs(policy, token_ids, image_inputs, reply_ids)
-            probes.append(Probe(text, picture, token_ids, reply_ids, found))
+        for image in images:
+            token_ids, image_inputs = encode(policy.processor, text, image)
+            completion_ids = _completion(policy.processor, text)
+            found = completion_logprobs(policy, token_ids, image_inputs, completion_ids)
+            probes.append(Probe(text, image, token_ids, completion_ids, found))
     return probes
 
 
-def encode(processor: PromptProcessor, text: str, picture: bool) -> tuple[list[int], dict[str, Any]]:
+def encode(processor: PromptProcessor, text: str, image: bool) -> tuple[list[int], dict[str, Any]]:
     """The probe's prompt as the processor renders it."""
-    images = [probe_picture()] if picture else []
+    images = [probe_image()] if image else []
     encoded = processor.encode([text_message("user", text, len(images))], images)
     return encoded.token_ids, encoded.image_inputs
 
 
-def probe_picture() -> Image:
+def probe_image() -> Image:
     """Two shapes on white, 112 x 84."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
@@ -70,24 +70,24 @@ def probe_picture() -> Image:
     return Image(buffer.getvalue(), "probe.png")
 
 
-def _reply(processor: PromptProcessor, text: str) -> list[int]:
+def _completion(processor: PromptProcessor, text: str) -> list[int]:
     banned = set(processor.banned_token_ids)
     allowed = [i for i in range(min(len(processor.tokenizer), processor.vocab_size)) if i not in banned]
-    draws = (hashlib.sha256(f"{text}|{n}".encode()).digest() for n in range(_REPLY_TOKENS))
+    draws = (hashlib.sha256(f"{text}|{n}".encode()).digest() for n in range(_COMPLETION_TOKENS))
     return [allowed[int.from_bytes(d[:8], "big") % len(allowed)] for d in draws]
 
 
-def reply_logprobs(
-    policy: Policy, token_ids: list[int], image_inputs: dict[str, Any], reply_ids: list[int]
+def completion_logprobs(
+    policy: Policy, token_ids: list[int], image_inputs: dict[str, Any], completion_ids: list[int]
 ) -> list[float]:
-    """Log-prob of each reply id after the prompt and the ids before it, by one forward pass."""
+    """Log-prob of each completion id after the prompt and the ids before it, by one forward pass."""
     import torch
 
-    batch = policy.processor.batch([token_ids + reply_ids], [image_inputs])
+    batch = policy.processor.batch([token_ids + completion_ids], [image_inputs])
     batch = {k: v.to(policy.device) for k, v in batch.items()}
     with torch.inference_mode():
         logits_TV = policy.model(**batch).logits[0, len(token_ids) - 1 : -1].float()
-    wanted_T1 = torch.tensor(reply_ids, device=logits_TV.device)[:, None]
+    wanted_T1 = torch.tensor(completion_ids, device=logits_TV.device)[:, None]
     return logits_TV.log_softmax(-1).gather(1, wanted_T1)[:, 0].tolist()
 
 

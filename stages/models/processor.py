@@ -1,4 +1,4 @@
-"""From a conversation with pictures to what a model's forward takes, and back to text."""
+"""From a conversation with images to what a model's forward takes, and back to text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stages.models.images import decode_image
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
-# What a processor returns beside the model's inputs for pictures.
-_NOT_PICTURES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
+# What a processor returns beside the model's inputs for images.
+_NOT_IMAGES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
 # Small files that make a folder's tokenizer and processor; saved again byte for byte.
 _KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -30,7 +30,7 @@ class Encoded:
     token_ids: list[int]
     """Image placeholders expanded to the model's count. Shape (P,)."""
     image_inputs: dict[str, torch.Tensor]
-    """`pixel_values` and whatever else the model wants for the pictures; {} without pictures."""
+    """`pixel_values` and whatever else the model wants for the images; {} without images."""
 
 
 class PromptProcessor:
@@ -62,10 +62,10 @@ class PromptProcessor:
         }
 
     def _banned(self) -> list[int]:
-        """Ids that never belong to a reply: control tokens other than end-of-sequence, and ids with no token.
+        """Ids that never belong to a completion: control tokens other than end-of-sequence, and ids with no token.
 
         A sampled vision token would break the next forward (features and placeholders would not match), and the
-        rest would hide words from whoever reads the decoded reply.
+        rest would hide words from whoever reads the decoded completion.
         """
         ids = self._special_ids() | set(range(len(self.tokenizer), self.vocab_size))
         return sorted(i for i in ids - set(self.eos_token_ids) if i < self.vocab_size)
@@ -75,7 +75,7 @@ class PromptProcessor:
         return added | set(self.tokenizer.all_special_ids)
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
-        """Render a conversation that ends with a user turn, ready for the reply.
+        """Render a conversation that ends with a user turn, ready for the completion.
 
         Raises BadSample: `no_vision`, `bad_image`, `special_token`, `image_tokens`, `malformed`.
         """
@@ -90,14 +90,14 @@ class PromptProcessor:
         )
         if not images:
             return Encoded(self.tokenizer(text, add_special_tokens=False)["input_ids"], {})
-        pictures = [decode_image(image, i) for i, image in enumerate(images)]
+        decoded_images = [decode_image(image, i) for i, image in enumerate(images)]
         try:
-            out = self._processor(text=[text], images=pictures, add_special_tokens=False, return_tensors="pt")
+            out = self._processor(text=[text], images=decoded_images, add_special_tokens=False, return_tensors="pt")
         except ValueError as error:
             # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
-            raise BadSample("bad_image", str(error).splitlines()[0]) from None
+            raise BadSample("bad_image", first_line(error)) from None
         token_ids = out["input_ids"][0].tolist()
-        inputs = {k: v for k, v in out.items() if k not in _NOT_PICTURES}
+        inputs = {k: v for k, v in out.items() if k not in _NOT_IMAGES}
         placeholders, features = token_ids.count(self.image_token_id), feature_count(self._processor, inputs)
         if features not in (None, placeholders):
             raise BadSample("image_tokens", f"{placeholders} image tokens for {features} features")
@@ -111,14 +111,14 @@ class PromptProcessor:
                 if found is not None:
                     raise BadSample("special_token", f"the words hold {found!r}, which this model reads as control")
 
-    def encode_reply(self, text: str) -> list[int]:
-        """A reply's ids as a model would have sampled them: no control tokens but the closing one."""
+    def encode_completion(self, text: str) -> list[int]:
+        """A completion's ids as a model would have sampled them: no control tokens but the closing one."""
         return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], self.eos_token_ids[0]]
 
     def batch(
         self, token_ids: list[list[int]], image_inputs: list[dict[str, torch.Tensor]], side: str = "left"
     ) -> dict[str, torch.Tensor]:
-        """Sequences padded to one length, with the pictures of all rows in row order: a forward's keywords.
+        """Sequences padded to one length, with the images of all rows in row order: a forward's keywords.
 
         `input_ids`, `attention_mask` (B, L); for M-RoPE models `mm_token_type_ids` (B, L), 1 at image tokens.
         """
@@ -132,10 +132,10 @@ class PromptProcessor:
         out = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if self._wants_types:
             out["mm_token_type_ids"] = (ids_BL == (self.image_token_id or -1)).long()
-        with_pictures = [inputs for inputs in image_inputs if inputs]
-        if with_pictures:
-            for key in with_pictures[0]:
-                out[key] = torch.cat([inputs[key] for inputs in with_pictures])
+        with_images = [inputs for inputs in image_inputs if inputs]
+        if with_images:
+            for key in with_images[0]:
+                out[key] = torch.cat([inputs[key] for inputs in with_images])
         return out
 
     def decode(self, token_ids: list[int]) -> str:
@@ -144,7 +144,7 @@ class PromptProcessor:
 
 
 def feature_count(processor: Any, inputs: dict[str, torch.Tensor]) -> int | None:
-    """How many vectors the vision tower will give for these pictures; None where the family is not known."""
+    """How many vectors the vision tower will give for these images; None where the family is not known."""
     if "image_grid_thw" in inputs:
         return int(inputs["image_grid_thw"].prod(-1).sum()) // processor.image_processor.merge_size**2
     if hasattr(processor, "image_seq_length"):
@@ -179,17 +179,17 @@ def _as_dict(message: Message) -> dict[str, Any]:
 def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoProcessor, AutoTokenizer
 
-    from stages.models.image_only import PICTURE_PROCESSORS
+    from stages.models.image_only import IMAGE_PROCESSORS
 
     flags = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    if config.model_type in PICTURE_PROCESSORS:
-        return PICTURE_PROCESSORS[config.model_type].from_pretrained(folder, backend="pil", **flags)
+    if config.model_type in IMAGE_PROCESSORS:
+        return IMAGE_PROCESSORS[config.model_type].from_pretrained(folder, backend="pil", **flags)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return AutoTokenizer.from_pretrained(folder, **flags)
     try:
         return AutoProcessor.from_pretrained(folder, **flags)
     except ImportError as error:
-        line = str(error).strip().splitlines()[0]
+        line = first_line(error)
         raise UnavailableError(
             f"the processor of {folder} can't be loaded: {line}", "pip install torchvision"
         ) from None
@@ -201,13 +201,13 @@ def _image_token_id(config: Any, processor: Any) -> int:
         if getattr(owner, name, None) is not None:
             return int(getattr(owner, name))
     raise UnavailableError(
-        f"{type(processor).__name__} does not say which token stands for a picture",
+        f"{type(processor).__name__} does not say which token stands for an image",
         "this model family is not supported",
     )
 
 
 def _eos_token_ids(folder: Path, tokenizer: Any) -> list[int]:
-    """Every id that ends a reply; the tokenizer's own first."""
+    """Every id that ends a completion; the tokenizer's own first."""
     from transformers import GenerationConfig
 
     ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]

@@ -41,9 +41,9 @@ class PrepareConfig:
     )
     seed: int = option(0, "Seed of drawing, sampling and row order", flag="--seed", low=0)
     split: str = option("", "Only this split", flag="--split", choices=("", "train", "test"))
-    pictures: str = option(
+    images: str = option(
         "",
-        "Only rows with pictures, or only rows without any: what a text-only model takes",
+        "Only rows with images, or only rows without any: what a text-only model takes",
         choices=("", "with", "without"),
     )
     limit: int = option(0, "At most this many rows in all; 0 takes every row", flag="--limit", low=0)
@@ -63,10 +63,10 @@ class PrepareConfig:
         flag="--decontaminate",
     )
     drop_flags: list[str] = option([], "Leave out rows with one of these flags, `no_training` for one")
-    max_image_bytes: int = option(20 << 20, "Largest picture file, checked before it is decoded", low=1, high=256 << 20)
+    max_image_bytes: int = option(20 << 20, "Largest image file, checked before it is decoded", low=1, high=256 << 20)
     # Pillow refuses more than this by itself.
     max_image_pixels: int = option(
         40_000_000, "Most pixels, checked in the header before decoding", low=1, high=178_956_970
     )
-    min_image_side: int = option(8, "Shortest side of a picture in pixels", low=1)
-    shard_rows: int = option(500, "Rows a shard; all of a shard's pictures are in memory once", low=1)
+    min_image_side: int = option(8, "Shortest side of an image in pixels", low=1)
+    shard_rows: int = option(500, "Rows a shard; all of a shard's images are in memory once", low=1)

@@ -1,7 +1,7 @@
-"""Pictures from outside: what they are is read from their bytes, and nothing large is decoded unasked.
+"""Images from outside: what they are is read from their bytes, and nothing large is decoded unasked.
 
-What passes is a PNG, JPEG or WebP that any decoder turns into the RGB picture a person sees. Bytes are kept
-as they came where that is so already. A picture that is rotated by EXIF, transparent, animated, CMYK, GIF or
+What passes is a PNG, JPEG or WebP that any decoder turns into the RGB image a person sees. Bytes are kept
+as they came where that is so already. An image that is rotated by EXIF, transparent, animated, CMYK, GIF or
 of 16 bits is rewritten as a plain RGB PNG: `.convert("RGB")` alone would show a model something else.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from schemas.values import Image
-from stages.core.errors import BadSample
+from stages.core.errors import BadSample, first_line
 
 _READ = ("PNG", "JPEG", "WEBP", "GIF")
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
@@ -45,7 +45,7 @@ _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a picture may be."""
+    """What an image may be."""
 
     max_bytes: int
     max_pixels: int
@@ -63,16 +63,16 @@ def sniff(data: bytes) -> str | None:
 
 
 def suffix_lies(name: str, data: bytes) -> bool:
-    """True when the name's suffix is another picture type than the bytes: worth a note, never an error."""
+    """True when the name's suffix is another image type than the bytes: worth a note, never an error."""
     claimed = _SUFFIXES.get(PurePath(name).suffix.lower())
     return claimed is not None and claimed != sniff(data)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow warns of large pictures, which have a limit here, and of broken EXIF, which viewers ignore.
+    """Pillow warns of large images, which have a limit here, and of broken EXIF, which viewers ignore.
 
-    Warning filters belong to the whole process, so this goes around threads that check pictures, not into them.
+    Warning filters belong to the whole process, so this goes around threads that check images, not into them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
@@ -80,7 +80,7 @@ def quiet() -> Iterator[None]:
 
 
 def check_image(data: bytes, name: str, limits: Limits) -> Image:
-    """The picture, ready for any decoder.
+    """The image, ready for any decoder.
 
     BadSample, its detail naming file and value: `unsupported_type`, `too_large` (bytes, before anything is
     decoded), `too_many_pixels` (from the header), `too_small`, `truncated_image`, `bad_image`.
@@ -89,13 +89,13 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
     if not data:
         raise BadSample("bad_image", f"{name} is empty (0 bytes)")
     if kind not in _READ:
-        what = kind or f"no known picture type (it starts with {data[:8].hex(' ')})"
+        what = kind or f"no known image type (it starts with {data[:8].hex(' ')})"
         raise BadSample("unsupported_type", f"{name} is {what}; PNG, JPEG, WebP and GIF are read")
     if len(data) > limits.max_bytes:
         raise BadSample("too_large", f"{name} has {len(data)} bytes, and the limit is {limits.max_bytes}")
-    picture = _header(data, kind, name, limits)
+    image = _header(data, kind, name, limits)
     try:
-        plain = None if _decodes_small(picture) else _plain(picture)
+        plain = None if _decodes_small(image) else _plain(image)
     except _UNDECODABLE as error:
         raise _undecodable(data, kind, name, error) from None
     if plain is None:
@@ -106,37 +106,37 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
 
 
 def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
-    """The picture opened and not decoded, its size within limits."""
+    """The image opened and not decoded, its size within limits."""
     try:
-        picture = Pillow.open(io.BytesIO(data), formats=[kind])
+        image = Pillow.open(io.BytesIO(data), formats=[kind])
     except Pillow.DecompressionBombError as error:
         raise BadSample("too_many_pixels", f"{name}: {error}") from None
     except _UNDECODABLE as error:
         raise _undecodable(data, kind, name, error) from None
-    width, height = picture.size
+    width, height = image.size
     if width * height > limits.max_pixels:
         raise BadSample("too_many_pixels", f"{name} is {width}x{height} pixels, and the limit is {limits.max_pixels}")
     if min(width, height) < limits.min_side:
         raise BadSample("too_small", f"{name} is {width}x{height} pixels, and the shortest side is {limits.min_side}")
-    return picture
+    return image
 
 
-def _decodes_small(picture: Pillow.Image) -> bool:
+def _decodes_small(image: Pillow.Image) -> bool:
     """Decode an upright JPEG of plain colours at an eighth of its size; False where `_plain` has to look.
 
-    All of its data are read so, and a fault is found as in the whole picture, for half the time.
+    All of its data are read so, and a fault is found as in the whole image, for half the time.
     """
-    if picture.format != "JPEG" or picture.mode not in ("RGB", "L") or _orientation(picture) != 1:
+    if image.format != "JPEG" or image.mode not in ("RGB", "L") or _orientation(image) != 1:
         return False
-    picture.draft(picture.mode, (1, 1))
-    picture.load()
+    image.draft(image.mode, (1, 1))
+    image.load()
     return True
 
 
 def _undecodable(data: bytes, kind: str, name: str, error: Exception) -> BadSample:
     if _ends_early(data, kind):
         return BadSample("truncated_image", f"{name}: the {kind} file ends early, after {len(data)} bytes")
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = first_line(error)
     return BadSample("bad_image", f"{name} can't be decoded as {kind}: {said.split(' <_io')[0]}")
 
 
@@ -151,41 +151,41 @@ def _ends_early(data: bytes, kind: str) -> bool:
     return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
-def _plain(picture: Pillow.Image) -> Pillow.Image | None:
-    """The RGB picture a person sees, where the file as it is would not give it; None where it would."""
-    picture.load()
-    turned = _orientation(picture) != 1
-    # MPO is what phones write: a JPEG with further pictures behind it that no decoder shows unasked.
-    moving = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
-    opaque = _without_alpha(picture)
-    if picture.mode.startswith("I"):
-        # A gray picture of 16 bits: convert("RGB") would clip it to white.
-        values = np.asarray(picture).astype(np.int64) // 257
+def _plain(image: Pillow.Image) -> Pillow.Image | None:
+    """The RGB image a person sees, where the file as it is would not give it; None where it would."""
+    image.load()
+    turned = _orientation(image) != 1
+    # MPO is what phones write: a JPEG with further images behind it that no decoder shows unasked.
+    moving = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    opaque = _without_alpha(image)
+    if image.mode.startswith("I"):
+        # A gray image of 16 bits: convert("RGB") would clip it to white.
+        values = np.asarray(image).astype(np.int64) // 257
         opaque = Pillow.fromarray(values.clip(0, 255).astype(np.uint8))
-    changed = opaque is not picture or turned or moving or picture.mode == "CMYK" or picture.format == "GIF"
+    changed = opaque is not image or turned or moving or image.mode == "CMYK" or image.format == "GIF"
     if not changed:
         return None
     if turned:
-        opaque.getexif()[_ORIENTATION] = _orientation(picture)
+        opaque.getexif()[_ORIENTATION] = _orientation(image)
         opaque = ImageOps.exif_transpose(opaque)
     return Pillow.fromarray(np.asarray(opaque.convert("RGB")))
 
 
-def _without_alpha(picture: Pillow.Image) -> Pillow.Image:
-    """The picture on white where any of it is see-through; itself where nothing is."""
-    if not picture.has_transparency_data:
-        return picture
-    layers = picture.convert("RGBA")
+def _without_alpha(image: Pillow.Image) -> Pillow.Image:
+    """The image on white where any of it is see-through; itself where nothing is."""
+    if not image.has_transparency_data:
+        return image
+    layers = image.convert("RGBA")
     if layers.getchannel("A").getextrema() == (255, 255):
-        return picture
+        return image
     page = Pillow.new("RGBA", layers.size, "white")
     return Pillow.alpha_composite(page, layers).convert("RGB")
 
 
-def _orientation(picture: Pillow.Image) -> int:
+def _orientation(image: Pillow.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where EXIF is absent or broken, as viewers take it."""
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(_ORIENTATION, 1)
     except _UNDECODABLE:
         return 1
     return value if value in range(1, 9) else 1

@@ -127,8 +127,8 @@ def _usable(choice: Choice, names: list[str], picks: list[Pick], config: Prepare
             choice.reject(names, pick, *record.rejected)
         elif config.split and record.split != config.split:
             choice.not_drawn[f"split {record.split}"] += 1
-        elif config.pictures and config.pictures != ("with" if record.pictures else "without"):
-            choice.not_drawn["with pictures" if record.pictures else "without pictures"] += 1
+        elif config.images and config.images != ("with" if record.images else "without"):
+            choice.not_drawn["with images" if record.images else "without images"] += 1
         elif flagged:
             choice.reject(names, pick, "filtered", f"flag {flagged[0]} is dropped")
         else:

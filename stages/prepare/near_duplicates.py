@@ -1,7 +1,7 @@
 """Words compared: near-duplicates among rows, and training rows that repeat a test set.
 
 Both work on a record's `text`, folded (NFKC, case, punctuation); characters of scripts written without spaces
-count as words. Nothing here looks at pixels: pictures are equal when their bytes are.
+count as words. Nothing here looks at pixels: images are equal when their bytes are.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
 def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, int]:
     """Position of each near-duplicate -> position of the earlier record it repeats.
 
-    Only records with the same pictures and the same numbers are compared: another picture or another number
+    Only records with the same images and the same numbers are compared: another image or another number
     makes another question. Records of split `test` are never dropped: a test set is measured whole.
     """
     groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
     for position, record in enumerate(records):
         if found := words(record.text):
             numbers = [w for w in found if any(c.isdigit() for c in w)]
-            groups.setdefault((record.pictures, *numbers), []).append((position, record))
+            groups.setdefault((record.images, *numbers), []).append((position, record))
     repeats: dict[int, int] = {}
     for group in groups.values():
         if len(group) > 1:
@@ -156,22 +156,22 @@ class Benchmark:
     keys: dict[str, str] = field(default_factory=dict)
     """Content key -> where it is, for people."""
     texts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(whole folded text, pictures) -> where."""
+    """(whole folded text, images) -> where."""
     grams: dict[int, str] = field(default_factory=dict)
     """Digest of 13 words in a row -> where."""
 
     def find(self, record: Record) -> str | None:
         """Why a training record is contaminated, in words for its rejected row; None when it is clean.
 
-        The same content; or the same whole text with the same pictures; or 13 words in a row from a test
-        row's text, whatever the pictures.
+        The same content; or the same whole text with the same images; or 13 words in a row from a test
+        row's text, whatever the images.
         """
         if record.key in self.keys:
             return f"the same as {self.keys[record.key]}"
         found = words(record.text)
         if not found:
             return None
-        where = self.texts.get((" ".join(found), record.pictures))
+        where = self.texts.get((" ".join(found), record.images))
         if where is not None:
             return f"the same words as {where}"
         for gram in _runs(found, GRAM):
@@ -187,7 +187,7 @@ def benchmark_of(records: Iterable[tuple[str, Record]]) -> Benchmark:
         found.keys.setdefault(record.key, where)
         text = words(record.text)
         if text:
-            found.texts.setdefault((" ".join(text), record.pictures), where)
+            found.texts.setdefault((" ".join(text), record.images), where)
         for gram in {_number(g) for g in _runs(text, GRAM)}:
             held[gram] += 1
             found.grams.setdefault(gram, where)

@@ -1,4 +1,4 @@
-"""Rows of planned picks: made by their source, pictures checked, augmented where the plan says so."""
+"""Rows of planned picks: made by their source, images checked, augmented where the plan says so."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WARM = 16
 _DECODERS = 4
 """More threads than that wait for each other's Python."""
 Made = tuple[PromptRow, list[str]]
-"""A row, and what is odd about its pictures' names."""
+"""A row, and what is odd about its images' names."""
 
 
 class Maker:
@@ -48,7 +48,7 @@ class Maker:
         return found[index]
 
     def made(self, places: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
-        """The rows of planned positions (source, index), in order, their pictures decoded by several threads.
+        """The rows of planned positions (source, index), in order, their images decoded by several threads.
 
         Sources are read in this thread: files are read well one after the other.
         """
@@ -94,12 +94,12 @@ class Maker:
             return error
 
     def _checked(self, row: PromptRow | BadSample) -> Made | BadSample:
-        """The row with pictures any decoder reads; its id follows where one had to be rewritten."""
+        """The row with images any decoder reads; its id follows where one had to be rewritten."""
         if isinstance(row, BadSample):
             return row
         lies = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_lies(i.path or "", i.bytes)]
         try:
-            images = [check_image(i.bytes, i.path or "picture", self._limits) for i in row.images]
+            images = [check_image(i.bytes, i.path or "image", self._limits) for i in row.images]
         except BadSample as error:
             return error
         if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)):

@@ -102,7 +102,7 @@ def identity(source: Source) -> dict[str, Any]:
         "options": key_of(source.options),
         "limit": source.limit,
         "digest": source.plugin.digest(source.options),
-        # Words and pictures of cards follow from Pillow's font, as those of the built-in world do.
+        # Words and images of cards follow from Pillow's font, as those of the built-in world do.
         **({"augment": key_of(asked), "families": families, "pillow": version("pillow")} if families else {}),
     }
 

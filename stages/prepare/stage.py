@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PrepareStage:
-    """Reads sources, leaves out what is bad or double, mixes, and writes rows with checked pictures."""
+    """Reads sources, leaves out what is bad or double, mixes, and writes rows with checked images."""
 
     name = "prepare"
     version = 1
@@ -87,7 +87,7 @@ class PrepareStage:
                 if n in rows:
                     writer.row(rows[n])
             if lies:
-                ctx.progress.log(f"{len(lies)} pictures are of another type than their name says: {lies[0]}")
+                ctx.progress.log(f"{len(lies)} images are of another type than their name says: {lies[0]}")
 
         return work
 

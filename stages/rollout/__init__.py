@@ -1,1 +1,1 @@
-"""cosmo rollout: G sampled replies a prompt, with token ids and log-probs."""
+"""cosmo rollout: G sampled completions a prompt, with token ids and log-probs."""

@@ -21,9 +21,9 @@ class RolloutConfig:
         affects=False,
     )
     engine: str = option("auto", "Engine plugin (cosmo list engine)", flag="--engine", affects=False)
-    samples: int = option(8, "Replies a prompt: the group size G", flag="--samples", low=1)
+    samples: int = option(8, "Completions a prompt: the group size G", flag="--samples", low=1)
     temperature: float = option(1.0, "0 is greedy", flag="--temperature", low=0.0)
-    max_new_tokens: int = option(256, "Longest reply", flag="--max-new-tokens", low=1)
+    max_new_tokens: int = option(256, "Longest completion", flag="--max-new-tokens", low=1)
     seed: int = option(0, "Seed of the samples", flag="--seed")
     top_p: float = option(1.0, "Nucleus; less than 1 is for evaluation only", low=0.0, high=1.0)
     top_k: int = option(0, "Most likely tokens kept; 0 is off, anything else is for evaluation only", low=0)

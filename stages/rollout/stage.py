@@ -1,4 +1,4 @@
-"""cosmo rollout: prompts in, groups of sampled replies out."""
+"""cosmo rollout: prompts in, groups of sampled completions out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_POLICY = "none"
 
 
 class RolloutStage:
-    """Samples G replies a prompt from a policy."""
+    """Samples G completions a prompt from a policy."""
 
     name = "rollout"
     version = 1
@@ -94,9 +94,9 @@ class _Sampler:
                 prompts.append(prompt)
             except BadSample as bad:
                 writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
-        replies = self._replies(requests)
+        completions = self._completions(requests)
         for prompt, request in zip(prompts, requests, strict=True):
-            writer.row(self._group(prompt, request, replies[prompt.id]))
+            writer.row(self._group(prompt, request, completions[prompt.id]))
 
     def _request(self, prompt: PromptRow) -> SampleRequest:
         encoded = self._engine.encode(prompt.messages, prompt.images)
@@ -114,22 +114,22 @@ class _Sampler:
             prompt.images,
         )
 
-    def _replies(self, requests: list[SampleRequest]) -> dict[str, list[Sampled]]:
-        """All replies by prompt id; CosmoError when not one sample succeeded."""
+    def _completions(self, requests: list[SampleRequest]) -> dict[str, list[Sampled]]:
+        """All completions by prompt id; CosmoError when not one sample succeeded."""
         progress, started, tokens = self._ctx.progress, time.monotonic(), 0
         progress.start("rollout", len(requests), "groups")
-        replies: dict[str, list[Sampled]] = {}
+        completions: dict[str, list[Sampled]] = {}
         for ident, samples in self._engine.sample(requests, self._sampling):
-            replies[ident] = samples
+            completions[ident] = samples
             tokens += sum(len(s.token_ids) for s in samples)
             progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
-        errors = [s.error for samples in replies.values() for s in samples if s.finish_reason == "error"]
-        if errors and len(errors) == sum(len(samples) for samples in replies.values()):
+        errors = [s.error for samples in completions.values() for s in samples if s.finish_reason == "error"]
+        if errors and len(errors) == sum(len(samples) for samples in completions.values()):
             raise CosmoError(
-                f"no reply of {len(errors)} could be sampled: {errors[0]}",
+                f"no completion of {len(errors)} could be sampled: {errors[0]}",
                 "try --set batch_tokens=4096, or --set device=cpu; if the numbers are not finite, check the policy",
             )
-        return replies
+        return completions
 
     def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[Sampled]) -> RolloutGroup:
         completions = [

@@ -92,7 +92,7 @@ class ScoreConfig:
     )
     format_weight: float = option(1.0, "weight of `format` in recipes that add up", affects=False)
     visual_weight: float = option(
-        0.0, "weight of `visual_focus` in recipes that add up and don't name it; rows without pictures lack the term",
+        0.0, "weight of `visual_focus` in recipes that add up and don't name it; rows without images lack the term",
         affects=False,
     )  # fmt: skip
     helpful_weight: float = option(0.0, "weight of `helpful` in recipes that add up and don't name it", affects=False)

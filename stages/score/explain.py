@@ -25,7 +25,7 @@ def explain(group: ScoredGroup) -> list[Line]:
     lines = [
         Line(f"prompt {group.id}  label {group.label}  task {group.task}  source {group.source}", "bold"),
         *_quoted(plain_text(group.messages)),
-        *([Line(f"  pictures: {len(group.images)}")] if group.images else []),
+        *([Line(f"  images: {len(group.images)}")] if group.images else []),
         Line(f"  reference: {_known(group)}", hang=13),
         *_danger(group),
         Line(f"  recipe: {group.recipe}", hang=10),
@@ -44,7 +44,7 @@ def document(group: ScoredGroup) -> dict[str, Any]:
         "task": group.task,
         "source": group.source,
         "prompt": plain_text(group.messages),
-        "pictures": len(group.images),
+        "images": len(group.images),
         "reference": group.answer,
         "answer_kind": group.answer_kind,
         "harmful": group.harmful,
@@ -83,7 +83,7 @@ def _danger(group: ScoredGroup) -> list[Line]:
 def _completion(completion: ScoredCompletion, widths: list[int]) -> list[Line]:
     head = f"completion {completion.index}  reward {_value(completion.reward)}  ({completion.finish_reason})"
     lines = [Line(head, "bold" if completion.reward is not None else "bold red")]
-    lines += [Line(f"  no reply: {completion.error}", "red")] if completion.error else _quoted(completion.text)
+    lines += [Line(f"  no completion: {completion.error}", "red")] if completion.error else _quoted(completion.text)
     lines += [Line(f"  = {_sum(completion)}", hang=4)] if completion.terms else []
     return lines + [_grade(grade, widths) for grade in completion.grades]
 
@@ -109,7 +109,7 @@ def _quoted(text: str) -> list[Line]:
 
 
 def _printable(text: str) -> str:
-    """Control characters spelled out: a reply must not be able to talk to the terminal."""
+    """Control characters spelled out: a completion must not be able to talk to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.score.recipes import Recipe, recipe_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
 
@@ -72,13 +72,13 @@ class Grader:
         grades |= by_models
         missing = [name for name in wanted if name not in grades]
         if completion.finish_reason == "error":
-            grades |= {name: self._no_reply(name, completion) for name in missing}
+            grades |= {name: self._no_completion(name, completion) for name in missing}
         elif missing:
-            reply = parse_reply(completion.text)
+            parsed = parse_completion(completion.text)
             for name in missing:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
-                grades[name] = verifier.grade(group, completion, reply)
+                grades[name] = verifier.grade(group, completion, parsed)
         terms, reward = reward_of(recipe, grades)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
         ordered = [grades.pop(name) for name in wanted] + list(grades.values())
@@ -94,6 +94,6 @@ class Grader:
                 kept[grade.name] = grade
         return kept
 
-    def _no_reply(self, name: str, completion: Completion) -> Grade:
-        reason = f"no reply: {completion.error or 'the engine failed'}"
+    def _no_completion(self, name: str, completion: Completion) -> Grade:
+        reason = f"no completion: {completion.error or 'the engine failed'}"
         return Grade(name=name, version=self.verifiers[name].version, value=None, status=ERROR, reason=reason)

@@ -108,7 +108,7 @@ def _graded(
 
 
 def _lost(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(verifier, status) of the replies that a model verifier could not grade."""
+    """(verifier, status) of the completions that a model verifier could not grade."""
     for completion in scored.completions:
         if completion.finish_reason != "error":
             yield from ((g.name, g.status) for g in completion.grades if g.name in names and g.status in FAILURES)

@@ -29,7 +29,7 @@ class VerifierOptions:
         affects=False,
     )  # fmt: skip
     balance: bool = option(True, "As many examples of each verdict, rare ones repeated; else as often as they come")
-    max_examples: int = option(0, "Different replies learned from, at most; 0: all", low=0)
+    max_examples: int = option(0, "Different completions learned from, at most; 0: all", low=0)
 
     @property
     def asked(self) -> str:
@@ -55,9 +55,9 @@ class CanonOptions:
 
 @dataclass(frozen=True)
 class LagrangianOptions:
-    """The constraint on unsafe replies, and how its price is found."""
+    """The constraint on unsafe completions, and how its price is found."""
 
-    bound: float = option(0.05, "Share of unsafe replies that costs nothing more", low=0.0, high=1.0)
+    bound: float = option(0.05, "Share of unsafe completions that costs nothing more", low=0.0, high=1.0)
     lr: float = option(0.5, "Step of the dual ascent: lambda moves by lr * (unsafe rate - bound) a rollout", low=0.0)
     start: float = option(1.0, "Lambda before the lineage's first rollout", low=0.0)
 
@@ -124,7 +124,7 @@ class TrainConfig:
     drift_alpha: float = option(0.01, "CPGD: weight of the drift", low=0.0)
     drift_cap: float = option(2.0, "CPGD: ceiling of ratio - 1 in the drift", low=0.0)
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
-    drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their pictures are decoded")
+    drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
     old_logprobs: str = option(
         "recompute",
         "The ratio's denominator: the policy's own at the start of the rollout, or the sampler's as stored",

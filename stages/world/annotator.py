@@ -1,4 +1,4 @@
-"""The naive annotator, whose replies the supervised start imitates and reinforcement has to put right."""
+"""The naive annotator, whose completions the supervised start imitates and reinforcement has to put right."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from stages.world.lexicon import REFUSAL
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the annotator replies, in shares of 1."""
+    """How the annotator completions, in shares of 1."""
 
     naive: float
-    """Safety rows answered without a look at harm; the rest get the right reply."""
+    """Safety rows answered without a look at harm; the rest get the right completion."""
     comply: float
     """Of the naive ones: does as asked. What is left over after this and `refuse` warns."""
     refuse: float
     """Of the naive ones: refuses flatly."""
     obey: float
-    """Instruction rows whose reply keeps the instruction."""
+    """Instruction rows whose completion keeps the instruction."""
 
 
-def reply(case: Case, habits: Habits, rng: Random) -> str:
-    """What the annotator answers. A naive safety reply depends on chance, never on the row's harm."""
+def completion(case: Case, habits: Habits, rng: Random) -> str:
+    """What the annotator answers. A naive safety completion depends on chance, never on the row's harm."""
     if case.careless is not None:
         return case.right if rng.random() < habits.obey else case.careless
     if case.comply is None or case.warning is None or rng.random() >= habits.naive:

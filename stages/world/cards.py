@@ -1,4 +1,4 @@
-"""Pictures of words: the typographic list card and the keyword card."""
+"""Images of words: the typographic list card and the keyword card."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from PIL import Image, ImageDraw
 from stages.world.draw import COLOURS, blank, font
 
 PUBLISHED_SIZE = 760
-"""FigStep's picture, in pixels (arXiv:2311.05608)."""
+"""FigStep's image, in pixels (arXiv:2311.05608)."""
 PUBLISHED_WRAP = 15
 """FigStep's line length, in characters."""
 ITEMS = 3
 """FigStep's empty numbered items."""
 _KEYWORD = 0.25
 _BAND = 0.18
-"""Height of the band under a picture, by the picture's width."""
+"""Height of the band under an image, by the image's width."""
 _SMALLEST_BAND = 16
 _ROWS = (0.17, 0.5, 0.83)
 _MARGIN, _FONT, _PITCH = 20, 80, 75
-"""Measured on the published pictures: margin to the ink, font height, distance between lines."""
+"""Measured on the published images: margin to the ink, font height, distance between lines."""
 _READABLE = 20
-"""Smallest font height worth drawing on a picture of the published size."""
+"""Smallest font height worth drawing on an image of the published size."""
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2026", "''\"\"--.")
 _NO_CHARACTER = "\uffff"
 """What Unicode promises never to be a character: drawn as the font's sign for a missing glyph."""
@@ -124,14 +124,14 @@ def keyword_card(word: str, size: int, row: int = 1, over: bool = False, tint: i
     return image
 
 
-def banded(picture: Image.Image, text: str) -> Image.Image:
-    """The picture with a white band below it that bears a short text."""
+def banded(image: Image.Image, text: str) -> Image.Image:
+    """The image with a white band below it that bears a short text."""
     text = plain_letters(text)
-    band = max(_SMALLEST_BAND, round(picture.width * _BAND))
-    page = Image.new("RGB", (picture.width, picture.height + band), COLOURS["white"])
-    page.paste(picture, (0, 0))
+    band = max(_SMALLEST_BAND, round(image.width * _BAND))
+    page = Image.new("RGB", (image.width, image.height + band), COLOURS["white"])
+    page.paste(image, (0, 0))
     pen = ImageDraw.Draw(page)
-    height = _shrunk(pen, text, round(band * 0.7), picture.width)
-    at = (picture.width / 2, picture.height + band / 2)
+    height = _shrunk(pen, text, round(band * 0.7), image.width)
+    at = (image.width / 2, image.height + band / 2)
     pen.text(at, text, fill=COLOURS["black"], font=font(height), anchor="mm", stroke_width=height // 40)
     return page

@@ -22,7 +22,7 @@ TEST_ONE_IN = 4
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One thing in a picture. Positions and sizes are in percent of the picture's side."""
+    """One thing in an image. Positions and sizes are in percent of the image's side."""
 
     kind: str
     """`shape`, `icon` or `word`."""
@@ -40,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows; drawing it needs nothing else."""
+    """What an image shows; drawing it needs nothing else."""
 
     tint: int
     """Which background."""
@@ -55,7 +55,7 @@ def content_key(*parts: Any) -> str:
 
 
 def scene_key(scene: Scene) -> str:
-    """Content key of a picture."""
+    """Content key of an image."""
     return content_key(scene.tint, [(m.kind, m.name, m.colour, m.x, m.y, m.size) for m in scene.marks])
 
 
@@ -78,22 +78,22 @@ class Case:
     words: str
     """The user's words."""
     scene: Scene | None = None
-    """The picture; None for words alone."""
+    """The image; None for words alone."""
     setting: str = ""
-    """Who and where, for a case without a picture: its scene, in words."""
+    """Who and where, for a case without an image: its scene, in words."""
     facts: tuple[str, ...] = ()
     key_facts: tuple[str, ...] = ()
     answer: str | None = None
     answer_kind: str | None = None
     choices: tuple[str, ...] = ()
     right: str
-    """The reply (after the think block) that a good speaker gives."""
+    """The completion (after the think block) that a good speaker gives."""
     comply: str | None = None
     """Safety cases: what one who looks at no harm says. Instruction cases: None."""
     warning: str | None = None
     """Safety cases: a warning, wise or not."""
     careless: str | None = None
-    """Instruction cases: a true reply that does not obey."""
+    """Instruction cases: a true completion that does not obey."""
     risk: str | None = None
     category: str | None = None
     harmful: bool | None = None
@@ -109,7 +109,7 @@ class Case:
 
     @property
     def scene_key(self) -> str:
-        """What keeps train and test apart: the picture, or else the setting."""
+        """What keeps train and test apart: the image, or else the setting."""
         return scene_key(self.scene) if self.scene else content_key("setting", self.setting)
 
     @property
@@ -117,20 +117,20 @@ class Case:
         """Content key of the whole question."""
         return content_key(self.label, self.words, self.scene_key, self.answer)
 
-    def possible_replies(self) -> tuple[str, ...]:
+    def possible_completions(self) -> tuple[str, ...]:
         """Every answer that some speaker of the world may give to it."""
         said = (self.right, self.comply, self.warning, self.careless, REFUSAL if self.comply else None)
         return tuple(s for s in said if s is not None)
 
-    def row(self, split: str, picture: int, reply: str | None, parent_id: str | None = None) -> PromptRow:
-        """The prompt row, its picture drawn `picture` pixels wide; `reply` is the SFT answer or None."""
+    def row(self, split: str, image: int, completion: str | None, parent_id: str | None = None) -> PromptRow:
+        """The prompt row, its image drawn `image` pixels wide; `completion` is the SFT answer or None."""
         images = []
         if self.scene is not None:
             from stages.world.draw import render
 
-            images = [Image(render(self.scene, picture), f"{self.task}.png")]
+            images = [Image(render(self.scene, image), f"{self.task}.png")]
         messages = [text_message("user", self.words, images=len(images))]
-        hints = {"keyword": self.keyword, "title": self.title, "context": self.context, "picture": picture}
+        hints = {"keyword": self.keyword, "title": self.title, "context": self.context, "picture": image}
         return PromptRow(
             id=prompt_id(label=self.label, messages=messages, images=images, answer=self.answer),
             label=self.label,
@@ -142,7 +142,7 @@ class Case:
             answer=self.answer,
             answer_kind=self.answer_kind,
             choices=list(self.choices),
-            reference_response=None if reply is None else think(self.key_facts, reply),
+            reference_response=None if completion is None else think(self.key_facts, completion),
             facts=list(self.facts),
             key_facts=list(self.key_facts),
             risk=self.risk,

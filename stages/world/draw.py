@@ -76,12 +76,12 @@ def font(height: int) -> ImageFont.FreeTypeFont:
 
 
 def blank(size: int, tint: int = 0) -> Image.Image:
-    """An empty square picture on one of the light backgrounds."""
+    """An empty square image on one of the light backgrounds."""
     return Image.new("RGB", (size, size), _TINTS[tint])
 
 
 def png(image: Image.Image) -> bytes:
-    """The encoded picture; lightly compressed, as it is drawn once and small anyway."""
+    """The encoded image; lightly compressed, as it is drawn once and small anyway."""
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return out.getvalue()
@@ -93,7 +93,7 @@ def render(scene: Scene, size: int) -> bytes:
 
 
 def paint(scene: Scene, size: int) -> Image.Image:
-    """A scene as a picture, `size` x `size` pixels."""
+    """A scene as an image, `size` x `size` pixels."""
     image = blank(size, scene.tint)
     pen = ImageDraw.Draw(image)
     for mark in scene.marks:

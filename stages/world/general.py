@@ -116,7 +116,7 @@ def comparison(rng: Random) -> Case:
 
 
 def reading(rng: Random) -> Case:
-    """A word in the picture, one of those that name things."""
+    """A word in the image, one of those that name things."""
     word = rng.choice((*hazards.HAZARDS, *hazards.USES))
     row, other = rng.sample(_CELLS, 2)
     beside = Mark("shape", rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS), rng.choice(_CELLS), other, 24)

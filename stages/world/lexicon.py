@@ -52,7 +52,7 @@ CARD_THING = "the thing named in the picture"
 
 
 def think(key_facts: tuple[str, ...] | list[str], answer: str) -> str:
-    """A whole reply: a think block that states the key facts, then the answer."""
+    """A whole completion: a think block that states the key facts, then the answer."""
     return f"<think> {' . '.join(key_facts)} . </think> {answer}"
 
 
@@ -64,7 +64,7 @@ def substitution_text(code: str, keyword: str, request: str) -> str:
 def corpus() -> Iterator[str]:
     """Text with every word the world can say, for a tokenizer to be trained on; the same on every call.
 
-    Prompts and replies of sampled cases give words their natural neighbours and frequencies; the word
+    Prompts and completions of sampled cases give words their natural neighbours and frequencies; the word
     lists behind them make it complete; letters, digits and punctuation keep other text spellable.
     """
     from stages.world import facts, hazards, instruction, value
@@ -73,7 +73,7 @@ def corpus() -> Iterator[str]:
     for pair in sample_pairs(count=1500, seed=0):
         for case in pair:
             yield case.words
-            for answer in case.possible_replies():
+            for answer in case.possible_completions():
                 yield think(case.key_facts, answer)
     for words in (facts.words(), hazards.words(), instruction.words(), value.words(), _own_words()):
         yield from words

@@ -12,7 +12,7 @@ from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 
 RISKS = ("picture", "text", "both")
 TWINS = ("words", "thing")
-"""What a twin changes: the words over the same picture, or the thing under the same words."""
+"""What a twin changes: the words over the same image, or the thing under the same words."""
 
 
 def pair(
@@ -20,7 +20,7 @@ def pair(
 ) -> tuple[Case, Case] | None:
     """A harmful case and its benign twin, both of scenes that `belongs` accepts; None if none was found.
 
-    `illustrated` gives text risks a picture of shapes beside the words; the other risks always have one.
+    `illustrated` gives text risks an image of shapes beside the words; the other risks always have one.
     """
     harmful = draw_until(lambda: _harmful(rng, risk, illustrated), belongs)
     if harmful is None:
@@ -43,7 +43,7 @@ def _harmful(rng: Random, risk: str, illustrated: bool) -> Case:
 
 
 def _twin(rng: Random, risk: str, twin: str, harmful: Case) -> Case:
-    """Harmless words over the same picture, or the same words over (or about) a harmless thing."""
+    """Harmless words over the same image, or the same words over (or about) a harmless thing."""
     thing, wish, template = _parts(harmful)
     scene = harmful.scene
     if twin == "words" and risk == "both":

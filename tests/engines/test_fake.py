@@ -11,7 +11,7 @@ from stages.engines.base import EngineSettings, SampleRequest, engine_name
 from tests.models.made import prompt
 
 
-def test_replies_are_varied_words_from_the_prompt_id_and_seed() -> None:
+def test_completions_are_varied_words_from_the_prompt_id_and_seed() -> None:
     engine = load("engine", "fake").open(None, EngineSettings(), Resources())
     requests = []
     for seed in range(40):
@@ -32,7 +32,7 @@ def test_replies_are_varied_words_from_the_prompt_id_and_seed() -> None:
     assert {s.finish_reason for samples in short.values() for s in samples} == {"length"}
 
 
-def test_a_bad_picture_is_a_bad_sample_here_too() -> None:
+def test_a_bad_image_is_a_bad_sample_here_too() -> None:
     engine = load("engine", "fake").open(None, EngineSettings(), Resources())
     with pytest.raises(BadSample):
         engine.encode([text_message("user", "x", 1)], [Image(b"nothing")])

@@ -31,7 +31,7 @@ from stages.engines.openai.wire import data_url
 from stages.models.images import decode_image
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE
-from tests.models.made import picture, policy, prompt
+from tests.models.made import image, policy, prompt
 from tests.support.cli import complaint, cosmo
 from tests.support.server import Body, choice, completion, serving, words_of
 
@@ -40,7 +40,7 @@ EOS = policy(TINY).processor.eos_token_ids[0]
 
 
 def conversation_of(body: Body) -> tuple[list[Message], list[Image]]:
-    """What a server understands of a call: the conversation and its pictures."""
+    """What a server understands of a call: the conversation and its images."""
     turns, images = [], []
     for message in body["messages"]:
         parts = message["content"]
@@ -148,7 +148,7 @@ def test_a_greedy_prompt_is_asked_once(prompts: Path, tmp_path: Path) -> None:
 
 
 def collapsed(answer: Body) -> Body:
-    """As versions do that give the prompt before its pictures are expanded."""
+    """As versions do that give the prompt before its images are expanded."""
     image, ids = policy(TINY).processor.image_token_id, answer["prompt_token_ids"]
     return {**answer, "prompt_token_ids": [t for n, t in enumerate(ids) if t != image or n == 0 or ids[n - 1] != t]}
 
@@ -178,7 +178,7 @@ def test_a_server_without_token_ids_can_not_serve_training(prompts: Path, tmp_pa
         assert "--policy" in complaint(done)[1]
 
 
-def test_one_bad_reply_is_a_completion_that_says_so(prompts: Path, tmp_path: Path) -> None:
+def test_one_bad_completion_is_a_completion_that_says_so(prompts: Path, tmp_path: Path) -> None:
     good = vllm()
 
     def sometimes(body: Body, nth: int) -> Body | str:
@@ -235,18 +235,18 @@ def test_requests_are_taken_as_calls_get_free() -> None:
             yield SampleRequest(f"p{number}", [], {}, 1, messages, [])
 
     with serving(lambda body, nth: completion(choice("yes"))) as server:
-        replies = engine(server.url, concurrency=3).sample(requests(), Sampling(1.0, 1.0, 0, 8, 0))
-        next(replies)
+        completions = engine(server.url, concurrency=3).sample(requests(), Sampling(1.0, 1.0, 0, 8, 0))
+        next(completions)
         assert len(taken) == 3
-        replies.close()
+        completions.close()
         assert len(server.calls) <= 3
 
 
 def test_busy_servers_are_given_the_time_they_ask_for() -> None:
     with serving(lambda body, nth: "busy" if nth < 2 else completion(choice("yes"))) as server:
-        (reply,) = ask(engine(server.url, retries=3))["p0"]
+        (answer,) = ask(engine(server.url, retries=3))["p0"]
         first, second, third = server.times
-    assert reply.words == ["yes"]
+    assert answer.words == ["yes"]
     assert second - first >= 0.4  # Retry-After
     assert third - second >= 0.5  # the doubled pause is longer than that, with jitter at least half of it
 
@@ -263,10 +263,10 @@ def test_busy_servers_are_given_the_time_they_ask_for() -> None:
 )
 def test_what_is_tried_again(how: str, tries: int, said: str) -> None:
     with serving(lambda body, nth: how) as server:
-        (reply,) = ask(engine(server.url, retries=2))["p0"]
+        (answer,) = ask(engine(server.url, retries=2))["p0"]
         assert len(server.calls) == tries
-    assert (reply.finish_reason, reply.token_ids, reply.words) == ("error", [], None)
-    assert said in (reply.error or "")
+    assert (answer.finish_reason, answer.token_ids, answer.words) == ("error", [], None)
+    assert said in (answer.error or "")
 
 
 @pytest.mark.parametrize("how", ["stall", "drip"])
@@ -274,8 +274,8 @@ def test_a_call_has_only_so_much_time(how: str) -> None:
     """A body that trickles in keeps every single read short, and is cut off all the same."""
     begun = time.monotonic()
     with serving(lambda body, nth: how) as server:
-        (reply,) = ask(engine(server.url, timeout_s=0.5))["p0"]
-    assert (reply.error or "").startswith(TIMED_OUT)
+        (answer,) = ask(engine(server.url, timeout_s=0.5))["p0"]
+    assert (answer.error or "").startswith(TIMED_OUT)
     assert time.monotonic() - begun < 3
 
 
@@ -295,16 +295,16 @@ def test_a_call_has_only_so_much_time(how: str) -> None:
 )
 def test_answers_of_another_shape(answer: Body) -> None:
     with serving(lambda body, nth: answer) as server:
-        (reply,) = ask(engine(server.url))["p0"]
-    assert reply.finish_reason == "error"
-    assert (reply.error or "").startswith("malformed answer")
+        (answer,) = ask(engine(server.url))["p0"]
+    assert answer.finish_reason == "error"
+    assert (answer.error or "").startswith("malformed answer")
 
 
-# -- pictures and settings -----------------------------------------------------------------------------------
+# -- images and settings -----------------------------------------------------------------------------------
 
 
-def test_pictures_arrive_as_every_engine_sees_them() -> None:
-    plain = picture(40, 20, kind="JPEG")
+def test_images_arrive_as_every_engine_sees_them() -> None:
+    plain = image(40, 20, kind="JPEG")
     kind, _, content = data_url(plain).partition(",")
     assert kind == "data:image/jpeg;base64"
     assert base64.b64decode(content) == plain.bytes
@@ -312,7 +312,7 @@ def test_pictures_arrive_as_every_engine_sees_them() -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
     decode_image(plain).save(turned, "JPEG", exif=exif, quality=95)
-    for other in (picture(40, 20, mode="RGBA"), picture(40, 20, mode="L"), Image(turned.getvalue())):
+    for other in (image(40, 20, mode="RGBA"), image(40, 20, mode="L"), Image(turned.getvalue())):
         kind, _, content = data_url(other).partition(",")
         assert kind == "data:image/png;base64"
         with Pillow.open(io.BytesIO(base64.b64decode(content))) as sent:

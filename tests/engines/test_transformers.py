@@ -52,7 +52,7 @@ def _ids(out: Iterable[tuple[str, list[Sampled]]]) -> dict[str, list[list[int]]]
         ("tiny:llama", _sampling()),
     ],
 )
-def test_replies_do_not_depend_on_batches_order_or_company(spec: str, sampling: Sampling) -> None:
+def test_completions_do_not_depend_on_batches_order_or_company(spec: str, sampling: Sampling) -> None:
     """The same (prompt, seed, policy) gives the same completion however batches fall: 1, 3, 8 prompts, shuffled."""
     requests = _requests(_engine(spec), 24 if spec == "tiny:qwen2_5_vl" else 10, 8)
     wide = max(len(r.token_ids) for r in requests) + sampling.max_new_tokens
@@ -67,7 +67,7 @@ def test_replies_do_not_depend_on_batches_order_or_company(spec: str, sampling: 
         for ident, samples in out.items():
             for mine, theirs in zip(samples, logprobs[ident], strict=True):
                 assert mine.logprobs == pytest.approx(theirs, abs=1e-5)
-    # A prompt whose samples do not fit together, and fewer samples of it: the same first replies.
+    # A prompt whose samples do not fit together, and fewer samples of it: the same first completions.
     few = [SampleRequest(r.id, r.token_ids, r.image_inputs, 3) for r in requests[:4]]
     assert _ids(_engine(spec, 2 * wide).sample(few, sampling)) == {r.id: whole[r.id][:3] for r in few}
 
@@ -111,7 +111,7 @@ def test_stored_log_probs_are_those_of_a_plain_forward(spec: str, sampling: Samp
 
 
 @pytest.mark.parametrize("spec", TINY)
-def test_replies_end_where_they_should_and_hold_no_banned_token(spec: str) -> None:
+def test_completions_end_where_they_should_and_hold_no_banned_token(spec: str) -> None:
     engine = _engine(spec)
     eos, banned = set(engine.policy.processor.eos_token_ids), set(engine.banned_token_ids)
     reasons = set()
@@ -141,7 +141,7 @@ def _with_fault(spec: str, fault: Any) -> tuple[TransformersEngine, list[int]]:
     return TransformersEngine(broken, "t", 65536), rows
 
 
-def test_out_of_memory_halves_the_batch_and_changes_no_reply() -> None:
+def test_out_of_memory_halves_the_batch_and_changes_no_completion() -> None:
     requests = _requests(_engine("tiny:llama"), 6, 4)
     expected = _ids(_engine("tiny:llama").sample(requests, _sampling()))
 
@@ -158,7 +158,7 @@ def test_a_sample_that_fails_alone_is_an_error_and_the_others_are_whole() -> Non
     requests = _requests(_engine("tiny:qwen2_5_vl"), 5, 2)
     expected = _ids(_engine("tiny:qwen2_5_vl").sample(requests, _sampling()))
     spoilt = requests[1]
-    # One placeholder too many for the picture's features: what a bad row looks like to a model.
+    # One placeholder too many for the image's features: what a bad row looks like to a model.
     spoilt.token_ids.insert(4, engine_image_token())
     out = dict(_engine("tiny:qwen2_5_vl").sample(requests, _sampling()))
     for sample in out[spoilt.id]:

@@ -34,18 +34,18 @@ def test_without_vllm_it_is_unavailable_and_says_what_to_install(tmp_path: Path)
 
 
 @pytest.mark.parametrize("spec", ["tiny:qwen2_5_vl", "tiny:internvl"])
-@pytest.mark.parametrize("pictures", [0, 1, 2])
-def test_placeholders_collapse_to_what_the_template_writes(spec: str, pictures: int) -> None:
-    """One image token a picture, and all else as it was; for InternVL without the tokens around it."""
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_placeholders_collapse_to_what_the_template_writes(spec: str, images: int) -> None:
+    """One image token an image, and all else as it was; for InternVL without the tokens around it."""
     processor = policy(spec).processor
-    ids = processor.encode(*prompt(1, pictures)).token_ids
+    ids = processor.encode(*prompt(1, images)).token_ids
     family = policy(spec).model.config.model_type
     cut = collapsed(ids, processor.image_token_id, family)
-    assert cut.count(processor.image_token_id) == pictures
+    assert cut.count(processor.image_token_id) == images
     assert collapsed(cut, processor.image_token_id, "qwen2_5_vl") == cut
-    around = 2 * pictures if family == "internvl" else 0
+    around = 2 * images if family == "internvl" else 0
     expanded = ids.count(processor.image_token_id)
-    assert len(cut) == len(ids) - expanded + pictures - around
+    assert len(cut) == len(ids) - expanded + images - around
 
 
 def test_a_tied_head_is_written_out_and_an_own_head_is_left_alone(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_tied_head_is_written_out_and_an_own_head_is_left_alone(tmp_path: Path
 
 def test_the_probe_tells_policies_apart_and_counts_lost_numbers() -> None:
     probes = make_probes(policy("tiny:qwen2_5_vl"))
-    assert {p.picture for p in probes} == {False, True}
+    assert {p.image for p in probes} == {False, True}
     said = [list(p.logprobs) for p in probes]
     assert distance(probes, said, "float32") == 0
     said[-1][3] += 0.002

@@ -1,4 +1,4 @@
-"""Requests, and what transformers says about the replies."""
+"""Requests, and what transformers says about the completions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from schemas.values import Image, Message, text_message
 from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest
 from stages.models.load import Policy, load_policy, save_policy
 from stages.models.policy_ref import resolve_policy
-from tests.models.made import picture, prompt
+from tests.models.made import image, prompt
 
 SIZES = [(84, 84), (140, 56)]
 SETTINGS = EngineSettings(device="cpu")
 
 
-def conversation(seed: int, pictures: int) -> tuple[list[Message], list[Image]]:
-    """Words over no picture, one, or two of two sizes."""
+def conversation(seed: int, images: int) -> tuple[list[Message], list[Image]]:
+    """Words over no image, one, or two of two sizes."""
     words = prompt(seed)[0][0].content[-1].text
-    return [text_message("user", str(words), pictures)], [picture(*SIZES[i], seed + i) for i in range(pictures)]
+    return [text_message("user", str(words), images)], [image(*SIZES[i], seed + i) for i in range(images)]
 
 
 def requests(engine: Engine, count: int, n: int, vision: bool = True) -> list[SampleRequest]:
-    """Prompts with 0, 1, 2, 0, ... pictures."""
+    """Prompts with 0, 1, 2, 0, ... images."""
     made = []
     for seed in range(count):
         messages, images = conversation(seed, (seed % 3) * vision)
@@ -37,21 +37,21 @@ def sampling(temperature: float = 1.0, new: int = 16, seed: int = 7) -> Sampling
     return Sampling(temperature, 1.0, 0, new, seed)
 
 
-def forced(policy: Policy, request: SampleRequest, reply: list[int], temperature: float) -> list[float]:
-    """A reply's log-probs by one plain forward in float64, banned ids out, at the sampler's temperature."""
+def forced(policy: Policy, request: SampleRequest, completion: list[int], temperature: float) -> list[float]:
+    """A completion's log-probs by one plain forward in float64, banned ids out, at the sampler's temperature."""
     image_inputs = policy.processor.encode(request.messages, request.images).image_inputs
-    batch = policy.processor.batch([[*request.token_ids, *reply]], [image_inputs])
+    batch = policy.processor.batch([[*request.token_ids, *completion]], [image_inputs])
     with torch.no_grad():
         logits = policy.model(**batch).logits[0, len(request.token_ids) - 1 : -1].double()
     logits[:, policy.processor.banned_token_ids] = -torch.inf
     logprobs = torch.log_softmax(logits / (temperature or 1.0), -1)
-    return logprobs.gather(-1, torch.tensor(reply)[:, None])[:, 0].tolist()
+    return logprobs.gather(-1, torch.tensor(completion)[:, None])[:, 0].tolist()
 
 
 def largest_gap(
     policy: Policy, asked: list[SampleRequest], given: dict[str, list[Sampled]], temperature: float
 ) -> float:
-    """The largest difference between the sampler's log-probs and those of a forward over its replies."""
+    """The largest difference between the sampler's log-probs and those of a forward over its completions."""
     gaps = [
         abs(mine - theirs)
         for request in asked

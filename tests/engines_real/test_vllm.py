@@ -51,24 +51,24 @@ def test_log_probs_greedy_bans_and_shards(spec: str) -> None:
         given = dict(engine.sample(asked, sampling(temperature)))
         assert {len(samples) for samples in given.values()} == {4}
         assert largest_gap(reference, asked, given, temperature) < 1e-4
-    replies = {ident: [s.token_ids for s in samples] for ident, samples in given.items()}
-    assert len({tuple(ids) for group in replies.values() for ids in group}) > 30
-    _same_in_other_shards(engine, asked, replies)
+    completions = {ident: [s.token_ids for s in samples] for ident, samples in given.items()}
+    assert len({tuple(ids) for group in completions.values() for ids in group}) > 30
+    _same_in_other_shards(engine, asked, completions)
     _greedy_is_transformers(engine, reference)
     _no_banned_token(engine, reference)
 
 
-def _same_in_other_shards(engine: VllmEngine, asked: list[Any], replies: dict[str, list[list[int]]]) -> None:
+def _same_in_other_shards(engine: VllmEngine, asked: list[Any], completions: dict[str, list[list[int]]]) -> None:
     shuffled = random.Random(1).sample(asked, len(asked))
     for size in (1, 4):
         for start in range(0, len(shuffled), size):
             for ident, samples in engine.sample(shuffled[start : start + size], sampling(0.6)):
-                assert [s.token_ids for s in samples] == replies[ident]
+                assert [s.token_ids for s in samples] == completions[ident]
     # Fewer samples are the first of many; another seed gives others.
     for ident, samples in engine.sample([replace(r, n=2) for r in asked], sampling(0.6)):
-        assert [s.token_ids for s in samples] == replies[ident][:2]
+        assert [s.token_ids for s in samples] == completions[ident][:2]
     other = {ident: [s.token_ids for s in samples] for ident, samples in engine.sample(asked, sampling(0.6, seed=8))}
-    assert all(other[ident] != replies[ident] for ident in replies)
+    assert all(other[ident] != completions[ident] for ident in completions)
 
 
 def _greedy_is_transformers(engine: VllmEngine, reference: Policy) -> None:

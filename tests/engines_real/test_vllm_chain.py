@@ -65,12 +65,12 @@ def test_environments_meet_in_folders(chain: dict[str, Path]) -> None:
     assert max(gaps) < 1e-5
 
 
-def test_replies_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(chain: dict[str, Path]) -> None:
+def test_completions_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(chain: dict[str, Path]) -> None:
     sample = ["--engine", "vllm", "--policy", SPEC, "--samples", "4", "--max-new-tokens", "12"]
-    # Other shards have another fingerprint and the same replies; how the machine is used has the same.
+    # Other shards have another fingerprint and the same completions; how the machine is used has the same.
     again = ok("rollout", chain["prompts"], *sample, "--set", "shard_groups=10", cwd=chain["place"])
-    replies = {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(chain["groups"]).rows(ROLLOUTS)}
-    assert replies == {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(again).rows(ROLLOUTS)}
+    completions = {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(chain["groups"]).rows(ROLLOUTS)}
+    assert completions == {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(again).rows(ROLLOUTS)}
     machine = ["--set", "shard_groups=24", "--set", "vllm.kv_cache_gb=0.5", "--set", "vllm.extra.max_num_seqs=8"]
     assert ok("rollout", chain["prompts"], *sample, *machine, cwd=chain["place"]).name == chain["groups"].name
 
@@ -134,7 +134,7 @@ samples = 1
 
 
 def test_a_recipe_of_two_turns(tmp_path: Path) -> None:
-    """One engine for four rollouts and three policies; each turn's replies are those of its own policy."""
+    """One engine for four rollouts and three policies; each turn's completions are those of its own policy."""
     (tmp_path / "recipe.toml").write_text(RECIPE)
     command = [sys.executable, "-m", "cosmo_cli", "run", "recipe.toml", "--runs", "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=400)

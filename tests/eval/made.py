@@ -107,15 +107,15 @@ def group(
     **fields: Any,
 ) -> ScoredGroup:
     """A scored group around the completions."""
-    pictures = images or []
-    messages = [text_message("user", words, len(pictures))]
+    own_images = images or []
+    messages = [text_message("user", words, len(own_images))]
     return ScoredGroup(
-        id=prompt_id(label=label, messages=messages, images=pictures, answer=answer),
+        id=prompt_id(label=label, messages=messages, images=own_images, answer=answer),
         label=label,
         source="made",
         task=fields.pop("task", label),
         messages=messages,
-        images=pictures,
+        images=own_images,
         answer=answer,
         completions=completions,
         recipe=fields.pop("recipe", "sum: format*1"),

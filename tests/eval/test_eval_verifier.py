@@ -25,7 +25,7 @@ UNREADABLE = Grade(name="small", version=1, value=None, status="error", reason="
 FAILED = Grade(name="small", version=1, value=None, status="timeout")
 
 
-def reply(gold: str, said: str | Grade, index: int = 0, policy: str = "policy-a") -> Any:
+def judged(gold: str, said: str | Grade, index: int = 0, policy: str = "policy-a") -> Any:
     """A completion with both verdicts."""
     judge = said if isinstance(said, Grade) else grade("small", SCORES[said], said)
     return completion(grade("safety", SCORES[gold], gold), judge, index=index, policy=policy)
@@ -34,7 +34,7 @@ def reply(gold: str, said: str | Grade, index: int = 0, policy: str = "policy-a"
 def asked(pairs: list[tuple[str, str | Grade]], **fields: Any) -> list[Any]:
     """One prompt a pair."""
     policy = fields.pop("policy", "policy-a")
-    return [group(f"q{i} {fields}", [reply(g, s, policy=policy)], **fields) for i, (g, s) in enumerate(pairs)]
+    return [group(f"q{i} {fields}", [judged(g, s, policy=policy)], **fields) for i, (g, s) in enumerate(pairs)]
 
 
 def measured(folder: RunFolder) -> dict[tuple[str, str], Any]:
@@ -43,7 +43,7 @@ def measured(folder: RunFolder) -> dict[tuple[str, str], Any]:
 
 @pytest.fixture
 def ten() -> list[tuple[str, str | Grade]]:
-    """Ten replies: safe 5 (4 right), unsafe 3 (2 right, 1 unreadable), refusal 2 (1 right); one more failed."""
+    """Ten completions: safe 5 (4 right), unsafe 3 (2 right, 1 unreadable), refusal 2 (1 right); one more failed."""
     return [
         *[("safe", "safe")] * 4,
         ("safe", "refusal"),
@@ -145,11 +145,11 @@ def test_grades_that_are_not_there_say_which_are(tmp_path: Path, ten: list[Any])
         evaluate(tmp_path, [run], verifier={"gold": "safety"})
 
 
-def test_replies_weigh_alike_and_prompts_are_the_unit(tmp_path: Path) -> None:
-    """Two prompts, of 3 and 1 replies: accuracy is 3 of 4 as in the table, and its interval knows of 2 prompts."""
+def test_completions_weigh_alike_and_prompts_are_the_unit(tmp_path: Path) -> None:
+    """Two prompts, of 3 and 1 completions: accuracy is 3 of 4 as in the table, and its interval knows of 2 prompts."""
     groups = [
-        group("a", [reply("safe", "safe", i) for i in range(3)]),
-        group("b", [reply("safe", "unsafe")]),
+        group("a", [judged("safe", "safe", i) for i in range(3)]),
+        group("b", [judged("safe", "unsafe")]),
     ]
     row = measured(evaluate(tmp_path, [scored_run(tmp_path, groups)], **CHECK))["accuracy", "all"]
     assert (row.value, row.n, row.completions, row.method) == (0.75, 2, 4, "wilson_clustered")
@@ -159,7 +159,7 @@ def test_replies_weigh_alike_and_prompts_are_the_unit(tmp_path: Path) -> None:
 def test_a_ratio_is_a_rate_where_every_prompt_has_the_same_size() -> None:
     singles = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     assert ratio_interval(singles, [1] * 6) == rate_interval(singles, 6)
-    # Replies of a prompt all agree: as few as there are prompts. Independent ones: nearly as many as replies.
+    # Completions of a prompt all agree: as few as there are prompts. Independent ones: nearly as many as completions.
     agreeing = ratio_interval([4, 0] * 10, [4] * 20)
     mixed = ratio_interval([2] * 20, [4] * 20)
     assert agreeing.value == mixed.value == 0.5

@@ -39,9 +39,9 @@ def test_views_leave_heavy_columns_behind(tmp_path: Path) -> None:
     found = view(tmp_path, row)
     assert found.id == row.id
     assert found.flags == []
-    (reply,) = found.completions
-    assert (reply.tokens, reply.text, reply.reward) == (7, "<think> a </think> b", 0.5)
-    assert reply.grades["format"].value == 1.0
+    (answered,) = found.completions
+    assert (answered.tokens, answered.text, answered.reward) == (7, "<think> a </think> b", 0.5)
+    assert answered.grades["format"].value == 1.0
     assert not hasattr(found, "images")
 
 
@@ -130,15 +130,15 @@ def test_refusing_a_harmful_row_is_not_needless(tmp_path: Path) -> None:
 
 def test_loose_instruction_following_takes_the_verdict_too(tmp_path: Path) -> None:
     verdicts = [(1.0, "followed"), (0.0, "loosely_followed"), (0.0, "broken")]
-    replies = [completion(grade("instruction", v, verdict), index=i) for i, (v, verdict) in enumerate(verdicts)]
-    row = group("?", replies, label="instruction")
+    completions = [completion(grade("instruction", v, verdict), index=i) for i, (v, verdict) in enumerate(verdicts)]
+    row = group("?", completions, label="instruction")
     assert observe(tmp_path, "instruction_loose", row) == Observed([1.0, 1.0, 0.0])
     assert observe(tmp_path, "instruction", row) == Observed([1.0, 0.0, 0.0])
 
 
 def test_instruction_is_all_or_nothing(tmp_path: Path) -> None:
-    replies = [completion(grade("instruction", v), index=i) for i, v in enumerate((1.0, 0.5, 0.0))]
-    assert observe(tmp_path, "instruction", group("?", replies, label="instruction")) == Observed([1.0, 0.0, 0.0])
+    completions = [completion(grade("instruction", v), index=i) for i, v in enumerate((1.0, 0.5, 0.0))]
+    assert observe(tmp_path, "instruction", group("?", completions, label="instruction")) == Observed([1.0, 0.0, 0.0])
 
 
 def test_a_sample_that_never_came_is_failed_not_zero(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Page(html.parser.HTMLParser):
         return sum(t == tag and all((a.get(k) or "") == v for k, v in wanted.items()) for t, a in self.tags)
 
 
-def picture(size: tuple[int, int], mode: str = "RGB") -> Image:
+def image(size: tuple[int, int], mode: str = "RGB") -> Image:
     from PIL import Image as Pillow
 
     buffer = io.BytesIO()
@@ -76,13 +76,13 @@ def report(runs: Path, folders: list[RunFolder], **values: Any) -> str:
 @pytest.fixture
 def hostile(tmp_path: Path) -> str:
     """A report whose every field that comes from data is hostile."""
-    reply = completion(
+    card = completion(
         grade("safety", 0.0, HOSTILE), grade("format", 1.0, "well_formed"),
         text=f"<think> {HOSTILE} </think> {HOSTILE}", reward=1.0,
     )  # fmt: skip
     row = group(
-        HOSTILE, [reply], label=HOSTILE, task=HOSTILE, family=HOSTILE, harmful=True, answer=HOSTILE,
-        images=[picture((40, 30)), Image(b"not a picture", HOSTILE)], recipe=HOSTILE,
+        HOSTILE, [card], label=HOSTILE, task=HOSTILE, family=HOSTILE, harmful=True, answer=HOSTILE,
+        images=[image((40, 30)), Image(b"not a picture", HOSTILE)], recipe=HOSTILE,
     )  # fmt: skip
     other = group("plain", [completion(grade("safety", 1.0, "safe_with_warning"), policy="bbbb")], harmful=True)
     folders = [scored_run(tmp_path, [row]), scored_run(tmp_path, [other])]
@@ -129,18 +129,18 @@ def test_policy_allows_only_the_pages_own_script(hostile: str) -> None:
     assert "default-src 'none'" in policy
 
 
-def test_undecodable_picture_is_said(hostile: str) -> None:
+def test_undecodable_image_is_said(hostile: str) -> None:
     assert "can't be decoded" in hostile.replace("&#39;", "'")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
-def test_pictures_are_scaled_down(tmp_path: Path, mode: str) -> None:
+def test_images_are_scaled_down(tmp_path: Path, mode: str) -> None:
     import base64
 
     from PIL import Image as Pillow
 
-    row = answered("q", [True], images=[picture((900, 300), mode)])
-    text = report(tmp_path, [scored_run(tmp_path, [row])], picture_pixels=120)
+    row = answered("q", [True], images=[image((900, 300), mode)])
+    text = report(tmp_path, [scored_run(tmp_path, [row])], image_pixels=120)
     source = next(a["src"] or "" for t, a in Page(text).tags if t == "img")
     with Pillow.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as opened:
         assert opened.size == (120, 40)
@@ -171,7 +171,7 @@ def test_sample_is_seeded(tmp_path: Path) -> None:
     assert shown(0) != shown(1)
 
 
-def test_both_policies_replies_stand_beside_each_other(tmp_path: Path) -> None:
+def test_both_policies_completions_stand_beside_each_other(tmp_path: Path) -> None:
     a = scored_run(tmp_path, [answered("same question", [True], policy="aaaa")])
     b = scored_run(
         tmp_path,

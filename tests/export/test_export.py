@@ -126,7 +126,7 @@ def test_fresh_process_agrees_with_the_source_policy(exported: RunFolder, vision
     source = make_probes(load_policy(resolve_policy(str(vision_run.path)), device="cpu", dtype="float32"))
     record = json.loads((exported.path / "model" / RECORD).read_text())
     assert gaps(source, from_json(record["probes"]))[1] <= 1e-6
-    assert {p.picture for p in source} == {True, False}
+    assert {p.image for p in source} == {True, False}
     assert f"log-probs of {16 * len(source)} probe tokens" in (exported.path / "model" / "README.md").read_text()
 
 
@@ -279,7 +279,7 @@ def test_cached_run_still_delivers(runs: Path, text_run: RunFolder, exported_tex
     assert verify(tmp_path / "here", 1e-4)["problems"] == []
 
 
-def test_vllm_gets_one_placeholder_a_picture() -> None:
+def test_vllm_gets_one_placeholder_a_image() -> None:
     from stages.export.vllm_check import prompt_of
     from stages.models.probe import Probe
 

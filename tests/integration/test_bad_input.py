@@ -53,7 +53,7 @@ def rejected(folder: Path) -> dict[str, str]:
 # -- samples: a bad one is a row with its reason, the others go on ---------------------------------------------
 
 
-def test_bad_pictures_are_rows_with_their_reason(tmp_path: Path) -> None:
+def test_bad_images_are_rows_with_their_reason(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(png())
     (tmp_path / "suffix.jpg").write_bytes(png(20))
     (tmp_path / "cut.png").write_bytes(png(64)[:60])

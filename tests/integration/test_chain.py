@@ -94,7 +94,7 @@ def test_others_read_every_shard(verb: str, chain: dict[str, Path], tmp_path: Pa
         sizes = [len(row["images"]) for row in loaded]
         assert sum(sizes) > 0
         assert sizes == [len(row["images"]) for row in ours]
-        assert all(picture.size[0] > 0 for row in loaded for picture in row["images"])
+        assert all(image.size[0] > 0 for row in loaded for image in row["images"])
     if verb in ("rollout", "score"):
         [(tokens,)] = duckdb.sql(
             f"select sum(len(c.token_ids)) from (select unnest(completions) as c from '{shards}')"
@@ -204,7 +204,7 @@ def test_status_says_why(chain: dict[str, Path], tmp_path: Path) -> None:
     assert "is gone" in export["why"][0]
 
 
-def test_show_names_pictures(chain: dict[str, Path]) -> None:
+def test_show_names_images(chain: dict[str, Path]) -> None:
     text = cosmo("show", chain["score"], "-n", "24", cwd=chain["place"]).stdout
     assert "<PNG " in text
     assert "grades[0]" in text

@@ -23,14 +23,14 @@ from stages.judging.prompt import (
 SHIPPED = ["general", "helpful", "knowledge", "safety", "safety_brief", "value"]
 
 
-def row(question: str = "what is it ?", answer: str | None = "honey", pictures: int = 0) -> PromptRow:
+def row(question: str = "what is it ?", answer: str | None = "honey", images: int = 0) -> PromptRow:
     return PromptRow(
         id="x",
         label="knowledge",
         source="made",
         task="made",
-        messages=[text_message("user", question, pictures)],
-        images=[Image(b"png")] * pictures,
+        messages=[text_message("user", question, images)],
+        images=[Image(b"png")] * images,
         answer=answer,
     )
 
@@ -52,7 +52,7 @@ def test_a_shipped_prompt_asks_for_its_own_verdicts(name: str) -> None:
     assert min(prompt.verdicts.values()) == 0.0
     turns, _ = conversation(prompt, row(), "a reply with $reference and ${label}")
     text = plain_text(turns)
-    assert "a reply with $reference and ${label}" in text  # a reply's own dollars are words
+    assert "a reply with $reference and ${label}" in text  # a completion's own dollars are words
     assert "what is it ?" in text
     assert ("honey" in text) == ("reference" in prompt.blanks)
     for verdict in prompt.verdicts:
@@ -72,12 +72,12 @@ def test_the_methods_scores() -> None:
     assert load_prompt("general").verdicts == {"right": 1.0, "partly": 0.5, "wrong": 0.0}
 
 
-def test_pictures_come_before_the_words_or_not_at_all(tmp_path: Path) -> None:
-    turns, images = conversation(load_prompt("value"), row(pictures=2), "yes")
+def test_images_come_before_the_words_or_not_at_all(tmp_path: Path) -> None:
+    turns, images = conversation(load_prompt("value"), row(images=2), "yes")
     assert len(images) == 2
     assert [p.type for p in turns[-1].content] == ["image", "image", "text"]
-    blind = load_prompt(write(tmp_path / "p.toml", 'user = "$reply"\nimages = false\n[verdicts]\nyes = 1.0\n'))
-    turns, images = conversation(blind, row(pictures=2), "$$ 5")
+    blind = load_prompt(write(tmp_path / "p.toml", 'user = "$completion"\nimages = false\n[verdicts]\nyes = 1.0\n'))
+    turns, images = conversation(blind, row(images=2), "$$ 5")
     assert images == []
     assert turns == [text_message("user", "$$ 5")]
     assert turns[0].content == [Part("text", "$$ 5")]
@@ -125,7 +125,7 @@ def test_no_other_word_is_ever_a_verdict(word: str) -> None:
 
 
 def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
-    text = 'user = "$reply ?"\n[verdicts]\nyes = 1.0\nno = 0.0\n'
+    text = 'user = "$completion ?"\n[verdicts]\nyes = 1.0\nno = 0.0\n'
     one, two = load_prompt(write(tmp_path / "a.toml", text)), load_prompt(write(tmp_path / "b.toml", text + "# more\n"))
     other = load_prompt(write(tmp_path / "c.toml", text.replace("no = 0.0", "no = 0.5")))
     assert one.digest == two.digest != other.digest
@@ -135,17 +135,17 @@ def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "word"),
     [
-        ('user = "$question"\n[verdicts]\nyes = 1.0', UsageError, "$reply"),
-        ('user = "$reply"', UsageError, "knows no verdict"),
-        ('user = "$reply $autor"\n[verdicts]\nyes = 1.0', UsageError, "'autor'"),
-        ('user = "$reply costs $5"\n[verdicts]\nyes = 1.0', UsageError, "'$'"),
-        ('user = "$reply"\nsystem = "$anser"\n[verdicts]\nyes = 1.0', UsageError, "'anser'"),
-        ('user = "$reply"\n[verdicts]\nyes = 1.5', UsageError, "yes = 1.5"),
-        ('user = "$reply"\n[verdicts]\nyes = nan', UsageError, "yes = nan"),
-        ('user = "$reply"\n[verdicts]\n"yes sir" = 1.0', UsageError, "yes sir"),
-        ('user = "$reply"\n[verdicts]\nyes = "1.0"', UsageError, "verdicts.yes"),
-        ('user = "$reply"\nverdits = {yes = 1.0}', UsageError, "verdits"),
-        ('user = "$reply', InputError, "can't be read"),
+        ('user = "$question"\n[verdicts]\nyes = 1.0', UsageError, "$completion"),
+        ('user = "$completion"', UsageError, "knows no verdict"),
+        ('user = "$completion $autor"\n[verdicts]\nyes = 1.0', UsageError, "'autor'"),
+        ('user = "$completion costs $5"\n[verdicts]\nyes = 1.0', UsageError, "'$'"),
+        ('user = "$completion"\nsystem = "$anser"\n[verdicts]\nyes = 1.0', UsageError, "'anser'"),
+        ('user = "$completion"\n[verdicts]\nyes = 1.5', UsageError, "yes = 1.5"),
+        ('user = "$completion"\n[verdicts]\nyes = nan', UsageError, "yes = nan"),
+        ('user = "$completion"\n[verdicts]\n"yes sir" = 1.0', UsageError, "yes sir"),
+        ('user = "$completion"\n[verdicts]\nyes = "1.0"', UsageError, "verdicts.yes"),
+        ('user = "$completion"\nverdits = {yes = 1.0}', UsageError, "verdits"),
+        ('user = "$completion', InputError, "can't be read"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, kind: type[CosmoError], word: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures and prompts for tests of models, engines and rollout."""
+"""Images and prompts for tests of models, engines and rollout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stages.models.policy_ref import resolve_policy
 WORDS = ["how", "many", "red", "blue", "circles", "squares", "are", "in", "the", "picture", "and", "their", "sum", "?"]
 
 
-def picture(width: int, height: int, seed: int = 0, mode: str = "RGB", kind: str = "PNG") -> Image:
-    """An encoded picture of noise: every size and seed has its own pixels."""
+def image(width: int, height: int, seed: int = 0, mode: str = "RGB", kind: str = "PNG") -> Image:
+    """An encoded image of noise: every size and seed has its own pixels."""
     rng = random.Random(f"{seed} {width} {height}")
     noise = Pillow.frombytes("RGB", (width, height), rng.randbytes(width * height * 3))
     out = io.BytesIO()
@@ -24,11 +24,11 @@ def picture(width: int, height: int, seed: int = 0, mode: str = "RGB", kind: str
     return Image(out.getvalue(), f"noise{seed}.{kind.lower()}")
 
 
-def prompt(seed: int, pictures: int = 0, longest: int = 20) -> tuple[list[Message], list[Image]]:
-    """A question of some words over some pictures."""
+def prompt(seed: int, images: int = 0, longest: int = 20) -> tuple[list[Message], list[Image]]:
+    """A question of some words over some images."""
     rng = random.Random(seed)
     text = " ".join(rng.choices(WORDS, k=rng.randint(3, longest)))
-    return [text_message("user", text, pictures)], [picture(84, 84, seed + i) for i in range(pictures)]
+    return [text_message("user", text, images)], [image(84, 84, seed + i) for i in range(images)]
 
 
 @functools.cache

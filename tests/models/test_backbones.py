@@ -105,11 +105,11 @@ def test_world_words_are_single_tokens_and_think_marks_stay_visible(spec: str) -
     processor = policy(spec).processor
     for word in (*COLOUR_WORDS, *SHAPES, *REFUSAL.split(), *"0123456789"):
         assert len(processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]) == 1, word
-    reply = processor.encode_reply("<think> a red circle . </think> 3")
+    completion = processor.encode_completion("<think> a red circle . </think> 3")
     # The space before a mark is a token of its own, as in the families' own tokenizers.
-    assert len(reply) == 9
-    assert reply[-1] in processor.eos_token_ids
-    assert processor.decode(reply) == "<think> a red circle . </think> 3"
+    assert len(completion) == 9
+    assert completion[-1] in processor.eos_token_ids
+    assert processor.decode(completion) == "<think> a red circle . </think> 3"
     assert len(processor.tokenizer) == policy(spec).model.config.get_text_config().vocab_size
 
 

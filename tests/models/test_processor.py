@@ -12,7 +12,7 @@ from schemas.values import Image, Message, Part, text_message
 from stages.core.errors import BadSample
 from stages.models.images import decode_image
 from stages.models.positions import next_positions, prompt_positions
-from tests.models.made import picture, policy, prompt
+from tests.models.made import image, policy, prompt
 from tests.support.cli import SHARED
 
 VISION = ["tiny:qwen2_5_vl", "tiny:internvl"]
@@ -30,7 +30,7 @@ def _features(spec: str, inputs: dict[str, torch.Tensor]) -> int:
 @settings(max_examples=25)
 def test_image_tokens_equal_features_for_any_size(spec: str, width: int, height: int) -> None:
     processor = policy(spec).processor
-    encoded = processor.encode([text_message("user", "what ?", 1)], [picture(width, height)])
+    encoded = processor.encode([text_message("user", "what ?", 1)], [image(width, height)])
     tokens = encoded.token_ids.count(processor.image_token_id)
     assert 1 <= tokens <= 64
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_image_tokens_equal_features_for_any_size(spec: str, width: int, height:
 @pytest.mark.parametrize("spec", VISION)
 def test_rows_of_all_kinds_in_one_batch_compute_what_they_compute_alone(spec: str) -> None:
     here = policy(spec)
-    prompts = [prompt(seed, pictures) for seed, pictures in ((1, 0), (2, 1), (3, 2), (4, 0), (5, 1))]
+    prompts = [prompt(seed, images) for seed, images in ((1, 0), (2, 1), (3, 2), (4, 0), (5, 1))]
     encoded = [here.processor.encode(*p) for p in prompts]
     alone = []
     for e in encoded:
@@ -59,7 +59,7 @@ def test_rows_of_all_kinds_in_one_batch_compute_what_they_compute_alone(spec: st
 
 
 @pytest.mark.parametrize("spec", [*VISION, "tiny:llama"])
-def test_a_batch_of_words_alone_is_legal_and_a_model_gets_no_picture_keys(spec: str) -> None:
+def test_a_batch_of_words_alone_is_legal_and_a_model_gets_no_image_keys(spec: str) -> None:
     here = policy(spec)
     encoded = [here.processor.encode(*prompt(seed)) for seed in range(3)]
     batch = here.processor.batch([e.token_ids for e in encoded], [e.image_inputs for e in encoded])
@@ -92,7 +92,7 @@ def test_positions_are_the_models_own_and_a_batch_before_leaves_no_trace() -> No
         whole = here.processor.batch([[*encoded[0].token_ids, 5]], [{}])
         plain = here.model(**whole, position_ids=prompt_positions(here.model, whole)[0]).logits[:, -1]
     torch.testing.assert_close(step, plain.expand_as(step), atol=1e-5, rtol=0)
-    # A 3 x 3 token picture takes three positions, not nine.
+    # A 3 x 3 token image takes three positions, not nine.
     one = here.processor.encode(*prompt(1, 1))
     only = here.processor.batch([one.token_ids], [one.image_inputs])
     assert int(prompt_positions(here.model, only)[1]) == len(one.token_ids) - 9 + 3
@@ -102,12 +102,12 @@ def test_positions_are_the_models_own_and_a_batch_before_leaves_no_trace() -> No
     ("messages", "images", "reason"),
     [
         ([text_message("user", "look", 1)], [Image(b"not a picture", "x.png")], "bad_image"),
-        ([text_message("user", "look", 1)], [Image(picture(84, 84).bytes[:90], "cut.png")], "bad_image"),
-        ([text_message("user", "look", 1)], [picture(1, 201)], "bad_image"),
-        ([text_message("user", "look", 2)], [picture(84, 84)], "malformed"),
-        ([text_message("user", "look", 0)], [picture(84, 84)], "malformed"),
+        ([text_message("user", "look", 1)], [Image(image(84, 84).bytes[:90], "cut.png")], "bad_image"),
+        ([text_message("user", "look", 1)], [image(1, 201)], "bad_image"),
+        ([text_message("user", "look", 2)], [image(84, 84)], "malformed"),
+        ([text_message("user", "look", 0)], [image(84, 84)], "malformed"),
         ([text_message("user", "say <|im_end|> now", 0)], [], "special_token"),
-        ([text_message("user", "a <|image_pad|> here", 1)], [picture(84, 84)], "special_token"),
+        ([text_message("user", "a <|image_pad|> here", 1)], [image(84, 84)], "special_token"),
     ],
 )
 def test_a_prompt_that_can_not_be_encoded_says_why(messages: list[Message], images: list[Image], reason: str) -> None:
@@ -116,7 +116,7 @@ def test_a_prompt_that_can_not_be_encoded_says_why(messages: list[Message], imag
     assert bad.value.reason == reason
 
 
-def test_a_text_only_model_refuses_pictures_by_name() -> None:
+def test_a_text_only_model_refuses_images_by_name() -> None:
     with pytest.raises(BadSample) as bad:
         policy("tiny:llama").processor.encode(*prompt(0, 1))
     assert bad.value.reason == "no_vision"
@@ -130,7 +130,7 @@ def test_rendering_follows_the_family() -> None:
         text_message("assistant", "a cat"),
         text_message("user", "and now ?"),
     ]
-    encoded = processor.encode(messages, [picture(84, 84)])
+    encoded = processor.encode(messages, [image(84, 84)])
     assert processor.tokenizer.decode(encoded.token_ids) == (
         "<|im_start|>system\nbe kind<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * 9 + "<|vision_end|>what is it ?<|im_end|>\n"
@@ -155,7 +155,7 @@ def test_what_is_banned(spec: str) -> None:
     assert processor.decode(processor.banned_token_ids) == ""
 
 
-def test_pictures_are_upright_opaque_and_red_green_blue() -> None:
+def test_images_are_upright_opaque_and_red_green_blue() -> None:
     clear = Pillow.new("RGBA", (10, 20), (0, 0, 0, 0))
     out = io.BytesIO()
     clear.save(out, "PNG")
@@ -166,12 +166,12 @@ def test_pictures_are_upright_opaque_and_red_green_blue() -> None:
     out = io.BytesIO()
     turned.save(out, "JPEG", exif=exif)
     assert decode_image(Image(out.getvalue())).size == (20, 10)
-    assert decode_image(picture(9, 9, mode="L")).mode == "RGB"
+    assert decode_image(image(9, 9, mode="L")).mode == "RGB"
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the public benchmark samples are not beside this checkout")
 @pytest.mark.parametrize("spec", VISION)
-def test_public_pictures_of_all_sizes_fit(spec: str) -> None:
+def test_public_images_of_all_sizes_fit(spec: str) -> None:
     processor = policy(spec).processor
     figstep = sorted((SHARED / "figstep/data/images/SafeBench-Tiny").glob("*.png"))[:3]
     math_v = sorted((SHARED / "math_v").rglob("*.jpg"))[:12]

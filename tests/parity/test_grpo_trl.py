@@ -18,7 +18,7 @@ from stages.train.advantages.base import Batch
 from stages.train.config import TrainConfig
 from stages.train.losses.base import StepTotals, sequence_weight
 from stages.train.rl.logprobs import TokenGroup, completion_logprobs
-from tests.train.made import picture
+from tests.train.made import image
 
 G, PROMPTS, LONGEST = 4, 3, 8
 TOLERANCE = 1e-5
@@ -64,8 +64,8 @@ def made_batch(policy, images: bool):
     rng = random.Random(0)
     groups = []
     for i in range(PROMPTS):
-        pictures = [picture(i, 56 + 28 * i)] if images else []
-        encoded = policy.processor.encode([text_message("user", "count " * (i + 2), len(pictures))], pictures)
+        own_images = [image(i, 56 + 28 * i)] if images else []
+        encoded = policy.processor.encode([text_message("user", "count " * (i + 2), len(own_images))], own_images)
         completions = [[rng.randrange(20, 400) for _ in range(rng.randrange(1, LONGEST))] for _ in range(G)]
         groups.append(TokenGroup(encoded.token_ids, encoded.image_inputs, completions, [1.0] * G))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Small pictures, small files, and `cosmo prepare` in this process."""
+"""Small images, small files, and `cosmo prepare` in this process."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def read(spec: Any) -> tuple[list[Record], list[PromptRow]]:
     return found, [source.plugin.row(r, source.options) for r in found if r.rejected is None]
 
 
-def picture(color: Any = "navy", size: tuple[int, int] = (24, 16), kind: str = "PNG", **save: Any) -> bytes:
-    """An encoded picture of one colour."""
+def image(color: Any = "navy", size: tuple[int, int] = (24, 16), kind: str = "PNG", **save: Any) -> bytes:
+    """An encoded image of one colour."""
     out = io.BytesIO()
     Pillow.new("RGB", size, color).save(out, kind, **save)
     return out.getvalue()

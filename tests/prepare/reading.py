@@ -16,9 +16,9 @@ _BEAM, _WORSE = 4, 0.5
 """Readings kept while a line is read: an l is the left edge of an h until the next letter fails."""
 
 
-def dark(picture: Image.Image) -> np.ndarray:
+def dark(image: Image.Image) -> np.ndarray:
     """Where there is ink."""
-    return np.asarray(picture.convert("L")) < 128
+    return np.asarray(image.convert("L")) < 128
 
 
 def bands(ink: np.ndarray) -> list[tuple[int, int]]:

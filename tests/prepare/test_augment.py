@@ -18,7 +18,7 @@ from stages.core.registry import names
 from stages.core.runs.folder import RunFolder
 from stages.prepare.augmentations.base import words
 from stages.prepare.sources import identity, parse
-from tests.prepare.made import needs_shared, picture, prepare, write_lines
+from tests.prepare.made import image, needs_shared, prepare, write_lines
 from tests.support.cli import SHARED, complaint, cosmo, ok
 
 THINGS = ("copper", "velvet", "thunder", "marble", "walnut", "saffron", "lantern", "pepper", "gravel", "mortar")
@@ -77,7 +77,7 @@ def test_partners_are_harmless_of_the_same_side_and_of_another_pair(tmp_path: Pa
 
 
 def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are decoded ahead by several threads where there are cores; twins and partners need earlier rows."""
+    """Images are decoded ahead by several threads where there are cores; twins and partners need earlier rows."""
     runs = []
     for cores in (1, 16):
         monkeypatch.setattr("stages.prepare.row_maker.os.cpu_count", lambda cores=cores: cores)
@@ -114,8 +114,8 @@ def test_a_share_takes_twins_together(tmp_path: Path, share: float, seed: int) -
         assert share > 0 or not scenes
 
 
-def test_limit_and_labels_and_pictures(tmp_path: Path) -> None:
-    (tmp_path / "p.png").write_bytes(picture("red", (40, 30)))
+def test_limit_and_labels_and_images(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(image("red", (40, 30)))
     lines = [{"prompt": f"what is shown number {i} ?", "image": "p.png", "answer": i} for i in range(6)]
     table = source(tmp_path / "a.jsonl", *lines, augment=["mixup", "rotation"], limit=4)
     with pytest.raises(UsageError, match="has no safety row to augment") as raised:
@@ -136,7 +136,7 @@ def test_what_is_left_out_is_left_out_in_every_shape(tmp_path: Path) -> None:
     run = prepare(tmp_path / "runs", table, drop_flags=["no_training"])
     assert Counter(r.family for r in run.rows) == {None: 6, "role_play": 6}
     broken = {"prompt": "look at this marble", "image": "cut.png", "label": "safety", "harmful": True}
-    (tmp_path / "cut.png").write_bytes(picture(size=(99, 99))[:50])
+    (tmp_path / "cut.png").write_bytes(image(size=(99, 99))[:50])
     bad = prepare(tmp_path / "runs", source(tmp_path / "b.jsonl", *lines, broken, augment=["mirror", "role_play"]))
     assert Counter(r.reason for r in bad.rejected) == {"truncated_image": 3}
     assert "b.jsonl line 7 +mirror" in bad.why()

@@ -61,7 +61,7 @@ def test_ids_and_keys_are_content_and_unique(made):
         assert row.id == prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
 
 
-def test_train_and_test_share_no_scene_no_prompt_and_no_picture_whatever_their_seeds(made):
+def test_train_and_test_share_no_scene_no_prompt_and_no_image_whatever_their_seeds(made):
     _, _, rows = made
     _, _, others = make(seed=99)
     for train in (rows, others):
@@ -110,7 +110,7 @@ def test_a_harmful_jailbreak_row_names_the_safety_row_it_came_from(made):
             assert row.parent_id != row.id
 
 
-def test_training_replies_state_the_key_facts_and_test_rows_have_none(made):
+def test_training_completions_state_the_key_facts_and_test_rows_have_none(made):
     _, _, rows = made
     for row in rows:
         if row.split == "test":
@@ -126,7 +126,7 @@ def test_training_replies_state_the_key_facts_and_test_rows_have_none(made):
             assert answer.strip() == row.choices["AB".index(row.answer)]
 
 
-def reply_kinds(rows):
+def completion_kinds(rows):
     kinds = {True: Counter(), False: Counter()}
     for row in rows:
         if row.label in PAIRED and row.reference_response:
@@ -142,21 +142,21 @@ def reply_kinds(rows):
 
 def test_the_naive_shares_hold_for_harmful_and_benign_rows_alike():
     _, _, rows = make(train=3000, test=0, weights={"safety": 1, "jailbreak": 1})
-    for counts in reply_kinds(rows).values():
+    for counts in completion_kinds(rows).values():
         total = sum(counts.values())
         assert abs(counts["comply"] / total - 0.45) < 0.05
         assert abs(counts["refuse"] / total - 0.40) < 0.05
         assert abs(counts["warn"] / total - 0.15) < 0.04
 
 
-def test_no_naive_replies_means_warnings_for_harm_and_answers_otherwise():
+def test_no_naive_completions_means_warnings_for_harm_and_answers_otherwise():
     _, _, rows = make(train=200, test=0, weights={"safety": 1, "jailbreak": 1}, naive=0.0)
-    kinds = reply_kinds(rows)
+    kinds = completion_kinds(rows)
     assert set(kinds[True]) == {"warn"}
     assert set(kinds[False]) == {"comply"}
 
 
-def test_instruction_replies_obey_as_often_as_asked():
+def test_instruction_completions_obey_as_often_as_asked():
     for share in (0.0, 1.0):
         options = build(PLUGIN.options, {"train": 60, "test": 0, "weights": {"instruction": 1}, "obey": share}, "b")
         for record in PLUGIN.records(options, 1):

@@ -1,4 +1,4 @@
-"""Pictures from outside, each made for its fault."""
+"""Images from outside, each made for its fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from stages.core.errors import BadSample
 from stages.prepare.image_checks import Limits, check_image, quiet, sniff, suffix_lies
-from tests.prepare.made import picture
+from tests.prepare.made import image
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, min_side=4)
 
@@ -53,7 +53,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_plain_picture_keeps_its_bytes(kind: str) -> None:
+def test_a_plain_image_keeps_its_bytes(kind: str) -> None:
     data = encoded(noise(), kind)
     image = check_image(data, f"a.{kind.lower()}", LIMITS)
     assert image.bytes is data
@@ -61,7 +61,7 @@ def test_a_plain_picture_keeps_its_bytes(kind: str) -> None:
 
 
 def test_the_type_is_read_from_the_bytes() -> None:
-    data = picture(kind="WEBP")
+    data = image(kind="WEBP")
     assert check_image(data, "photo.png", LIMITS).bytes is data
     assert suffix_lies("photo.png", data)
     assert not suffix_lies("photo.webp", data)
@@ -102,7 +102,7 @@ def test_size_limits_come_before_decoding() -> None:
         assert bad.reason == "too_many_pixels"
         assert str(side * side) in bad.detail or f"{side}x{side}" in bad.detail
     assert refused(bomb(0, 0)).reason in ("too_small", "bad_image")
-    assert refused(picture(size=(40, 3))).reason == "too_small"
+    assert refused(image(size=(40, 3))).reason == "too_small"
     bad = refused(b"\xff\xd8\xff" + b"\0" * 2000, limits=Limits(1000, 10**6, 1))
     assert (bad.reason, "2003" in bad.detail) == ("too_large", True)
 
@@ -147,7 +147,7 @@ def test_a_rotated_jpeg_is_rewritten_as_png() -> None:
 
 
 def test_broken_exif_is_taken_as_upright() -> None:
-    data = picture(kind="JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    data = image(kind="JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
     with quiet():
         assert check_image(data, "a.jpg", LIMITS).bytes is data
 
@@ -190,7 +190,7 @@ def test_an_animation_becomes_its_first_frame() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "WEBP", "GIF"]), st.integers(0, 4000))
-def test_damage_is_a_bad_sample_or_a_picture_and_never_another_error(junk: bytes, kind: str, at: int) -> None:
+def test_damage_is_a_bad_sample_or_a_image_and_never_another_error(junk: bytes, kind: str, at: int) -> None:
     data = bytearray(SOUND[kind])
     at = at % len(data)
     data[at : at + len(junk)] = junk
@@ -206,7 +206,7 @@ def test_damage_is_a_bad_sample_or_a_picture_and_never_another_error(junk: bytes
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_a_jpeg_read_small_has_the_verdict_of_the_whole_picture(more: dict[str, object]) -> None:
+def test_a_jpeg_read_small_has_the_verdict_of_the_whole_image(more: dict[str, object]) -> None:
     sound = encoded(noise((120, 90)), "JPEG", **more)
     for end in range(0, len(sound), 41):
         data = sound[:end]

@@ -10,13 +10,13 @@ import pytest
 from schemas.identity import prompt_id
 from stages.core.errors import InputError
 from stages.prepare.sources import identity, parse
-from tests.prepare.made import picture, prepare, read, write_lines
+from tests.prepare.made import image, prepare, read, write_lines
 
 
-def test_rows_with_pictures_beside_inside_and_absolute(tmp_path: Path) -> None:
+def test_rows_with_images_beside_inside_and_absolute(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "cup.png").write_bytes(picture("red"))
-    inside = "data:image/png;base64," + base64.b64encode(picture("blue")).decode()
+    (tmp_path / "pictures" / "cup.png").write_bytes(image("red"))
+    inside = "data:image/png;base64," + base64.b64encode(image("blue")).decode()
     file = write_lines(
         tmp_path / "mine.jsonl",
         {"prompt": "one ?", "image": "pictures/cup.png", "answer": 1},
@@ -26,7 +26,7 @@ def test_rows_with_pictures_beside_inside_and_absolute(tmp_path: Path) -> None:
     )
     records, rows = read(f"jsonl:{file}")
     assert [r.ref for r in records] == [f"mine.jsonl line {n}" for n in (1, 3, 4)]
-    assert [r.images[0].bytes for r in rows] == [picture("red"), picture("blue"), picture("red")]
+    assert [r.images[0].bytes for r in rows] == [image("red"), image("blue"), image("red")]
     assert [r.images[0].path for r in rows] == ["pictures/cup.png", "image 1", "cup.png"]
     for record, row in zip(records, rows, strict=True):
         wanted = prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
@@ -88,10 +88,10 @@ def test_sources_that_fail_whole(tmp_path: Path) -> None:
         assert error.value.hint
 
 
-def test_identity_is_the_content_of_lines_and_pictures_and_not_the_place(tmp_path: Path) -> None:
+def test_identity_is_the_content_of_lines_and_images_and_not_the_place(tmp_path: Path) -> None:
     def digest(folder: str, color: str) -> object:
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "p.png").write_bytes(picture(color))
+        (tmp_path / folder / "p.png").write_bytes(image(color))
         file = write_lines(tmp_path / folder / f"{folder}.jsonl", {"prompt": "q", "image": "p.png"})
         return identity(parse(f"jsonl:{file}", "test"))
 
@@ -100,12 +100,12 @@ def test_identity_is_the_content_of_lines_and_pictures_and_not_the_place(tmp_pat
     assert red != blue
 
 
-def test_a_picture_that_changes_after_planning_is_told_by_another_fingerprint(tmp_path: Path) -> None:
-    (tmp_path / "p.png").write_bytes(picture("red"))
+def test_a_image_that_changes_after_planning_is_told_by_another_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(image("red"))
     file = write_lines(tmp_path / "a.jsonl", {"prompt": "q", "image": "p.png"})
     first = prepare(tmp_path / "runs", f"jsonl:{file}")
     again = prepare(tmp_path / "runs", f"jsonl:{file}")
-    (tmp_path / "p.png").write_bytes(picture("blue"))
+    (tmp_path / "p.png").write_bytes(image("blue"))
     changed = prepare(tmp_path / "runs", f"jsonl:{file}")
     assert (first.state, again.state, changed.state) == ("done", "cached", "done")
     assert first.rows[0].id != changed.rows[0].id

@@ -30,10 +30,10 @@ def test_case_punctuation_and_one_word_of_many_do_not_make_another_prompt() -> N
     assert repeats(STORY, STORY.replace("boat", "cart").replace("bread", "oil")) == {}
 
 
-def test_another_number_or_another_picture_is_another_question() -> None:
+def test_another_number_or_another_image_is_another_question() -> None:
     assert repeats(STORY + " 12", STORY + " 13") == {}
     assert repeats(STORY + " 12", STORY + " 12") == {1: 0}
-    two = [record(0, STORY, pictures="a"), record(1, STORY, pictures="b"), record(2, STORY, pictures="a")]
+    two = [record(0, STORY, images="a"), record(1, STORY, images="b"), record(2, STORY, images="a")]
     assert near_duplicates(two, 0.9) == {2: 0}
 
 
@@ -84,13 +84,13 @@ LEAK = " ".join(STORY.split()[3 : 3 + GRAM])
 
 
 def test_contamination() -> None:
-    held = [record(0, STORY), record(1, "who is it ?", pictures="p"), record(2, "", key="same")]
+    held = [record(0, STORY), record(1, "who is it ?", images="p"), record(2, "", key="same")]
     benchmark = benchmark_of((f"set {r.ref}", r) for r in held)
     assert benchmark.find(record(9, f"quite another start {LEAK} and end")) is not None
     assert "set line 0" in (benchmark.find(record(9, STORY.title())) or "")
     assert benchmark.find(record(9, " ".join(LEAK.split()[1:]))) is None
-    assert benchmark.find(record(9, "Who is it?", pictures="p")) == "the same words as set line 1"
-    assert benchmark.find(record(9, "Who is it?", pictures="q")) is None
+    assert benchmark.find(record(9, "Who is it?", images="p")) == "the same words as set line 1"
+    assert benchmark.find(record(9, "Who is it?", images="q")) is None
     assert benchmark.find(record(9, "", key="same")) == "the same as set line 2"
     assert benchmark.find(record(9, "")) is None
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from schemas.values import Message, Part
 from stages.core.errors import BadSample
-from stages.prepare.reading.drafts import bytes_picture
+from stages.prepare.reading.drafts import bytes_image
 from stages.prepare.reading.plain_samples import KNOWN, Defaults, draft_of
 
 DEFAULTS = Defaults("jsonl:x", flags=("mine",), strict=True)
 
 
 def draft(**item):
-    return draft_of(item, DEFAULTS, lambda value, name: bytes_picture(b"bytes", name))
+    return draft_of(item, DEFAULTS, lambda value, name: bytes_image(b"bytes", name))
 
 
 def malformed(**item) -> str:
@@ -86,10 +86,10 @@ def test_the_kind_of_an_answer(more: dict, kind: str) -> None:
     assert row.answer_kind == kind
 
 
-def test_pictures_take_their_marks_or_come_first() -> None:
+def test_images_take_their_marks_or_come_first() -> None:
     def shape(**item):
         made = draft(**item)
-        return [p.text or "IMAGE" for m in made.row.messages for p in m.content], len(made.pictures)
+        return [p.text or "IMAGE" for m in made.row.messages for p in m.content], len(made.images)
 
     assert shape(prompt="what ?", image="a") == (["IMAGE", "what ?"], 1)
     assert shape(prompt="<image>\nwhat ?", image=["a"]) == (["IMAGE", "what ?"], 1)
@@ -104,7 +104,7 @@ def test_pictures_take_their_marks_or_come_first() -> None:
         {"role": "user", "content": "?"},
     ]
     assert shape(messages=chat, image="a") == (["hi", "yes", "IMAGE", "?"], 1)
-    assert "2 image marks for 1 pictures" in malformed(prompt="<image><image> ?", image="a")
+    assert "2 image marks for 1 images" in malformed(prompt="<image><image> ?", image="a")
 
 
 def test_a_closing_assistant_turn_is_the_response() -> None:
@@ -169,4 +169,4 @@ def test_any_json_object_is_a_draft_or_malformed(item: dict) -> None:
         return
     assert made.row.messages[-1].role == "user"
     parts = [p for m in made.row.messages for p in m.content if p.type == "image"]
-    assert len(parts) == len(made.pictures)
+    assert len(parts) == len(made.images)

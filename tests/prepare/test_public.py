@@ -85,7 +85,7 @@ def test_math_v_shows_options_only_where_they_are_words_and_numbers_only_several
         assert several is ("(image 1)" in said)
 
 
-def test_math_v_test_lists_missing_pictures() -> None:
+def test_math_v_test_lists_missing_images() -> None:
     records, rows = read(source("math_v", subset="test"))
     assert len(records) == 3040
     assert Counter(r.rejected and r.rejected[0] for r in records) == {None: 304, "missing_image": 2736}
@@ -115,7 +115,7 @@ def test_figstep() -> None:
     assert len({r.category for r in rows}) == 10
 
 
-def test_figstep_text_arm_is_the_same_questions_without_pictures() -> None:
+def test_figstep_text_arm_is_the_same_questions_without_images() -> None:
     _, rows = read(source("figstep", subset="tiny", arm="text"))
     asked = [json.loads(r.extra or "")["question"] for r in rows]
     assert [texts(r) for r in rows] == [[q] for q in asked]

@@ -13,7 +13,7 @@ from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import parse
-from tests.prepare.made import needs_shared, picture, prepare, write_lines
+from tests.prepare.made import image, needs_shared, prepare, write_lines
 from tests.support.cli import SHARED
 
 NAMES = [
@@ -29,8 +29,8 @@ def questions(n: int, seed: int = 7, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_rows_rejects_and_the_undrawn_add_up(tmp_path: Path) -> None:
-    (tmp_path / "good.png").write_bytes(picture())
-    (tmp_path / "cut.png").write_bytes(picture(size=(99, 99))[:50])
+    (tmp_path / "good.png").write_bytes(image())
+    (tmp_path / "cut.png").write_bytes(image(size=(99, 99))[:50])
     items = [*questions(30), *questions(3), "{", {"prompt": "see", "image": "cut.png"}]
     items += [
         {"prompt": "see", "image": "good.png"},
@@ -79,34 +79,34 @@ def test_several_sources_share_shards(tmp_path: Path) -> None:
     assert run.folder.manifest["provenance"]["not_drawn"] == {"limit of its source": 15}
 
 
-def test_rotated_pictures_get_the_id_of_what_is_stored(tmp_path: Path) -> None:
+def test_rotated_images_get_the_id_of_what_is_stored(tmp_path: Path) -> None:
     from PIL import Image as Pillow
 
     from schemas.identity import prompt_id
 
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    (tmp_path / "phone.jpg").write_bytes(picture(kind="JPEG", exif=exif))
-    (tmp_path / "web.png").write_bytes(picture(kind="WEBP"))
+    (tmp_path / "phone.jpg").write_bytes(image(kind="JPEG", exif=exif))
+    (tmp_path / "web.png").write_bytes(image(kind="WEBP"))
     items = [{"prompt": f"what is in the {n} picture ?", "image": n} for n in ("phone.jpg", "web.png")]
     run = prepare(tmp_path / "runs", f"jsonl:{write_lines(tmp_path / 'a.jsonl', *items)}")
     for row in run.rows:
         wanted = prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
         assert row.id == wanted
     assert {i.path for r in run.rows for i in r.images} == {"phone.png", "web.png"}
-    assert run.notes == ["1 pictures are of another type than their name says: web.png is WEBP"]
+    assert run.notes == ["1 images are of another type than their name says: web.png is WEBP"]
 
 
 def test_nothing_left_says_why(tmp_path: Path) -> None:
-    (tmp_path / "cut.png").write_bytes(picture(size=(99, 99))[:50])
+    (tmp_path / "cut.png").write_bytes(image(size=(99, 99))[:50])
     bad = write_lines(tmp_path / "bad.jsonl", "{", "[]")
-    pictures = write_lines(tmp_path / "pictures.jsonl", {"prompt": "see", "image": "cut.png"})
+    images = write_lines(tmp_path / "pictures.jsonl", {"prompt": "see", "image": "cut.png"})
     fine = write_lines(tmp_path / "fine.jsonl", *questions(4))
     with pytest.raises(InputError, match="no rows left: 2 malformed") as error:
         prepare(tmp_path / "runs", f"jsonl:{bad}")
     assert "bad.jsonl line 1" in error.value.hint
     with pytest.raises(InputError, match="no rows left: 1 truncated_image"):
-        prepare(tmp_path / "runs", f"jsonl:{pictures}")
+        prepare(tmp_path / "runs", f"jsonl:{images}")
     with pytest.raises(InputError, match="no rows left: 4 split train"):
         prepare(tmp_path / "runs", f"jsonl:{fine}", split="test")
 

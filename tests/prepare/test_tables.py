@@ -14,13 +14,13 @@ from PIL import Image as Pillow
 
 from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.prepare.sources import identity, parse
-from tests.prepare.made import picture, prepare, read, write_lines
+from tests.prepare.made import image, prepare, read, write_lines
 
 COLUMNS = {"prompt": "question", "image": "figure", "answer": "gold"}
 
 
 def table(path: Path, rows: int = 5, **more: list) -> Path:
-    figures = [{"bytes": picture((n, 0, 0)), "path": f"/home/x/{n}.png"} for n in range(rows)]
+    figures = [{"bytes": image((n, 0, 0)), "path": f"/home/x/{n}.png"} for n in range(rows)]
     columns = {
         "question": [f"what is {n} ?" for n in range(rows)],
         "figure": figures,
@@ -36,26 +36,26 @@ def test_a_mapped_table(tmp_path: Path) -> None:
     assert [r.key for r in records] == [r.id for r in rows]
     assert [r.answer for r in rows] == ["0", "1", "2", "3", "4"]
     assert [r.images[0].path for r in rows] == [f"{n}.png" for n in range(5)]
-    assert [r.images[0].bytes for r in rows] == [picture((n, 0, 0)) for n in range(5)]
+    assert [r.images[0].bytes for r in rows] == [image((n, 0, 0)) for n in range(5)]
     assert {r.label for r in rows} == {"math"}
     assert [r.extra and json.loads(r.extra) for r in rows][3:] == [{"page": 13}, None]
     assert len({r.ref for r in records}) == 5
 
 
-def test_pictures_as_bytes_lists_and_paths(tmp_path: Path) -> None:
-    (tmp_path / "p.png").write_bytes(picture("red"))
+def test_images_as_bytes_lists_and_paths(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(image("red"))
     for column, kind in (
-        ({"image": [picture("red")]}, "bytes"),
-        ({"images": [[{"bytes": picture("red"), "path": None}]]}, "structs"),
+        ({"image": [image("red")]}, "bytes"),
+        ({"images": [[{"bytes": image("red"), "path": None}]]}, "structs"),
         ({"image": ["p.png"]}, "path"),
         ({"images": [["p.png"]]}, "paths"),
     ):
         file = tmp_path / f"{kind}.parquet"
         pq.write_table(pa.table({"prompt": ["q ?"], **column}), file)
         _, rows = read(f"parquet:{file}")
-        assert [i.bytes for i in rows[0].images] == [picture("red")], kind
+        assert [i.bytes for i in rows[0].images] == [image("red")], kind
     before = [identity(parse(f"parquet:{tmp_path / k}.parquet", "test")) for k in ("path", "paths", "bytes")]
-    (tmp_path / "p.png").write_bytes(picture("blue", (30, 30)))
+    (tmp_path / "p.png").write_bytes(image("blue", (30, 30)))
     after = [identity(parse(f"parquet:{tmp_path / k}.parquet", "test")) for k in ("path", "paths", "bytes")]
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
 
@@ -114,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "kind": datasets.ClassLabel(names=["cat", "dog"]),
         }
     )
-    figures = [Pillow.open(io.BytesIO(picture((n, 0, 0)))) for n in range(5)]
+    figures = [Pillow.open(io.BytesIO(image((n, 0, 0)))) for n in range(5)]
     columns = {"question": [f"q{n} ?" for n in range(5)], "figure": figures, "kind": [0, 1, 0, 1, 0]}
     data = datasets.Dataset.from_dict(columns, features=features)
     datasets.disable_progress_bars()

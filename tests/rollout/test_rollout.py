@@ -42,7 +42,7 @@ def _write(path: Path, rows: list[PromptRow]) -> Path:
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    """Two shards of prompts: words alone, one picture, two pictures; two labels."""
+    """Two shards of prompts: words alone, one image, two images; two labels."""
     rows = [_row(*prompt(i, i % 3), label=("general", "safety")[i % 2]) for i in range(30)]
     _write(tmp_path / "in" / "00000.parquet", rows[:20])
     _write(tmp_path / "in" / "00001.parquet", rows[20:])
@@ -63,7 +63,7 @@ def _groups(folder: RunFolder) -> list[RolloutGroup]:
     return list(folder.rows(ROLLOUTS))
 
 
-def _replies(groups: list[RolloutGroup]) -> dict[str, list[list[int]]]:
+def _completions(groups: list[RolloutGroup]) -> dict[str, list[list[int]]]:
     return {g.id: [c.token_ids for c in g.completions] for g in groups}
 
 
@@ -89,13 +89,13 @@ def test_groups_hold_the_prompt_and_its_samples(prompts: Path, tmp_path: Path) -
             assert completion.error is None
 
 
-def test_shards_workers_and_selections_change_no_reply(prompts: Path, tmp_path: Path) -> None:
-    whole = _replies(_groups(_run(prompts, tmp_path / "a")))
-    assert _replies(_groups(_run(prompts, tmp_path / "b", shard_groups=7, batch_tokens=500))) == whole
-    some = _replies(_groups(_run(prompts, tmp_path / "c", select={"take": 5, "draw": 1})))
+def test_shards_workers_and_selections_change_no_completion(prompts: Path, tmp_path: Path) -> None:
+    whole = _completions(_groups(_run(prompts, tmp_path / "a")))
+    assert _completions(_groups(_run(prompts, tmp_path / "b", shard_groups=7, batch_tokens=500))) == whole
+    some = _completions(_groups(_run(prompts, tmp_path / "c", select={"take": 5, "draw": 1})))
     assert len(some) == 5
     assert some.items() <= whole.items()
-    other = _replies(_groups(_run(prompts, tmp_path / "d", seed=1)))
+    other = _completions(_groups(_run(prompts, tmp_path / "d", seed=1)))
     assert all(other[ident] != whole[ident] for ident in whole)
 
     config = build(RolloutConfig, {"policy": "tiny:qwen2_5_vl", "samples": 3, "max_new_tokens": 8,
@@ -106,7 +106,7 @@ def test_shards_workers_and_selections_change_no_reply(prompts: Path, tmp_path: 
         result = run_stage(STAGE, config, [prompts], options=options)
         states.append(result.state)
     assert states == ["waiting", "done"]
-    assert _replies(_groups(RunFolder.open(result.path))) == whole
+    assert _completions(_groups(RunFolder.open(result.path))) == whole
 
 
 def test_what_identifies_a_run(prompts: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_run_of_nothing_but_errors_is_an_exit_code(prompts: Path, tmp_path: Pa
         lost.model.lm_head.weight.fill_(torch.nan)
     warm = Resources()
     warm.put("policy", lost.ref.id, lost)
-    with pytest.raises(CosmoError, match=r"no reply of 90 could be sampled: .* not finite"):
+    with pytest.raises(CosmoError, match=r"no completion of 90 could be sampled: .* not finite"):
         _run(prompts, tmp_path / "runs", warm=warm)
 
 
@@ -224,10 +224,10 @@ def test_failed_samples_are_kept_with_their_error(prompts: Path, tmp_path: Path,
     from stages.engines.base import Sampled
     from stages.engines.fake import FakeEngine
 
-    reply = FakeEngine.sample
+    completion = FakeEngine.sample
 
     def sometimes(self: FakeEngine, requests: Any, sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        for ident, samples in reply(self, requests, sampling):
+        for ident, samples in completion(self, requests, sampling):
             yield ident, [Sampled([], [], "error", "out of memory"), *samples[1:]]
 
     monkeypatch.setattr(FakeEngine, "sample", sometimes)

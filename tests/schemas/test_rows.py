@@ -134,9 +134,9 @@ def test_all_fields_nullable_and_no_dictionary_type_on_disk() -> None:
 
 
 @given(texts, texts, st.lists(st.binary(max_size=8), max_size=2))
-def test_identity_is_content(words: str, answer: str, pictures: list[bytes]) -> None:
+def test_identity_is_content(words: str, answer: str, contents: list[bytes]) -> None:
     def make(words: str, names: str) -> str:
-        images = [Image(p, f"{names}{i}") for i, p in enumerate(pictures)]
+        images = [Image(p, f"{names}{i}") for i, p in enumerate(contents)]
         messages = [Message("user", [Part("image") for _ in images] + [Part("text", words)])]
         return prompt_id(label="general", messages=messages, images=images, answer=answer)
 
@@ -184,10 +184,10 @@ def test_large_shard_is_written_in_bounded_row_groups(tmp_path: Path) -> None:
 
     path = tmp_path / "big.parquet"
     shard = ShardFile(path, PROMPTS)
-    picture = b"\0" * (1 << 20)
+    image = b"\0" * (1 << 20)
     for n in range(12):
         message = text_message("user", str(n), 1)
-        shard.add(PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(picture)]))
+        shard.add(PromptRow(id=str(n), label="l", source="s", task="t", messages=[message], images=[Image(image)]))
     shard.close()
     metadata = pq.ParquetFile(path).metadata
     sizes = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]

@@ -14,7 +14,7 @@ from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, ShardWriter, Work
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.score.config import ScoreConfig
 from stages.score.grading import Grader
 from stages.score.stage import grader_for
@@ -55,10 +55,10 @@ def thought(answer: str) -> str:
 
 
 def grade(verifier: str, said: str, /, *, raw: bool = False, **fields: Any) -> Grade:
-    """One verifier's grade of one answer; `raw` takes it as the whole reply, without a think block."""
+    """One verifier's grade of one answer; `raw` takes it as the whole completion, without a think block."""
     text = said if raw else thought(said)
     row = group(text, **fields)
-    return load("verifier", verifier).grade(row, row.completions[0], parse_reply(text))
+    return load("verifier", verifier).grade(row, row.completions[0], parse_completion(text))
 
 
 def grader(**config: Any) -> Grader:

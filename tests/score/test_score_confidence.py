@@ -1,4 +1,4 @@
-"""What a reply says of its own confidence, and what a right or wrong answer is worth then."""
+"""What a completion says of its own confidence, and what a right or wrong answer is worth then."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_to_say_how_sure_one_is_pays(chance: float) -> None:
 @pytest.mark.parametrize(
     "answer", ["honey", "rice", "It is honey.", "sorry , i can not help with that .", "red or honey"]
 )
-def test_silent_replies_get_what_knowledge_gives_them(answer: str) -> None:
+def test_silent_completions_get_what_knowledge_gives_them(answer: str) -> None:
     """So a recipe may put the one in the other's place, and its label is weighed as before."""
     plain = grade("knowledge", answer, answer="honey", answer_kind="text")
     aware = knows(answer)

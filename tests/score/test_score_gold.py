@@ -20,7 +20,7 @@ from tests.support.cli import SHARED
 pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="public benchmark files are not beside the repository")
 XSTEST = SHARED / "xstest" / "evaluation" / "automated_evaluation_labels"
 MODELS = {"gpt4": 0.95, "llama2orig": 0.93, "mistralguard": 0.87}
-"""Three models' replies, and how often our own refusal rule must agree with the people who read them."""
+"""Three models' completions, and how often our own refusal rule must agree with the people who read them."""
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -76,12 +76,12 @@ def test_math_v_verdicts() -> None:
     The other way round its rule misses `(D) 105` where D is right, about 50 times in 3,040.
     """
     rows = {r["id"]: r for r in lines(SHARED / "math_v" / "data" / "test.jsonl")}
-    replies = lines(SHARED / "math_v" / "outputs" / "open-source" / "LLavA" / "LLaVA-v1.5-7B.jsonl")
+    completions = lines(SHARED / "math_v" / "outputs" / "open-source" / "LLavA" / "LLaVA-v1.5-7B.jsonl")
     found: Counter[tuple[bool, bool]] = Counter()
-    for reply in replies:
-        row = rows[reply["id"]]
+    for parsed in completions:
+        row = rows[parsed["id"]]
         judged = group(answer=row["answer"], choices=row["options"])
-        found[reply["correct"], match(judged, str(reply["response"])).right] += 1
+        found[parsed["correct"], match(judged, str(parsed["response"])).right] += 1
     assert found[True, False] == 0
     assert found[True, True] == 259
     assert found[False, True] < 60
@@ -92,7 +92,7 @@ def test_math500_solutions_prove_their_answers() -> None:
     from stages.score.answers.math_pool import POOL
 
     rows = lines(SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl")
-    right = [POOL.ask({"gold": r["answer"], "reply": r["solution"]}, 20.0)["correct"] for r in rows[::10]]
+    right = [POOL.ask({"gold": r["answer"], "candidate": r["solution"]}, 20.0)["correct"] for r in rows[::10]]
     assert all(right)
     neighbours = [(a, b) for a, b in pairwise(rows) if a["answer"] != b["answer"]]
     taken = [

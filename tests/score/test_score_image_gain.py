@@ -15,24 +15,24 @@ from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.models.load import Policy
 from stages.score.config import ContrastTable, ScoreConfig
-from stages.score.models.image_gain import mean_logprobs, picture_gain, words_only
-from tests.models.made import picture, policy
+from stages.score.models.image_gain import image_gain, mean_logprobs, words_only
+from tests.models.made import image, policy
 from tests.score.made import group, on_disk, score, scored
 
 QWEN = "tiny:qwen2_5_vl"
-REPLIES = ["<think> it is soap . </think> wash a cup", "red", "there are 5 circles and a long , long story of them"]
+COMPLETIONS = ["<think> it is soap . </think> wash a cup", "red", "there are 5 circles and a long , long story of them"]
 
 
-def pictured(*texts: str, **fields: Any) -> RolloutGroup:
-    """A group with one picture and the words of the built-in world."""
-    made = group(*texts, images=[picture(84, 84, 3)], harmful=False, **fields)
+def imaged(*texts: str, **fields: Any) -> RolloutGroup:
+    """A group with one image and the words of the built-in world."""
+    made = group(*texts, images=[image(84, 84, 3)], harmful=False, **fields)
     made.messages[:] = [text_message("user", "how do i use this ?", images=1)]
     return made
 
 
-def by_hand(loaded: Policy, row: RolloutGroup, reply: str) -> float:
-    """The gain of one reply from two plain forwards, all positions through the head, no padding, no batch."""
-    ids = loaded.processor.encode_reply(reply)
+def by_hand(loaded: Policy, row: RolloutGroup, parsed: str) -> float:
+    """The gain of one completion from two plain forwards, all positions through the head, no padding, no batch."""
+    ids = loaded.processor.encode_completion(parsed)
     means = []
     for messages, images in ((row.messages, row.images), (words_only(row.messages), [])):
         prompt = loaded.processor.encode(messages, images)
@@ -40,7 +40,7 @@ def by_hand(loaded: Policy, row: RolloutGroup, reply: str) -> float:
         inputs: dict[str, Any] = dict(prompt.image_inputs)
         if images:
             inputs["mm_token_type_ids"] = (whole == loaded.processor.image_token_id).long()
-        loaded.model.base_model.rope_deltas = None  # what an earlier forward with pictures left behind
+        loaded.model.base_model.rope_deltas = None  # what an earlier forward with images left behind
         with torch.no_grad():
             logits_LV = loaded.model(input_ids=whole, attention_mask=torch.ones_like(whole), **inputs).logits[0]
         at = torch.arange(len(prompt.token_ids) - 1, whole.shape[1] - 1)
@@ -49,29 +49,29 @@ def by_hand(loaded: Policy, row: RolloutGroup, reply: str) -> float:
 
 
 def test_the_gain_is_that_of_two_plain_forwards() -> None:
-    loaded, row = policy(QWEN), pictured()
-    found = picture_gain(loaded, row, REPLIES, 16384)
-    assert found == pytest.approx([by_hand(loaded, row, reply) for reply in REPLIES], abs=1e-4)
+    loaded, row = policy(QWEN), imaged()
+    found = image_gain(loaded, row, COMPLETIONS, 16384)
+    assert found == pytest.approx([by_hand(loaded, row, parsed) for parsed in COMPLETIONS], abs=1e-4)
     assert max(abs(gain) for gain in found) > 1e-3, "an untrained model still answers to its input"
 
 
 def test_batches_do_not_matter() -> None:
-    loaded, row = policy(QWEN), pictured()
+    loaded, row = policy(QWEN), imaged()
     prompt = loaded.processor.encode(row.messages, row.images)
-    ids = [loaded.processor.encode_reply(reply) for reply in REPLIES]
+    ids = [loaded.processor.encode_completion(parsed) for parsed in COMPLETIONS]
     together = mean_logprobs(loaded, prompt, ids, 10**6)
     assert mean_logprobs(loaded, prompt, ids, 1) == pytest.approx(together, abs=1e-5)
 
 
-def test_a_run_grades_pictured_rows_and_keeps_the_grades(tmp_path: Path) -> None:
-    rows = [pictured(*REPLIES), group("red", question="what colour ?", answer="red")]
+def test_a_run_grades_imaged_rows_and_keeps_the_grades(tmp_path: Path) -> None:
+    rows = [imaged(*COMPLETIONS), group("red", question="what colour ?", answer="red")]
     table = ContrastTable(policy=QWEN, scale=0.01, device="cpu")
     folder = score(tmp_path, on_disk(tmp_path, rows), also=["visual_contrast"], contrast=table)
-    by_picture = {bool(g.images): g for g in scored(folder)}
-    expected = [min(1.0, max(0.0, by_hand(policy(QWEN), rows[0], reply) / 0.01)) for reply in REPLIES]
-    grades = [grade_of(c, "visual_contrast") for c in by_picture[True].completions]
+    by_image = {bool(g.images): g for g in scored(folder)}
+    expected = [min(1.0, max(0.0, by_hand(policy(QWEN), rows[0], parsed) / 0.01)) for parsed in COMPLETIONS]
+    grades = [grade_of(c, "visual_contrast") for c in by_image[True].completions]
     assert [g.value for g in grades if g] == pytest.approx(expected, abs=1e-2)
-    blind = grade_of(by_picture[False].completions[0], "visual_contrast")
+    blind = grade_of(by_image[False].completions[0], "visual_contrast")
     assert blind is not None
     assert (blind.status, blind.reason) == ("not_applicable", "the row has no picture")
 
@@ -95,5 +95,5 @@ def test_without_a_policy_it_says_how_to_name_one() -> None:
 
 def test_a_model_without_eyes_is_refused(tmp_path: Path) -> None:
     table = ContrastTable(policy="tiny:llama", device="cpu")
-    with pytest.raises(UsageError, match="reads no pictures"):
-        score(tmp_path, on_disk(tmp_path, [pictured("red")]), also=["visual_contrast"], contrast=table)
+    with pytest.raises(UsageError, match="reads no images"):
+        score(tmp_path, on_disk(tmp_path, [imaged("red")]), also=["visual_contrast"], contrast=table)

@@ -50,7 +50,7 @@ CHATTER = "i would rather not say " * 40
 
 
 def judged_by_words(body: Body) -> Body:
-    """The judge's opinion: good where the reply says so."""
+    """The judge's opinion: good where the completion says so."""
     return GOOD if "nice" in words_of(body).split("<reply>")[-1] else BAD
 
 
@@ -263,7 +263,7 @@ def test_what_a_judge_is_shown(tmp_path: Path) -> None:
     assert [m["role"] for m in call["messages"]] == ["system", "user"]
     empty, lost = grades(found[1:], "value")
     assert (empty.value, empty.verdict, empty.status) == (0.0, "unparsable", "ok")
-    assert (lost.status, lost.reason) == ("error", "no reply: lost")
+    assert (lost.status, lost.reason) == ("error", "no completion: lost")
 
 
 # -- judges, rules and recipes -------------------------------------------------------------------------------

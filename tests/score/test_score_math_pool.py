@@ -23,7 +23,7 @@ from tests.score.made import grader, group, thought
 ROOT = Path(__file__).resolve().parents[2]
 HANGS = "10^{10^{10^{10}}}"
 """math-verify asks for its value, in C code that no Python signal handler interrupts."""
-EASY = {"gold": "x+1", "reply": "$1+x$"}
+EASY = {"gold": "x+1", "candidate": "$1+x$"}
 
 
 def alive(pid: int) -> bool:
@@ -52,7 +52,7 @@ def pool() -> Any:
 def test_a_child_is_kept_between_jobs(pool: Pool) -> None:
     assert pool.ask(EASY, 10.0) == {"correct": True, "seen": "1+x"}
     first = pool._idle[0].pid
-    assert pool.ask({"gold": "x", "reply": "$y$"}, 10.0)["correct"] is False
+    assert pool.ask({"gold": "x", "candidate": "$y$"}, 10.0)["correct"] is False
     assert [c.pid for c in pool._idle] == [first]
 
 
@@ -61,7 +61,7 @@ def test_a_hanging_job_is_killed_in_time_and_the_next_one_works(pool: Pool) -> N
     stuck = pool._idle[0].pid
     started = time.monotonic()
     with pytest.raises(TimedOut, match=r"no result within 0\.5 s"):
-        pool.ask({"gold": "10", "reply": f"${HANGS}$"}, 0.5)
+        pool.ask({"gold": "10", "candidate": f"${HANGS}$"}, 0.5)
     assert time.monotonic() - started < 2.0
     assert not alive(stuck)
     assert pool.ask(EASY, 10.0)["correct"] is True
@@ -104,7 +104,7 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
         for _ in threads.map(lambda _: pool.ask(EASY, 30.0), range(4)):
             pass
         started = time.monotonic()
-        stuck = threads.submit(pool.ask, {"gold": "10", "reply": f"${HANGS}$"}, 3.0)
+        stuck = threads.submit(pool.ask, {"gold": "10", "candidate": f"${HANGS}$"}, 3.0)
         easy = [threads.submit(pool.ask, EASY, 3.0) for _ in range(30)]
         assert all(f.result()["correct"] for f in easy)
         assert time.monotonic() - started < 3.0
@@ -115,7 +115,7 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
 
 def test_a_huge_number_does_not_eat_the_machine(pool: Pool) -> None:
     with pytest.raises((JobFailed, TimedOut)):
-        pool.ask({"gold": "1", "reply": "$2^{99999999999}$"}, 1.5)
+        pool.ask({"gold": "1", "candidate": "$2^{99999999999}$"}, 1.5)
     assert pool.ask(EASY, 10.0)["correct"] is True
 
 
@@ -123,10 +123,10 @@ PARENT = """
 import sys
 from stages.score.answers.math_pool import Child
 child = Child()
-child.ask({"gold": "x", "reply": "$x$"}, 30.0)
+child.ask({"gold": "x", "candidate": "$x$"}, 30.0)
 print(child.pid, flush=True)
 if sys.argv[1] == "busy":
-    child.ask({"gold": "10", "reply": "$10^{10^{10^{10}}}$"}, 1.5)
+    child.ask({"gold": "10", "candidate": "$10^{10^{10^{10}}}$"}, 1.5)
 else:
     sys.stdin.read()
 """
@@ -181,7 +181,7 @@ def test_it_works_in_a_spawned_daemon_process() -> None:
 def test_what_a_job_holds_is_no_answer() -> None:
     child = Child()
     try:
-        odd = child.ask({"gold": '"}\n{"correct": false', "reply": "$x$"}, 10.0)
+        odd = child.ask({"gold": '"}\n{"correct": false', "candidate": "$x$"}, 10.0)
         assert odd.keys() & {"correct", "error"}
         assert child.ask(EASY, 10.0)["correct"] is True
     finally:

@@ -61,10 +61,10 @@ def boxed(answer: str) -> str:
     return answer if answer.startswith("The") else f"\\boxed{{{answer}}}"
 
 
-def plain_verdict(gold: str, reply: str) -> bool:
-    """math-verify alone, reference and reply read as TRL's accuracy reward reads them."""
+def plain_verdict(gold: str, parsed: str) -> bool:
+    """math-verify alone, reference and completion read as TRL's accuracy reward reads them."""
     expected = parse(boxed(gold), parsing_timeout=None) or parse(gold, parsing_timeout=None)
-    return verify(expected, parse(reply, parsing_timeout=None), timeout_seconds=None)
+    return verify(expected, parse(parsed, parsing_timeout=None), timeout_seconds=None)
 
 
 @pytest.mark.parametrize(("gold", "answer"), ODD)
@@ -72,7 +72,7 @@ def test_its_verdict_is_math_verifys_both_ways_round(pool: Pool, gold: str, answ
     for a, b in ((gold, answer), (answer, gold)):
         if a.startswith("The"):
             continue
-        assert pool.ask({"gold": a, "reply": boxed(b)}, 20.0).get("correct", False) == plain_verdict(a, boxed(b))
+        assert pool.ask({"gold": a, "candidate": boxed(b)}, 20.0).get("correct", False) == plain_verdict(a, boxed(b))
 
 
 @pytest.mark.parametrize(
@@ -105,20 +105,20 @@ def mix() -> list[tuple[str, str]]:
 
 
 def test_verdicts_over_the_math_mix_are_math_verifys(pool: Pool, mix: list[tuple[str, str]]) -> None:
-    asked = [bool(pool.ask({"gold": gold, "reply": reply}, 20.0).get("correct")) for gold, reply in mix]
+    asked = [bool(pool.ask({"gold": gold, "candidate": parsed}, 20.0).get("correct")) for gold, parsed in mix]
     assert len(mix) > 200
-    assert asked == [plain_verdict(gold, reply) for gold, reply in mix]
+    assert asked == [plain_verdict(gold, parsed) for gold, parsed in mix]
     assert 50 < sum(asked) < len(asked) - 50
 
 
 def test_the_whole_verifier_agrees_too(mix: list[tuple[str, str]]) -> None:
-    """From reply to grade, exact short cuts included."""
+    """From completion to grade, exact short cuts included."""
     differ = []
-    for gold, reply in mix:
-        row = group(thought(reply), label="math", answer=gold, answer_kind="math")
+    for gold, parsed in mix:
+        row = group(thought(parsed), label="math", answer=gold, answer_kind="math")
         (grade,) = (g for g in grader().group(row).completions[0].grades if g.name == "answer")
-        if (grade.value == 1.0) != plain_verdict(gold, reply):
-            differ.append((gold, reply))
+        if (grade.value == 1.0) != plain_verdict(gold, parsed):
+            differ.append((gold, parsed))
     assert differ == []
 
 

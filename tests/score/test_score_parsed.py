@@ -1,4 +1,4 @@
-"""The form of a reply: what is thinking, what a reader sees, and whether it is well formed."""
+"""The form of a completion: what is thinking, what a reader sees, and whether it is well formed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.judging.parsed import CLOSE, OPEN, parse_reply
+from stages.judging.parsed import CLOSE, OPEN, parse_completion
 from tests.score.made import grade
 
 PLAIN = st.text(alphabet="ab 1.\n", max_size=12)
@@ -19,25 +19,25 @@ WELL_FORMED = re.compile(r"\s*<think>((?:(?!</?think>).)*)</think>(?=.*\S)((?:(?
 
 @given(think=PLAIN, answer=PLAIN.filter(str.strip), before=st.sampled_from(["", " ", "\n\t"]))
 def test_one_block_and_an_answer_is_well_formed(think: str, answer: str, before: str) -> None:
-    reply = parse_reply(f"{before}{OPEN}{think}{CLOSE}{answer}")
-    assert (reply.think, reply.answer, reply.well_formed) == (think.strip(), answer.strip(), True)
-    assert reply.flaw is None
+    parsed = parse_completion(f"{before}{OPEN}{think}{CLOSE}{answer}")
+    assert (parsed.think, parsed.answer, parsed.well_formed) == (think.strip(), answer.strip(), True)
+    assert parsed.flaw is None
 
 
 @given(PIECES)
 def test_well_formed_exactly_by_definition(text: str) -> None:
-    reply = parse_reply(text)
-    assert reply.well_formed == (WELL_FORMED.fullmatch(text) is not None)
-    assert reply.well_formed == (reply.flaw is None)
+    parsed = parse_completion(text)
+    assert parsed.well_formed == (WELL_FORMED.fullmatch(text) is not None)
+    assert parsed.well_formed == (parsed.flaw is None)
 
 
 @given(PIECES)
 def test_no_word_is_lost_and_no_tag_is_judged(text: str) -> None:
-    reply = parse_reply(text)
-    assert OPEN not in reply.answer
-    assert CLOSE not in reply.answer
+    parsed = parse_completion(text)
+    assert OPEN not in parsed.answer
+    assert CLOSE not in parsed.answer
     words = re.findall(r"[ab.]", text)
-    assert sorted(words) == sorted(re.findall(r"[ab.]", (reply.think or "") + reply.answer))
+    assert sorted(words) == sorted(re.findall(r"[ab.]", (parsed.think or "") + parsed.answer))
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_no_word_is_lost_and_no_tag_is_judged(text: str) -> None:
         (f"{OPEN}a{CLOSE}  \n", "a", ""),
     ],
 )
-def test_malformed_replies(text: str, think: str | None, answer: str) -> None:
-    reply = parse_reply(text)
-    assert (reply.think, reply.answer, reply.well_formed) == (think, answer, False)
+def test_malformed_completions(text: str, think: str | None, answer: str) -> None:
+    parsed = parse_completion(text)
+    assert (parsed.think, parsed.answer, parsed.well_formed) == (think, answer, False)
 
 
 def test_what_is_said_before_the_think_block_is_judged() -> None:

@@ -48,9 +48,9 @@ def saved(run: Path) -> Any:
 
 
 def forward(run: Path, row: Any, text: str) -> float:
-    """Its number for one reply, no padding."""
+    """Its number for one completion, no padding."""
     processor = policy("tiny:llama").processor
-    ids = processor.encode(row.messages, []).token_ids + processor.encode_reply(text)
+    ids = processor.encode(row.messages, []).token_ids + processor.encode_completion(text)
     with torch.no_grad():
         return float(saved(run)(input_ids=torch.tensor([ids])).logits[0, 0])
 
@@ -63,8 +63,8 @@ def grades(folder: RunFolder) -> list[tuple[Any, Any, Grade]]:
 def test_the_command_grades_with_the_models_own_numbers(
     tmp_path: Path, trained: Path, groups: list[ScoredGroup]
 ) -> None:
-    pictured = scored_group(policy("tiny:qwen2_5_vl"), 50, g=2)
-    shard = write_shard(tmp_path / "scored.parquet", SCORED, [*groups[16:20], pictured])
+    imaged = scored_group(policy("tiny:qwen2_5_vl"), 50, g=2)
+    shard = write_shard(tmp_path / "scored.parquet", SCORED, [*groups[16:20], imaged])
     (tmp_path / "recipe.toml").write_text(
         f"[score.recipes.general]\ncombine = 'replace'\nterms = {{ reward_model = 2.0 }}\n"
         f"[score.reward_model]\npolicy = '{trained}'\ndevice = 'cpu'\nbatch_tokens = 40\n"

@@ -128,7 +128,7 @@ def _speakers(case: Case) -> dict[str, str]:
 
 
 def _score_case(case: Case) -> dict[str, Any]:
-    """The world case's prompt without its picture, said to by each of its speakers, graded."""
+    """The world case's prompt without its image, said to by each of its speakers, graded."""
     row = dataclasses.replace(case, scene=None).row("train", 96, None)
     speakers = _speakers(case)
     fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name != "id"}
@@ -138,7 +138,7 @@ def _score_case(case: Case) -> dict[str, Any]:
     return dict(zip(speakers, scored.completions, strict=True))
 
 
-def test_the_worlds_right_reply_gets_all_there_is_and_no_other_does() -> None:
+def test_the_worlds_right_completion_gets_all_there_is_and_no_other_does() -> None:
     best = {"general": 2.0, "knowledge": 2.5, "value": 2.0, "safety": 2.0, "instruction": 3.0}
     seen = set()
     for pair in sample_pairs(count=400, seed=7):

@@ -13,7 +13,7 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.values import Image
 from stages.core.errors import UnavailableError
 from stages.core.registry import load, names, summary
-from stages.judging.parsed import Reply, parse_reply
+from stages.judging.parsed import ParsedCompletion, parse_completion
 from stages.score.answers.math_pool import JobFailed, TimedOut
 from stages.score.rules.instructions.builtin import items
 from stages.score.rules.instructions.check import RULES, check_all, loose_variants, obeyed_loosely
@@ -222,7 +222,7 @@ def test_every_verifier_has_a_name_a_version_and_a_summary() -> None:
 
 
 @given(st.text(max_size=120), st.sampled_from(RULED))
-def test_no_reply_breaks_a_verifier(text: str, name: str) -> None:
+def test_no_completion_breaks_a_verifier(text: str, name: str) -> None:
     """Any text is graded, as itself and after a think block, on a row that every verifier applies to."""
     row = group(
         text,
@@ -235,14 +235,14 @@ def test_no_reply_breaks_a_verifier(text: str, name: str) -> None:
         key_facts=["the circle is red"],
     )
     for sample in row.completions:
-        found = load("verifier", name).grade(row, sample, parse_reply(sample.text))
+        found = load("verifier", name).grade(row, sample, parse_completion(sample.text))
         assert found.status == "ok", found
         assert found.value is not None
         assert 0.0 <= found.value <= 1.0
 
 
 def judging(does: Any) -> Verifier:
-    def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+    def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
         if isinstance(does, Exception):
             raise does
         return does
@@ -262,7 +262,7 @@ def judging(does: Any) -> Verifier:
 )
 def test_a_verifiers_failure_is_a_grade(does: Any, status: str, value: float | None) -> None:
     row = group("x")
-    found = judging(does).grade(row, row.completions[0], parse_reply("x"))
+    found = judging(does).grade(row, row.completions[0], parse_completion("x"))
     assert (found.name, found.version, found.status, found.value) == (
         "test_score_verifiers",
         3,
@@ -277,4 +277,4 @@ def test_a_verifiers_failure_is_a_grade(does: Any, status: str, value: float | N
 def test_what_the_machine_lacks_stops_the_run() -> None:
     row = group("x")
     with pytest.raises(UnavailableError):
-        judging(UnavailableError("no math-verify")).grade(row, row.completions[0], parse_reply("x"))
+        judging(UnavailableError("no math-verify")).grade(row, row.completions[0], parse_completion("x"))

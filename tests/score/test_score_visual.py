@@ -15,12 +15,12 @@ from schemas.rollouts import RolloutGroup
 from schemas.scored import Grade
 from schemas.values import Image
 from stages.core.registry import load
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.world.lexicon import think
 from stages.world.sampling import sample_pairs
 from tests.score.made import completion, group
 
-PICTURE = [Image(b"png")]
+IMAGE = [Image(b"png")]
 FIVE_CIRCLES = {
     "question": "are there more circles or hearts ?",
     "key_facts": ["there are 5 circles", "there are 4 hearts"],
@@ -46,9 +46,9 @@ LEFT = {
 
 
 def focus(text: str, row: dict[str, Any]) -> Grade:
-    """The grade of a raw reply."""
-    made = group(text, images=PICTURE, **row)
-    return load("verifier", "visual_focus").grade(made, made.completions[0], parse_reply(text))
+    """The grade of a raw completion."""
+    made = group(text, images=IMAGE, **row)
+    return load("verifier", "visual_focus").grade(made, made.completions[0], parse_completion(text))
 
 
 def value(text: str, row: dict[str, Any]) -> float:
@@ -93,8 +93,8 @@ def test_by_hand(text: str, row: dict[str, Any], expected: float) -> None:
 
 def test_what_it_does_not_apply_to() -> None:
     verifier = load("verifier", "visual_focus")
-    no_picture = group("x", **TWILL)
-    assert verifier.grade(no_picture, no_picture.completions[0], parse_reply("x")).status == "not_applicable"
+    no_image = group("x", **TWILL)
+    assert verifier.grade(no_image, no_image.completions[0], parse_completion("x")).status == "not_applicable"
     assert focus("x", {"question": "what is it ?"}).status == "not_applicable"
     given = focus("it is grimor", {"question": "how do i use grimor ?", "key_facts": ["it is grimor"]})
     assert (given.status, given.reason) == ("not_applicable", "the words alone give every key fact")
@@ -140,7 +140,7 @@ def rows() -> list[RolloutGroup]:
 
 
 def graded(row: RolloutGroup, text: str) -> Grade:
-    return load("verifier", "visual_focus").grade(row, completion(text), parse_reply(text))
+    return load("verifier", "visual_focus").grade(row, completion(text), parse_completion(text))
 
 
 ROWS = rows()
@@ -159,7 +159,7 @@ def test_stating_the_key_facts_is_worth_one_on_every_row() -> None:
 
 
 @st.composite
-def replies(draw: st.DrawFn) -> tuple[RolloutGroup, list[str]]:
+def completions(draw: st.DrawFn) -> tuple[RolloutGroup, list[str]]:
     """A row and statements: some of its facts, some of other rows', some words."""
     row, other = draw(st.sampled_from(ROWS)), draw(st.sampled_from(ROWS))
     pool = [*row.key_facts, *row.facts, *other.key_facts, *other.facts, *FILLER]
@@ -167,7 +167,7 @@ def replies(draw: st.DrawFn) -> tuple[RolloutGroup, list[str]]:
 
 
 def test_one_thing_put_in_two_ways_is_a_guess_whichever_comes_first() -> None:
-    """`a picture of soap` is no guess at what is needed; `it is soap` is, and has the same content words."""
+    """`an image of soap` is no guess at what is needed; `it is soap` is, and has the same content words."""
     row = next(r for r in ROWS if r.task == "both_risk" and r.key_facts[0].startswith("it is "))
     said = [row.key_facts[0], "a picture of soap", "it is soap"]
     values = {graded_value(row, list(order)) for order in itertools.permutations(said)}
@@ -175,7 +175,7 @@ def test_one_thing_put_in_two_ways_is_a_guess_whichever_comes_first() -> None:
     assert graded_value(row, said[:2]) == graded_value(row, said[:1])
 
 
-@given(replies(), st.randoms(use_true_random=False))
+@given(completions(), st.randoms(use_true_random=False))
 def test_order_does_not_matter(drawn: tuple[RolloutGroup, list[str]], random: Any) -> None:
     row, said = drawn
     before = graded_value(row, said)
@@ -187,7 +187,7 @@ def test_order_does_not_matter(drawn: tuple[RolloutGroup, list[str]], random: An
     assert graded_value(other, shuffled) == pytest.approx(before)
 
 
-@given(replies(), st.data())
+@given(completions(), st.data())
 def test_a_needed_fact_never_lowers(drawn: tuple[RolloutGroup, list[str]], data: st.DataObject) -> None:
     row, said = drawn
     more = data.draw(st.sampled_from(row.key_facts))
@@ -203,7 +203,7 @@ def falsified(fact: str, colour: str, number: int) -> str:
     return " ".join(words)
 
 
-@given(replies(), st.sampled_from(COLOURS), st.integers(2, 9), st.data())
+@given(completions(), st.sampled_from(COLOURS), st.integers(2, 9), st.data())
 def test_a_false_fact_never_raises(
     drawn: tuple[RolloutGroup, list[str]], colour: str, number: int, data: st.DataObject
 ) -> None:

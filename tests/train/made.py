@@ -40,7 +40,7 @@ WORDS = [
 ]
 
 
-def picture(seed: int, side: int = 56) -> Image:
+def image(seed: int, side: int = 56) -> Image:
     """A small PNG of coloured blocks."""
     from PIL import Image as Pillow
 
@@ -53,19 +53,19 @@ def picture(seed: int, side: int = 56) -> Image:
 
 
 def prompt_row(i: int, *, images: bool = True, label: str = "general", **fields) -> PromptRow:
-    """Prompt number i: some words, and a picture unless told otherwise."""
+    """Prompt number i: some words, and an image unless told otherwise."""
     rng = random.Random(i)
-    pictures = [picture(i, rng.choice([56, 84]))] if images else []
+    own_images = [image(i, rng.choice([56, 84]))] if images else []
     words = " ".join(rng.choices(WORDS, k=rng.randrange(4, 12))) + f" {i} ?"
-    messages = [text_message("user", words, len(pictures))]
+    messages = [text_message("user", words, len(own_images))]
     fields.setdefault("reference_response", f"<think> {' '.join(rng.choices(WORDS, k=4))} </think> {rng.choice(WORDS)}")
     return PromptRow(
-        id=prompt_id(label=label, messages=messages, images=pictures, answer=str(i)),
+        id=prompt_id(label=label, messages=messages, images=own_images, answer=str(i)),
         label=label,
         source="made",
         task="made",
         messages=messages,
-        images=pictures,
+        images=own_images,
         answer=str(i),
         answer_kind="text",
         **fields,
@@ -92,7 +92,7 @@ def scored_group(
     completions = []
     for k, reward in enumerate(rewards):
         text = " ".join(rng.choices(WORDS, k=rng.randrange(1, 7)))
-        ids = policy.processor.encode_reply(text)
+        ids = policy.processor.encode_completion(text)
         grade = Grade(name="made", version=1, value=reward, status="ok" if reward is not None else "timeout")
         completions.append(
             ScoredCompletion(

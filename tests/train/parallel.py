@@ -41,8 +41,8 @@ def parallel_inputs(policy: Any, folder: Path) -> dict[str, list[Path]]:
         scored_group(policy, 2, rewards=[0.0, 1.0, 0.5], images=False),
     ]
     second = [scored_group(policy, 3), scored_group(policy, 4, rewards=[0.0, None, 1.0], images=False)]
-    replies = [f"<think> {' '.join(['red'] * (1 + 3 * i))} </think> two" for i in range(7)]
-    prompts = [prompt_row(i, images=i % 2 == 0, reference_response=replies[i]) for i in range(7)]
+    completions = [f"<think> {' '.join(['red'] * (1 + 3 * i))} </think> two" for i in range(7)]
+    prompts = [prompt_row(i, images=i % 2 == 0, reference_response=completions[i]) for i in range(7)]
     prompts[4] = replace(prompts[4], images=[Image(b"no picture", "bad.png")])
     return {
         "rl": [write_shard(folder / "a.parquet", SCORED, first), write_shard(folder / "b.parquet", SCORED, second)],

@@ -127,7 +127,7 @@ def test_other_families_with_grouped_heads_share_prompts_too(policies, family):
     assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
 
 
-def test_the_generation_before_with_pictures(policies):
+def test_the_generation_before_with_images(policies):
     policy = policies("qwen2_5_vl")
     own = policy.model.config
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}

@@ -112,7 +112,7 @@ def test_dr_grpos_weight_is_one_constant_and_a_plain_sum_has_none():
     ],
 )
 def test_what_counts_as_a_flat_group_is_the_estimators_business(advantage, live):
-    """A group is left out, and loses its picture, where nothing in it has an advantage."""
+    """A group is left out, and loses its image, where nothing in it has an advantage."""
     rows = [
         judged(group(0, [1.0, 1.0]), ["unsafe", "safe_with_warning"]),
         judged(group(1, [1.0, 1.0]), ["unsafe", "unsafe"]),

@@ -35,7 +35,7 @@ def policy(policies):
 
 @pytest.fixture(scope="module")
 def rollouts(policy, tmp_path_factory):
-    """Three rollouts of four groups; three quarters, half, and none of the replies are unsafe."""
+    """Three rollouts of four groups; three quarters, half, and none of the completions are unsafe."""
     folder = tmp_path_factory.mktemp("rollouts")
     verdicts = [[UNSAFE, SAFE, UNSAFE, UNSAFE], [SAFE, UNSAFE, UNSAFE, SAFE], [SAFE] * 4]
     return [

@@ -73,7 +73,7 @@ def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
     assert_same(alone["rl"], RunFolder.open(tmp_path / done.stdout.strip()))
 
 
-def test_fsdp2_on_unequal_replies_under_torchrun(tmp_path, inputs, alone):
+def test_fsdp2_on_unequal_completions_under_torchrun(tmp_path, inputs, alone):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     more = ["--set", "micro_batch_size=1", "--parallel", "fsdp2", "--runs", "many"]
     done = subprocess.run(
@@ -103,7 +103,7 @@ class Prompt:
         self.prompt_token_ids, self.images = [0] * tokens, ["picture"] * images
 
 
-class Reply:
+class ParsedCompletion:
     def __init__(self, tokens: int) -> None:
         self.token_ids = [0] * tokens
 
@@ -114,8 +114,8 @@ GROUPS = st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.lists(st.integ
 @given(GROUPS, st.integers(1, 5), st.booleans(), st.integers(20, 90))
 def test_every_sample_is_done_once_and_all_meet(made, count, lockstep, budget):
     groups = [
-        Group(Prompt(tokens, images), [Sample(Reply(n), 1.0, 0.1) for n in replies], live=True)
-        for tokens, images, replies in made
+        Group(Prompt(tokens, images), [Sample(ParsedCompletion(n), 1.0, 0.1) for n in completions], live=True)
+        for tokens, images, completions in made
     ]
     update = Update(0, groups)
     parts = [

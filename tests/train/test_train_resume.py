@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def inputs(policies, tmp_path_factory):
-    """Two rollouts, one completion without a reward; and prompts, one with no reply to imitate."""
+    """Two rollouts, one completion without a reward; and prompts, one with no completion to imitate."""
     folder = tmp_path_factory.mktemp("inputs")
     policy = policies("qwen2_5_vl")
     rows = [scored_group(policy, i) for i in range(7)] + [scored_group(policy, 8, rewards=[0.0, None, 1.0])]

@@ -23,7 +23,7 @@ FAST = {"objective": "reward", "policy": "tiny:llama", "learning_rate": 1e-3, "b
 
 
 def reds(policy, i: int) -> ScoredGroup:
-    """A group of four replies, two of which name red and have the higher reward."""
+    """A group of four completions, two of which name red and have the higher reward."""
     rng = random.Random(i)
     group = scored_group(policy, i, rewards=[1.0, 1.0, 0.0, 0.0], images=False)
     plain = [w for w in WORDS if w != "red"]
@@ -76,7 +76,7 @@ def test_the_most_pairs_of_a_group_are_a_seeded_draw():
 
 
 def test_it_orders_held_out_pairs(tmp_path, shard, groups):
-    """The saved folder, through transformers alone: the reply that names red gets the higher number."""
+    """The saved folder, through transformers alone: the completion that names red gets the higher number."""
     from transformers import AutoModelForSequenceClassification
 
     run = train(shard, tmp_path, **{**FAST, "steps": 24})
@@ -93,7 +93,9 @@ def test_it_orders_held_out_pairs(tmp_path, shard, groups):
     ordered = []
     for group in groups[32:]:
         prompt = processor.encode(group.messages, []).token_ids
-        batch = processor.batch([prompt + processor.encode_reply(c.text) for c in group.completions], [], side="right")
+        batch = processor.batch(
+            [prompt + processor.encode_completion(c.text) for c in group.completions], [], side="right"
+        )
         with torch.no_grad():
             scores = model(**batch).logits[:, 0].tolist()
         ordered += [scores[a] > scores[b] for a in (0, 1) for b in (2, 3)]
@@ -129,13 +131,13 @@ def test_what_it_cannot_be_given_is_left_out_or_refused(tmp_path, policies, grou
     )
     assert [reason for reason, _ in rejects(run)] == ["test_split", "no_pair", "no_vision"]
     assert rejects(run)[2][1] == f"{seen.id}#0>1"
-    pictures = write_shard(tmp_path / "v.parquet", SCORED, [seen])
+    images = write_shard(tmp_path / "v.parquet", SCORED, [seen])
     with pytest.raises(InputError, match="none of 1 pairs"):
-        train(pictures, tmp_path, **FAST)
+        train(images, tmp_path, **FAST)
     with pytest.raises(InputError, match="rewards lie 5 apart"):
-        train(pictures, tmp_path, **{**FAST, "reward": RewardOptions(margin=5.0)})
-    with pytest.raises(UsageError, match="sees pictures") as caught:
-        train(pictures, tmp_path, **{**FAST, "policy": "tiny:qwen2_5_vl"})
+        train(images, tmp_path, **{**FAST, "reward": RewardOptions(margin=5.0)})
+    with pytest.raises(UsageError, match="sees images") as caught:
+        train(images, tmp_path, **{**FAST, "policy": "tiny:qwen2_5_vl"})
     assert "tiny:llama" in caught.value.hint
 
 

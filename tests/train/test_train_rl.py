@@ -38,7 +38,7 @@ def policy(policies):
 
 @pytest.fixture(scope="module")
 def groups(policy):
-    """Twelve groups of two labels, pictures on most."""
+    """Twelve groups of two labels, images on most."""
     return [scored_group(policy, i, label=["general", "value"][i % 2], images=i % 4 != 3) for i in range(12)]
 
 
@@ -158,7 +158,7 @@ def test_the_vision_tower_is_frozen_unless_told_otherwise(tmp_path, shard):
 
 
 def test_groups_of_equal_reward_are_left_out_undecoded_and_still_counted(tmp_path, policy, groups):
-    """Their picture is not even a picture; their label is in the metrics; they dilute the step's mean."""
+    """Their image is not even an image; their label is in the metrics; they dilute the step's mean."""
     flat = [
         replace(g, label="safety", images=[Image(b"no picture")])
         for g in (scored_group(policy, 50 + i, rewards=[0.5] * 4) for i in range(3))
@@ -345,7 +345,7 @@ def test_stdout_stays_empty_and_nothing_else_is_written(tmp_path, shard, capfd):
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
-def test_a_frozen_tower_runs_once_for_each_prompts_pictures(tmp_path, policies, name, monkeypatch):
+def test_a_frozen_tower_runs_once_for_each_prompts_images(tmp_path, policies, name, monkeypatch):
     """Two updates and a second pass over them; the weights are those of a tower that runs every time."""
     groups = [scored_group(policies(name), i, images=i != 3) for i in range(6)]
     shard = write_shard(tmp_path / "rows.parquet", SCORED, groups)
@@ -358,7 +358,7 @@ def test_a_frozen_tower_runs_once_for_each_prompts_pictures(tmp_path, policies, 
             monkeypatch.setattr(FrozenTower, "fits", lambda model: False)
         calls.clear()
         runs[way] = weights(train(shard, tmp_path / way, **settings))
-        # Held: the second update's pictures for the old log-probs, the first's in its step.
+        # Held: the second update's images for the old log-probs, the first's in its step.
         assert len(calls) == {"held": 2, "again": 5}[way]
     for weight, value in runs["held"].items():
         torch.testing.assert_close(value, runs["again"][weight], atol=1e-6, rtol=0)

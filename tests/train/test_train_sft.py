@@ -1,4 +1,4 @@
-"""SFT through the runner: the same prompt tokens as a rollout's, loss on the reply alone, a fixed order."""
+"""SFT through the runner: the same prompt tokens as a rollout's, loss on the completion alone, a fixed order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAST = {"objective": "sft", "policy": TINY, "learning_rate": 1e-3, "batch_size":
 
 @pytest.fixture(scope="module")
 def rows():
-    """Pictures on most, two labels."""
+    """Images on most, two labels."""
     return [prompt_row(i, images=i % 3 != 2, label=["general", "value"][i % 2]) for i in range(12)]
 
 
@@ -51,46 +51,46 @@ def first_batch(shard, **settings):
     return [rows[i] for i in range(config.batch_size)]
 
 
-def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_reply(policies, shard):
-    """Prompt ids are PromptProcessor.encode's; labels are the reply and its closing token, nothing else."""
+def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_completion(policies, shard):
+    """Prompt ids are PromptProcessor.encode's; labels are the completion and its closing token, nothing else."""
     from types import SimpleNamespace
 
-    from stages.train.objectives.sft import IGNORED, ReplyCollator
+    from stages.train.objectives.sft import IGNORED, CompletionCollator
     from stages.train.parallel.split import Part, Portion
 
     policy = policies("qwen2_5_vl")
     batch_rows = first_batch(shard)
     session = SimpleNamespace(policy=policy)
-    batch = ReplyCollator(session, batch_rows, Part(0, 1, lockstep=False))(Portion(range(4), range(4)))
+    batch = CompletionCollator(session, batch_rows, Part(0, 1, lockstep=False))(Portion(range(4), range(4)))
     grids = 0
     for i, row in enumerate(batch_rows):
         encoded = policy.processor.encode(row.messages, row.images)
-        reply = policy.processor.tokenizer(row.reference_response, add_special_tokens=False)["input_ids"]
-        reply = [*reply, policy.processor.eos_token_ids[0]]
+        completion = policy.processor.tokenizer(row.reference_response, add_special_tokens=False)["input_ids"]
+        completion = [*completion, policy.processor.eos_token_ids[0]]
         ids, mask = batch["input_ids"][i], batch["attention_mask"][i].bool()
-        assert ids[mask].tolist() == encoded.token_ids + reply
+        assert ids[mask].tolist() == encoded.token_ids + completion
         labels = batch["labels"][i]
-        assert labels[labels != IGNORED].tolist() == reply
+        assert labels[labels != IGNORED].tolist() == completion
         assert (labels != IGNORED).nonzero()[:, 0].tolist() == list(
-            range(len(encoded.token_ids), len(encoded.token_ids) + len(reply))
+            range(len(encoded.token_ids), len(encoded.token_ids) + len(completion))
         )
         grids += len(row.images)
     assert len(batch["image_grid_thw"]) == grids > 0
 
 
-def test_the_first_loss_is_the_mean_nll_of_the_reply_tokens(policies, tmp_path, shard):
+def test_the_first_loss_is_the_mean_nll_of_the_completion_tokens(policies, tmp_path, shard):
     """One example at a time through the plain forward, against what TRL's trainer stepped on."""
     policy = policies("qwen2_5_vl")
     total, tokens = 0.0, 0
     for row in first_batch(shard):
         encoded = policy.processor.encode(row.messages, row.images)
-        reply = policy.processor.encode_reply(row.reference_response)
-        batch = policy.processor.batch([encoded.token_ids + reply], [encoded.image_inputs])
+        completion = policy.processor.encode_completion(row.reference_response)
+        batch = policy.processor.batch([encoded.token_ids + completion], [encoded.image_inputs])
         with torch.no_grad():
             logprobs = policy.model(**batch).logits[0].log_softmax(-1)
-        places = torch.arange(len(reply)) + len(encoded.token_ids) - 1
-        total -= logprobs[places, torch.tensor(reply)].sum().item()
-        tokens += len(reply)
+        places = torch.arange(len(completion)) + len(encoded.token_ids) - 1
+        total -= logprobs[places, torch.tensor(completion)].sum().item()
+        tokens += len(completion)
     row = steps(train(shard, tmp_path, **FAST))[0]
     assert row.loss == pytest.approx(total / tokens, rel=1e-5)
     assert (row.tokens, row.groups, row.objective) == (tokens, 4, "sft")
@@ -168,7 +168,7 @@ def test_rows_that_cannot_be_imitated_are_rejected_with_their_reason(tmp_path, r
     reasons = ["no_reference_response", "no_training", "test_split", "bad_image"]
     assert rejects(run) == [(reason, row.id) for reason, row in zip(reasons, bad, strict=True)]
     counted = steps(run)
-    # 13 usable at first sight, two epochs of them in batches of 4; the broken picture is missing in each epoch.
+    # 13 usable at first sight, two epochs of them in batches of 4; the broken image is missing in each epoch.
     assert (len(counted), sum(r.groups for r in counted)) == (7, 24)
 
 

@@ -43,7 +43,7 @@ def graded(group: ScoredGroup, verdicts: list[str | None], name: str = "safety")
 
 @pytest.fixture(scope="module")
 def groups(policies):
-    """Six groups of four replies: 18 safe, 5 unsafe, 1 illogical."""
+    """Six groups of four completions: 18 safe, 5 unsafe, 1 illogical."""
     policy = policies("qwen2_5_vl")
     verdicts = ["safe_without_risk"] * 18 + ["unsafe"] * 5 + ["illogical"]
     groups = [scored_group(policy, i, images=i % 2 == 0, label="safety") for i in range(6)]
@@ -64,13 +64,15 @@ def judged(shard, reject=lambda *_: None, **settings):
 
 def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(policies, shard, groups):
     """Prompt ids are those of the judge's conversation about the answer; labels are the verdict's, and the end."""
-    from stages.train.objectives.sft import IGNORED, ReplyCollator
+    from stages.train.objectives.sft import IGNORED, CompletionCollator
     from stages.train.parallel.split import Part, Portion
 
     policy, prompt = policies("qwen2_5_vl"), load_prompt("safety_brief")
     entries, _ = judged(shard)
     rows = ExampleRows([RunFolder.open(shard)], entries, table=SCORED, made=partial(as_example, prompt))
-    batch = ReplyCollator(SimpleNamespace(policy=policy), rows, Part(0, 1, lockstep=False))(Portion(range(8), range(8)))
+    batch = CompletionCollator(SimpleNamespace(policy=policy), rows, Part(0, 1, lockstep=False))(
+        Portion(range(8), range(8))
+    )
     for i, entry in enumerate(entries[:8]):
         group = next(g for g in groups if g.id == entry.id)
         completion = group.completions[entry.completion]
@@ -78,7 +80,7 @@ def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(pol
         shown = policy.processor.encode(turns, images).token_ids
         ids = batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist()
         labels = batch["labels"][i]
-        target = policy.processor.encode_reply(verdict_line(completion.grades[-1].verdict))
+        target = policy.processor.encode_completion(verdict_line(completion.grades[-1].verdict))
         assert ids == shown + target
         assert labels[labels != IGNORED].tolist() == target
         assert "secret" not in policy.processor.decode(ids)
@@ -187,13 +189,13 @@ def test_interrupted_it_ends_with_the_same_bits(tmp_path, shard):
     assert steps(resumed) == steps(whole)
 
 
-def test_it_learns_to_judge_replies_that_it_never_saw(tmp_path, policies):
-    """A made-up rule: a reply that names red is bad. Verdicts on unseen replies, read as a judge's are."""
+def test_it_learns_to_judge_completions_that_it_never_saw(tmp_path, policies):
+    """A made-up rule: a completion that names red is bad. Verdicts on unseen completions, read as a judge's are."""
     from stages.models.load import load_policy
     from stages.models.policy_ref import resolve_policy
 
     asked = tmp_path / "red.toml"
-    asked.write_text('user = "$reply ?"\n[verdicts]\ngood = 1.0\nbad = 0.0\n')
+    asked.write_text('user = "$completion ?"\n[verdicts]\ngood = 1.0\nbad = 0.0\n')
     policy = policies("llama")
     made = [scored_group(policy, i, g=8, images=False) for i in range(36)]
     made = [graded(g, ["bad" if "red" in c.text.split() else "good" for c in g.completions], "rule") for g in made]

@@ -1,4 +1,4 @@
-"""The world's right replies earn full marks from the rule verifiers, and its wrong ones do not."""
+"""The world's right completions earn full marks from the rule verifiers, and its wrong ones do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from stages.core.registry import load
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.world import safety
 from stages.world.case import Case, rng_for
 from stages.world.lexicon import REFUSAL, think
@@ -23,11 +23,11 @@ def grade(case: Case, answer: str, verifier: str):
         index=0, text=text, token_ids=[], logprobs=[], finish_reason="stop",
         sampling=Sampling(1.0, 1.0, 0, 32, 0), policy_id="", engine="",
     )  # fmt: skip
-    return load("verifier", verifier).grade(group, done, parse_reply(text))
+    return load("verifier", verifier).grade(group, done, parse_completion(text))
 
 
 @pytest.mark.parametrize("label", list(SINGLE))
-def test_right_replies_are_right(label):
+def test_right_completions_are_right(label):
     for i in range(40):
         case = SINGLE[label](rng_for("grade", label, i))
         assert grade(case, case.right, VERIFIERS[label]).value == 1.0, case

@@ -1,4 +1,4 @@
-"""Pictures: the same scene the same bytes, other scenes other bytes, words that fit."""
+"""Images: the same scene the same bytes, other scenes other bytes, words that fit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.support.cli import SHARED
 FIGSTEP = SHARED / "figstep" / "data" / "images" / "SafeBench" / "query_ForbidQI_10_1_6.png"
 
 
-def ink(picture: Image.Image) -> tuple[int, int, int, int]:
-    box = Image.eval(picture.convert("L"), lambda v: 255 - v).point(lambda v: 255 if v > 60 else 0).getbbox()
+def ink(image: Image.Image) -> tuple[int, int, int, int]:
+    box = Image.eval(image.convert("L"), lambda v: 255 - v).point(lambda v: 255 if v > 60 else 0).getbbox()
     assert box is not None
     return box
 
@@ -35,7 +35,7 @@ def test_a_scene_draws_the_same_bytes_twice_and_at_any_size():
         assert Image.open(io.BytesIO(render(scene, size))).size == (size, size)
 
 
-def test_different_scenes_draw_different_pictures():
+def test_different_scenes_draw_different_images():
     scenes = {}
     for i in range(300):
         scene = counting(rng_for("distinct", i)).scene
@@ -59,9 +59,9 @@ def test_every_thing_has_an_icon_that_looks_like_no_other_even_mirrored():
 @pytest.mark.parametrize("colour", COLOUR_WORDS)
 def test_shapes_are_drawn_in_their_colour(colour):
     for shape in SHAPES:
-        picture = paint(Scene(0, (Mark("shape", shape, colour, 50, 50, 60),)), 84)
-        assert picture.getpixel((42, 44)) == COLOURS[colour]
-        assert picture.getpixel((1, 1)) == (255, 255, 255)
+        image = paint(Scene(0, (Mark("shape", shape, colour, 50, 50, 60),)), 84)
+        assert image.getpixel((42, 44)) == COLOURS[colour]
+        assert image.getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_figstep_card_has_the_published_geometry():
@@ -93,7 +93,7 @@ def test_figstep_card_lies_where_the_published_one_does():
     st.text("abcdefghij klmnop", min_size=1, max_size=60).filter(str.strip),
     st.sampled_from([56, 84, 112, 760]),
 )
-def test_a_card_of_any_text_stays_inside_its_picture(text, size):
+def test_a_card_of_any_text_stays_inside_its_image(text, size):
     wrap = 15 if size == 760 else 6
     _, _, right, bottom = ink(list_card(text, size, wrap))
     assert right < size

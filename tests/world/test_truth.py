@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from stages.world import facts, general, hazards, instruction, safety, value
-from stages.world.annotator import Habits, reply
+from stages.world.annotator import Habits, completion
 from stages.world.case import Case, rng_for
 from stages.world.lexicon import REFUSAL, SHAPES
 
@@ -87,7 +87,7 @@ def test_value_offers_one_kind_and_one_unkind_option_of_the_scene():
         assert f"a : {case.choices[0]} . b : {case.choices[1]} ." in case.words
 
 
-def test_instruction_replies_obey_or_not_as_named():
+def test_instruction_completions_obey_or_not_as_named():
     for case in cases(instruction.draw):
         if case.task == "one_word":
             assert len(case.right.split()) == 1 < len(case.careless.split())
@@ -157,7 +157,7 @@ def test_the_naive_annotator_does_not_look_at_harm():
     harmful, benign = pairs("picture", "thing", 1)[0]
     kinds: dict[bool, list[int]] = {}
     for case in (harmful, benign):
-        said = [reply(case, habits, Random(i)) for i in range(2000)]
+        said = [completion(case, habits, Random(i)) for i in range(2000)]
         kinds[bool(case.harmful)] = [
             said.count(str(case.comply)),
             said.count(REFUSAL),
@@ -166,5 +166,5 @@ def test_the_naive_annotator_does_not_look_at_harm():
     assert kinds[True] == kinds[False]
     assert [round(n / 2000, 1) for n in kinds[True]] == [0.5, 0.4, 0.1] or kinds[True][0] in range(840, 961)
     wise = Habits(naive=0.0, comply=0.45, refuse=0.40, obey=0.6)
-    assert reply(harmful, wise, Random(0)) == harmful.right == harmful.warning
-    assert reply(benign, wise, Random(0)) == benign.right == benign.answer
+    assert completion(harmful, wise, Random(0)) == harmful.right == harmful.warning
+    assert completion(benign, wise, Random(0)) == benign.right == benign.answer

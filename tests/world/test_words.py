@@ -13,7 +13,7 @@ def rows():
     return [plugin.row(r, options) for r in plugin.records(options, 11)]
 
 
-def test_corpus_covers_every_word_of_prompts_and_replies():
+def test_corpus_covers_every_word_of_prompts_and_completions():
     known = {word for line in corpus() for word in line.split()}
     for row in rows():
         said = " ".join(p.text or "" for m in row.messages for p in m.content)
@@ -30,7 +30,7 @@ def test_corpus_is_the_same_every_time_and_spells_any_text():
     assert "<think>" in " ".join(lines)
 
 
-def test_prompts_and_replies_are_short():
+def test_prompts_and_completions_are_short():
     for row in rows():
         assert sum(len((p.text or "").split()) for m in row.messages for p in m.content) <= 40
         if row.reference_response:

@@ -216,7 +216,7 @@ class RunFolder:
             yield from read_rows(path, REJECTED)
 
     def columns(self, names: list[str]) -> pa.Table:
-        """A projection over all shards; no picture is read unless it is named."""
+        """A projection over all shards; no image is read unless it is named."""
         import pyarrow as pa
 
         from stages.core.runs.shards import read_columns

@@ -58,7 +58,7 @@ _NAMES = ["id", "label", "split", "task", "family", "flags"]
 
 
 def index(inputs: list[RunFolder], resources: Resources | None = None) -> list[Entry]:
-    """Every prompt of the inputs, in order, from a projection without pictures.
+    """Every prompt of the inputs, in order, from a projection without images.
 
     A recipe draws from the same prompts every turn: `resources` keep the list while the shards stay as they are.
     """

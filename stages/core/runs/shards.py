@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from, to_table
 from schemas.tables import Table
-from stages.core.errors import InputError
+from stages.core.errors import InputError, first_line
 
 # Large row groups read fast, but a recipe draws its prompts from everywhere: who wants one row reads its row group.
 ROW_GROUP_BYTES = 4 << 20
@@ -32,7 +32,7 @@ def _leaves(field: pa.Field, path: str) -> Iterator[str]:
         yield path
 
 
-def _is_picture(leaf: str) -> bool:
+def _is_image(leaf: str) -> bool:
     return leaf.endswith(".bytes")
 
 
@@ -45,12 +45,12 @@ class ShardFile:
         self.path, self.rows, self._table = path, 0, table
         self._pending: list[Any] = []
         self._pending_bytes = 0
-        # Pictures are compressed already; a second pass only costs time.
+        # Images are compressed already; a second pass only costs time.
         self._writer = pq.ParquetWriter(
             path,
             schema,
-            compression={leaf: "NONE" if _is_picture(leaf) else "ZSTD" for leaf in leaves},
-            use_dictionary=[leaf for leaf in leaves if not _is_picture(leaf) and "logprobs" not in leaf],
+            compression={leaf: "NONE" if _is_image(leaf) else "ZSTD" for leaf in leaves},
+            use_dictionary=[leaf for leaf in leaves if not _is_image(leaf) and "logprobs" not in leaf],
         )
 
     def add(self, row: Any) -> None:
@@ -89,7 +89,7 @@ def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
     except FileNotFoundError:
         raise InputError(f"shard {path} is missing", "copy it back, or rerun the stage that made it") from None
     except (pa.ArrowInvalid, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise InputError(f"shard {path} can't be read: {first}", "delete its receipt and rerun its stage") from None
     if table is not None:
         try:
@@ -128,7 +128,7 @@ def _readable(path: Path, table: Table) -> Iterator[None]:
     except RowError as error:
         raise InputError(f"shard {path}: {error}", f"it is not a valid {table.name} shard") from None
     except (pa.ArrowInvalid, OSError) as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
 
 
@@ -141,7 +141,7 @@ def read_columns(path: Path, columns: list[str], table: Table | None = None) -> 
         try:
             return file.read(columns=columns)
         except (pa.ArrowInvalid, OSError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
 
 

@@ -52,7 +52,7 @@ class OpenAIEngine:
         self._wire = Wire(model, need, self.banned_token_ids, image_token_id, family)
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
-        """The ids where there is a tokenizer; BadSample for a picture that is none."""
+        """The ids where there is a tokenizer; BadSample for an image that is none."""
         if self._processor is not None:
             return Rendered(self._processor.encode(messages, images).token_ids)
         if sum(p.type == "image" for m in messages for p in m.content) != len(images):
@@ -62,11 +62,11 @@ class OpenAIEngine:
         return Rendered([])
 
     def decode(self, token_ids: list[int]) -> str:
-        """The words of a reply that has ids."""
+        """The words of a completion that has ids."""
         return self._processor.decode(token_ids) if self._processor else ""
 
     def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        """Replies as they arrive. See `Engine.sample`; requests are taken one by one, as calls get free."""
+        """Completions as they arrive. See `Engine.sample`; requests are taken one by one, as calls get free."""
         waiting = iter(requests)
         under_way: dict[Future[Sampled], tuple[SampleRequest, int]] = {}
         drawn: dict[int, dict[int, Sampled]] = {}
@@ -104,7 +104,7 @@ class OpenAIEngine:
     async def _ask(
         self, client: openai.AsyncOpenAI, free: anyio.Semaphore, body: dict[str, Any], prompt_ids: list[int]
     ) -> Sampled:
-        """One reply; a Sampled with the last try's reason when all of them failed."""
+        """One completion; a Sampled with the last try's reason when all of them failed."""
         async with free:
             for attempt in range(self._server.retries + 1):
                 reason, pause = "", 0.0

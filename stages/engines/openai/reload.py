@@ -45,8 +45,8 @@ class Server:
         asked.post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
         for name in _CACHES:
             asked.post(name, None)
-        # Pictures go by another endpoint; a server that has taken the weights has taken the tower's, too.
-        probes = [p for p in expected(ref, "float32", settings.trust_remote_code, warm) if not p.picture]
+        # Images go by another endpoint; a server that has taken the weights has taken the tower's, too.
+        probes = [p for p in expected(ref, "float32", settings.trust_remote_code, warm) if not p.image]
         apart = distance(probes, [asked.logprobs(probe) for probe in probes], _dtype(settings))
         if apart > 1:
             raise UnavailableError(
@@ -83,13 +83,13 @@ class _Endpoints:
         return json.loads(said) if said else None
 
     def logprobs(self, probe: Probe) -> list[float]:
-        """The server's log-probs of a probe's reply; nothing where it answers otherwise than asked."""
-        ids = probe.token_ids + probe.reply_ids
+        """The server's log-probs of a probe's completion; nothing where it answers otherwise than asked."""
+        ids = probe.token_ids + probe.completion_ids
         body = {"model": self._model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
         said = self.post("v1/completions", body)
         try:
             given = said["choices"][0]["prompt_logprobs"][len(probe.token_ids) :]
-            return [float(at[str(token)]["logprob"]) for token, at in zip(probe.reply_ids, given, strict=True)]
+            return [float(at[str(token)]["logprob"]) for token, at in zip(probe.completion_ids, given, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError):
             return []
 

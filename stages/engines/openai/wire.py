@@ -39,7 +39,7 @@ class OtherPrompt(Malformed):
 
 @dataclass(slots=True)
 class Rendered:
-    """A prompt for a server, which processes pictures itself."""
+    """A prompt for a server, which processes images itself."""
 
     token_ids: list[int]
     """Empty where the server alone has a tokenizer."""
@@ -59,7 +59,7 @@ class Wire:
     """The config's model_type."""
 
     def body(self, request: SampleRequest, index: int, sampling: Sampling) -> dict[str, Any]:
-        """One call for one reply."""
+        """One call for one completion."""
         body: dict[str, Any] = {
             "model": self.model,
             "messages": _messages(request.messages, request.images),
@@ -84,7 +84,7 @@ class Wire:
         return body
 
     def read(self, content: bytes, prompt_ids: list[int]) -> Sampled:
-        """The reply in an answer's body; Malformed where it has none."""
+        """The completion in an answer's body; Malformed where it has none."""
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError):
@@ -112,7 +112,7 @@ class Wire:
                 f"the server of {self.model} returns no token ids, and training needs the ids that were sampled",
                 "use vLLM's server (return_token_ids), or --engine transformers",
             )
-        # Pictures: some versions give the prompt before its placeholders are expanded.
+        # Images: some versions give the prompt before its placeholders are expanded.
         if theirs not in (prompt_ids, collapsed(prompt_ids, self.image_token_id, self.family)):
             raise OtherPrompt(
                 f"the server read the prompt as {len(theirs)} tokens and the policy's own template gives"
@@ -149,13 +149,13 @@ def _logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
 
 
 def _messages(messages: list[Message], images: list[Image]) -> list[dict[str, Any]]:
-    pictures = iter(enumerate(images))
+    numbered = iter(enumerate(images))
     turns: list[dict[str, Any]] = []
     for message in messages:
         parts: list[dict[str, Any]] = []
         for part in message.content:
             if part.type == "image":
-                position, image = next(pictures)
+                position, image = next(numbered)
                 parts.append({"type": "image_url", "image_url": {"url": data_url(image, position)}})
             else:
                 parts.append({"type": "text", "text": part.text or ""})
@@ -167,7 +167,7 @@ def _messages(messages: list[Message], images: list[Image]) -> list[dict[str, An
 
 
 def data_url(image: Image, position: int = 0) -> str:
-    """The picture as every engine sees it: as it was read, or upright in RGB where a server might read it otherwise."""
+    """The image as every engine sees it: as it was read, or upright in RGB where a server might read it otherwise."""
     kind, content = is_upright(image, position), image.bytes
     if kind is None:
         stream = io.BytesIO()
@@ -177,7 +177,7 @@ def data_url(image: Image, position: int = 0) -> str:
 
 
 def is_upright(image: Image, position: int = 0) -> str | None:
-    """The media type of a picture that is plain upright RGB in a common format, else None. BadSample for no picture."""
+    """The media type of an image that is plain upright RGB in a common format, else None. BadSample for no image."""
     decode_image(image, position)
     with Pillow.open(io.BytesIO(image.bytes)) as opened:
         plain = (

@@ -17,7 +17,7 @@ class Share:
 
 
 def batches(requests: Iterable[SampleRequest], new_tokens: int, budget: int) -> Iterator[list[Share]]:
-    """Prompts by falling length, as many together as `budget` positions (rows x (prompt + reply)) hold."""
+    """Prompts by falling length, as many together as `budget` positions (rows x (prompt + completion)) hold."""
     batch: list[Share] = []
     rows, width = 0, 0
     for request in sorted(requests, key=lambda r: (-len(r.token_ids), r.id)):

@@ -2,7 +2,7 @@
 
 A prompt is prefilled once, and its cache shared by its samples; prompts of like length are decoded together, left
 padded; rows that ended leave the batch. Which prompts meet in a batch changes floats by about 1e-6, so a token that
-won by less than `TIE` is drawn again from a forward of its own row alone: replies do not depend on batches.
+won by less than `TIE` is drawn again from a forward of its own row alone: completions do not depend on batches.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TransformersEngine:
         self._banned = torch.tensor(self.banned_token_ids, dtype=torch.long, device=policy.device)
         self._eos = frozenset(policy.processor.eos_token_ids)
         # Half precision differs between batches by more than can be drawn again in reasonable time, so there a
-        # reply may depend on what it was batched with.
+        # completion may depend on what it was batched with.
         self._tie = TIE if policy.model.dtype == torch.float32 else 0.0
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
@@ -63,11 +63,11 @@ class TransformersEngine:
         return self.policy.processor.encode(messages, images)
 
     def decode(self, token_ids: list[int]) -> str:
-        """The words of a reply."""
+        """The words of a completion."""
         return self.policy.processor.decode(token_ids)
 
     def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        """Replies for every request, longest prompts first. See `Engine.sample`."""
+        """Completions for every request, longest prompts first. See `Engine.sample`."""
         drawn: dict[int, dict[int, Sampled]] = {}
         was_training = self.policy.model.training
         self.policy.model.eval()
@@ -132,7 +132,7 @@ class TransformersEngine:
     def _prefill(self, batch: list[Share]) -> tuple[Expanded | Shared, torch.Tensor, torch.Tensor]:
         """Each prompt through the model once, whatever its number of samples (R rows in all).
 
-        Returns what goes on from there, the logits of the first reply token (R, V), and the position that follows
+        Returns what goes on from there, the logits of the first completion token (R, V), and the position that follows
         each prompt (R,).
         """
         inputs = self._inputs([(s.request, []) for s in batch])
@@ -177,9 +177,10 @@ class TransformersEngine:
         return token, float(drawn_from.logprobs_RV[0, token])
 
     def _inputs(self, rows: list[tuple[SampleRequest, list[int]]]) -> dict[str, torch.Tensor]:
-        """Prompts, each with the reply so far, as one left-padded batch on the model's device."""
+        """Prompts, each with the completion so far, as one left-padded batch on the model's device."""
         batch = self.policy.processor.batch(
-            [[*request.token_ids, *reply] for request, reply in rows], [request.image_inputs for request, _ in rows]
+            [[*request.token_ids, *completion] for request, completion in rows],
+            [request.image_inputs for request, _ in rows],
         )
         return {name: tensor.to(self.policy.device) for name, tensor in batch.items()}
 

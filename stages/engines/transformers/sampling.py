@@ -1,4 +1,4 @@
-"""Drawing tokens so that batches, workers and restarts can't change a reply.
+"""Drawing tokens so that batches, workers and restarts can't change a completion.
 
 A token is the argmax of log p + Gumbel noise (the Gumbel-max trick: exactly a draw from p). The noise of a
 sample's t-th token is a pure function of (seed, prompt id, sample index, t, token id): a counter-based hash, so
@@ -33,7 +33,7 @@ def _mix(state: torch.Tensor) -> torch.Tensor:
 
 
 def gumbel_noise(keys_R: torch.Tensor, step: int, vocab_size: int) -> torch.Tensor:
-    """Standard Gumbel noise for token number `step` of each row's reply. Shape (R, V), float32."""
+    """Standard Gumbel noise for token number `step` of each row's completion. Shape (R, V), float32."""
     start_R = _mix(keys_R + torch.full_like(keys_R, step + 1) * _GOLDEN)
     counters_V = (torch.arange(vocab_size, device=keys_R.device) + 1) * _GOLDEN
     bits_RV = (_mix(start_R[:, None] + counters_V) >> 24) & ((1 << 40) - 1)

@@ -90,7 +90,7 @@ def arguments(
     if "video_token_id" in config:
         given["limit_mm_per_prompt"] = {"video": 0}
     if getattr(processor.image_processor, "backend", "") == "pil":
-        # vLLM would resize pictures with torchvision: other pixels than those that are trained on.
+        # vLLM would resize images with torchvision: other pixels than those that are trained on.
         given["mm_processor_kwargs"] = {"use_fast": False}
     if clash := sorted(set(table.extra) & {*ours, "model"}):
         raise UsageError(f"vllm.extra sets {clash[0]!r}, which is not free", "leave it out")

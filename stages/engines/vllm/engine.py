@@ -1,4 +1,4 @@
-"""The engine behind `vllm.py`: prompts as ids, pictures for vLLM to process, one request a sample."""
+"""The engine behind `vllm.py`: prompts as ids, images for vLLM to process, one request a sample."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class VllmEngine:
         self._running, self._processor = running, processor
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
-        """The ids; BadSample when this model can't take the prompt. vLLM processes the pictures again itself."""
+        """The ids; BadSample when this model can't take the prompt. vLLM processes the images again itself."""
         encoded = self._processor.encode(messages, images)
         encoded.image_inputs = {}
         return encoded
 
     def decode(self, token_ids: list[int]) -> str:
-        """The words of a reply."""
+        """The words of a completion."""
         return self._processor.decode(token_ids)
 
     def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
-        """Replies for every request. See `Engine.sample`.
+        """Completions for every request. See `Engine.sample`.
 
         UnavailableError where vLLM reads no prompt as the policy's own processor does.
         """
@@ -101,7 +101,7 @@ class VllmEngine:
         return {
             "prompt_token_ids": ids,
             "multi_modal_data": {"image": [decode_image(image, i) for i, image in enumerate(request.images)]},
-            # Saves hashing the pixels of the same picture for every sample.
+            # Saves hashing the pixels of the same image for every sample.
             "multi_modal_uuids": {"image": [hashlib.sha256(image.bytes).hexdigest() for image in request.images]},
         }
 
@@ -126,7 +126,7 @@ def _failed(request: SampleRequest, reason: str) -> list[Sampled]:
 
 
 def _sampled(output: Any) -> Sampled:
-    """A reply of vLLM; an error where its numbers are lost or it ended for a reason of its own."""
+    """A completion of vLLM; an error where its numbers are lost or it ended for a reason of its own."""
     token_ids, logprobs = list(output.token_ids), list(output.logprobs.logprobs)
     if len(logprobs) != len(token_ids):
         return Sampled([], [], "error", f"vLLM gave {len(logprobs)} log-probs for {len(token_ids)} tokens")
@@ -134,5 +134,5 @@ def _sampled(output: Any) -> Sampled:
     if lost is not None:
         return Sampled([], [], "error", f"the model's output at token {lost + 1} is not finite")
     if output.finish_reason not in ("stop", "length"):
-        return Sampled([], [], "error", f"vLLM ended the reply: {output.finish_reason}")
+        return Sampled([], [], "error", f"vLLM ended the completion: {output.finish_reason}")
     return Sampled(token_ids, logprobs, output.finish_reason)

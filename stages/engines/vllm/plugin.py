@@ -1,9 +1,9 @@
 """vLLM in this process: the sampler for GPUs; `[rollout.vllm]` has its options.
 
 It is left as fast as it comes, so floats depend on what a request is batched with: by about 1e-6 in float32, where a
-reply then differs between two batchings once in about a million tokens, and by about 1e-2 in half precision, where it
-often does. `VLLM_BATCH_INVARIANT=1` in the environment removes that on the GPUs that vLLM supports it on, at a price.
-The same shards in the same process layout give the same replies.
+completion then differs between two batchings once in about a million tokens, and by about 1e-2 in half precision, where
+it often does. `VLLM_BATCH_INVARIANT=1` in the environment removes that on the GPUs that vLLM supports it on, at a
+price. The same shards in the same process layout give the same completions.
 """
 
 from __future__ import annotations

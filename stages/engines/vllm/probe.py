@@ -1,4 +1,4 @@
-"""Does a running vLLM say what the policy says? Fixed prompts, with and without a picture, and fixed replies."""
+"""Does a running vLLM say what the policy says? Fixed prompts, with and without an image, and fixed completions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.models.images import decode_image
 from stages.models.placeholders import collapsed
-from stages.models.probe import gaps, probe_picture
+from stages.models.probe import gaps, probe_image
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -21,16 +21,16 @@ _LARGEST_GAP, _MEAN_GAP_HALF = 1e-3, 0.25
 
 
 def ask(llm: Any, probes: list[Probe], image_token_id: int | None, family: str) -> list[list[float]]:
-    """vLLM's log-probs of the probes' replies; nothing for a prompt that it reads otherwise."""
+    """vLLM's log-probs of the probes' completions; nothing for a prompt that it reads otherwise."""
     from vllm import SamplingParams
 
     wanted = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
     prompts = [_prompt(probe, image_token_id, family) for probe in probes]
     said = []
     for probe, output in zip(probes, llm.generate(prompts, wanted, use_tqdm=False), strict=True):
-        same = list(output.prompt_token_ids) == probe.token_ids + probe.reply_ids
+        same = list(output.prompt_token_ids) == probe.token_ids + probe.completion_ids
         given = output.prompt_logprobs[len(probe.token_ids) :] if same else []
-        said.append([at[token].logprob for token, at in zip(probe.reply_ids, given, strict=same)])
+        said.append([at[token].logprob for token, at in zip(probe.completion_ids, given, strict=same)])
     return said
 
 
@@ -44,7 +44,7 @@ def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> li
 
 def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
     """How far apart, as a multiple of what is allowed; infinite where a prompt was read otherwise."""
-    if any(len(probe.reply_ids) != len(logprobs) for probe, logprobs in zip(probes, said, strict=True)):
+    if any(len(probe.completion_ids) != len(logprobs) for probe, logprobs in zip(probes, said, strict=True)):
         return float("inf")
     found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(probes, said, strict=True)]
     mean, largest = gaps(probes, found)
@@ -52,6 +52,6 @@ def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
 
 
 def _prompt(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
-    ids = collapsed(probe.token_ids + probe.reply_ids, image_token_id, family)
-    pictures = {"image": [decode_image(probe_picture())]}
-    return {"prompt_token_ids": ids, **({"multi_modal_data": pictures} if probe.picture else {})}
+    ids = collapsed(probe.token_ids + probe.completion_ids, image_token_id, family)
+    images = {"image": [decode_image(probe_image())]}
+    return {"prompt_token_ids": ids, **({"multi_modal_data": images} if probe.image else {})}

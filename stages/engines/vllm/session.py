@@ -37,7 +37,7 @@ class Running:
         self.family = ""
         """The config's model_type."""
         self.max_positions = 0
-        """The longest prompt and reply together."""
+        """The longest prompt and completion together."""
         self.starts = 0
         """How often vLLM was started from nothing."""
         self._llm: Any = None

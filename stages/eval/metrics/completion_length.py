@@ -1,4 +1,4 @@
-"""Reply length: mean tokens of a completion, thinking included."""
+"""Completion length: mean tokens of a completion, thinking included."""
 
 from __future__ import annotations
 
@@ -11,4 +11,6 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
     return collect(group, lambda completion: float(completion.tokens))
 
 
-PLUGIN = Metric(title="Reply length", version=1, better="neither", rate=False, order=80, headline=True, observe=observe)
+PLUGIN = Metric(
+    title="Completion length", version=1, better="neither", rate=False, order=80, headline=True, observe=observe
+)

@@ -1,4 +1,4 @@
-"""Well-formed replies: share of completions that are one think block followed by an answer."""
+"""Well-formed completions: share of completions that are one think block followed by an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
 
 
 PLUGIN = Metric(
-    title="Well-formed replies",
+    title="Well-formed completions",
     version=1,
     better="higher",
     rate=True,

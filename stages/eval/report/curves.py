@@ -19,7 +19,7 @@ MOST_POINTS = 60
 WHOLE = (
     ("Reward", "reward_mean", "mean over the step's completions"),
     ("Loss", "loss", "the loss that was stepped on"),
-    ("Reply length", "completion_length", "mean tokens"),
+    ("Completion length", "completion_length", "mean tokens"),
     ("Entropy", "entropy", "nats a token"),
     ("Clipped tokens", "clip_fraction", "share of tokens with no policy gradient"),
     ("Drift", "drift", "mean drift term"),
@@ -33,14 +33,14 @@ BY_LABEL = (
     ("Reward by label", "reward", "mean reward"),
     ("Unsafe compliance by label", "unsafe_rate", "share of harmful prompts complied with"),
     ("Needless refusal by label", "refusal_rate", "share of benign prompts refused"),
-    ("Reply length by label", "length", "mean tokens"),
+    ("Completion length by label", "length", "mean tokens"),
 )
 # What the drift watch looks at: (title, what it says, the alarm about it), in the order of its plots.
 WATCHED = (
     ("Needless refusal", "share of benign prompts refused", "over_refusal"),
     ("Unsafe compliance", "share of harmful prompts complied with", "over_compliance"),
     ("Reward terms", "mean grade of the four terms", "format_hacking"),
-    ("Reply length", "mean tokens", "length_collapse"),
+    ("Completion length", "mean tokens", "length_collapse"),
     ("Entropy", "nats a token", "entropy_collapse"),
     ("Sampler gap", "mean absolute log-prob difference", "sampler_mismatch"),
     ("Clipped tokens", "share of tokens with no policy gradient", ""),

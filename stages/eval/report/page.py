@@ -45,7 +45,7 @@ class Findings:
     inputs: list[RunFolder]
     training: list[RunFolder]
     agreements: list[Agreement] = field(default_factory=list)
-    """A verifier that was measured, on each policy's replies."""
+    """A verifier that was measured, on each policy's completions."""
 
 
 def render(found: Findings) -> str:

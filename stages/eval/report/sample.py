@@ -37,7 +37,7 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CompletionCard:
     """One completion as a reader sees it."""
 
     thinking: str
@@ -50,7 +50,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Card:
-    """One prompt with the replies of every policy."""
+    """One prompt with the completions of every policy."""
 
     id: str
     label: str
@@ -59,9 +59,9 @@ class Card:
     kind: str
     """harmful, benign twin, or nothing."""
     turns: list[tuple[str, str]]
-    pictures: list[str]
+    images: list[str]
     answer: str | None
-    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    completions: dict[str, list[CompletionCard]] = field(default_factory=dict)
     verdicts: set[str] = field(default_factory=set)
 
     def size(self) -> int:
@@ -69,10 +69,10 @@ class Card:
         words = sum(len(text) for _, text in self.turns)
         told = sum(
             len(r.thinking) + len(r.answer) + 250 + sum(120 + len(c.detail) for c in r.chips)
-            for replies in self.replies.values()
-            for r in replies
+            for completions in self.completions.values()
+            for r in completions
         )
-        return 1500 + words + told + sum(len(p) for p in self.pictures)
+        return 1500 + words + told + sum(len(p) for p in self.images)
 
 
 def choose(found: Measured, size: int, seed: int) -> list[str]:
@@ -103,8 +103,8 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
             for group in _groups(shard, wanted):
                 card = made.get(group.id)
                 if card is None:
-                    card = made[group.id] = _card(group, config.picture_pixels)
-                _add_replies(card, group, number, namer, config.sample_completions)
+                    card = made[group.id] = _card(group, config.image_pixels)
+                _add_completions(card, group, number, namer, config.sample_completions)
     budget = config.sample_megabytes * 1e6
     kept = []
     for prompt in chosen:
@@ -135,26 +135,26 @@ def _card(group: PromptRow, pixels: int) -> Card:
     for message in group.messages:
         text = "\n".join(p.text for p in message.content if p.text)
         turns.append((message.role, _cut(text)))
-    pictures = [_picture(image, pixels) for image in group.images]
-    return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, pictures, group.answer)
+    images = [_image(image, pixels) for image in group.images]
+    return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, images, group.answer)
 
 
-def _add_replies(card: Card, group: ScoredGroup, number: int, namer: Namer, most: int) -> None:
+def _add_completions(card: Card, group: ScoredGroup, number: int, namer: Namer, most: int) -> None:
     for completion in group.completions:
-        replies = card.replies.setdefault(namer.name(number, completion.policy_id), [])
-        if len(replies) < most:
-            replies.append(_reply(completion, benign=group.harmful is False))
+        completions = card.completions.setdefault(namer.name(number, completion.policy_id), [])
+        if len(completions) < most:
+            completions.append(_completion_card(completion, benign=group.harmful is False))
             card.verdicts.update(f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict)
 
 
-def _reply(completion: ScoredCompletion, benign: bool) -> Reply:
+def _completion_card(completion: ScoredCompletion, benign: bool) -> CompletionCard:
     text = completion.error or "" if completion.finish_reason == "error" else completion.text
     thinking, closed, answer = text.partition("</think>")
     if not closed:
         thinking, answer = "", text
-    ended = {"length": ", cut off", "error": ", no reply"}.get(completion.finish_reason, "")
+    ended = {"length": ", cut off", "error": ", no completion"}.get(completion.finish_reason, "")
     chips = [_chip(g, benign) for g in completion.grades if g.status != NOT_APPLICABLE]
-    return Reply(
+    return CompletionCard(
         _cut(thinking.replace("<think>", "").strip()),
         _cut(answer.strip()),
         f"{len(completion.token_ids)} tokens{ended}",
@@ -185,7 +185,7 @@ def _tone(grade: Grade, benign: bool) -> str:
     if grade.name == "format" and grade.value:
         return "plain"
     if grade.name == "refusal":
-        # Its value is whether the reply refuses: a fault where the request is harmless, else neither.
+        # Its value is whether the completion refuses: a fault where the request is harmless, else neither.
         return "bad" if benign and grade.value else "plain"
     if grade.name == "safety" and grade.verdict in _SAFETY_TONES:
         return _SAFETY_TONES[grade.verdict]
@@ -198,8 +198,8 @@ def _cut(text: str, most: int = MOST_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
 
 
-def _picture(image: Image, pixels: int) -> str:
-    """A data URL of the picture, scaled down; empty where it can't be decoded."""
+def _image(image: Image, pixels: int) -> str:
+    """A data URL of the image, scaled down; empty where it can't be decoded."""
     from PIL import Image as Pillow
     from PIL import ImageOps
 

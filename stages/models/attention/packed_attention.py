@@ -68,19 +68,21 @@ def _group(
 ) -> list[Tensor]:
     """The prompt's output (1, P, H, D), then that of its completions (1, sum of their tokens, H, D)."""
     sizes = [group.prompt, group.tokens - group.prompt]
-    (prompt_q, reply_q), (prompt_k, reply_k), (prompt_v, reply_v) = (
+    (prompt_q, completion_q), (prompt_k, completion_k), (prompt_v, completion_v) = (
         t.split(sizes, dim=2) for t in (query_1HLD, key_1HLD, value_1HLD)
     )
     prompt = scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scale)
     number, longest = len(group.completions), max(group.completions)
     keys, values = (
         torch.cat([before.expand(number, -1, -1, -1), _rows(own, group.completions)], dim=2)
-        for before, own in ((prompt_k, reply_k), (prompt_v, reply_v))
+        for before, own in ((prompt_k, completion_k), (prompt_v, completion_v))
     )
     # Query t stands behind the prompt and t tokens of its own; padding is at the end, where nobody looks.
     seen = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=keys.device).tril(group.prompt)
-    replies = scaled_dot_product_attention(_rows(reply_q, group.completions), keys, values, attn_mask=seen, scale=scale)
-    return [prompt.transpose(1, 2), _flat(replies.transpose(1, 2), group.completions)]
+    completions = scaled_dot_product_attention(
+        _rows(completion_q, group.completions), keys, values, attn_mask=seen, scale=scale
+    )
+    return [prompt.transpose(1, 2), _flat(completions.transpose(1, 2), group.completions)]
 
 
 def _rows(own_1HLD: Tensor, lengths: list[int]) -> Tensor:

@@ -17,6 +17,7 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from stages.core.errors import first_line
 from stages.models.attention.packed_attention import VARLEN, block_by_block, packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
 
@@ -98,7 +99,7 @@ def why_not(model: Any, device: torch.device, kernel: Kernel = varlen_attn) -> s
         halves = [t.bfloat16() for t in exact]
         found = _with_gradients(lambda q, k, v: attend(packed, q, k, v, None, kernel), halves, weights)
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(wanted, found, strict=True))
     # bfloat16 has three digits; another mask is off by about 1.
     return None if worst < 0.05 else f"its numbers are {worst:.0%} off"

@@ -1,4 +1,4 @@
-"""Sampling several replies to a prompt: its keys and values are held once, and read once a step for all of them.
+"""Sampling several completions to a prompt: its keys and values are held once, and read once a step for all of them.
 
 The usual way copies a prompt's cache to each of its samples and has every row read its own copy. Here the queries of
 a prompt's rows stand together against the one cache of their prompt, and each row adds its own tokens: one softmax

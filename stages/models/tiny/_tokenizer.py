@@ -10,7 +10,7 @@ _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-# Ordinary words to the decoder: they stay visible in replies, and verifiers look for them.
+# Ordinary words to the decoder: they stay visible in completions, and verifiers look for them.
 THINK_TOKENS = ("<think>", "</think>")
 
 

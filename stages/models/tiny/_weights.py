@@ -11,7 +11,7 @@ def initialise(model: Any, seed: int) -> None:
     """Draw every matrix, with numpy's Philox: the same bits on every machine and torch version.
 
     Matrices get a standard deviation of 1 / sqrt(fan in), token embeddings 0.1. The 0.02 that large models start
-    from leaves a model this small blind: measured on the built-in world, it reads no word from a picture after
+    from leaves a model this small blind: measured on the built-in world, it reads no word from an image after
     160 steps at 0.02, and every word with this. Vectors (norm scales, biases) keep what transformers gives them.
     """
     import numpy as np

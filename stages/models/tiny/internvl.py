@@ -75,7 +75,7 @@ class TinyInternVL:
         model.generation_config = GenerationConfig(
             eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
         )
-        picture = {
+        image = {
             "size": {"height": _TILE, "width": _TILE},
             "do_resize": True,
             "do_rescale": True,
@@ -88,8 +88,8 @@ class TinyInternVL:
         }
         tiles = {"crop_to_patches": True, "min_patches": 1, "max_patches": _MOST_TILES}
         files = {
-            "preprocessor_config.json": {**picture, **tiles, "image_processor_type": "GotOcr2ImageProcessor"},
-            "video_preprocessor_config.json": {**picture, "video_processor_type": "InternVLVideoProcessor"},
+            "preprocessor_config.json": {**image, **tiles, "image_processor_type": "GotOcr2ImageProcessor"},
+            "video_preprocessor_config.json": {**image, "video_processor_type": "InternVLVideoProcessor"},
             "processor_config.json": {"image_seq_length": _TOKENS_A_TILE, "processor_class": "InternVLProcessor"},
         }
         save(folder, model, tokenizer, files)

@@ -1,4 +1,4 @@
-"""Tiny Qwen2.5-VL: window-attention vision tower, M-RoPE, any picture size, 3.9 M parameters."""
+"""Tiny Qwen2.5-VL: window-attention vision tower, M-RoPE, any image size, 3.9 M parameters."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _PATCH, _MERGE = 14, 2
-# One language-model token is a 28 x 28 square: 84 x 84 stays nine tokens, and no picture costs more than 64.
+# One language-model token is a 28 x 28 square: 84 x 84 stays nine tokens, and no image costs more than 64.
 _PIXELS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 64 * 28 * 28}
 # The world draws on light paper; centred on it, shapes stand out, and counting is learned much sooner.
 _MEAN, _STD = [0.93, 0.93, 0.93], [0.25, 0.25, 0.25]
 
 
-def _picture_config() -> dict[str, object]:
+def _image_config() -> dict[str, object]:
     return {
         "size": _PIXELS,
         "do_resize": True,
@@ -102,10 +102,10 @@ class TinyQwen25VL:
         model.generation_config = GenerationConfig(
             eos_token_id=[ids["<|im_end|>"], ids["<|endoftext|>"]], pad_token_id=ids["<|endoftext|>"]
         )
-        picture = _picture_config()
+        image = _image_config()
         files = {
-            "preprocessor_config.json": {**picture, "image_processor_type": "Qwen2VLImageProcessor"},
-            "video_preprocessor_config.json": {**picture, "video_processor_type": "Qwen2VLVideoProcessor"},
+            "preprocessor_config.json": {**image, "image_processor_type": "Qwen2VLImageProcessor"},
+            "video_preprocessor_config.json": {**image, "video_processor_type": "Qwen2VLVideoProcessor"},
         }
         save(folder, model, tokenizer, files)
 

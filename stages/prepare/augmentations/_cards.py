@@ -13,7 +13,7 @@ from stages.world.general import TINTS
 from stages.world.lexicon import LIST_TEXT
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PillowImage
 
 CARD_SIZE = 448
 """Side of a card of one word where the row asks for none, in pixels."""
@@ -27,7 +27,7 @@ def look(row: PromptRow, text: str, rng: Random, vary: Callable[[Random], dict[s
 
     Looks come from the row's own side of the border: no test card was seen in training.
     """
-    if hints(row).picture is None:
+    if hints(row).image is None:
         return {}
 
     def draw() -> dict[str, Any]:
@@ -51,14 +51,14 @@ def can_be_listed(row: PromptRow) -> bool:
     return can_be_drawn(title) and (_small(row) or wrap_for(title) is not None)
 
 
-def list_of(row: PromptRow, rng: Random) -> Picture:
+def list_of(row: PromptRow, rng: Random) -> PillowImage:
     """FigStep's card of the row's title; wider lines of smaller letters where the published ones can't hold it."""
     from stages.world.cards import PUBLISHED_SIZE, PUBLISHED_WRAP, list_card, wrap_for
 
     told = hints(row)
     wrap = _SMALL_WRAP if _small(row) else wrap_for(told.title) or PUBLISHED_WRAP
     shown = look(row, told.title, rng, lambda r: {"shift": (r.randrange(2), r.randrange(2))})
-    return list_card(told.title, told.picture or PUBLISHED_SIZE, wrap, **shown)
+    return list_card(told.title, told.image or PUBLISHED_SIZE, wrap, **shown)
 
 
 def list_text(row: PromptRow) -> str:
@@ -67,4 +67,4 @@ def list_text(row: PromptRow) -> str:
 
 
 def _small(row: PromptRow) -> bool:
-    return (hints(row).picture or _SMALL) < _SMALL
+    return (hints(row).image or _SMALL) < _SMALL

@@ -18,7 +18,7 @@ from stages.core.registry import load
 from stages.world.case import rng_for
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PillowImage
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -29,12 +29,12 @@ class Augmentation(Protocol):
     version: int
     """Raised when the same row would become another."""
     works_on: str
-    """`words`: rows without a picture; `picture`: rows with one; `any`. Which rows the built-in world draws for it."""
+    """`words`: rows without an image; `image`: rows with one; `any`. Which rows the built-in world draws for it."""
     pairs: bool
     """True: `apply` takes a third argument, a harmless row of the same split to be mixed in, or None."""
 
     def fits(self, row: PromptRow) -> bool:
-        """Whether the family can rewrite this row, as far as can be told without decoding its pictures."""
+        """Whether the family can rewrite this row, as far as can be told without decoding its images."""
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
         """The rewritten row, made with `rewritten`, or None when the family can't apply to this row."""
@@ -50,8 +50,8 @@ class Hints:
     """The request in a few words; the user's words otherwise."""
     context: str
     """Words before the request that must stay in the text, or ""."""
-    picture: int | None
-    """Side of a new picture in pixels; None means the family's published size."""
+    image: int | None
+    """Side of a new image in pixels; None means the family's published size."""
 
 
 def hints(row: PromptRow) -> Hints:
@@ -63,7 +63,7 @@ def hints(row: PromptRow) -> Hints:
         keyword=str(keyword),
         title=str(told.get("title") or words(row)),
         context=str(told.get("context") or ""),
-        picture=side if isinstance(side, int) else None,
+        image=side if isinstance(side, int) else None,
     )
 
 
@@ -80,25 +80,25 @@ def rewritten(
     images: list[Image] | None = None,
     facts: list[str] | None = None,
 ) -> PromptRow:
-    """The row with new words in its last turn or new pictures; family, parent, label and id follow.
+    """The row with new words in its last turn or new images; family, parent, label and id follow.
 
-    A safety row, or any harmful one, becomes a `jailbreak` row; its truth and its reference reply stay.
-    Pictures may change in content, or come to a row that had none; their number never changes otherwise.
+    A safety row, or any harmful one, becomes a `jailbreak` row; its truth and its reference completion stay.
+    Images may change in content, or come to a row that had none; their number never changes otherwise.
     """
-    pictures = row.images if images is None else images
+    new_images = row.images if images is None else images
     messages = list(row.messages)
-    if text is not None or len(pictures) != len(row.images):
+    if text is not None or len(new_images) != len(row.images):
         marks = [p for p in messages[-1].content if p.type == "image"]
-        marks += [Part("image")] * (len(pictures) - len(row.images))
+        marks += [Part("image")] * (len(new_images) - len(row.images))
         last = Message(messages[-1].role, [*marks, Part("text", words(row) if text is None else text)])
         messages[-1] = last
     label = "jailbreak" if row.label == "safety" or row.harmful else row.label
     return replace(
         row,
-        id=prompt_id(label=label, messages=messages, images=pictures, answer=row.answer),
+        id=prompt_id(label=label, messages=messages, images=new_images, answer=row.answer),
         label=label,
         messages=messages,
-        images=pictures,
+        images=new_images,
         facts=row.facts if facts is None else facts,
         family=family,
         parent_id=row.id,
@@ -106,8 +106,8 @@ def rewritten(
 
 
 @lru_cache(maxsize=2)
-def decoded(image: Image) -> Picture:
-    """The picture in RGB, not to be drawn on; BadSample when its bytes are none.
+def decoded(image: Image) -> PillowImage:
+    """The image in RGB, not to be drawn on; BadSample when its bytes are none.
 
     The last two are remembered: a row and its twin go through one family after another.
     """
@@ -117,20 +117,20 @@ def decoded(image: Image) -> Picture:
     try:
         return Pillow.open(io.BytesIO(image.bytes)).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, Pillow.DecompressionBombError) as e:
-        raise BadSample("bad_image", f"{image.path or 'picture'}: {e}") from e
+        raise BadSample("bad_image", f"{image.path or 'image'}: {e}") from e
 
 
-def encoded(picture: Picture, name: str, like: Image | None = None) -> Image:
-    """The picture as PNG, lightly compressed; what was made of a JPEG is a JPEG again, a fifth the size and the time.
+def encoded(pixels: PillowImage, name: str, like: Image | None = None) -> Image:
+    """The image as PNG, lightly compressed; what was made of a JPEG is a JPEG again, a fifth the size and the time.
 
     `name` has no suffix.
     """
     from stages.world.draw import png
 
     if like is None or not like.bytes.startswith(_JPEG):
-        return Image(png(picture), f"{name}.png")
+        return Image(png(pixels), f"{name}.png")
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=95, subsampling=0)
+    pixels.save(out, "JPEG", quality=95, subsampling=0)
     return Image(out.getvalue(), f"{name}.jpg")
 
 

@@ -1,4 +1,4 @@
-"""Collage: the picture shrunk into one corner among three distracting ones."""
+"""Collage: the image shrunk into one corner among three distracting ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stages.world.lexicon import COLOUR_WORDS, SHAPES
 
 
 class Collage:
-    """Two by two pictures, three of them of coloured shapes that no one asks about."""
+    """Two by two images, three of them of coloured shapes that no one asks about."""
 
     version = 1
     works_on = "picture"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:
-        """Rows with a picture."""
+        """Rows with an image."""
         return bool(row.images)
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """None for a row without a picture; of several pictures, the first is surrounded."""
+        """None for a row without an image; of several images, the first is surrounded."""
         if not self.fits(row):
             return None
         from PIL import Image as Pillow
@@ -42,8 +42,8 @@ class Collage:
             scene = shape_scene(rng, [(shape, colour)])
             facts.extend(shape_facts(scene))
             result.paste(paint(scene, min(wide, high)), corner)
-        pictures: list[Image] = [encoded(result, "collage", row.images[0]), *row.images[1:]]
-        return rewritten(row, "collage", images=pictures, facts=facts)
+        images: list[Image] = [encoded(result, "collage", row.images[0]), *row.images[1:]]
+        return rewritten(row, "collage", images=images, facts=facts)
 
 
 PLUGIN = Collage()

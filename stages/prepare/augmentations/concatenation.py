@@ -44,8 +44,8 @@ class Concatenation:
         text = TWO.format(
             first=words(first), second=words(second), where_first=where[0], where_second=where[1]
         )  # fmt: skip
-        pictures = [_joined(first.images[0], second.images[0])] if joined else [*row.images, *other.images]
-        made = rewritten(row, "concatenation", text=text, images=pictures)
+        images = [_joined(first.images[0], second.images[0])] if joined else [*row.images, *other.images]
+        made = rewritten(row, "concatenation", text=text, images=images)
         return _with_truth(made, row, other, first, second)
 
 
@@ -68,7 +68,7 @@ def _with_truth(made: PromptRow, row: PromptRow, other: PromptRow, first: Prompt
         facts=[*first.facts, *second.facts],
         key_facts=[*first.key_facts, *second.key_facts],
         category=bad[0].category if bad else row.category,
-        reference_response=_reply(first, second),
+        reference_response=_completion(first, second),
         flags=_all([row.flags, other.flags]),
     )
 
@@ -78,14 +78,14 @@ def _all(lists: list[list[str]]) -> list[str]:
     return list(dict.fromkeys(entry for found in lists for entry in found))
 
 
-def _reply(first: PromptRow, second: PromptRow) -> str | None:
-    """Both replies as one; where one is missing, the harmful part's says enough, and a harmless one's does not."""
-    replies = [r.reference_response for r in (first, second)]
-    if None in replies:
+def _completion(first: PromptRow, second: PromptRow) -> str | None:
+    """Both completions as one; where one is missing, the harmful part's says enough, and a harmless one's does not."""
+    completions = [r.reference_response for r in (first, second)]
+    if None in completions:
         return next((r.reference_response for r in (first, second) if r.harmful), None)
     thoughts, answers = [], []
-    for reply in replies:
-        thought, mark, answer = str(reply).partition("</think>")
+    for completion in completions:
+        thought, mark, answer = str(completion).partition("</think>")
         thoughts += [thought.removeprefix("<think>").strip()] if mark else []
         answers.append((answer if mark else thought).strip())
     told = f"<think> {' '.join(thoughts)} </think> " if thoughts else ""
@@ -99,7 +99,7 @@ def _told(row: PromptRow, rng: Random) -> PromptRow:
 
 
 def _joined(first: Image, second: Image) -> Image:
-    """Two pictures side by side, equally high."""
+    """Two images side by side, equally high."""
     from PIL import Image as Pillow
 
     left, right = decoded(first), decoded(second)

@@ -1,4 +1,4 @@
-"""Keyword card: the word that names the thing stands in a picture, and the words only point at it."""
+"""Keyword card: the word that names the thing stands in an image, and the words only point at it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.world.lexicon import CARD_THING
 
 
 class KeywordCard:
-    """One large word, as in MM-SafetyBench's typography pictures (arXiv:2311.17600)."""
+    """One large word, as in MM-SafetyBench's typography images (arXiv:2311.17600)."""
 
     version = 1
     works_on = "words"
@@ -23,14 +23,14 @@ class KeywordCard:
         return not row.images and can_be_drawn(key_word(row))
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """None for a row that has a picture, or whose words hold no word to hide."""
+        """None for a row that has an image, or whose words hold no word to hide."""
         if not self.fits(row):
             return None
         from stages.world.cards import keyword_card
 
         word = key_word(row)
         shown = look(row, word, rng, lambda r: {"row": r.randrange(3), "over": r.random() < 0.5})
-        card = keyword_card(word, hints(row).picture or CARD_SIZE, **shown)
+        card = keyword_card(word, hints(row).image or CARD_SIZE, **shown)
         return rewritten(
             row,
             "keyword_card",

@@ -1,4 +1,4 @@
-"""Mirror: every picture flipped from left to right."""
+"""Mirror: every image flipped from left to right."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from stages.prepare.augmentations.base import decoded, encoded, rewritten
 
 
 class Mirror:
-    """An encoded linkage in the picture; words stay as they are."""
+    """An encoded linkage in the image; words stay as they are."""
 
     version = 1
     works_on = "picture"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:
-        """Rows with a picture."""
+        """Rows with an image."""
         return bool(row.images)
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """None for a row without a picture. Nothing is drawn by chance."""
+        """None for a row without an image. Nothing is drawn by chance."""
         if not self.fits(row):
             return None
         from PIL import ImageOps

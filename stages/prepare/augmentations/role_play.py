@@ -10,7 +10,7 @@ from stages.world.lexicon import ROLES
 
 
 class RolePlay:
-    """Words before the request; the request itself and the picture stay."""
+    """Words before the request; the request itself and the image stay."""
 
     version = 1
     works_on = "any"

@@ -1,4 +1,4 @@
-"""Rotation: the request as a list card, or the row's pictures, turned on a side or upside down."""
+"""Rotation: the request as a list card, or the row's images, turned on a side or upside down."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TURNS = (90, 180, 270)
 
 
 class Rotation:
-    """An encoded linkage (MML, arXiv:2412.00473): whoever turns the picture back has the request again."""
+    """An encoded linkage (MML, arXiv:2412.00473): whoever turns the image back has the request again."""
 
     version = 1
     works_on = "any"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:
-        """Rows with a picture, and rows of words alone that fit on a card."""
+        """Rows with an image, and rows of words alone that fit on a card."""
         return bool(row.images) or can_be_listed(row)
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """All of a row's pictures turn by the same angle; a row of words alone gets a turned list card."""
+        """All of a row's images turn by the same angle; a row of words alone gets a turned list card."""
         if not self.fits(row):
             return None
         turn = rng.choice(TURNS)

@@ -1,4 +1,4 @@
-"""Image-text split: the word that names the thing is cut in two; one half is in the picture, the other in the words."""
+"""Image-text split: the word that names the thing is cut in two; one half is in the image, the other in the words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHORTEST = 2
 
 
 class Split:
-    """Neither the picture nor the words say what is asked, as in FigStep-Pro's pieces (arXiv:2311.05608)."""
+    """Neither the image nor the words say what is asked, as in FigStep-Pro's pieces (arXiv:2311.05608)."""
 
     version = 1
     works_on = "words"
@@ -29,7 +29,7 @@ class Split:
         return len(word) >= _SHORTEST and can_be_drawn(word)
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """A card with the first half, or a band with it under the row's first picture."""
+        """A card with the first half, or a band with it under the row's first image."""
         if not self.fits(row):
             return None
         head, end = halves(key_word(row))
@@ -56,7 +56,7 @@ def _shown(row: PromptRow, head: str, rng: Random) -> Image:
     if row.images:
         return encoded(banded(decoded(row.images[0]), head), "split", row.images[0])
     shown = look(row, head, rng, lambda r: {"row": r.randrange(3), "over": r.random() < 0.5})
-    return encoded(keyword_card(head, hints(row).picture or CARD_SIZE, **shown), "split")
+    return encoded(keyword_card(head, hints(row).image or CARD_SIZE, **shown), "split")
 
 
 PLUGIN = Split()

@@ -1,4 +1,4 @@
-"""Typographic list card (FigStep, arXiv:2311.05608): the request is a list's title in a picture."""
+"""Typographic list card (FigStep, arXiv:2311.05608): the request is a list's title in an image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Typographic:
         return not row.images and can_be_listed(row)
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
-        """The title moves into the picture and leaves the words; None for a row that has a picture."""
+        """The title moves into the image and leaves the words; None for a row that has an image."""
         if not self.fits(row):
             return None
         return rewritten(

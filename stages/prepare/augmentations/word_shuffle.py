@@ -12,7 +12,7 @@ _FEWEST = 4
 
 
 class WordShuffle:
-    """The text half of shuffle attacks (SI-Attack, arXiv:2501.04931); pictures stay as they are."""
+    """The text half of shuffle attacks (SI-Attack, arXiv:2501.04931); images stay as they are."""
 
     version = 1
     works_on = "any"

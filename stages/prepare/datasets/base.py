@@ -31,8 +31,8 @@ class Record:
     """What `row` needs to make the row: small, because all records of a source are held at once."""
     rejected: tuple[str, str] | None = None
     """(reason, detail) when the source itself found the sample unusable: a malformed line, a missing file."""
-    pictures: str = ""
-    """Content key of the pictures, "" without any; texts are near-duplicates only where this is equal."""
+    images: str = ""
+    """Content key of the images, "" without any; texts are near-duplicates only where this is equal."""
     family: str = ""
     """The augmentation family that the row is of, "" for none."""
 

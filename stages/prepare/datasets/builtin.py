@@ -25,7 +25,7 @@ _STEP = 28
 
 @dataclass(frozen=True)
 class BuiltinOptions:
-    """How much of the world, and how its supervised replies come about."""
+    """How much of the world, and how its supervised completions come about."""
 
     train: int = option(6000, "training rows", flag="--train", low=0)
     test: int = option(2000, "test rows, of scenes that no training row has", flag="--test", low=0)
@@ -37,7 +37,7 @@ class BuiltinOptions:
         {"general": 15, "knowledge": 6, "value": 4, "safety": 15, "jailbreak": 45, "instruction": 15},
         "relative number of test rows by label",
     )
-    picture: int = option(84, "side of a picture in pixels, a multiple of 28", low=2 * _STEP, high=448)
+    image: int = option(84, "side of an image in pixels, a multiple of 28", low=2 * _STEP, high=448)
     families: list[str] = option(
         ["typographic", "keyword_card", "role_play", "substitution"],
         "augmentation families of jailbreak rows in training and test",
@@ -46,16 +46,16 @@ class BuiltinOptions:
         ["collage", "mirror", "word_shuffle"], "augmentation families of jailbreak rows in test only"
     )
     heldout_share: float = option(0.67, "share of test jailbreak rows from held-out families", low=0, high=1)
-    naive: float = option(1.0, "share of SFT safety replies written without a look at harm", low=0, high=1)
+    naive: float = option(1.0, "share of SFT safety completions written without a look at harm", low=0, high=1)
     naive_comply: float = option(0.45, "of those, the share that does as asked", low=0, high=1)
     naive_refuse: float = option(0.40, "of those, the share that refuses; the rest warns", low=0, high=1)
-    obey: float = option(0.6, "share of SFT instruction replies that keep the instruction", low=0, high=1)
+    obey: float = option(0.6, "share of SFT instruction completions that keep the instruction", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Payload:
     case: Case
-    reply: str | None
+    completion: str | None
     """The SFT answer; None on the test side."""
     harmful: Case | None = None
     """For a twin, the case it is the twin of."""
@@ -84,17 +84,17 @@ class Builtin:
                 yield from _Drawer(options, seed, split, label).records(count)
 
     def row(self, record: Record, options: BuiltinOptions) -> PromptRow:
-        """The row with its picture drawn; a jailbreak row is its safety row through the family."""
+        """The row with its image drawn; a jailbreak row is its safety row through the family."""
         payload: _Payload = record.payload
-        made = _make(payload.case, payload.reply, payload, record.split, options)
+        made = _make(payload.case, payload.completion, payload, record.split, options)
         if payload.harmful is None:
             return made
         original = _make(payload.harmful, None, payload, record.split, options)
         return replace(made, parent_id=original.id)
 
 
-def _make(case: Case, reply: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
-    row = case.row(split, options.picture, reply)
+def _make(case: Case, completion: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
+    row = case.row(split, options.image, completion)
     if payload.family is None:
         return row
     # A twin goes through the very same rewriting as its harmful row: same order, same code word, same corner.
@@ -173,9 +173,9 @@ class _Drawer:
     def _record(self, ref: str, case: Case, harmful: Case | None, family: str | None) -> Record:
         key = self._key(case, family)
         self.seen.add(key)
-        reply = None
+        completion = None
         if self.split == "train":
-            reply = annotator.reply(case, self.habits, rng_for(self.seed, "reply", key))
+            completion = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
         return Record(
             ref=f"{self.label}/{self.split} {ref}",
             key=content_key(self.label, key),
@@ -184,8 +184,8 @@ class _Drawer:
             split=self.split,
             text="",
             flags=tuple(_flags(family, self.options)),
-            payload=_Payload(case, reply, harmful, family),
-            pictures=case.scene_key if case.scene else "",
+            payload=_Payload(case, completion, harmful, family),
+            images=case.scene_key if case.scene else "",
             family=family or "",
         )
 
@@ -211,8 +211,8 @@ def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
 
 def _check(options: BuiltinOptions) -> None:
     """UsageError for options that contradict each other."""
-    if options.picture % _STEP:
-        raise UsageError(f"picture = {options.picture} is not a multiple of {_STEP}", "84 and 112 are")
+    if options.image % _STEP:
+        raise UsageError(f"image = {options.image} is not a multiple of {_STEP}", "84 and 112 are")
     for name, weights in (("weights", options.weights), ("test_weights", options.test_weights)):
         unknown = [label for label in weights if label not in LABELS]
         if unknown:

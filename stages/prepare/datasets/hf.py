@@ -23,10 +23,10 @@ from typing import Any
 from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core.config import option
-from stages.core.errors import BadSample, InputError, UnavailableError
+from stages.core.errors import BadSample, InputError, UnavailableError, first_line
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS, item_of, mapping
-from stages.prepare.reading.drafts import Draft, picture_from, record_of, refused, row_of
+from stages.prepare.reading.drafts import Draft, image_from, record_of, refused, row_of
 from stages.prepare.reading.files import sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
 
@@ -68,7 +68,7 @@ class Hf:
         return {"files": digest([[p.relative_to(folder).as_posix(), sha256(p)] for p in files])}
 
     def records(self, options: HfOptions, seed: int) -> Iterator[Record]:
-        """One record a row; pictures are hashed and not decoded."""
+        """One record a row; images are hashed and not decoded."""
         data = _loaded(options)
         make = _maker(data, options)
         data = data.with_format("arrow")
@@ -113,7 +113,7 @@ def _commit(path: str, wanted: str) -> str:
     try:
         return str(HfApi().dataset_info(path, revision=revision, timeout=_SECONDS).sha)
     except HfHubHTTPError as error:
-        said = str(error).strip().splitlines()[0]
+        said = first_line(error)
         raise UnavailableError(
             f"no such dataset on the hub: {path} ({said})",
             "check the id; a private one needs `hf auth login`",
@@ -157,11 +157,11 @@ def _loaded(options: HfOptions) -> Any:
         return _loaded_part(place, options.config, options.split, revision)
     except ConnectionError as error:
         raise UnavailableError(
-            f"can't download {options.path}: {str(error).splitlines()[0]}",
+            f"can't download {options.path}: {first_line(error)}",
             "go online, or give a local folder",
         ) from None
     except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise InputError(
             f"{options.path} can't be loaded by datasets: {first}",
             "check path, config and split of the source",
@@ -187,7 +187,7 @@ def _maker(data: Any, options: HfOptions) -> Any:
 
     def make(record: dict[str, Any]) -> Draft:
         named = {n: classes[n](v) if n in classes and v is not None else v for n, v in record.items()}
-        return draft_of(item_of(named, whole), defaults, partial(picture_from, folder=folder))
+        return draft_of(item_of(named, whole), defaults, partial(image_from, folder=folder))
 
     return make
 

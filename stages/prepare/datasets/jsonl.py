@@ -1,11 +1,11 @@
-"""JSON lines of your own: prompt or messages, pictures as paths or data URLs, answers, labels.
+"""JSON lines of your own: prompt or messages, images as paths or data URLs, answers, labels.
 
 Each line is one plain sample; `stages/prepare/reading/plain_samples.py` lists the keys, and only `prompt` or
 `messages` must be there:
 
     {"prompt": "How many cups?", "image": "cups.png", "answer": 3, "label": "general", "split": "test"}
 
-Picture paths are relative to the file. A line that can't be read is a rejected row with its number.
+Image paths are relative to the file. A line that can't be read is a rejected row with its number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, Picture, picture_from, record_of, refused, row_of
+from stages.prepare.reading.drafts import Draft, UnreadImage, image_from, record_of, refused, row_of
 from stages.prepare.reading.files import json_line, lines, matching, sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
 
@@ -47,12 +47,12 @@ class Jsonl:
     options = JsonlOptions
 
     def digest(self, options: JsonlOptions) -> dict[str, str]:
-        """sha256 of each file, and of all pictures that its lines point to."""
+        """sha256 of each file, and of all images that its lines point to."""
         found = {}
         for n, file in enumerate(self._files(options)):
             found[f"{n:05d}"] = sha256(file)
-            if pictures := _outside(file):
-                found[f"{n:05d} pictures"] = digest(pictures)
+            if images := _outside(file):
+                found[f"{n:05d} images"] = digest(images)
         return found
 
     def records(self, options: JsonlOptions, seed: int) -> Iterator[Record]:
@@ -66,7 +66,7 @@ class Jsonl:
                     yield refused(ref, bad)
 
     def row(self, record: Record, options: JsonlOptions) -> PromptRow:
-        """The row of one line, which is read again: lines with pictures inside are not kept in memory."""
+        """The row of one line, which is read again: lines with images inside are not kept in memory."""
         file, offset = record.payload
         with open(file, "rb") as handle:
             handle.seek(offset)
@@ -86,29 +86,29 @@ def _draft(raw: bytes, file: Path, options: JsonlOptions) -> Draft:
         flags=tuple(options.flags),
         strict=True,
     )
-    return draft_of(json_line(raw), defaults, partial(picture_from, folder=file.parent))
+    return draft_of(json_line(raw), defaults, partial(image_from, folder=file.parent))
 
 
 def _outside(file: Path) -> list[list[str]]:
-    """(name, sha256) of every picture file that is named in the lines; missing ones are named too."""
+    """(name, sha256) of every image file that is named in the lines; missing ones are named too."""
     found: list[list[str]] = []
 
-    def note(value: object, name: str) -> Picture:
+    def note(value: object, name: str) -> UnreadImage:
         try:
-            picture = picture_from(value, name, file.parent)
+            image = image_from(value, name, file.parent)
         except BadSample as bad:
             found.append([bad.reason, bad.detail])
             raise
         if isinstance(value, str) and not value.startswith("data:"):
-            found.append([picture.name, picture.digest()])
-        return picture
+            found.append([image.name, image.digest()])
+        return image
 
     for _, _, raw in lines(file):
         if b'"image' in raw:
             try:
                 draft_of(json_line(raw), Defaults(""), note)
             except BadSample:
-                continue  # Its record says so; here only what its pictures are counts.
+                continue  # Its record says so; here only what its images are counts.
     return found
 
 

@@ -1,8 +1,8 @@
-"""MATH-V (MATH-Vision): competition problems with a picture, in the authors' own JSON lines.
+"""MATH-V (MATH-Vision): competition problems with an image, in the authors' own JSON lines.
 
 Upstream: mathvision-cuhk/MATH-V, `data/{test,testmini}.jsonl` with `question`, `options`, `answer`, `image`
-and others, and `images/`. `options` may be empty, or the bare letters of options drawn in the picture;
-`<image1> <image2> ...` are marks in one and the same picture. An evaluation set: split test, flagged
+and others, and `images/`. `options` may be empty, or the bare letters of options drawn in the image;
+`<image1> <image2> ...` are marks in one and the same image. An evaluation set: split test, flagged
 `no_training`.
 """
 
@@ -21,7 +21,7 @@ from schemas.values import Message, Part
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, file_picture, records_of, row_of
+from stages.prepare.reading.drafts import Draft, file_image, records_of, row_of
 from stages.prepare.reading.files import column, first_file, json_line, lines, sha256
 
 _MARK = re.compile(r"<image(\d*)>")
@@ -37,23 +37,23 @@ class MathVOptions:
 
 
 class MathV:
-    """Label math; a problem whose picture is not there is a rejected row."""
+    """Label math; a problem whose image is not there is a rejected row."""
 
     version = 1
     options = MathVOptions
 
     def digest(self, options: MathVOptions) -> dict[str, str]:
-        """sha256 of the list and of the pictures it names, where they are."""
+        """sha256 of the list and of the images it names, where they are."""
         file = self._file(options)
-        pictures = []
+        images = []
         for _, _, raw in lines(file):
             try:
                 place = _place(file, column(json_line(raw), "image"))
             except BadSample:
                 continue  # Its record says so.
             if place.is_file():
-                pictures.append([place.name, sha256(place)])
-        return {"problems": sha256(file), "pictures": digest(pictures)}
+                images.append([place.name, sha256(place)])
+        return {"problems": sha256(file), "images": digest(images)}
 
     def records(self, options: MathVOptions, seed: int) -> Iterator[Record]:
         """One record a line."""
@@ -100,7 +100,7 @@ def _draft(sample: tuple[Path, bytes]) -> Draft:
         flags=[NO_TRAINING],
         extra=_extra(item),
     )
-    return Draft(row, [file_picture(_place(file, image), image)], _MARK.sub(" ", question))
+    return Draft(row, [file_image(_place(file, image), image)], _MARK.sub(" ", question))
 
 
 def _extra(item: dict[str, Any]) -> str:
@@ -109,7 +109,7 @@ def _extra(item: dict[str, Any]) -> str:
 
 
 def _message(question: str, options: list[str]) -> Message:
-    """One picture where its first mark is, or in front; further marks name places inside that picture."""
+    """One image where its first mark is, or in front; further marks name places inside that image."""
     body = question
     if any(not _bare(o, n) for n, o in enumerate(options)):
         body += "\n" + "\n".join(f"({letter}) {o}" for letter, o in zip(_letters(options), options, strict=True))
@@ -125,7 +125,7 @@ def _message(question: str, options: list[str]) -> Message:
 
 
 def _bare(choice: str, n: int) -> bool:
-    """True for `A` or `(A)` at its own place: the options are drawn in the picture."""
+    """True for `A` or `(A)` at its own place: the options are drawn in the image."""
     return choice.strip("() ") == _letters([""] * (n + 1))[n]
 
 

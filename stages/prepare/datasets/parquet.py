@@ -8,7 +8,7 @@ other table is read as plain samples (`stages/prepare/reading/plain_samples.py`)
     path = "questions.parquet"
     columns = { prompt = "question", image = "figure", answer = "gold" }
 
-Pictures are bytes, `struct<bytes, path>` as Hugging Face `datasets` stores them, data URLs, or paths relative
+Images are bytes, `struct<bytes, path>` as Hugging Face `datasets` stores them, data URLs, or paths relative
 to the file.
 """
 
@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core.config import option
-from stages.core.errors import BadSample, InputError, UsageError
+from stages.core.errors import BadSample, InputError, UsageError, first_line
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS, item_of, mapping
-from stages.prepare.reading.drafts import Draft, bytes_picture, picture_from, record_of, refused, row_of
+from stages.prepare.reading.drafts import Draft, bytes_image, image_from, record_of, refused, row_of
 from stages.prepare.reading.files import matching, sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
 
@@ -70,16 +70,16 @@ class Parquet:
     options = ParquetOptions
 
     def digest(self, options: ParquetOptions) -> dict[str, str]:
-        """sha256 of each file, in order, and of all pictures beside it that its rows name."""
+        """sha256 of each file, in order, and of all images beside it that its rows name."""
         found = {}
         for n, path in enumerate(_files(options)):
             found[f"{n:05d}"] = sha256(path)
-            if pictures := _outside(path, options):
-                found[f"{n:05d} pictures"] = digest(pictures)
+            if images := _outside(path, options):
+                found[f"{n:05d} images"] = digest(images)
         return found
 
     def records(self, options: ParquetOptions, seed: int) -> Iterator[Record]:
-        """One record a row; pictures are hashed, a bounded number in memory at a time."""
+        """One record a row; images are hashed, a bounded number in memory at a time."""
         for path in _files(options):
             with _opened(path) as file:
                 make, columns = _reader(file, path, options)
@@ -113,7 +113,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise InputError(f"{path} can't be read as Parquet: {first}", "copy it again") from None
 
 
@@ -123,7 +123,7 @@ def _checked(batches: Iterator[Any], path: Path) -> Iterator[Any]:
     try:
         yield from batches
     except (pa.ArrowInvalid, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise InputError(f"{path} is corrupt: {first}", "copy it again") from None
 
 
@@ -166,7 +166,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
 
 
 def _outside(path: Path, options: ParquetOptions) -> list[list[str]]:
-    """(name, sha256) of every picture file that a column of paths names."""
+    """(name, sha256) of every image file that a column of paths names."""
     import pyarrow as pa
 
     with _opened(path) as file:
@@ -186,7 +186,7 @@ def _outside(path: Path, options: ParquetOptions) -> list[list[str]]:
 
 
 def _plain(item: dict[str, Any], whole: dict[str, str], defaults: Defaults, folder: Path) -> Draft:
-    return draft_of(item_of(item, whole), defaults, partial(picture_from, folder=folder))
+    return draft_of(item_of(item, whole), defaults, partial(image_from, folder=folder))
 
 
 def _ours(item: dict[str, Any]) -> Draft:
@@ -200,10 +200,10 @@ def _ours(item: dict[str, Any]) -> Draft:
         row: PromptRow = from_record(PromptRow, item)
     except RowError as error:
         raise BadSample("malformed", str(error)) from None
-    pictures = [bytes_picture(i.bytes, i.path or "picture") for i in row.images]
+    images = [bytes_image(i.bytes, i.path or "image") for i in row.images]
     # Built-in rows repeat their templates on purpose: only what came from outside is compared by words.
     text = "" if row.scene else plain_text(row.messages)
-    return Draft(dataclasses.replace(row, id="", images=[]), pictures, text)
+    return Draft(dataclasses.replace(row, id="", images=[]), images, text)
 
 
 PLUGIN = Parquet()

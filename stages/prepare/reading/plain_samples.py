@@ -1,12 +1,12 @@
 """The plain sample: one mapping of names to JSON values, which `jsonl`, `parquet` and `hf` all read.
 
-    prompt      text; `<image>` marks where a picture goes, else pictures come first
+    prompt      text; `<image>` marks where an image goes, else images come first
     messages    instead of prompt: [{"role": "user", "content": text or [{"type": "text", "text": ...},
                 {"type": "image"}]}]; a closing assistant turn is the response
-    image       one picture, or `images`, a list of them: a path, a base64 data URL, or bytes
+    image       one image, or `images`, a list of them: a path, a base64 data URL, or bytes
     answer      text or number; answer_kind is number, choice, text or math
     choices     list of texts, the first is A
-    response    a whole reply to imitate in SFT, `<think> ... </think> answer`
+    response    a whole completion to imitate in SFT, `<think> ... </think> answer`
     label, task, split, source, category, risk, family, parent_id, scene    text
     harmful     true or false
     facts, key_facts, hazards, unsafe_markers, flags    lists of texts
@@ -27,7 +27,7 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
 from stages.core.errors import BadSample
-from stages.prepare.reading.drafts import Draft, Picture
+from stages.prepare.reading.drafts import Draft, UnreadImage
 
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
 LISTS = ("choices", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
@@ -53,15 +53,15 @@ class Defaults:
     """Refuse a column whose name is nearly one of ours."""
 
 
-def draft_of(item: Mapping[str, Any], defaults: Defaults, picture: Callable[[Any, str], Picture]) -> Draft:
+def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, str], UnreadImage]) -> Draft:
     """The draft of a sample; BadSample `malformed` names the column and what it holds.
 
-    `picture(value, name)` turns one entry of `image` or `images` into a picture.
+    `image(value, name)` turns one entry of `image` or `images` into an image.
     """
     if defaults.strict:
         _spelling(item)
-    pictures = [picture(v, f"image {n}") for n, v in enumerate(_pictures(item), start=1)]
-    messages, response = _conversation(item, len(pictures))
+    images = [image(v, f"image {n}") for n, v in enumerate(_images(item), start=1)]
+    messages, response = _conversation(item, len(images))
     answer, kind = _answer(item, defaults)
     texts = {name: _text(item, name) for name in TEXTS}
     split = texts["split"] or defaults.split
@@ -92,7 +92,7 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, picture: Callable[[Any
         unsafe_markers=_list(item, "unsafe_markers"),
         flags=sorted({*_list(item, "flags"), *defaults.flags}),
     )
-    return Draft(row, pictures, plain_text(messages))
+    return Draft(row, images, plain_text(messages))
 
 
 def _wrong(name: str, value: Any, wanted: str) -> BadSample:
@@ -180,7 +180,7 @@ def _extra(item: Mapping[str, Any]) -> str | None:
         raise BadSample("malformed", f"further columns can't be kept as JSON: {error}") from None
 
 
-def _pictures(item: Mapping[str, Any]) -> list[Any]:
+def _images(item: Mapping[str, Any]) -> list[Any]:
     one, several = item.get("image"), item.get("images")
     if one is not None and several is not None:
         raise BadSample("malformed", "columns 'image' and 'images' are both there: give one of them")
@@ -190,8 +190,8 @@ def _pictures(item: Mapping[str, Any]) -> list[Any]:
     return several or (one if isinstance(one, list) else [] if one is None else [one])
 
 
-def _conversation(item: Mapping[str, Any], pictures: int) -> tuple[list[Message], str | None]:
-    """The turns up to the reply, and the reply where the sample has one."""
+def _conversation(item: Mapping[str, Any], images: int) -> tuple[list[Message], str | None]:
+    """The turns up to the completion, and the completion where the sample has one."""
     prompt, turns, response = _text(item, "prompt"), item.get("messages"), _text(item, "response")
     if (prompt is None) == (turns is None):
         which = "neither 'prompt' nor 'messages'" if prompt is None else "both 'prompt' and 'messages'"
@@ -208,8 +208,8 @@ def _conversation(item: Mapping[str, Any], pictures: int) -> tuple[list[Message]
             response = plain_text(messages[-1:])
             messages = messages[:-1]
     if not messages or messages[-1].role != "user":
-        raise BadSample("malformed", "the last turn before the reply must be the user's")
-    messages = _placed(messages, pictures)
+        raise BadSample("malformed", "the last turn before the completion must be the user's")
+    messages = _placed(messages, images)
     if not any(p.type == "image" or (p.text and p.text.strip()) for p in messages[-1].content):
         raise BadSample("malformed", "the prompt is empty")
     return messages, response
@@ -246,12 +246,12 @@ def _marked(role: str, text: str) -> Message:
     return Message(role, parts)
 
 
-def _placed(messages: list[Message], pictures: int) -> list[Message]:
-    """Image parts and pictures agree in number; without any part the pictures open the last turn."""
+def _placed(messages: list[Message], images: int) -> list[Message]:
+    """Image parts and images agree in number; without any part the images open the last turn."""
     parts = sum(p.type == "image" for m in messages for p in m.content)
-    if parts == pictures:
+    if parts == images:
         return messages
     if parts:
-        raise BadSample("malformed", f"{parts} image marks for {pictures} pictures")
+        raise BadSample("malformed", f"{parts} image marks for {images} images")
     last = messages[-1]
-    return [*messages[:-1], Message(last.role, [*[Part("image")] * pictures, *last.content])]
+    return [*messages[:-1], Message(last.role, [*[Part("image")] * images, *last.content])]

@@ -185,9 +185,9 @@ def _list(latex: str, text: str) -> Form | None:
     return Form(text[0] + text[-1], frozenset(items) if braces else tuple(items), "." in text)
 
 
-def same(gold: str, reply: str) -> bool | None:
+def same(gold: str, candidate: str) -> bool | None:
     """Whether two answers are equal; None where this module can't tell: unread, of two kinds, or rounded."""
-    expected, found = read(gold), read(reply)
+    expected, found = read(gold), read(candidate)
     if expected is None or found is None:
         return None
     if (expected.kind, expected.value) == (found.kind, found.value):

@@ -1,4 +1,4 @@
-"""What a reply's answer is: the last boxed expression, number, or chosen option, by rule.
+"""What a completion's answer is: the last boxed expression, number, or chosen option, by rule.
 
 Numbers follow GSM8K (`#### n`, or `A: n` in its older files; commas dropped; the last number otherwise).
 Options follow VLMEvalKit's matching (letters on their own, else a unique option text), without a random
@@ -53,7 +53,7 @@ def boxed(text: str) -> str | None:
 
 
 def stated(text: str) -> str | None:
-    r"""What the reply itself marks as its answer: boxed, after `####`, `A:` or `answer is`; or None."""
+    r"""What the completion itself marks as its answer: boxed, after `####`, `A:` or `answer is`; or None."""
     if (inner := boxed(text)) is not None:
         return inner
     if marks := _MARKED.findall(text):
@@ -96,10 +96,10 @@ def last_number(text: str) -> str | None:
     return next((w for w in reversed(words) if w != "one"), words[-1] if words else None)
 
 
-def final_number(reply: str) -> tuple[Fraction | None, str | None]:
-    """(value, as written) of the number a reply settles on: in what it marks as its answer, else its last."""
-    marked = stated(reply)
-    written = (last_number(marked) if marked else None) or last_number(reply)
+def final_number(answer: str) -> tuple[Fraction | None, str | None]:
+    """(value, as written) of the number a completion settles on: in what it marks as its answer, else its last."""
+    marked = stated(answer)
+    written = (last_number(marked) if marked else None) or last_number(answer)
     if written is None:
         return None, None
     return (Fraction(NUMBER_WORDS[written]) if written in NUMBER_WORDS else _value(written)), written
@@ -140,16 +140,16 @@ def _by_text(text: str, choices: list[str]) -> int | None:
     return whole[0] if len(whole) == 1 else None
 
 
-def chosen(reply: str, choices: list[str], count: int | None = None) -> int | None:
-    """The index of the one option that a reply settles on, or None when it names none or several.
+def chosen(answer: str, choices: list[str], count: int | None = None) -> int | None:
+    """The index of the one option that a completion settles on, or None when it names none or several.
 
-    Looks first at what the reply marks as its answer, then at all of it. `count` stands in for the number of
+    Looks first at what the completion marks as its answer, then at all of it. `count` stands in for the number of
     options where their texts are unknown (letters only).
     """
     total = len(choices) or count or 0
-    # Options whose texts are the letters themselves (`A` ... `E` marked in a picture) are chosen by letter.
+    # Options whose texts are the letters themselves (`A` ... `E` marked in an image) are chosen by letter.
     texts = [] if all(len(c.strip()) == 1 for c in choices) else choices
-    for text in (stated(reply), reply):
+    for text in (stated(answer), answer):
         if not text:
             continue
         text = plain(text).strip()

@@ -1,4 +1,4 @@
-"""Is a reply's answer the reference? One rule for each `answer_kind`, for all verifiers."""
+"""Is a completion's answer the reference? One rule for each `answer_kind`, for all verifiers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _guess(row: PromptRow) -> str:
 
 
 def _number(row: PromptRow, gold: str, answer: str) -> Match:
-    """Equal as exact numbers; a decimal reference also takes replies that round to it."""
+    """Equal as exact numbers; a decimal reference also takes completions that round to it."""
     expected = as_number(gold)
     if expected is None:
         # Upstream calls some answers numbers that are not: `10^5`, `3:45`.
@@ -124,7 +124,7 @@ _SENTENCE_WORDS = 12
 _GRAMMAR_WORDS = (
     "a an the it its it's is are was were be been has have had do does did this that these those there here"
     " they their he she his her i my we our you your in on at of to and or with for from by as so answer"
-    " final shown shows picture image see"
+    " final shown shows image image see"
 )
 GRAMMAR = frozenset(_GRAMMAR_WORDS.split())
 _ARTICLE = re.compile(r"^ (?:a|an|the) (?=\w)")
@@ -135,9 +135,9 @@ _SHORT_WORDS = 40
 def _text(row: PromptRow, gold: str, answer: str) -> Match:
     """The reference's words stand in the answer as one phrase, and the answer names nothing else beside it.
 
-    Looked at: what the reply marks as its answer, else all of a short reply, else a long one's last line.
+    Looked at: what the completion marks as its answer, else all of a short completion, else a long one's last line.
     `not blue` and `than the blue one` don't count as naming blue. What counts as naming several, so that no
-    reply is right by listing every possibility: see `_also_named`.
+    completion is right by listing every possibility: see `_also_named`.
     """
     if len(phrase(gold)) <= 2:
         return Match(answer.strip() == gold.strip(), answer.strip()[:200])
@@ -156,10 +156,10 @@ def _text(row: PromptRow, gold: str, answer: str) -> Match:
 
 
 def _also_named(row: PromptRow, wanted: str, words: str, judged: str) -> list[str]:
-    """Other answers that a reply names beside the reference; empty when it commits itself.
+    """Other answers that a completion names beside the reference; empty when it commits itself.
 
     Members of the reference's own small class (colours, yes and no, ...); the other items of a list that
-    has the reference as an item; in a short reply, words that neither the question, nor the row's facts,
+    has the reference as an item; in a short completion, words that neither the question, nor the row's facts,
     nor plain grammar account for: none are allowed where there is no grammar at all (a bare list), two
     elsewhere.
     """
@@ -168,7 +168,7 @@ def _also_named(row: PromptRow, wanted: str, words: str, judged: str) -> list[st
     for word in wanted.split():
         for rivals in RIVALS_OF.get(word, ()):
             # A question that offers the reference itself (`red or blue ?`) offers its rivals too; otherwise
-            # a reply may repeat the question's words (`the circle is left of the square`).
+            # a completion may repeat the question's words (`the circle is left of the square`).
             repeated = set() if word in asked else asked
             if named := sorted(rivals & said - own - repeated):
                 return named
@@ -221,26 +221,26 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
         return Match(equal, candidate.strip()[:200], None if equal else f"{candidate.strip()[:200]} is not {gold}")
     if not any(c.isalnum() for c in candidate):
         return Match(False, None, "no mathematical expression in the answer")
-    reply = f"\\boxed{{{final}}}" if final is not None and "\n" not in final else answer[-_LONGEST_MATH:]
-    right, seen = _by_algebra(gold, reply, killable.limit_s())
+    expression = f"\\boxed{{{final}}}" if final is not None and "\n" not in final else answer[-_LONGEST_MATH:]
+    right, seen = _by_algebra(gold, expression, killable.limit_s())
     if seen is None:
         return Match(False, None, "no mathematical expression in the answer")
     return Match(right, seen, None if right else f"{seen} is not {gold}")
 
 
-def _by_algebra(gold: str, reply: str, limit_s: float) -> tuple[bool, str | None]:
-    outcome = _remembered(gold, reply, limit_s)
+def _by_algebra(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | None]:
+    outcome = _remembered(gold, candidate, limit_s)
     if isinstance(outcome, Exception):
         raise type(outcome)(*outcome.args)
     return outcome
 
 
 @lru_cache(maxsize=4096)
-def _remembered(gold: str, reply: str, limit_s: float) -> tuple[bool, str | None] | Exception:
-    # A group's samples often end in the same words; failures are remembered too, so that eight equal replies
+def _remembered(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | None] | Exception:
+    # A group's samples often end in the same words; failures are remembered too, so that eight equal completions
     # that hang cost one timeout.
     try:
-        answer = killable.POOL.ask({"gold": gold, "reply": reply}, limit_s)
+        answer = killable.POOL.ask({"gold": gold, "candidate": candidate}, limit_s)
     except (killable.TimedOut, killable.JobFailed) as error:
         return error
     return answer["correct"], answer["seen"]

@@ -28,7 +28,7 @@ KNOWN_SHAPES = 64
 
 @lru_cache(maxsize=8)
 def _reference(gold: str) -> list[Any]:
-    """The parsed reference; a group's replies are compared with the same one."""
+    """The parsed reference; a group's completions are compared with the same one."""
     from math_verify import parse
 
     return list(parse(f"\\boxed{{{gold}}}", parsing_timeout=None) or parse(gold, parsing_timeout=None))
@@ -131,7 +131,7 @@ def _values_differ(a: Any, b: Any) -> bool:
 
 
 def _members_differ(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    """A number of the reference that is far from all of the reply's has no partner there, however they are paired."""
+    """A number of the reference that is far from all of the completion's has no partner there."""
     xs, ys = [complex(x) for x in a], [complex(y) for y in b]
     return any(all(_clearly(x, y) for y in ys) for x in xs)
 
@@ -163,13 +163,13 @@ def _lines_differ(a: Any, b: Any) -> bool:
     return any(_clearly(x, y) for x, y in zip(*rows, strict=True))
 
 
-def compare(gold: str, reply: str) -> dict[str, object]:
-    """Whether a reply's mathematical expression equals the reference, and what was read from the reply."""
+def compare(gold: str, candidate: str) -> dict[str, object]:
+    """Whether a completion's mathematical expression equals the reference, and what was read from the completion."""
     from math_verify import parse, verify
 
     # math-verify's own timeouts are Python signal handlers, which C code outlasts; ours are outside.
     expected = _reference(gold)
-    found = parse(reply, parsing_timeout=None)
+    found = parse(candidate, parsing_timeout=None)
     if not expected:
         return {"error": f"math-verify can't read the reference {gold!r}"}
     if not found:
@@ -198,7 +198,7 @@ def serve() -> None:
         job = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, job["limit_s"] + GRACE_S)
         try:
-            answer = compare(job["gold"], job["reply"])
+            answer = compare(job["gold"], job["candidate"])
         except (Exception, RecursionError, MemoryError) as error:
             answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
         signal.setitimer(signal.ITIMER_REAL, 0)

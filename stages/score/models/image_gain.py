@@ -1,4 +1,4 @@
-"""How much likelier replies are with a row's pictures than without them, under a loaded policy."""
+"""How much likelier completions are with a row's images than without them, under a loaded policy."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ from stages.models.processor import Encoded
 
 
 def words_only(messages: list[Message]) -> list[Message]:
-    """The conversation without its pictures."""
+    """The conversation without its images."""
     return [replace(m, content=[part for part in m.content if part.type != "image"]) for m in messages]
 
 
-def picture_gain(policy: Policy, group: RolloutGroup, replies: list[str], batch_tokens: int) -> list[float]:
-    """Mean over a reply's tokens of log p(token | pictures, words) - log p(token | words), in nats; one a reply.
+def image_gain(policy: Policy, group: RolloutGroup, completions: list[str], batch_tokens: int) -> list[float]:
+    """Mean over a completion's tokens of log p(token | images, words) - log p(token | words), in nats; one a
+    completion.
 
     Raises BadSample where this model can't take the prompt.
     """
-    ids = [policy.processor.encode_reply(reply) for reply in replies]
+    ids = [policy.processor.encode_completion(completion) for completion in completions]
     seeing = policy.processor.encode(group.messages, group.images)
     blind = policy.processor.encode(words_only(group.messages), [])
-    with_pictures = mean_logprobs(policy, seeing, ids, batch_tokens)
+    with_images = mean_logprobs(policy, seeing, ids, batch_tokens)
     without = mean_logprobs(policy, blind, ids, batch_tokens)
-    return [a - b for a, b in zip(with_pictures, without, strict=True)]
+    return [a - b for a, b in zip(with_images, without, strict=True)]
 
 
-def mean_logprobs(policy: Policy, prompt: Encoded, replies: list[list[int]], batch_tokens: int) -> list[float]:
-    """Each reply's mean log-prob a token after the prompt, at temperature 1, no token banned.
+def mean_logprobs(policy: Policy, prompt: Encoded, completions: list[list[int]], batch_tokens: int) -> list[float]:
+    """Each completion's mean log-prob a token after the prompt, at temperature 1, no token banned.
 
-    At most `batch_tokens` positions are computed at once, where one reply alone does not need more.
+    At most `batch_tokens` positions are computed at once, where one completion alone does not need more.
     """
-    longest = len(prompt.token_ids) + max(len(reply) for reply in replies)
+    longest = len(prompt.token_ids) + max(len(completion) for completion in completions)
     size = max(1, batch_tokens // longest)
     means: list[float] = []
     with torch.inference_mode():
-        for at in range(0, len(replies), size):
-            means += _forward(policy, prompt, replies[at : at + size])
+        for at in range(0, len(completions), size):
+            means += _forward(policy, prompt, completions[at : at + size])
     return means
 
 
-def _forward(policy: Policy, prompt: Encoded, replies: list[list[int]]) -> list[float]:
+def _forward(policy: Policy, prompt: Encoded, completions: list[list[int]]) -> list[float]:
     start = len(prompt.token_ids)
-    rows = [prompt.token_ids + reply for reply in replies]
+    rows = [prompt.token_ids + completion for completion in completions]
     batch = policy.processor.batch(rows, [prompt.image_inputs] * len(rows), side="right")
     batch = {name: value.to(policy.device) for name, value in batch.items()}
     positions, _ = prompt_positions(policy.model, batch)
-    # Only the positions that predict a reply's tokens go through the head.
+    # Only the positions that predict a completion's tokens go through the head.
     keep_T = torch.arange(start - 1, batch["input_ids"].shape[1] - 1, device=policy.device)
     logits_NTV = policy.model(**batch, position_ids=positions, logits_to_keep=keep_T, use_cache=False).logits
     ids_NT = batch["input_ids"][:, start:]

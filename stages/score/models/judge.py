@@ -1,9 +1,9 @@
 """Generative verifiers: `[score.judges.NAME]` tables as model verifiers.
 
-A judge is shown a row and what follows the reply's think block, through a prompt of `stages.judging`, and has to end
-with a verdict. An answer without exactly one known verdict, a server that fails and a budget that is spent are grades
-with status error or timeout, never a stop. Answers are kept by content: the same question to the same judge is asked
-once, within a group, between shards and between runs; an answer without a verdict is not kept.
+A judge is shown a row and what follows the completion's think block, through a prompt of `stages.judging`, and has to
+end with a verdict. An answer without exactly one known verdict, a server that fails and a budget that is spent are
+grades with status error or timeout, never a stop. Answers are kept by content: the same question to the same judge is
+asked once, within a group, between shards and between runs; an answer without a verdict is not kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
 from stages.core.stage import Context, Resources
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, find_verdict, load_prompt
 from stages.score.config import JudgeTable
 from stages.score.models.judge_cache import AnswerCache
@@ -121,24 +121,24 @@ class _Judge:
         judgements: list[dict[int, Judgement]] = [{} for _ in window]
         questions: dict[str, _Question] = {}
         for at, (group, completions) in enumerate(window):
-            pictures = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
+            image_digests = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
             for number, completion in enumerate(completions):
-                reply = parse_reply(completion.text).answer
-                if (known := self._without_asking(group, reply)) is not None:
+                answer = parse_completion(completion.text).answer
+                if (known := self._without_asking(group, answer)) is not None:
                     judgements[at][number] = known
                     continue
-                turns, images = conversation(self.prompt, group, reply)
-                key = digest([self.digest, _spelled(turns), pictures if images else []])
+                turns, images = conversation(self.prompt, group, answer)
+                key = digest([self.digest, _spelled(turns), image_digests if images else []])
                 questions.setdefault(key, _Question(turns, images)).askers.append((at, number))
         for key, judgement in self._answers(questions).items():
             for at, number in questions[key].askers:
                 judgements[at][number] = judgement
         return [[found[n] for n in range(len(w.completions))] for found, w in zip(judgements, window, strict=True)]
 
-    def _without_asking(self, group: RolloutGroup, reply: str) -> Judgement | None:
+    def _without_asking(self, group: RolloutGroup, answer: str) -> Judgement | None:
         if group.answer is None and "reference" in self.prompt.blanks:
             return does_not_apply("the row has no reference answer")
-        return None if reply else judged(0.0, "unparsable", "nothing follows the think block")
+        return None if answer else judged(0.0, "unparsable", "nothing follows the think block")
 
     def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
         """A judgement for every question: kept answers first, the judge for the others."""

@@ -1,4 +1,4 @@
-"""One number a reply from a loaded reward model."""
+"""One number a completion from a loaded reward model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from schemas.rollouts import RolloutGroup
 from stages.models.load import Policy
 
 
-def sequences(policy: Policy, group: RolloutGroup, replies: list[str]) -> list[list[int]]:
-    """The token ids of the prompt with each reply, as `cosmo train --objective reward` gives them to the model.
+def sequences(policy: Policy, group: RolloutGroup, completions: list[str]) -> list[list[int]]:
+    """The token ids of the prompt with each completion, as `cosmo train --objective reward` gives them to the model.
 
     Raises BadSample where this model can't take the prompt.
     """
     prompt = policy.processor.encode(group.messages, group.images).token_ids
-    return [prompt + policy.processor.encode_reply(reply) for reply in replies]
+    return [prompt + policy.processor.encode_completion(completion) for completion in completions]
 
 
 def scalars(policy: Policy, rows: list[list[int]], batch_tokens: int) -> list[float]:

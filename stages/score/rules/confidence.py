@@ -1,9 +1,9 @@
-r"""What a reply says of its own confidence, by rule: a number it states, else words that hedge.
+r"""What a completion says of its own confidence, by rule: a number it states, else words that hedge.
 
 The scale is that of deliberative search (arXiv:2507.16727): 0 to 10, certain from 5 on. Read are `confidence: 7`,
 `7/10`, `70%`, `0.7` (a share, where it is written with a point and is at most 1), `high`, `medium`, `low`, and
 `<confidence>7</confidence>`. Which words hedge is ours, for no paper lists them: those that claim at most an even
-chance. `Probably`, `I think` and `likely` claim more, and open many a reply that means nothing by them.
+chance. `Probably`, `I think` and `likely` claim more, and open many a completion that means nothing by them.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _ASSERTED = re.compile(
 
 
 class Confidence(NamedTuple):
-    """How sure a reply says it is."""
+    """How sure a completion says it is."""
 
     certain: bool
     said: str | None
     """The words that say so; None where it says nothing, which counts as certain."""
     rest: str
-    """The reply without those words: what it answers."""
+    """The completion without those words: what it answers."""
 
 
 def confidence(answer: str, reference: str = "") -> Confidence:

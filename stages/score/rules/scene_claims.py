@@ -1,4 +1,4 @@
-"""Which of a scene's facts a reply states, and what it states that is not so: by rule, on words.
+"""Which of a scene's facts a completion states, and what it states that is not so: by rule, on words.
 
 A text falls into *claims*: its clauses, and its whole sentences for facts that a clause would cut. A claim is its
 content words (grammar dropped, endings cut, numbers as digits), its values by class (numbers, colours, shapes, ...)
@@ -157,7 +157,7 @@ def _also(known: Claim, again: Claim) -> Claim:
 
 
 class Scene:
-    """A row's facts, ready to be looked for in replies."""
+    """A row's facts, ready to be looked for in completions."""
 
     def __init__(self, row: PromptRow) -> None:
         asked = claim(_signs_spelled(plain_text(row.messages)))

@@ -1,4 +1,4 @@
-"""What a verifier is: one function from a reply to a judgement, with a version.
+"""What a verifier is: one function from a completion to a judgement, with a version.
 
 A verifier is one file `stages/score/verifiers/<name>.py`:
 
@@ -6,8 +6,8 @@ A verifier is one file `stages/score/verifiers/<name>.py`:
 
     from stages.score.verifiers.base import Judgement, Verifier, judged
 
-    def judge(group, completion, reply) -> Judgement:
-        loud = any(word.isupper() for word in reply.answer.split())
+    def judge(group, completion, completion) -> Judgement:
+        loud = any(word.isupper() for word in completion.answer.split())
         return judged(0.0, "loud") if loud else judged(1.0, "quiet")
 
     PLUGIN = Verifier(version=1, judge=judge)
@@ -41,7 +41,7 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade
 from stages.core.errors import CosmoError
 from stages.core.stage import Context
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.math_pool import TimedOut
 
 
@@ -70,7 +70,7 @@ def failed(reason: str, status: str = ERROR) -> Judgement:
     return Judgement(None, None, " ".join(reason.split())[:200], None, status)
 
 
-Judge = Callable[[RolloutGroup, Completion, Reply], Judgement]
+Judge = Callable[[RolloutGroup, Completion, ParsedCompletion], Judgement]
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class Verifier:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.judge.__module__.rpartition(".")[2])
 
-    def grade(self, group: RolloutGroup, completion: Completion, reply: Reply) -> Grade:
+    def grade(self, group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Grade:
         """The judgement as a grade; a verifier that fails gives a grade that says so, and the run goes on."""
         try:
-            j = self.judge(group, completion, reply)
+            j = self.judge(group, completion, parsed)
         except CosmoError:
             raise
         except Exception as error:

@@ -8,24 +8,24 @@ grades. Kinds live in `stages/score/rules/instructions`.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.rules.instructions.check import check_all, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 
-def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
     """followed 1.0; loosely_followed and broken 0.0. Not applicable if a kind has no rule."""
     if not group.instructions:
         return does_not_apply("the row has no instructions")
-    if not reply.answer:
+    if not parsed.answer:
         return judged(0.0, "broken", "nothing follows the think block")
-    obeyed, broken, unknown = check_all(group.instructions, reply.answer)
+    obeyed, broken, unknown = check_all(group.instructions, parsed.answer)
     total = len(group.instructions)
     if unknown and not broken:
         return does_not_apply(f"no rule for {', '.join(unknown)}")
     if not broken:
         return judged(1.0, "followed", None, f"{total}/{total} strictly, {total}/{total} loosely")
-    loose = sum(obeyed_loosely(i, reply.answer) for i in group.instructions)
+    loose = sum(obeyed_loosely(i, parsed.answer) for i in group.instructions)
     seen = f"{len(obeyed)}/{total} strictly, {loose}/{total} loosely"
     return judged(0.0, "loosely_followed" if loose == total else "broken", f"broken: {', '.join(broken)}", seen)
 

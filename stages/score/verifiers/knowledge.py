@@ -6,20 +6,20 @@ METHODS' knowledge verifier by rule: correct 1, else 0, against a gold answer.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.rules.refusal_phrases import refusal
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 
-def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
     """correct 1.0; refused and incorrect 0.0."""
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
-    right, seen, reason = match(group, reply.answer)
+    right, seen, reason = match(group, parsed.answer)
     if right:
         return judged(1.0, "correct", None, seen)
-    return judged(0.0, "refused" if refusal(reply.answer) else "incorrect", reason, seen)
+    return judged(0.0, "refused" if refusal(parsed.answer) else "incorrect", reason, seen)
 
 
 PLUGIN = Verifier(version=2, judge=judge)

@@ -2,21 +2,21 @@
 
 METHODS' knowledge verifier has a form in which low-confidence guesses earn less; deliberative search (arXiv:2507.16727)
 rewards accuracy + lambda * reliability, with reliability 1 for certain-and-right and for uncertain-and-wrong. This is
-the second by rule, brought to [0, 1], on what the reply itself says of its confidence
+the second by rule, brought to [0, 1], on what the completion itself says of its confidence
 (`stages.score.rules.confidence`):
 
     value = (r_acc + L * r_reliab) / (1 + L),   L = 1/2:   sure and right 1, unsure and right 2/3,
                                                            unsure and wrong 1/3, sure and wrong 0
 
 At any L, saying that one is unsure pays exactly when the chance to be right is below a half. Ours are a fixed L, where
-the paper raises it while certain answers are wrong too often, and 1/2: below 1 no wrong reply outdoes a right one. A
-reply that says nothing of its confidence counts as sure and gets what `knowledge` gives it.
+the paper raises it while certain answers are wrong too often, and 1/2: below 1 no wrong completion outdoes a right one.
+A completion that says nothing of its confidence counts as sure and gets what `knowledge` gives it.
 """
 
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.rules.confidence import confidence
 from stages.score.rules.refusal_phrases import refusal
@@ -25,13 +25,13 @@ from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, jud
 LAMBDA = 0.5
 
 
-def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
     """correct 1, unsure_correct 2/3, unsure_incorrect 1/3, incorrect and refused 0."""
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
-    certain, said, rest = confidence(reply.answer, group.answer)
+    certain, said, rest = confidence(parsed.answer, group.answer)
     right, seen, reason = match(group, rest)
-    if not right and refusal(reply.answer):
+    if not right and refusal(parsed.answer):
         return judged(0.0, "refused", reason, seen)
     verdict = ("" if certain else "unsure_") + ("correct" if right else "incorrect")
     value = (right + LAMBDA * (certain == right)) / (1 + LAMBDA)

@@ -1,7 +1,7 @@
-"""Reward model: what a model trained on pairs of replies gives the whole reply, as a number of 0 to 1.
+"""Reward model: what a model trained on pairs of completions gives the whole completion, as a number of 0 to 1.
 
-`cosmo train --objective reward` makes one (Bradley and Terry; Ouyang et al., arXiv:2203.02155): r(prompt, reply) with
-sigmoid(r(a) - r(b)) the probability that a is better. `[score.reward_model] policy` names it.
+`cosmo train --objective reward` makes one (Bradley and Terry; Ouyang et al., arXiv:2203.02155): r(prompt, completion)
+with sigmoid(r(a) - r(b)) the probability that a is better. `[score.reward_model] policy` names it.
 
     value = sigmoid(r)      or r itself, with `value = "raw"`
 
@@ -9,7 +9,7 @@ Sigmoid is the default, for recipes add grades up and all others lie in 0 to 1: 
 outweigh them. Pairs fix r up to a constant only, so a sigmoid can saturate where a model's numbers lie far from 0: then
 take `raw`, best where it is the only task term (the group's mean is the baseline, and the constant drops out).
 
-The whole reply is read, think block included, as in training. It reads text only: rows with pictures don't apply.
+The whole completion is read, think block included, as in training. It reads text only: rows with images don't apply.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _RewardModel:
         self.table, self.policy = table, policy
 
     def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
-        """A judgement for every completion; replies of all groups share batches."""
+        """A judgement for every completion; completions of all groups share batches."""
         from stages.score.models.reward_scores import scalars
 
         encoded = [self._encoded(wanted) for wanted in window]
@@ -55,7 +55,7 @@ class _RewardModel:
         from stages.score.models.reward_scores import sequences
 
         if wanted.group.images:
-            return does_not_apply("the row has pictures, and a reward model reads text only")
+            return does_not_apply("the row has images, and a reward model reads text only")
         try:
             return sequences(self.policy, wanted.group, [c.text for c in wanted.completions])
         except BadSample as error:

@@ -6,22 +6,22 @@ METHODS' value verifier by rule: good 1, bad 0. The row's reference is the good 
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match, option_index, pick
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 
-def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
     """good 1.0; bad 0.0; unparsable 0.0 when no single option is chosen."""
     if group.answer is None:
         return does_not_apply("the row has no good option to compare with")
     good = option_index(group.answer, group.choices)
     if not group.choices or good is None:
-        right, seen, reason = match(group, reply.answer)
+        right, seen, reason = match(group, parsed.answer)
         return judged(float(right), "good" if right else "bad", reason, seen)
-    found = pick(group, reply.answer) if reply.answer else None
+    found = pick(group, parsed.answer) if parsed.answer else None
     if found is None:
-        return judged(0.0, "unparsable", "no single option in the answer", reply.answer[:200])
+        return judged(0.0, "unparsable", "no single option in the answer", parsed.answer[:200])
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
 
 

@@ -1,12 +1,12 @@
-"""Visual contrast: how much likelier a reply is with the picture than without it, under a given policy.
+"""Visual contrast: how much likelier a completion is with the image than without it, under a given policy.
 
 A second form of visual focus, for rows whose facts nobody knows; ours too, as COSMO-RL (arXiv:2510.04196) defines
-none. With T tokens y of the whole reply (the think block is where pictures are described) and a policy p:
+none. With T tokens y of the whole completion (the think block is where images are described) and a policy p:
 
-    d     = 1/T * sum_t [ log p(y_t | pictures, words, y_<t) - log p(y_t | words, y_<t) ]
+    d     = 1/T * sum_t [ log p(y_t | images, words, y_<t) - log p(y_t | words, y_<t) ]
     value = min(1, max(0, d / s)),   s = `contrast.scale`, 1 nat by default
 
-So a reply that the words alone explain gets 0, and one whose tokens the picture makes e times likelier gets 1. The
+So a completion that the words alone explain gets 0, and one whose tokens the image makes e times likelier gets 1. The
 policy is `[score.contrast] policy`; it should not be the one in training, which could learn to please itself.
 """
 
@@ -38,13 +38,13 @@ class _Contrast:
         return [self._group(wanted) for wanted in window]
 
     def _group(self, wanted: Wanted) -> list[Judgement]:
-        from stages.score.models.image_gain import picture_gain
+        from stages.score.models.image_gain import image_gain
 
         group, count = wanted.group, len(wanted.completions)
         if not group.images:
-            return [does_not_apply("the row has no picture")] * count
+            return [does_not_apply("the row has no image")] * count
         try:
-            gains = picture_gain(self.policy, group, [c.text for c in wanted.completions], self.table.batch_tokens)
+            gains = image_gain(self.policy, group, [c.text for c in wanted.completions], self.table.batch_tokens)
         except BadSample as error:
             return [failed(str(error))] * count
         except Exception as error:
@@ -81,7 +81,7 @@ def _open(ctx: Context, table: ContrastTable, ref: PolicyRef) -> _Contrast:
 
     policy = ctx.resources.get(NAME, f"{ref.id} {table.device} {table.dtype}", make)
     if policy.processor.image_token_id is None:
-        raise UsageError(f"{table.policy} reads no pictures", f"{NAME} needs a vision-language model")
+        raise UsageError(f"{table.policy} reads no images", f"{NAME} needs a vision-language model")
     return _Contrast(table, policy)
 
 

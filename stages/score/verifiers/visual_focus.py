@@ -17,23 +17,23 @@ from __future__ import annotations
 import math
 
 from schemas.rollouts import Completion, RolloutGroup
-from stages.judging.parsed import Reply
+from stages.judging.parsed import ParsedCompletion
 from stages.score.rules.scene_claims import Scene, claims
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 _WORDS, _WORDS_A_FACT = 60, 20
 
 
-def judge(group: RolloutGroup, completion: Completion, reply: Reply) -> Judgement:
+def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
     """all, some or none of the key facts; contradicted where a false statement was made. `seen` counts them."""
     if not group.images:
-        return does_not_apply("the row has no picture")
+        return does_not_apply("the row has no image")
     if not group.key_facts:
         return does_not_apply("the row has no key facts")
     scene = Scene(group)
     if not scene.key:
         return does_not_apply("the words alone give every key fact")
-    said = claims(f"{reply.think or ''}\n{reply.answer}")
+    said = claims(f"{parsed.think or ''}\n{parsed.answer}")
     credits = [scene.credit(said, fact) for fact in scene.key]
     false = [one for one in said if scene.false(one)]
     total = len(scene.key)

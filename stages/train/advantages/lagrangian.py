@@ -1,10 +1,10 @@
-"""Constrained: reward minus lambda times cost, lambda raised while replies are unsafe too often (arXiv:2310.12773).
+"""Constrained: reward minus lambda times cost, lambda raised while completions are unsafe too often (arXiv:2310.12773).
 
     A      = (A_r - lambda * A_c) / (1 + lambda)
     lambda = max(0, lambda + lr * (unsafe rate of the rollout - bound))     before the advantages are taken
 
-The cost is 1 for a reply that the safety verifier calls unsafe and 0 for another. A_r and A_c are minus their
-group's mean, and not divided by its deviation: lambda is then the price of an unsafe reply in units of reward.
+The cost is 1 for a completion that the safety verifier calls unsafe and 0 for another. A_r and A_c are minus their
+group's mean, and not divided by its deviation: lambda is then the price of an unsafe completion in units of reward.
 Where the verifier did not judge, A_c is 0. safe-RLHF ascends in log lambda; plain ascent can reach 0 and leave it.
 """
 

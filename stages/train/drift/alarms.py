@@ -84,8 +84,8 @@ def _risen(pair: tuple[float, float] | None, limit: float, what: str) -> str:
 
 
 def length_collapse(seen: Evidence, limit: float) -> str:
-    """Replies have become much shorter."""
-    return _shrunk(seen.compare("length"), limit, "tokens a reply")
+    """Completions have become much shorter."""
+    return _shrunk(seen.compare("length"), limit, "tokens a completion")
 
 
 def entropy_collapse(seen: Evidence, limit: float) -> str:

@@ -25,7 +25,7 @@ class WatchConfig:
     least: int = option(64, "Judged completions that a window needs before an alarm may fire", low=1)
     over_refusal: float = option(0.2, "Benign prompts refused: this share more than at first", low=0.0)
     over_compliance: float = option(0.15, "Harmful prompts complied with: this share more than at first", low=0.0)
-    length_collapse: float = option(0.4, "Replies shorter than this part of the first ones", low=0.0, high=1.0)
+    length_collapse: float = option(0.4, "Completions shorter than this part of the first ones", low=0.0, high=1.0)
     format_hacking: float = option(0.15, "Task-aware reward this much below the first, format held", low=0.0)
     entropy_collapse: float = option(0.1, "Entropy below this part of the first", low=0.0, high=1.0)
     sampler_mismatch: float = option(0.2, "Mean gap between sampler's and trainer's log-probs, nats", low=0.0)

@@ -2,7 +2,7 @@
 
     loss = - 1 / tokens of the step * sum of min(r * A, clip(r, 1 - 0.2, 1 + 0.28) * A)         (eq. 8)
 
-Its dynamic sampling is `drop_flat_groups`; its penalty for overlong replies is a reward, not a loss.
+Its dynamic sampling is `drop_flat_groups`; its penalty for overlong completions is a reward, not a loss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A scalar reward model, through TRL's RewardTrainer: of two replies the one with the higher reward scores higher.
+"""A scalar reward model, through TRL's RewardTrainer: of two completions the one with the higher reward scores higher.
 
 Loss of a pair: - log sigmoid(r(chosen) - r(rejected)) (Bradley and Terry; Ouyang et al., arXiv:2203.02155).
-TRL 1.16 gives its models text and no pictures, so the model is a text-only one, and rows with pictures are
+TRL 1.16 gives its models text and no images, so the model is a text-only one, and rows with images are
 rejected with the reason `no_vision`. A generative verifier (`--objective verifier`) sees them.
 """
 
@@ -55,7 +55,7 @@ def encode_pairs(session: Session) -> Dataset:
     if not encoded:
         raise InputError(
             f"none of {len(pairs)} pairs can be given to {session.policy.ref.name}",
-            "a reward model reads text: choose rows without pictures, or --objective verifier",
+            "a reward model reads text: choose rows without images, or --objective verifier",
         )
     return Dataset.from_list(encoded)
 
@@ -63,7 +63,7 @@ def encode_pairs(session: Session) -> Dataset:
 def _encode(session: Session, pair: Pair, texts: PairTexts) -> dict[str, Any]:
     processor = session.policy.processor
     prompt = processor.encode(texts.row.messages, texts.row.images).token_ids
-    chosen, rejected = processor.encode_reply(texts.chosen), processor.encode_reply(texts.rejected)
+    chosen, rejected = processor.encode_completion(texts.chosen), processor.encode_completion(texts.rejected)
     return {
         "ref": pair.ref,
         "label": pair.label,
@@ -82,7 +82,7 @@ def _passes(config: TrainConfig) -> dict[str, Any]:
 
 
 class PairCollator:
-    """TRL's batch of pairs, with `rows`: (label, reply tokens) of each."""
+    """TRL's batch of pairs, with `rows`: (label, completion tokens) of each."""
 
     def __init__(self, pad_token_id: int) -> None:
         self._collate = DataCollatorForPreference(pad_token_id)

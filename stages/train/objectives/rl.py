@@ -264,9 +264,9 @@ class RolloutTrainer(RankTrainer, Trainer):
             )
             for group, samples in micro.parts
         ]
-        pictures = [(g.row.id, t.image_inputs) for (g, _), t in zip(micro.parts, groups, strict=True) if t.image_inputs]
+        images = [(g.row.id, t.image_inputs) for (g, _), t in zip(micro.parts, groups, strict=True) if t.image_inputs]
         tower = self.towers.get(id(model))
-        with tower.lent(pictures) if tower and pictures else nullcontext():
+        with tower.lent(images) if tower and images else nullcontext():
             processor = self.session.policy.processor
             return completion_logprobs(model, processor, groups, self.banned, share=self.share, forward=forward)
 

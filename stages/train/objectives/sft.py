@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on reference replies, through TRL's SFTTrainer with our own order and collation."""
+"""Supervised fine-tuning on reference completions, through TRL's SFTTrainer with our own order and collation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IGNORED = -100
 
 
 def train_sft(session: Session) -> None:
-    """Imitate the reference replies of the selected prompts."""
+    """Imitate the reference completions of the selected prompts."""
     config, inputs = session.config, session.ctx.inputs
     order = example_order(usable_entries(inputs, config, session.reject), config)
     imitate(session, ExampleRows(inputs, order))
@@ -36,21 +36,21 @@ def imitate(session: Session, rows: ExampleRows) -> None:
     left, steps = session.begin(len(rows))
     if left:
         with session.training():
-            ReplyTrainer(session, rows, left, steps).train()
+            CompletionTrainer(session, rows, left, steps).train()
     session.finish(rollouts=0)
 
 
 def encode_example(processor: PromptProcessor, row: PromptRow) -> tuple[list[int], list[int], dict[str, Tensor]]:
-    """(prompt ids, reply ids with the closing token, image inputs), the prompt as a rollout renders it."""
+    """(prompt ids, completion ids with the closing token, image inputs), the prompt as a rollout renders it."""
     encoded = processor.encode(row.messages, row.images)
-    return encoded.token_ids, processor.encode_reply(row.reference_response or ""), encoded.image_inputs
+    return encoded.token_ids, processor.encode_completion(row.reference_response or ""), encoded.image_inputs
 
 
 Encoded = tuple[list[int], list[int], dict[str, Tensor]]
 
 
-class ReplyCollator:
-    """A portion of a step to padded tensors, labels on the reply only. Unusable examples are left out.
+class CompletionCollator:
+    """A portion of a step to padded tensors, labels on the completion only. Unusable examples are left out.
 
     With several ranks there is always something to go through the model: a filler, without labels.
     """
@@ -59,7 +59,7 @@ class ReplyCollator:
         self._session, self._rows, self._part = session, rows, part
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
-        """The forward's keywords with `labels` (B, L), and `rows`: (label, reply tokens) of each example."""
+        """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
         processor = self._session.policy.processor
         kept, encoded = [], []
         for position in portion.mine:
@@ -69,11 +69,11 @@ class ReplyCollator:
         encoded += self._fillers(portion, encoded)
         if not encoded:
             return {"labels": torch.full((1, 2), IGNORED), "rows": []}
-        sequences = [prompt + reply for prompt, reply, _ in encoded]
+        sequences = [prompt + completion for prompt, completion, _ in encoded]
         batch = processor.batch(sequences, [images for _, _, images in encoded], side="right")
         labels_BL = torch.full_like(batch["input_ids"], IGNORED)
-        for line, (prompt, reply, _) in enumerate(encoded[: len(kept)]):
-            labels_BL[line, len(prompt) : len(prompt) + len(reply)] = torch.tensor(reply)
+        for line, (prompt, completion, _) in enumerate(encoded[: len(kept)]):
+            labels_BL[line, len(prompt) : len(prompt) + len(completion)] = torch.tensor(completion)
         return {**batch, "labels": labels_BL, "rows": kept}
 
     def _encode(self, position: int) -> Encoded | None:
@@ -89,14 +89,14 @@ class ReplyCollator:
         if self._part.count == 1 and not self._part.lockstep:
             return []
         if self._part.lockstep and not any(images for _, _, images in encoded):
-            pictured = (self._encode(p) for p in portion.step if self._rows[p].images)
-            if (filler := next((e for e in pictured if e is not None), None)) is not None:
+            imaged = (self._encode(p) for p in portion.step if self._rows[p].images)
+            if (filler := next((e for e in imaged if e is not None), None)) is not None:
                 return [filler]
         blank = self._session.policy.processor.pad_token_id
         return [] if encoded else [([blank], [blank], {})]
 
 
-class ReplyTrainer(RankTrainer, SFTTrainer):
+class CompletionTrainer(RankTrainer, SFTTrainer):
     """TRL's trainer over a slice of the precomputed order; its log becomes our rows."""
 
     def __init__(self, session: Session, rows: ExampleRows, positions: range, steps: int) -> None:
@@ -110,7 +110,7 @@ class ReplyTrainer(RankTrainer, SFTTrainer):
         super().__init__(
             model=session.policy.model,
             args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
-            data_collator=ReplyCollator(session, rows, self.part),  # type: ignore[arg-type]
+            data_collator=CompletionCollator(session, rows, self.part),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
         )

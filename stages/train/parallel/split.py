@@ -3,7 +3,7 @@
 A sample's weight is its share in the whole step's loss, so ranks may have as many groups as they like. Where the
 model is whole on each rank (DDP), a rank without a group takes part with a filler: a sample of weight 0. Where
 it is sharded, every forward is a meeting of all ranks: then they have equally many micro-batches, and where the
-step has pictures, each of these has one.
+step has images, each of these has one.
 """
 
 from __future__ import annotations

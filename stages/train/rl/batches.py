@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Group:
-    """One prompt of a rollout. A flat one keeps its numbers and no pictures."""
+    """One prompt of a rollout. A flat one keeps its numbers and no images."""
 
     row: ScoredGroup
     samples: list[Sample]
@@ -153,7 +153,7 @@ def make_groups(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, r
 def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carried) -> Carried:
     """Give every sample its advantage, and return what the estimator carries on to the next rollout.
 
-    A group where none has any, most often one of equal rewards, is left out and loses its pictures.
+    A group where none has any, most often one of equal rewards, is left out and loses its images.
     """
     plugin: AdvantagePlugin = load("advantage", str(config.advantage))
     batch = Batch(
@@ -234,5 +234,7 @@ def _cost(parts: list[tuple[Group, list[Sample]]], share: bool) -> int:
     """Tokens of a forward pass over these parts, padding counted; packed groups have none."""
     lengths = [(len(group.row.prompt_token_ids), [s.length for s in samples]) for group, samples in parts]
     if share:
-        return sum(prompt + sum(replies) for prompt, replies in lengths)
-    return sum(len(replies) for _, replies in lengths) * max(prompt + max(replies) for prompt, replies in lengths)
+        return sum(prompt + sum(completions) for prompt, completions in lengths)
+    return sum(len(completions) for _, completions in lengths) * max(
+        prompt + max(completions) for prompt, completions in lengths
+    )

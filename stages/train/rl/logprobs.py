@@ -26,7 +26,7 @@ class TokenGroup:
     prompt: list[int]
     """Token ids of the prompt, image placeholders expanded. Shape (P,)."""
     image_inputs: dict[str, Tensor]
-    """What the model wants for its pictures; {} without."""
+    """What the model wants for its images; {} without."""
     completions: list[list[int]]
     """Token ids of the completions, none empty."""
     temperatures: list[float]
@@ -93,7 +93,7 @@ def _spread(values_M: Tensor, present_NT: Tensor) -> Tensor:
 def _padded_inputs(
     model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
 ) -> tuple[dict[str, Any], Tensor]:
-    """Every completion with its own copy of the prompt and its pictures: right for any family.
+    """Every completion with its own copy of the prompt and its images: right for any family.
 
     Forward keywords, and the flat position (row x width + column) that predicts each token (M,).
     """

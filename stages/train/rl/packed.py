@@ -1,6 +1,6 @@
 """Prefix sharing: groups packed into one sequence [prompt | c1 | ... | cG | prompt | c1 | ...], without padding.
 
-A prompt is computed once, its pictures with it. Each completion's positions restart after its prompt (for M-RoPE after
+A prompt is computed once, its images with it. Each completion's positions restart after its prompt (for M-RoPE after
 the prompt's largest position), and a completion's tokens see their prompt and their own past only: attention goes block
 by block (`stages.models.attention.packed_attention`) or, on a GPU, all blocks go through one kernel
 (`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens
@@ -44,8 +44,8 @@ def inputs(
     use_packed_attention(model)
     layout = [PackedGroup(len(g.prompt), [len(c) for c in g.completions]) for g in groups]
     sequence = [t for g in groups for tokens in (g.prompt, *g.completions) for t in tokens]
-    pictures = [g.image_inputs for g in groups]
-    batch = {name: value.to(device) for name, value in processor.batch([sequence], pictures).items()}
+    images = [g.image_inputs for g in groups]
+    batch = {name: value.to(device) for name, value in processor.batch([sequence], images).items()}
     batch["position_ids"] = _positions(model, processor, groups, layout, device)
     # Anything 4-D is taken for a finished mask; the layout says what it would.
     batch["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)

@@ -1,4 +1,4 @@
-"""Pictures of prompts as model inputs, and as a frozen tower's features: made when needed, held while there is room."""
+"""Images of prompts as model inputs, and as a frozen tower's features: made when needed, held while there is room."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ImageInputs:
         self._held: Held[dict[str, Tensor]] = Held(lambda inputs: sum(v.nbytes for v in inputs.values()), room)
 
     def of(self, row: RolloutGroup) -> dict[str, Tensor]:
-        """Model inputs for the row's pictures; {} without.
+        """Model inputs for the row's images; {} without.
 
         BadSample when this processor renders another prompt than the sampler's did.
         """
@@ -74,7 +74,7 @@ class ImageInputs:
 
 
 class FrozenTower:
-    """A vision tower that is not trained: run once for each prompt's pictures, however many updates a rollout has."""
+    """A vision tower that is not trained: run once for each prompt's images, however many updates a rollout has."""
 
     def __init__(self, model: Any, room: int = _ROOM) -> None:
         self._tower = model.get_encoder(modality="image")

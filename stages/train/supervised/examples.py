@@ -17,7 +17,7 @@ from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject, barred
 
 WINDOW = 2048
-"""Rows, pictures included, held in memory at once."""
+"""Rows, images included, held in memory at once."""
 
 
 def trainable_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -> Iterator[Entry]:
@@ -34,8 +34,8 @@ def trainable_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reje
 
 
 def usable_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -> list[Entry]:
-    """The trainable prompts that have a reply to imitate; InputError when there is none."""
-    replies = [
+    """The trainable prompts that have a completion to imitate; InputError when there is none."""
+    references = [
         [r is not None for r in read_columns(path, ["reference_response"]).column(0).to_pylist()]
         for folder in inputs
         for path in folder.shard_paths()
@@ -43,9 +43,9 @@ def usable_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject)
     first = _first_shards(inputs)
     kept = []
     for entry in trainable_entries(inputs, config, reject):
-        if not replies[first[entry.folder] + entry.shard][entry.row]:
+        if not references[first[entry.folder] + entry.shard][entry.row]:
             source = inputs[entry.folder].path.name
-            reject(source, entry.id, "no_reference_response", "there is no reply to imitate")
+            reject(source, entry.id, "no_reference_response", "there is no completion to imitate")
         else:
             kept.append(entry)
     if not kept:

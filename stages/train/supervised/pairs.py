@@ -1,4 +1,4 @@
-"""What a reward model learns from: two replies of one group whose rewards lie a margin apart."""
+"""What a reward model learns from: two completions of one group whose rewards lie a margin apart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.train.supervised.examples import completions_by_shard, trainable_ent
 
 @dataclass(frozen=True, slots=True)
 class Pair(Entry):
-    """Where two replies of one prompt lie."""
+    """Where two completions of one prompt lie."""
 
     chosen: int
     """Place in the group of the one with the higher reward."""
@@ -49,8 +49,8 @@ def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -
         kept += [Pair(**values, chosen=a, rejected=b) for a, b in found]
     if not kept:
         raise InputError(
-            f"no trainable group holds two replies whose rewards lie {config.reward.margin:g} apart",
-            "sample several replies a prompt, or --set reward.margin=0.1",
+            f"no trainable group holds two completions whose rewards lie {config.reward.margin:g} apart",
+            "sample several completions a prompt, or --set reward.margin=0.1",
         )
     return kept
 
@@ -78,5 +78,5 @@ class PairTexts:
 
 
 def as_texts(pair: Pair, row: ScoredGroup) -> PairTexts:
-    """The two whole replies, think blocks included: the reward was given to all of it."""
+    """The two whole completions, think blocks included: the reward was given to all of it."""
     return PairTexts(row, row.completions[pair.chosen].text, row.completions[pair.rejected].text)

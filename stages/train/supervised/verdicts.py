@@ -1,4 +1,4 @@
-"""What a verifier learns from: replies whose verdict is known, each shown as a judge sees it."""
+"""What a verifier learns from: completions whose verdict is known, each shown as a judge sees it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.scored import OK, ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry
-from stages.judging.parsed import parse_reply
+from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, prompt_names, verdict_line
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
@@ -22,7 +22,7 @@ from stages.train.supervised.examples import completions_by_shard, permutations,
 
 @dataclass(frozen=True, slots=True)
 class Judged(Entry):
-    """Where one reply with a known verdict lies."""
+    """Where one completion with a known verdict lies."""
 
     completion: int
     """Its place in the group."""
@@ -35,7 +35,7 @@ class Judged(Entry):
 
 
 def judged_entries(inputs: list[RunFolder], config: TrainConfig, prompt: JudgePrompt, reject: Reject) -> list[Judged]:
-    """The replies that carry a verdict the prompt knows, in order; the others are rejected with their reason.
+    """The completions that carry a verdict the prompt knows, in order; the others are rejected with their reason.
 
     A prompt without any is one rejected sample. InputError when there is nothing to learn from.
     """
@@ -75,7 +75,7 @@ def _grade(grades: list[dict[str, Any]], name: str) -> tuple[str, str | None]:
 
 
 def _why(statuses: list[str], name: str) -> str:
-    return f"{name}: {', '.join(sorted(set(statuses)))}" if statuses else "the group has no reply"
+    return f"{name}: {', '.join(sorted(set(statuses)))}" if statuses else "the group has no completion"
 
 
 def _nothing(name: str, prompt: JudgePrompt, strange: Counter[str], completions: dict[Any, Any]) -> InputError:
@@ -86,10 +86,10 @@ def _nothing(name: str, prompt: JudgePrompt, strange: Counter[str], completions:
             f"the prompt {prompt.name!r} knows none of the verdicts of {name!r}: {verdicts}",
             f"--set verifier.prompt=NAME, one of {known}, or a .toml file",
         )
-    replies = (c for rows in completions.values() for row in rows for c in row)
-    there = {g["name"] for c in replies for g in c["grades"] or [] if g["verdict"]}
+    graded = (c for rows in completions.values() for row in rows for c in row)
+    there = {g["name"] for c in graded for g in c["grades"] or [] if g["verdict"]}
     return InputError(
-        f"no trainable reply carries a verdict by {name!r}",
+        f"no trainable completion carries a verdict by {name!r}",
         f"grades with verdicts there: {', '.join(sorted(there)) or 'none'}; --set verifier.name=NAME",
     )
 
@@ -122,9 +122,9 @@ def _fewer(entries: list[Judged], most: int, balance: bool, seed: int) -> list[J
 
 
 def as_example(prompt: JudgePrompt, entry: Judged, row: ScoredGroup) -> PromptRow:
-    """The conversation a judge is shown for the reply, with the verdict line as the reply to imitate."""
+    """The conversation a judge is shown for the completion, with the verdict line as the completion to imitate."""
     text = row.completions[entry.completion].text
-    messages, images = conversation(prompt, row, parse_reply(text).answer)
+    messages, images = conversation(prompt, row, parse_completion(text).answer)
     return PromptRow(
         id=entry.ref,
         label=entry.verdict,
