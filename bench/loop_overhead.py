@@ -95,7 +95,7 @@ def watch(clock: Clock) -> None:
     from cosmo_cli.recipe import run as loop
     from stages.engines.transformers.engine import TransformersEngine as Engine
     from stages.score import stage as score
-    from stages.train.objectives.rl import RolloutTrainer
+    from stages.train.rl.trainer import RolloutTrainer
 
     plain_sample, plain_in_order, plain_run = Engine.sample, score.in_order, loop.run_stage
     Engine.encode = clock.call("generate", Engine.encode)  # type: ignore[method-assign]

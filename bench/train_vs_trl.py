@@ -164,7 +164,7 @@ class Ours:
 
     def trainer(self) -> Any:
         """A trainer of one rollout: the same update over and over."""
-        from stages.train.objectives.rl import RolloutTrainer
+        from stages.train.rl.trainer import RolloutTrainer
         from stages.train.rl.batches import estimate_advantages, make_groups, make_updates
 
         config = self.session.config

@@ -81,7 +81,7 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
     with listening():
         session = Session.open(ctx, writer, start_policy(ctx))
         if objective == RL:
-            from stages.train.objectives.rl import train_rl as learn
+            from stages.train.rl.trainer import train_rl as learn
         elif objective == VERIFIER:
             from stages.train.objectives.verifier import train_verifier as learn
         elif objective == REWARD:
