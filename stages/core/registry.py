@@ -43,6 +43,7 @@ KINDS = {
         Kind("verifier", "stages.score.verifiers"),
         Kind("loss", "stages.train.losses"),
         Kind("advantage", "stages.train.advantages"),
+        Kind("objective", "stages.train.objectives"),
         Kind("metric", "stages.eval.metrics"),
         Kind("export", "stages.export.targets"),
         Kind("executor", "stages.core.executors"),
