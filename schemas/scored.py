@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from schemas.rollouts import Completion, RolloutGroup
 
 OK, NOT_APPLICABLE, TIMEOUT, ERROR = "ok", "not_applicable", "timeout", "error"
+STATUSES = (OK, NOT_APPLICABLE, TIMEOUT, ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

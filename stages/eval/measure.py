@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.evals import EvalRow
-from stages.core.errors import InputError, UsageError
+from stages.core.errors import CosmoError, InputError, UsageError
 from stages.eval.intervals import mean_interval, rate_interval
 from stages.eval.metrics.base import Metric, Settings
 from stages.eval.views import GroupView, read_views
@@ -112,6 +113,11 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)
             if observed is not None:
+                if not all(map(math.isfinite, observed.values)):
+                    raise CosmoError(
+                        f"the metric {metric_name} gave {observed.values} for the prompt {group.id}",
+                        "a metric's values are finite numbers; what can't be judged is counted in `failed`",
+                    )
                 tally = found.tally(name, metric_name).setdefault(group.id, Tally())
                 tally.total += sum(observed.values)
                 tally.count += len(observed.values)

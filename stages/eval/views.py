@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +68,25 @@ def read_views(shard: Path) -> Iterator[GroupView]:
         wanted = [leaf for leaf in leaves if _is_wanted(leaf)]
         try:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
-                yield from _views(batch)
+                for view in _views(batch):
+                    _check_finite(view, shard)
+                    yield view
         except (pa.ArrowInvalid, OSError) as error:
             line = first_line(error)
             raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
+
+
+def _check_finite(group: GroupView, shard: Path) -> None:
+    """InputError for a grade or a reward that is NaN or infinite: `cosmo score` writes none, and a mean dies of one."""
+    for completion in group.completions:
+        values = {f"the grade {name}": grade.value for name, grade in completion.grades.items()}
+        values["the reward"] = completion.reward
+        for what, value in values.items():
+            if value is not None and not math.isfinite(value):
+                raise InputError(
+                    f"{shard}: prompt {group.id}, completion {completion.index}: {what} is {value}",
+                    "grade it anew: cosmo score FOLDER --regrade",
+                )
 
 
 def _is_wanted(leaf: str) -> bool:

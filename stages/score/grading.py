@@ -10,7 +10,7 @@ from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
 from stages.judging.parsed import parse_completion
-from stages.score.recipes import Recipe, recipe_for, reward_of
+from stages.score.recipes import Recipe, check_finite, recipe_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
 
 _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
@@ -68,7 +68,10 @@ class Grader:
         by_models: Mapping[str, Grade],
     ) -> ScoredCompletion:
         """One completion with its grades; settled ones that it brings are kept if of the same version."""
+        where = f"prompt {group.id}, completion {completion.index}"
         grades = {} if self.regrade else self._kept(completion)
+        for grade in grades.values():
+            check_finite(grade, where)
         grades |= by_models
         missing = [name for name in wanted if name not in grades]
         if completion.finish_reason == "error":
@@ -79,7 +82,7 @@ class Grader:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
                 grades[name] = verifier.grade(group, completion, parsed)
-        terms, reward = reward_of(recipe, grades)
+        terms, reward = reward_of(recipe, grades, where)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
         ordered = [grades.pop(name) for name in wanted] + list(grades.values())
         return ScoredCompletion(**fields, grades=ordered, terms=terms, reward=reward)

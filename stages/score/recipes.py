@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ def _recipe(label: str, table: RecipeTable, config: ScoreConfig, known: list[str
         shared = {"visual_focus": config.visual_weight, "helpful": config.helpful_weight}
         terms = {FORMAT: config.format_weight} | terms
         terms |= {name: weight for name, weight in shared.items() if weight and name not in terms}
+    for name, weight in terms.items():
+        if not math.isfinite(weight):
+            raise UsageError(f"{where} weighs {name} by {weight}", "a weight is a finite number")
     text = " + ".join(f"{name}*{weight:g}" for name, weight in terms.items())
     return Recipe(tuple(terms.items()), f"{table.combine}: {text}", task)
 
@@ -79,21 +83,32 @@ def recipe_for(recipes: Mapping[str, Recipe], label: str) -> Recipe:
     return recipes[label]
 
 
-def reward_of(recipe: Recipe, grades: Mapping[str, Grade]) -> tuple[list[Term], float | None]:
+def reward_of(recipe: Recipe, grades: Mapping[str, Grade], where: str = "") -> tuple[list[Term], float | None]:
     """The recipe's terms with their values, and the reward: sum of weight x value.
 
     A term that does not apply is left out. The reward is None when a needed grade failed (timeout or
     error), so that a failure is never a zero, and when no task term applied, so that form alone is never
-    rewarded.
+    rewarded. InputError for a value that is no finite number, and for a sum that is none; `where` names the completion.
     """
     terms = []
     total, failed, judged = 0.0, False, False
     for name, weight in recipe.terms:
         grade = grades[name]
+        check_finite(grade, where)
         terms.append(Term(name, weight, grade.value))
         if grade.value is not None:
             total += weight * grade.value
             judged = judged or name in recipe.task_terms
         else:
             failed = failed or grade.status in (TIMEOUT, ERROR)
+    if not math.isfinite(total):
+        raise InputError(f"{where}: its reward is {total}", f"make weights or grades smaller: {recipe.text}")
     return terms, total if judged and not failed else None
+
+
+def check_finite(grade: Grade, where: str) -> None:
+    """InputError for a grade that cosmo did not write: verifiers run by this stage give finite values or errors."""
+    if grade.value is not None and not math.isfinite(grade.value):
+        raise InputError(
+            f"{where}: the grade {grade.name} is {grade.value}", "grade it anew: cosmo score FOLDER --regrade"
+        )

@@ -6,8 +6,8 @@ A verifier is one file `stages/score/verifiers/<name>.py`:
 
     from stages.score.verifiers.base import Judgement, Verifier, judged
 
-    def judge(group, completion, completion) -> Judgement:
-        loud = any(word.isupper() for word in completion.answer.split())
+    def judge(group, completion, parsed) -> Judgement:
+        loud = any(word.isupper() for word in parsed.answer.split())
         return judged(0.0, "loud") if loud else judged(1.0, "quiet")
 
     PLUGIN = Verifier(version=1, judge=judge)
@@ -28,21 +28,27 @@ may load: costly things go through `ctx.resources`, so that they stay warm betwe
 is given a window of groups at a time, each with the completions that lack the grade, and answers with one Judgement
 for each of them, in their order. A failure is a `failed(...)` judgement; what it raises becomes an error
 grade of the whole window, but for a CosmoError, which ends the run.
+
+Whatever a verifier is, its value is a finite number or its grade is an error: see `finite_value`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade
-from stages.core.errors import CosmoError
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, STATUSES, TIMEOUT, Grade
+from stages.core.errors import CosmoError, first_line
 from stages.core.stage import Context
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.math_pool import TimedOut
+
+_SHOWN = 60
+"""Longest part of a wrong value that a reason repeats."""
 
 
 class Judgement(NamedTuple):
@@ -101,17 +107,74 @@ def _raised(error: Exception) -> Judgement:
     return failed(f"{type(error).__name__}: {error}")
 
 
-def as_grade(name: str, version: int, j: Judgement) -> Grade:
-    """A judgement under its verifier's name and version."""
-    return Grade(
-        name=name,
-        version=version,
-        value=j.value,
-        status=j.status,
-        verdict=j.verdict,
-        reason=j.reason,
-        seen=j.seen,
-    )
+def finite_value(value: Any, name: str) -> float:
+    """The value that the verifier `name` gave, as a float.
+
+    An int, float or bool, or what holds exactly one of them: a NumPy scalar, a tensor or array without dimensions.
+    ValueError names verifier and value for anything else: text, Decimal, a list, a tensor of several numbers, NaN, an
+    infinity. None of them may reach a reward, where one NaN makes the advantages of its whole group meaningless.
+    """
+    number = value
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        try:
+            number = value.item()
+        except Exception as error:
+            raise ValueError(f"{name} gave a {type(value).__name__} that can't be read: {first_line(error)}") from None
+    if not isinstance(number, int | float):
+        raise ValueError(f"{name} gave {_shown(value)}, a {type(value).__name__}: a grade is a number")
+    try:
+        found = float(number)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError(f"{name} gave {_shown(value)}: a grade is a finite number")
+    return found
+
+
+def _shown(value: Any) -> str:
+    """The value in one short line; a stranger's object may fail at that, too."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        return "something unprintable"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 4] + " ..."
+
+
+def as_grade(name: str, version: int, judgement: Any) -> Grade:
+    """A judgement under its verifier's name and version; an error grade where it is none, or its value no number."""
+    try:
+        checked = _checked(name, judgement)
+    except ValueError as error:
+        checked = failed(str(error))
+    return Grade(name=name, version=version, **checked._asdict())
+
+
+def _checked(name: str, judgement: Any) -> Judgement:
+    """The judgement with values that a row can hold; ValueError says why it can't be."""
+    if not isinstance(judgement, Judgement):
+        kind = type(judgement).__name__
+        raise ValueError(f"{name} gave {_shown(judgement)}, a {kind}, and not a Judgement: return judged(value, ...)")
+    if judgement.status not in STATUSES:
+        raise ValueError(f"{name} gave the status {_shown(judgement.status)}: known are {', '.join(STATUSES)}")
+    value = finite_value(judgement.value, name) if judgement.status == OK else None
+    for field_name in ("verdict", "reason", "seen"):
+        if not _storable(getattr(judgement, field_name)):
+            given = getattr(judgement, field_name)
+            raise ValueError(f"{name} gave the {field_name} {_shown(given)}, a {type(given).__name__}: it is a text")
+    return judgement._replace(value=value)
+
+
+def _storable(text: Any) -> bool:
+    """Whether a text column of Parquet takes it: half a surrogate pair, as broken JSON has it, is no UTF-8."""
+    if text is None:
+        return True
+    if not isinstance(text, str):
+        return False
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Wanted(NamedTuple):
