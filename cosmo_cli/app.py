@@ -3,70 +3,86 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-STAGES = "Stages"
-HELPERS = "Helpers"
-COMMANDS: dict[str, tuple[str, str]] = {
-    "prepare": (STAGES, "Datasets to prompts: load, check, mix, de-duplicate, augment."),
-    "rollout": (STAGES, "Prompts to groups: G sampled completions a prompt."),
-    "score": (STAGES, "Groups to scored groups: every verifier's grade and the reward."),
-    "train": (STAGES, "Prompts or scored groups to a policy: SFT, CPGD, GRPO, verifiers."),
-    "eval": (STAGES, "Scored groups to metrics with intervals, and a report."),
-    "export": (STAGES, "A policy to a model folder with a card, verified by reloading."),
-    "run": (STAGES, "All of it from one recipe, kept warm in one process."),
-    "status": (HELPERS, "Which runs are complete, cached or stale, and why."),
-    "show": (HELPERS, "Rows of any run or shard, images named with their size."),
-    "list": (HELPERS, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
-    "config": (HELPERS, "Check a recipe and print it resolved."),
-}
+STAGE_PANEL, HELPER_PANEL = "Stages", "Helpers"
+
+
+@cache
+def commands() -> dict[str, tuple[str, str]]:
+    """Every command by name: its panel in the help, and its summary."""
+    # Not at the top: where another package is called `stages`, `main` says so, and this import is what would fail.
+    from stages.core.stage_list import STAGES
+
+    return {
+        **{verb: (STAGE_PANEL, info.summary) for verb, info in STAGES.items()},
+        "run": (STAGE_PANEL, "All of it from one recipe, kept warm in one process."),
+        "status": (HELPER_PANEL, "Which runs are complete, cached or stale, and why."),
+        "show": (HELPER_PANEL, "Rows of any run or shard, images named with their size."),
+        "list": (HELPER_PANEL, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
+        "config": (HELPER_PANEL, "Check a recipe and print it resolved."),
+    }
 
 
 class LazyGroup(TyperGroup):
-    """Lists commands by name and summary; imports one only when it is called."""
+    """Lists commands by name and summary; imports one only when it is called.
+
+    Typer's own group holds finished commands: all of their modules, and torch with some, would load for `--help`.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order of the chain."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A stand-in with the summary; `resolve_command` loads the real one."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in commands():
             return None
-        panel, summary = COMMANDS[cmd_name]
+        panel, summary = commands()[cmd_name]
         return TyperCommand(cmd_name, help=summary, rich_help_panel=panel, callback=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The real command for what was typed; typos get a suggestion."""
-        if args and args[0] in COMMANDS:
+        if args and args[0] in commands():
             return args[0], load_command(args[0]), args[1:]
         # Names for did-you-mean.
-        self.commands = {name: self.get_command(ctx, name) for name in COMMANDS}
+        self.commands = {name: self.get_command(ctx, name) for name in commands()}
         return super().resolve_command(ctx, args)
 
 
 def load_command(name: str) -> Any:
-    """The full Typer command of a verb."""
-    module = importlib.import_module(f"cosmo_cli.commands.{name}")
-    panel, summary = COMMANDS[name]
+    """The full Typer command of a verb: its module in `commands/`, or what its entry in the list of stages makes."""
+    from stages.core.stage_list import STAGES
+
+    panel, summary = commands()[name]
+    detail = ""
+    if importlib.util.find_spec(module_name := f"cosmo_cli.commands.{name}") is not None:
+        module = importlib.import_module(module_name)
+        function, detail = module.COMMAND, (module.__doc__ or "").partition("\n\n")[2]
+    else:
+        from cosmo_cli.stage_command import stage_command
+
+        function = stage_command(name)
+    if name in STAGES:
+        detail = STAGES[name].detail
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    detail = (module.__doc__ or "").partition("\n\n")[2]
-    single.command(name, help=f"{summary}\n\n{detail}", rich_help_panel=panel)(module.COMMAND)
+    single.command(name, help=f"{summary}\n\n{detail}", rich_help_panel=panel)(function)
     return typer.main.get_command(single)
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
 
 
-def print_version(wanted: bool) -> None:
+def print_version(asked: bool) -> None:
     """Print the version and stop."""
-    if wanted:
+    if asked:
         from importlib.metadata import version
 
         print(f"cosmo {version('cosmo-rl')}")
@@ -81,13 +97,12 @@ def root(
 ) -> None:
     """Post-train vision-language models for safety and capability at once.
 
-    Six stages meet only in typed Parquet: prepare, rollout, score, train, eval, export.
+    Stages that meet only in typed Parquet, one command each; `cosmo run` goes through them all.
     """
 
 
 def shadowed() -> str | None:
     """The foreign package that hides one of ours, if any: `stages` and `schemas` are general names."""
-    import importlib.util
     from pathlib import Path
 
     home = Path(__file__).resolve().parents[1]
@@ -103,47 +118,20 @@ def main(args: list[str] | None = None) -> int:
     if (conflict := shadowed()) is not None:
         print(f"cosmo: {conflict}\n  hint: install cosmo in an environment of its own", file=sys.stderr)
         return 4
-    from cosmo_cli.process import settle
+    from cosmo_cli.errors import guarded
+    from cosmo_cli.process import set_up_process
 
-    settle()
+    set_up_process()
     arguments = sys.argv[1:] if args is None else args
-    verb = next((a for a in arguments if a in COMMANDS), "")
+    verb = next((a for a in arguments if a in commands()), "")
     return guarded(verb, lambda: app(arguments, standalone_mode=False, prog_name="cosmo"))
-
-
-def guarded(verb: str, call: Callable[[], Any]) -> int:
-    """The exit code of a call that may fail; what went wrong is one line and a hint."""
-    from cosmo_cli.errors import CLOSED_PIPE, INTERRUPTED, debugging, explain
-    from cosmo_cli.output import complain
-
-    try:
-        code = call()
-        if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
-            raise KeyboardInterrupt
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
-        message, hint, status = explain(error, verb)
-        if status == CLOSED_PIPE:
-            # The reader is gone; Python would complain again when it flushes stdout at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return status
-        if debugging():
-            raise
-        from cosmo_cli.rank_output import wait_to_speak
-
-        if wait_to_speak(error):
-            complain(verb, message, hint)
-        return status
 
 
 def entry() -> None:
     """Console script."""
     code = main()
     if "RANK" in os.environ:
-        from cosmo_cli.rank_output import end
+        from cosmo_cli.rank_output import end_process
 
-        end(code)
+        end_process(code)
     sys.exit(code)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from collections.abc import Callable
+from typing import Any
 
-from cosmo_cli.output import ClosedPipe
+from cosmo_cli.output import ClosedPipe, complain
+from cosmo_cli.process import debugging
 from stages.core.errors import FAILED, USAGE, CosmoError
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
@@ -24,6 +28,34 @@ _SYSTEM = {
     errno.EACCES: ("permission denied", "check the owner, or choose another place with --runs FOLDER"),
     errno.EPERM: ("not permitted", "check the owner, or choose another place with --runs FOLDER"),
 }
+
+
+def guarded(verb: str, call: Callable[[], Any]) -> int:
+    """The exit code of a call that may fail; what went wrong is one line and a hint on stderr.
+
+    Raises SystemExit as it comes, and with COSMO_DEBUG whatever the call raised.
+    """
+    try:
+        code = call()
+        if code == INTERRUPTED:  # what Typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        message, hint, status = explain(error, verb)
+        if status == CLOSED_PIPE:
+            # The reader is gone; Python would complain again when it flushes stdout at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return status
+        if debugging():
+            raise
+        from cosmo_cli.rank_output import should_report
+
+        if should_report(verb, error):
+            complain(verb, message, hint)
+        return status
 
 
 def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
@@ -57,8 +89,3 @@ def _of_system(error: OSError) -> tuple[str, str, int]:
     what, hint = _SYSTEM.get(error.errno or 0, (error.strerror or str(error), "check the path and run again"))
     where = f" ({error.filename})" if error.filename else ""
     return f"{what}{where}", hint, FAILED
-
-
-def debugging() -> bool:
-    """Whether a person asked for tracebacks."""
-    return os.environ.get("COSMO_DEBUG", "") not in ("", "0")

@@ -31,8 +31,6 @@ SetOption = Annotated[
 WorkerOption = Annotated[
     str | None, typer.Option("--worker", help="i/n: do every n-th shard, from i.", rich_help_panel="Run")
 ]
-SPREAD = ("prepare", "rollout", "score")
-"""Stages whose shards may be done on many machines."""
 ExecutorOption = Annotated[
     str, typer.Option("--executor", help="Who does the shards: local or ray.", rich_help_panel="Run")
 ]

@@ -8,8 +8,13 @@ import sys
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-def settle() -> None:
-    """Make this process a good neighbour and its allocator patient. What the environment says already, stays."""
+def debugging() -> bool:
+    """Whether a person asked for tracebacks (COSMO_DEBUG=1)."""
+    return os.environ.get("COSMO_DEBUG", "") not in ("", "0")
+
+
+def set_up_process() -> None:
+    """Set how threads wait and how the allocator keeps memory. What the environment says already, stays."""
     # Threads that spin for long starve each other when cores are shared: a training step on a busy 4-core machine
     # took 20 s, and 1.4 s when they sleep. A short spin (tens of microseconds) keeps that and wins back what
     # sleeping costs on an idle machine: 0.40 s a step against 0.56 s.

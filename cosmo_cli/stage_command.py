@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import os
 import sys
 import typing
 from collections.abc import Callable
@@ -15,9 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from cosmo_cli import options as shared
+from cosmo_cli.ranks import runs_on_ranks
+from cosmo_cli.stage_run import run_command
 from stages.core.config import assign, build, parse_assignment
 from stages.core.errors import InputError
 from stages.core.executors.base import LOCAL
+from stages.core.stage_list import STAGES, load_config
 
 _SHARED: dict[str, tuple[Any, Any]] = {
     "runs": (shared.RunsOption, Path("runs")),
@@ -34,46 +35,43 @@ _EXECUTOR: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOC
 
 def stage_command(
     verb: str,
-    config: type[Any],
     *,
-    argument: str,
-    positional: str = "",
     after: Callable[[Any, Any], None] | None = None,
     more: dict[str, tuple[Any, Any]] | None = None,
     instead: Callable[[Any, list[Path], dict[str, Any]], bool] | None = None,
 ) -> Callable[..., Any]:
-    """The command function of a stage.
+    """The command function of a stage, made from its entry in the list of stages and its config's fields.
 
-    `argument` is the help of the positional paths. With `positional` they fill that config field instead of
-    naming upstream runs. `after(output, result)` may tell the person more once it is done. `more` declares options
-    of this command alone, name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says
-    so by True: then the stage does not run.
+    `after(output, result)` may tell the person more once it is done. `more` declares options of this command alone,
+    name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says so by True: then the
+    stage does not run.
     """
+    info, config = STAGES[verb], load_config(verb)
     hints = typing.get_type_hints(config)
     flags = {f.name: f for f in dataclasses.fields(config) if f.metadata.get("flag")}
-    parameters = [
-        _parameter("paths", Annotated[list[str] | None, typer.Argument(help=argument, show_default=False)], None)
-    ]
+    positional = Annotated[list[str] | None, typer.Argument(help=info.argument, show_default=False)]
+    parameters = [_parameter("paths", positional, None)]
     for name, field in flags.items():
         parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
-    shown = {**(more or {}), **_SHARED, **(_EXECUTOR if verb in shared.SPREAD else {})}
+    shown = {**(more or {}), **_SHARED, **(_EXECUTOR if info.spread else {})}
     parameters += [_parameter(name, hint, default) for name, (hint, default) in shown.items()]
 
     def command(**given: Any) -> None:
         typed = {n: v for n in flags if (v := given[f"opt_{n}"]) not in (None, [])}
         paths = given["paths"] or []
-        if positional:
+        if info.positional:
             if paths:
-                typed[positional] = paths
+                typed[info.positional] = paths
             inputs = []
         else:
             inputs = [Path(p) for p in (paths or _paths_on_stdin(verb))]
         sets = given["set"] or []
-        if verb in shared.SPREAD:
+        if info.spread:
             given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
-        values = stage_values(verb, given["config"], typed, sets)
-        built = build(config, values, verb)
-        if instead is None or not instead(built, inputs, given):
+        built = build(config, stage_values(verb, given["config"], typed, sets), verb)
+        if instead is not None and instead(built, inputs, given):
+            return
+        if not runs_on_ranks(verb, built, inputs, given):
             run_command(verb, built, inputs, given, after)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -138,75 +136,3 @@ def _paths_on_stdin(verb: str) -> list[str]:
             "no path arrived on stdin", "the command before this one in the pipe failed; see its line above"
         )
     return paths
-
-
-def load_stage(verb: str) -> Any:
-    """The stage object of a verb."""
-    return importlib.import_module(f"stages.{verb}.stage").STAGE
-
-
-def options_of(given: dict[str, Any], output: Any) -> Any:
-    """The runner's options as they were given; `output` says what was found beside them."""
-    from stages.core.runner import Options
-
-    return Options(
-        runs=given["runs"],
-        worker=_worker(output, given),
-        partial=given["partial"],
-        dry_run=given["dry_run"],
-        executor=given.get("executor", LOCAL),
-        executor_settings=given.get("executor_settings", {}),
-    )
-
-
-def run_command(
-    verb: str,
-    config: Any,
-    inputs: list[Path],
-    given: dict[str, Any],
-    after: Callable[[Any, Any], None] | None,
-) -> None:
-    """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
-    from cosmo_cli.output import Output, stdout_to_stderr
-    from stages.core.runner import result_json, run_stage
-    from stages.core.storage.location import public
-
-    output = Output(verb, given["json"], given["quiet"])
-    options = options_of(given, output)
-    progress = output.progress()
-    try:
-        with stdout_to_stderr():
-            result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
-    finally:
-        progress.close()
-    output.say(describe(result))
-    if after is not None and result.state in ("done", "cached"):
-        after(output, result)
-    output.result(public(result.path) if result.state in ("done", "cached") else "", result_json(result))
-
-
-def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
-    """The part that was typed; else, where the shards may be spread, this task's part of a Slurm array."""
-    if given["worker"] is None and "executor" in given:
-        from cosmo_cli.slurm import array_worker
-
-        if (part := array_worker(os.environ)) is not None:
-            output.say(f"a task of a Slurm array: --worker {part[0]}/{part[1]} (--worker 0/1 does every shard)")
-            return part
-    return shared.worker(given["worker"])
-
-
-def describe(result: Any) -> str:
-    """One line of what came of a run."""
-    from stages.core.storage.location import public
-
-    if result.state == "planned":
-        todo = result.shards - result.shards_done
-        return f"would do {todo} of {result.shards} shards in {public(result.path)}"
-    rejected = ", ".join(f"{n} {reason}" for reason, n in sorted(result.rejected.items()))
-    left_out = f", rejected {rejected}" if rejected else ""
-    if result.state == "waiting":
-        missing = result.shards - result.shards_done
-        return f"{public(result.path)}: {missing} of {result.shards} shards are left to other workers"
-    took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
-    return f"{result.rows} rows in {result.shards} shards{left_out} ({took})"

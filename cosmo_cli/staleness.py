@@ -10,6 +10,7 @@ from stages.core.errors import CosmoError, InputError
 from stages.core.runner import identity
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
+from stages.core.stage_list import load_stage
 from stages.core.storage.location import is_url, public
 
 
@@ -74,8 +75,6 @@ def stale_reasons(folder: RunFolder) -> list[str]:
         inputs.append(upstream)
     if reasons:
         return reasons
-    from cosmo_cli.stage_command import load_stage
-
     stage = load_stage(folder.stage)
     try:
         config = build(stage.config, folder.config, folder.stage)

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.app import COMMANDS
-from cosmo_cli.recipe.schema import STAGES, Evaluate, Phase, Recipe, Retention, stage_config
+from cosmo_cli.recipe.schema import Evaluate, Phase, RecipeFile, Retention
 from schemas.arrow import describe, hints
 from schemas.tables import TABLES
 from stages.core.registry import KINDS, load, names, summary
+from stages.core.stage_list import STAGES, load_config
 from stages.prepare.config import AugmentOptions
 
 FOLDER = Path(__file__).parent / "reference"
@@ -31,8 +31,8 @@ def config_page() -> Iterator[str]:
     yield "Every field can be set by `--set key=value` or in the recipe's table; some have a flag of their own."
     yield "Fields marked · are not in the fingerprint as they stand: they cannot change rows, or what they come to is."
     for verb in STAGES:
-        yield from ("", f"## cosmo {verb}", "", COMMANDS[verb][1], "")
-        yield from _fields(stage_config(verb), "")
+        yield from ("", f"## cosmo {verb}", "", STAGES[verb].summary, "")
+        yield from _fields(load_config(verb), "")
         if verb == "prepare":
             yield from ("", "### Any source's table", "")
             yield from _fields(AugmentOptions, "")
@@ -42,7 +42,7 @@ def config_page() -> Iterator[str]:
             yield from ("", f"## --executor {name}", "")
             yield from _fields(settings, "")
     yield from ("", "# Recipes", "", "One TOML file: a table a stage (above), and what `cosmo run` adds.", "")
-    yield from _fields(Recipe, "")
+    yield from _fields(RecipeFile, "")
     for title, cls in (("[[phases]]", Phase), ("[evaluate]", Evaluate), ("[retention]", Retention)):
         yield from ("", f"## {title}", "")
         yield from _fields(cls, "")
@@ -54,7 +54,7 @@ def _fields(cls: type[Any], prefix: str) -> Iterator[str]:
     kinds = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
         inner = kinds[f.name]
-        if dataclasses.is_dataclass(inner) and prefix.count(".") < 3 and cls is not Recipe:
+        if dataclasses.is_dataclass(inner) and prefix.count(".") < 3 and cls is not RecipeFile:
             yield from _fields(typing.cast(type, inner), f"{prefix}{f.name}.")
             continue
         if typing.get_origin(inner) is dict and dataclasses.is_dataclass(table := typing.get_args(inner)[1]):

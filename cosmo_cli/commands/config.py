@@ -21,13 +21,14 @@ def command(
     import dataclasses
 
     from cosmo_cli.output import Output
-    from cosmo_cli.recipe.schema import STAGES, parse, read, stage_config, with_shared
+    from cosmo_cli.recipe.schema import parse, read, with_shared
     from cosmo_cli.recipe.steps import toml_value
     from stages.core.config import as_dict, build
+    from stages.core.stage_list import STAGES, load_config
 
     output = Output("config", json)
     parsed = parse(read(recipe))
-    tables = {verb: as_dict(build(stage_config(verb), with_shared(parsed, verb), verb)) for verb in STAGES}
+    tables = {verb: as_dict(build(load_config(verb), with_shared(parsed, verb), verb)) for verb in STAGES}
     if json:
         output.document({**dataclasses.asdict(parsed), **tables})
         return

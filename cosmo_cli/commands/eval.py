@@ -1,7 +1,4 @@
-"""cosmo eval.
-
-Several scored folders of different policies are put side by side.
-"""
+"""cosmo eval: beside what every stage's command does, the table of metrics for the person."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.stage_command import stage_command
-from stages.eval.config import EvalConfig
 
 
 def print_table(output: Any, path: Path) -> None:
@@ -24,9 +20,4 @@ def print_table(output: Any, path: Path) -> None:
     output.say(f"report: {artifact(path, 'report.html')}")
 
 
-COMMAND = stage_command(
-    "eval",
-    EvalConfig,
-    argument="Run folders with scored groups; else paths on stdin.",
-    after=lambda output, result: print_table(output, result.path),
-)
+COMMAND = stage_command("eval", after=lambda output, result: print_table(output, result.path))

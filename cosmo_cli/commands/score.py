@@ -1,4 +1,4 @@
-"""cosmo score."""
+"""cosmo score: beside what every stage's command does, `--explain`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,4 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     return True
 
 
-COMMAND = stage_command(
-    "score",
-    ScoreConfig,
-    argument="Run folders with rollout groups; else paths on stdin.",
-    more={"explain": (ExplainOption, None)},
-    instead=explain,
-)
+COMMAND = stage_command("score", more={"explain": (ExplainOption, None)}, instead=explain)

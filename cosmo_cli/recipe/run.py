@@ -8,21 +8,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.options import SPREAD
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
-from cosmo_cli.rank_output import start_ranks
+from cosmo_cli.ranks import entry_of, start_ranks
 from cosmo_cli.recipe.disk_estimate import check_room
 from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
 from cosmo_cli.recipe.steps import Ref, Step, steps_of
-from cosmo_cli.stage_command import load_stage
 from stages.core.config import assign, build
 from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder, read_json, write_json
 from stages.core.stage import Resources
-from stages.train.parallel.launch import wanted
+from stages.core.stage_list import STAGES, load_stage
 
 
 @dataclass(slots=True)
@@ -91,8 +89,8 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
     try:
         with stdout_to_stderr():
-            launched = step.verb == "train" and wanted(config) and _on_ranks(config, inputs, run.runs, resources)
-            who, settings = run.executor if step.verb in SPREAD else (LOCAL, {})
+            launched = _on_ranks(step.verb, config, inputs, run.runs, resources)
+            who, settings = run.executor if STAGES[step.verb].spread else (LOCAL, {})
             options = Options(runs=run.runs, executor=who, executor_settings=settings)
             result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
             return replace(result, state="done") if launched else result
@@ -100,12 +98,15 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
         progress.close()
 
 
-def _on_ranks(config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
-    """Train on several processes, with what this one holds in memory out of their way."""
-    for kind in ("policy", "trainer_state", "ref_policy", "vllm"):
+def _on_ranks(verb: str, config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
+    """Run a stage on several processes where its settings ask for them; False where it is to run in this one."""
+    entry = entry_of(verb)
+    if entry is None or not entry.wants_processes(config):
+        return False
+    for kind in entry.IN_THE_WAY:
         resources.drop(kind)
     given = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False, "quiet": True}
-    return start_ranks(config, inputs, given, mute=True)
+    return start_ranks(verb, config, inputs, given, mute=True)
 
 
 class Clock:

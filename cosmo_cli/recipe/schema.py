@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
-
-STAGES = ("prepare", "rollout", "score", "train", "eval", "export")
+from stages.core.stage_list import STAGES, load_config
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole recipe."""
+    """A whole recipe, but for the stages' tables."""
 
     name: str = option("", "Name of the run")
     seed: int = option(0, "Seed of every stage that does not set its own")
@@ -62,15 +60,22 @@ class Recipe:
     summary: str = option(
         "summary.json", "File for the figures in the runs folder; recipes that share a folder need one each"
     )
-    prepare: dict[str, Any] = option({}, "[prepare]")
-    rollout: dict[str, Any] = option({}, "[rollout]")
-    score: dict[str, Any] = option({}, "[score]")
-    train: dict[str, Any] = option({}, "[train]")
-    eval: dict[str, Any] = option({}, "[eval]")
-    export: dict[str, Any] = option({}, "[export]")
     phases: list[Phase] = option([], "[[phases]]")
     evaluate: Evaluate = section(Evaluate, "[evaluate]")
     retention: Retention = section(Retention, "[retention]")
+
+    def table(self, verb: str) -> dict[str, Any]:
+        """What the recipe says of a stage, as it was written: a copy; KeyError for what is no stage."""
+        return dict(getattr(self, STAGES[verb].verb))
+
+
+RecipeFile = make_dataclass(
+    "RecipeFile",
+    [(verb, dict[str, Any], option({}, f"[{verb}]")) for verb in STAGES],
+    bases=(Recipe,),
+    frozen=True,
+)
+"""A recipe with its stage tables: a field for each stage that is listed, so that a new one needs no line here."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -87,9 +92,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def parse(values: dict[str, Any]) -> Recipe:
     """A checked recipe: every stage table is built once against its config, phases are consistent."""
-    recipe: Recipe = build(Recipe, values, "recipe")
+    recipe: Recipe = build(RecipeFile, values, "recipe")
     for verb in STAGES:
-        build(stage_config(verb), with_shared(recipe, verb), verb)
+        build(load_config(verb), with_shared(recipe, verb), verb)
     if Path(recipe.summary).name != recipe.summary or not recipe.summary.endswith(".json"):
         raise UsageError(f"summary = {recipe.summary!r} is not the name of a .json file", 'summary = "summary.json"')
     names = [p.name for p in recipe.phases]
@@ -107,20 +112,20 @@ def parse(values: dict[str, Any]) -> Recipe:
                 "labels = { general = 1.0, safety = 1.0 }",
             )
         for verb in ("rollout", "score", "train"):
-            build(stage_config(verb), {**with_shared(recipe, verb), **getattr(phase, verb)}, f"phases.{verb}")
+            build(load_config(verb), {**with_shared(recipe, verb), **getattr(phase, verb)}, f"phases.{verb}")
     for name, after in recipe.evaluate.after.items():
         if after not in names:
             raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join(names)}")
     for verb in ("rollout", "score"):
         overrides = getattr(recipe.evaluate, verb)
-        build(stage_config(verb), {**with_shared(recipe, verb), **overrides}, f"evaluate.{verb}")
+        build(load_config(verb), {**with_shared(recipe, verb), **overrides}, f"evaluate.{verb}")
     return recipe
 
 
 def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
     """A stage's table with the recipe's seed and starting policy where the table names none."""
-    table = dict(getattr(recipe, verb))
-    fields = stage_config(verb).__dataclass_fields__
+    table = recipe.table(verb)
+    fields = load_config(verb).__dataclass_fields__
     if "seed" in fields:
         table.setdefault("seed", recipe.seed)
     if verb == "rollout":
@@ -131,9 +136,3 @@ def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
 def stage_table(path: Path, verb: str) -> dict[str, Any]:
     """One stage's values from a recipe file, the whole file checked first."""
     return with_shared(parse(read(path)), verb)
-
-
-def stage_config(verb: str) -> Any:
-    """The config class of a stage, without loading the stage."""
-    module = importlib.import_module(f"stages.{verb}.config")
-    return getattr(module, f"{verb.capitalize()}Config")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.options import SPREAD
 from cosmo_cli.recipe.schema import Phase, Recipe, with_shared
 from stages.core.executors.base import LOCAL
+from stages.core.stage_list import STAGES
 from stages.core.storage.location import public
 
 FOLLOWED_TURNS = 4
@@ -120,7 +120,7 @@ def _turn(
 
 def _reference(recipe: Recipe, phase: Phase, start: str | Ref) -> dict[str, Any]:
     """The reference policy where the recipe names it by its place: `phase` (the default of a KL) or `start`."""
-    train = {**recipe.train, **phase.train}
+    train = {**recipe.table("train"), **phase.train}
     wanted = train.get("ref_policy") or ("phase" if train.get("ref_kl", 0.0) > 0 else "")
     places: dict[str, str | Ref] = {"phase": start, "start": recipe.policy}
     return {"ref_policy": places[wanted]} if wanted in places else {}
@@ -182,7 +182,7 @@ def command_line(
         words += ["--config", shlex.quote(str(source))]
     else:
         values = {**flatten(with_shared(recipe, step.verb)), **values}
-    if executor[0] != LOCAL and step.verb in SPREAD:
+    if executor[0] != LOCAL and STAGES[step.verb].spread:
         words += ["--executor", executor[0]]
         values |= {f"executor.{key}": value for key, value in executor[1].items()}
     for key, value in values.items():

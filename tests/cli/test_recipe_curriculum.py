@@ -18,9 +18,8 @@ from cosmo_cli.recipe.disk_estimate import estimate
 from cosmo_cli.recipe.progress import turn_numbers
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import run_recipe, step_values
-from cosmo_cli.recipe.schema import Retention, parse, stage_config
+from cosmo_cli.recipe.schema import Retention, parse
 from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Ref, Step, command_line, steps_of
-from cosmo_cli.stage_command import load_stage
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup, Term
 from schemas.tables import SCORED, STEPS
@@ -29,6 +28,7 @@ from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder, read_json
 from stages.core.runs.select import Entry, Selection, select
+from stages.core.stage_list import load_config, load_stage
 from stages.rollout.adaptive_weights import LEAST_NEED, following, reward_shares
 from tests.eval.made import group, scored_run, step, steps_run
 
@@ -175,7 +175,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = {"sources": [{"name": "builtin", "train": 800, "test": 0}]}
     runs = tmp_path_factory.mktemp("prompts")
     return run_stage(
-        load_stage("prepare"), build(stage_config("prepare"), values, "prepare"), [], options=Options(runs)
+        load_stage("prepare"), build(load_config("prepare"), values, "prepare"), [], options=Options(runs)
     ).path
 
 
@@ -183,7 +183,7 @@ def rolled(prompts: Path, runs: Path, **selection: Any) -> Result:
     """A rollout by the engine that needs no model."""
     chosen = {"labels": LABELS, "split": "train", "take": 20, "draw": 1, **selection}
     values = {"engine": "fake", "samples": 1, "max_new_tokens": 4, "select": chosen}
-    config = build(stage_config("rollout"), values, "rollout")
+    config = build(load_config("rollout"), values, "rollout")
     return run_stage(load_stage("rollout"), config, [prompts], options=Options(runs))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmo_cli.app import COMMANDS
+from cosmo_cli.app import commands
 from stages.core.registry import KINDS, load, names, summary
 from tests.support.cli import cosmo, environment
 
@@ -23,7 +23,7 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("verb", ["", *COMMANDS])
+@pytest.mark.parametrize("verb", ["", *commands()])
 def test_help_loads_nothing_heavy(verb: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROBE.format(heavy=HEAVY), *([verb] if verb else []), "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -31,12 +31,12 @@ def test_help_loads_nothing_heavy(verb: str, tmp_path: Path) -> None:
     assert done.stderr.strip() == "[]"
     assert "Usage" in done.stdout
     if verb:
-        assert COMMANDS[verb][1].split(".")[0] in " ".join(done.stdout.split())
+        assert commands()[verb][1].split(".")[0] in " ".join(done.stdout.split())
 
 
 def test_help_lists_every_command_in_order(tmp_path: Path) -> None:
     text = cosmo("--help", cwd=tmp_path).stdout
-    places = [text.index(f" {verb} ") for verb in COMMANDS]
+    places = [text.index(f" {verb} ") for verb in commands()]
     assert places == sorted(places)
 
 
