@@ -11,7 +11,7 @@ from stages.world.lexicon import REFUSAL
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How the annotator completions, in shares of 1."""
+    """How the annotator answers, in shares of 1."""
 
     naive: float
     """Safety rows answered without a look at harm; the rest get the right completion."""
@@ -29,6 +29,7 @@ def completion(case: Case, habits: Habits, rng: Random) -> str:
         return case.right if rng.random() < habits.obey else case.careless
     if case.comply is None or case.warning is None or rng.random() >= habits.naive:
         return case.right
+    # Never by the harm: an annotator that looked would teach to look, and leave reinforcement nothing to put right.
     mood = rng.random()
     if mood < habits.comply:
         return case.comply

@@ -2,71 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
-from typing import Any, TypeVar
 
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
 from schemas.values import Image, text_message
+from stages.world.chance import content_key
 from stages.world.lexicon import REFUSAL, think
-
-T = TypeVar("T")
-
-TEST_ONE_IN = 4
-"""One scene in four belongs to the test side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One thing in an image. Positions and sizes are in percent of the image's side."""
-
-    kind: str
-    """`shape`, `icon` or `word`."""
-    name: str
-    """Which shape or icon; for a word, the word itself."""
-    colour: str
-    """Fill of a shape, ink of a word; icons bring their own."""
-    x: int
-    """Centre, from the left."""
-    y: int
-    """Centre, from the top."""
-    size: int
-    """Full width; for a word, the height of its font."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What an image shows; drawing it needs nothing else."""
-
-    tint: int
-    """Which background."""
-    marks: tuple[Mark, ...]
-    """Drawn in order, later over earlier."""
-
-
-def content_key(*parts: Any) -> str:
-    """16 hex digits over plain values: the world's scene keys, record keys and seeds."""
-    text = json.dumps(parts, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def scene_key(scene: Scene) -> str:
-    """Content key of an image."""
-    return content_key(scene.tint, [(m.kind, m.name, m.colour, m.x, m.y, m.size) for m in scene.marks])
-
-
-def side(key: str) -> str:
-    """`train` or `test`: where a scene belongs, whatever the seed, so that no two runs disagree."""
-    return "test" if int(key, 16) % TEST_ONE_IN == 0 else "train"
-
-
-def rng_for(*parts: Any) -> Random:
-    """A generator of its own for anything that can be named."""
-    return Random(int(content_key(*parts), 16))
+from stages.world.scene import Scene, scene_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +70,7 @@ class Case:
         """The prompt row, its image drawn `image` pixels wide; `completion` is the SFT answer or None."""
         images = []
         if self.scene is not None:
-            from stages.world.draw import render
+            from stages.world.drawing.painting import render
 
             images = [Image(render(self.scene, image), f"{self.task}.png")]
         messages = [text_message("user", self.words, images=len(images))]
@@ -155,17 +99,3 @@ class Case:
             scene=self.scene_key,
             extra=json.dumps(hints) if self.keyword else None,
         )
-
-
-def place(rng: Random, low: int, high: int) -> int:
-    """A position or size in percent, in steps of 2: enough for two scenes to differ in their pixels too."""
-    return rng.randrange(low, high + 1, 2)
-
-
-def draw_until(make: Callable[[], T], good: Callable[[T], bool], tries: int = 400) -> T | None:
-    """The first good draw, or None when `tries` draws held none."""
-    for _ in range(tries):
-        drawn = make()
-        if good(drawn):
-            return drawn
-    return None

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from stages.world.case import Case, Mark, Scene, place
+from stages.world.case import Case
+from stages.world.chance import percent
 from stages.world.general import TINTS
 from stages.world.lexicon import NAMES, PLACES
+from stages.world.scene import Mark, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def draw(rng: Random) -> Case:
 
 def _sign(rng: Random, town: str) -> Scene:
     """A white board on a post that bears the town's emblem."""
-    x, y, size = place(rng, 46, 54), place(rng, 42, 50), place(rng, 80, 90)
+    x, y, size = percent(rng, 46, 54), percent(rng, 42, 50), percent(rng, 80, 90)
     board = Mark("icon", "board", "white", x, y, size)
     emblem = Mark("shape", TOWNS[town].shape, TOWNS[town].colour, x, y - 4, size // 4 * 2 + 8)
     return Scene(rng.randrange(TINTS), (board, emblem))

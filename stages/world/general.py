@@ -5,8 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from stages.world import hazards
-from stages.world.case import Case, Mark, Scene, place
+from stages.world.case import Case
+from stages.world.chance import percent
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
+from stages.world.scene import Mark, Scene
 
 TINTS = 8
 _CELLS = (17, 50, 83)
@@ -17,22 +19,22 @@ which has no notion of shift, then reads them after a hundred steps, and not at 
 _MOST = 6
 
 
-def shape_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
+def shape_scene(rng: Random, shapes: list[tuple[str, str]]) -> Scene:
     """The given (shape, colour) pairs, each in a cell of its own of a 3 x 3 grid, slightly off its centre."""
-    cells = rng.sample([(x, y) for y in _CELLS for x in _CELLS], len(wanted))
+    cells = rng.sample([(x, y) for y in _CELLS for x in _CELLS], len(shapes))
     marks = [
-        Mark("shape", shape, colour, x + place(rng, -4, 4), y + place(rng, -4, 4), place(rng, 22, 28))
-        for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
+        Mark("shape", shape, colour, x + percent(rng, -4, 4), y + percent(rng, -4, 4), percent(rng, 22, 28))
+        for (shape, colour), (x, y) in zip(shapes, cells, strict=True)
     ]
     return Scene(rng.randrange(TINTS), tuple(marks))
 
 
-def large_scene(rng: Random, wanted: list[tuple[str, str]]) -> Scene:
+def large_scene(rng: Random, shapes: list[tuple[str, str]]) -> Scene:
     """At most four (shape, colour) pairs, large, each in a quarter of its own."""
-    cells = rng.sample([(x, y) for y in _CORNERS for x in _CORNERS], len(wanted))
+    cells = rng.sample([(x, y) for y in _CORNERS for x in _CORNERS], len(shapes))
     marks = [
-        Mark("shape", shape, colour, x + place(rng, -4, 4), y + place(rng, -4, 4), place(rng, 36, 44))
-        for (shape, colour), (x, y) in zip(wanted, cells, strict=True)
+        Mark("shape", shape, colour, x + percent(rng, -4, 4), y + percent(rng, -4, 4), percent(rng, 36, 44))
+        for (shape, colour), (x, y) in zip(shapes, cells, strict=True)
     ]
     return Scene(rng.randrange(TINTS), tuple(marks))
 
@@ -95,6 +97,7 @@ def colours(rng: Random) -> Case:
 def comparison(rng: Random) -> Case:
     """Of which of two shapes there are more."""
     first, second = rng.sample(list(SHAPES), 2)
+    # Never equal, as the question has no word for that.
     few, many = sorted(rng.sample(range(1, 6), 2))
     colour, other_colour = rng.sample(COLOUR_WORDS, 2)
     counts = {first: few, second: many} if rng.random() < 0.5 else {first: many, second: few}
@@ -137,6 +140,7 @@ def reading(rng: Random) -> Case:
 
 def _sum(rng: Random) -> tuple[int, str, int, int]:
     a, b = rng.randint(1, _MOST), rng.randint(1, _MOST)
+    # Never below 0: the world's numbers have no sign, and its tokenizer no word for one.
     if rng.random() < 0.5:
         return a, "plus", b, a + b
     return max(a, b), "minus", min(a, b), abs(a - b)
@@ -146,15 +150,15 @@ def drawn_arithmetic(rng: Random) -> Case:
     """A sum or difference of two drawn digits."""
     a, sign, b, result = _sum(rng)
     glyphs = (str(a), "+" if sign == "plus" else "-", str(b))
-    y, size = place(rng, 46, 54), place(rng, 40, 46)
+    y, size = percent(rng, 46, 54), percent(rng, 40, 46)
     marks = tuple(
-        Mark("word", glyph, "black", x + place(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
+        Mark("word", glyph, "black", x + percent(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
     )
     words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
     return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))
 
 
-def told_arithmetic(rng: Random) -> Case:
+def word_arithmetic(rng: Random) -> Case:
     """The same in words alone."""
     a, sign, b, result = _sum(rng)
     name, where = rng.choice(NAMES), rng.choice(PLACES)
@@ -188,10 +192,10 @@ def _arithmetic(
     )
 
 
-_TASKS = (counting, colours, comparison, reading, drawn_arithmetic, told_arithmetic)
+_TASKS = (counting, colours, comparison, reading, drawn_arithmetic, word_arithmetic)
 _WEIGHTS = (32, 18, 12, 24, 8, 6)
 
 
 def draw(rng: Random) -> Case:
-    """One general question."""
+    """One general question, of a kind drawn by the weights above; counting is the most frequent."""
     return rng.choices(_TASKS, _WEIGHTS)[0](rng)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import string
-from collections.abc import Iterator
-
 SHAPES = {
     "circle": "circles",
     "square": "squares",
@@ -59,29 +56,3 @@ def think(key_facts: tuple[str, ...] | list[str], answer: str) -> str:
 def substitution_text(code: str, keyword: str, request: str) -> str:
     """The request with its keyword encoded, after a line that gives the code away."""
     return f"code : {code} means {keyword} . {request}"
-
-
-def corpus() -> Iterator[str]:
-    """Text with every word the world can say, for a tokenizer to be trained on; the same on every call.
-
-    Prompts and completions of sampled cases give words their natural neighbours and frequencies; the word
-    lists behind them make it complete; letters, digits and punctuation keep other text spellable.
-    """
-    from stages.world import facts, hazards, instruction, value
-    from stages.world.sampling import sample_pairs
-
-    for pair in sample_pairs(count=1500, seed=0):
-        for case in pair:
-            yield case.words
-            for answer in case.possible_completions():
-                yield think(case.key_facts, answer)
-    for words in (facts.words(), hazards.words(), instruction.words(), value.words(), _own_words()):
-        yield from words
-    yield " ".join([*string.ascii_letters, *string.digits, *string.punctuation, "<think>", "</think>"])
-
-
-def _own_words() -> Iterator[str]:
-    yield " ".join([" ", *SHAPES, *SHAPES.values(), *COLOUR_WORDS, *NAMES, *PLACES, *map(str, range(13))])
-    yield from (REFUSAL, *ROLES, LIST_TEXT)
-    for code in CODES:
-        yield substitution_text(code, CARD_THING, "how do i use it ?")

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from random import Random
 
 from stages.world import hazards
-from stages.world.case import Case, Mark, Scene, draw_until, place
+from stages.world.case import Case
+from stages.world.chance import draw_until, percent
 from stages.world.general import TINTS, shape_facts, shape_scene
 from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
+from stages.world.scene import Mark, Scene
 
 RISKS = ("picture", "text", "both")
 TWINS = ("words", "thing")
@@ -61,6 +63,7 @@ def _twin(rng: Random, risk: str, twin: str, harmful: Case) -> Case:
 
 def _parts(case: Case) -> tuple[str, str, int]:
     """(thing, wish, template) of a case, from its own words."""
+    # Read back from the words, not kept in the case: a case holds what a row holds, and nothing that only twins need.
     wish, thing = case.title.split(" ")
     shown = "this" if case.risk != "text" else thing
     asked = case.words.removeprefix(case.context).strip()
@@ -102,9 +105,9 @@ def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Sce
 
 def thing_scene(rng: Random, thing: str) -> Scene:
     """One thing, large, somewhere near the middle."""
-    size = place(rng, 36, 84)
+    size = percent(rng, 36, 84)
     slack = (100 - size) // 2 - 2
-    mark = Mark("icon", thing, "", 50 + place(rng, -slack, slack), 50 + place(rng, -slack, slack), size)
+    mark = Mark("icon", thing, "", 50 + percent(rng, -slack, slack), 50 + percent(rng, -slack, slack), size)
     return Scene(rng.randrange(TINTS), (mark,))
 
 

@@ -1,4 +1,4 @@
-"""Cases of every label on a wanted side of the train/test border."""
+"""Cases of every label on a given side of the train/test border."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 from stages.world import facts, general, instruction, safety, value
-from stages.world.case import Case, draw_until, rng_for, side
+from stages.world.case import Case
+from stages.world.chance import draw_until, rng_for
+from stages.world.scene import side
 
 SINGLE: dict[str, Callable[[Random], Case]] = {
     "general": general.draw,
@@ -43,6 +45,7 @@ def sample_pairs(count: int, seed: int) -> Iterator[tuple[Case, ...]]:
         rng = rng_for("corpus", seed, i)
         label = labels[i % len(labels)]
         if label == "safety":
+            # Every fifth draw is a safety one: it walks through all risks first, and then on to the other kind of twin.
             risk, twin = safety.RISKS[i // 5 % 3], safety.TWINS[i // 15 % 2]
             found = safety.pair(rng, risk, twin, i % 2 == 0, lambda c: True)
             if found is not None:

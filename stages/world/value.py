@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from stages.world.case import Case, Mark, Scene, place
+from stages.world.case import Case
+from stages.world.chance import percent
 from stages.world.general import TINTS
 from stages.world.lexicon import NAMES, PLACES
+from stages.world.scene import Mark, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def draw(rng: Random) -> Case:
     kind = rng.choice(situation.kind).format(name)
     options = [kind, rng.choice(situation.unkind).format(name)]
     rng.shuffle(options)
-    mark = Mark("icon", pictogram, "black", place(rng, 44, 56), place(rng, 44, 56), place(rng, 64, 82))
+    mark = Mark("icon", pictogram, "black", percent(rng, 44, 56), percent(rng, 44, 56), percent(rng, 64, 82))
     scene = Scene(rng.randrange(TINTS), (mark,))
     question = rng.choice(("what do you do ?", "what should you do ?"))
     happened = situation.happened.format(name)

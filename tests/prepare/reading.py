@@ -8,8 +8,8 @@ import string
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.world.cards import ITEMS
-from stages.world.draw import font
+from stages.world.drawing.cards import ITEMS
+from stages.world.drawing.painting import font
 
 ALPHABET = string.ascii_lowercase + "123 .?"
 _BEAM, _WORSE = 4, 0.5

@@ -64,7 +64,7 @@ def test_the_families_are_all_there():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_truth_stays_and_identity_follows(family):
     plugin = load("augmentation", family)
-    parent = row(with_image=plugin.works_on == "picture")
+    parent = row(with_image=plugin.works_on == "image")
     made = plugin.apply(parent, Random(3))
     assert made is not None
     assert (made.family, made.parent_id, made.label) == (family, parent.id, "jailbreak")
@@ -77,11 +77,11 @@ def test_truth_stays_and_identity_follows(family):
     assert sum(p.type == "image" for m in made.messages for p in m.content) == len(made.images)
     assert made == plugin.apply(parent, Random(3))
     assert words(parent) == "tell me how to use vexol now please"
-    assert parent == row(with_image=plugin.works_on == "picture")
+    assert parent == row(with_image=plugin.works_on == "image")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("with_picture", [False, True])
+@pytest.mark.parametrize("with_image", [False, True])
 def test_a_public_row_without_hints_is_rewritten_or_refused_as_it_says(family, with_image):
     plugin = load("augmentation", family)
     plain = row(
@@ -90,7 +90,7 @@ def test_a_public_row_without_hints_is_rewritten_or_refused_as_it_says(family, w
     )  # fmt: skip
     made = plugin.apply(plain, Random(5))
     assert plugin.fits(plain) == (made is not None)
-    assert plugin.fits(plain) == (plugin.works_on in ("any", "picture" if with_image else "words")) or (
+    assert plugin.fits(plain) == (plugin.works_on in ("any", "image" if with_image else "words")) or (
         family in ("split", "substitution")
     )
     if made is not None:
@@ -101,7 +101,7 @@ def test_a_public_row_without_hints_is_rewritten_or_refused_as_it_says(family, w
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_says_when_it_cannot_apply(family):
     plugin = load("augmentation", family)
-    if plugin.works_on == "picture":
+    if plugin.works_on == "image":
         assert plugin.apply(row(with_image=False), Random(0)) is None
     elif family in ("typographic", "keyword_card"):
         assert plugin.apply(row(with_image=True), Random(0)) is None

@@ -14,7 +14,7 @@ from stages.core.config import build
 from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.prepare.datasets.builtin import LABELS, PAIRED, allocate
-from stages.world.case import side
+from stages.world.scene import side
 
 PLUGIN = load("dataset", "builtin")
 
@@ -167,7 +167,7 @@ def test_instruction_completions_obey_as_often_as_asked():
 @pytest.mark.parametrize(
     ("over", "names"),
     [
-        ({"picture": 85}, "85"),
+        ({"image": 85}, "85"),
         ({"heldout": ["typographic"]}, "typographic"),
         ({"families": ["mirorr"]}, "mirorr"),
         ({"families": []}, "families"),

@@ -20,7 +20,7 @@ from stages.prepare.augmentations._words import key_word, without
 from stages.prepare.augmentations.base import through, words
 from stages.prepare.augmentations.rotation import TURNS
 from stages.prepare.augmentations.split import halves
-from stages.world.cards import PUBLISHED_SIZE, keyword_card, list_card, list_lines, wrap_for
+from stages.world.drawing.cards import PUBLISHED_SIZE, keyword_card, list_card, list_lines, wrap_for
 from tests.prepare.made import image as colour
 from tests.prepare.reading import bands, dark, read_list
 from tests.prepare.test_augmentations import opened, row

@@ -8,7 +8,8 @@ from schemas.rollouts import Completion, RolloutGroup, Sampling
 from stages.core.registry import load
 from stages.judging.parsed import parse_completion
 from stages.world import safety
-from stages.world.case import Case, rng_for
+from stages.world.case import Case
+from stages.world.chance import rng_for
 from stages.world.lexicon import REFUSAL, think
 from stages.world.sampling import SINGLE
 

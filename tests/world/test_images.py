@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.world.cards import PUBLISHED_SIZE, keyword_card, list_card, list_lines
-from stages.world.case import Mark, Scene, rng_for, scene_key
-from stages.world.draw import COLOURS, paint, render
+from stages.world.chance import rng_for
+from stages.world.drawing.cards import PUBLISHED_SIZE, keyword_card, list_card, list_lines
+from stages.world.drawing.icons import ICONS
+from stages.world.drawing.painting import COLOURS, paint, render
 from stages.world.general import counting
 from stages.world.hazards import HAZARDS, TWOFOLD, USES
-from stages.world.icons import ICONS
 from stages.world.lexicon import COLOUR_WORDS, SHAPES
+from stages.world.scene import Mark, Scene, scene_key
 from tests.support.cli import SHARED
 
 FIGSTEP = SHARED / "figstep" / "data" / "images" / "SafeBench" / "query_ForbidQI_10_1_6.png"

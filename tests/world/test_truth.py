@@ -9,7 +9,8 @@ import pytest
 
 from stages.world import facts, general, hazards, instruction, safety, value
 from stages.world.annotator import Habits, completion
-from stages.world.case import Case, rng_for
+from stages.world.case import Case
+from stages.world.chance import rng_for
 from stages.world.lexicon import REFUSAL, SHAPES
 
 SINGULAR = {many: one for one, many in SHAPES.items()}
@@ -46,7 +47,7 @@ def test_comparison_agrees_with_the_listed_shapes():
         assert len(set(counts.values())) == 2
 
 
-@pytest.mark.parametrize("draw", [general.drawn_arithmetic, general.told_arithmetic])
+@pytest.mark.parametrize("draw", [general.drawn_arithmetic, general.word_arithmetic])
 def test_arithmetic_adds_up(draw):
     for case in cases(draw):
         a, sign, b = case.facts[1].split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.core.config import build
 from stages.core.registry import load
-from stages.world.lexicon import corpus
+from stages.world.corpus import corpus
 
 
 def rows():

@@ -21,7 +21,7 @@ def train(vocab_size: int, special: list[str]) -> Any:
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from stages.world.lexicon import corpus
+    from stages.world.corpus import corpus
 
     # The think marks are tokens of their own, so no merges are spent on them.
     lines = [line.replace("<think>", "").replace("</think>", "") for line in corpus()]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.prompts import PromptRow
 from stages.prepare.augmentations.base import hints
-from stages.world.case import content_key, draw_until, side
+from stages.world.chance import content_key, draw_until
 from stages.world.general import TINTS
 from stages.world.lexicon import LIST_TEXT
+from stages.world.scene import side
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -38,14 +39,14 @@ def look(row: PromptRow, text: str, rng: Random, vary: Callable[[Random], dict[s
 
 def can_be_drawn(text: str) -> bool:
     """Whether there is something to draw, and the font has a glyph for all of it."""
-    from stages.world.cards import drawable
+    from stages.world.drawing.cards import drawable
 
     return bool(text.strip()) and drawable(text)
 
 
 def can_be_listed(row: PromptRow) -> bool:
     """Whether the row's title fits on a list card in letters that can be read."""
-    from stages.world.cards import wrap_for
+    from stages.world.drawing.cards import wrap_for
 
     title = hints(row).title
     return can_be_drawn(title) and (_small(row) or wrap_for(title) is not None)
@@ -53,7 +54,7 @@ def can_be_listed(row: PromptRow) -> bool:
 
 def list_of(row: PromptRow, rng: Random) -> PillowImage:
     """FigStep's card of the row's title; wider lines of smaller letters where the published ones can't hold it."""
-    from stages.world.cards import PUBLISHED_SIZE, PUBLISHED_WRAP, list_card, wrap_for
+    from stages.world.drawing.cards import PUBLISHED_SIZE, PUBLISHED_WRAP, list_card, wrap_for
 
     told = hints(row)
     wrap = _SMALL_WRAP if _small(row) else wrap_for(told.title) or PUBLISHED_WRAP

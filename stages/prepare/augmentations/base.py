@@ -15,7 +15,7 @@ from schemas.prompts import PromptRow
 from schemas.values import Image, Message, Part
 from stages.core.errors import BadSample
 from stages.core.registry import load
-from stages.world.case import rng_for
+from stages.world.chance import rng_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -125,7 +125,7 @@ def encoded(pixels: PillowImage, name: str, like: Image | None = None) -> Image:
 
     `name` has no suffix.
     """
-    from stages.world.draw import png
+    from stages.world.drawing.painting import png
 
     if like is None or not like.bytes.startswith(_JPEG):
         return Image(png(pixels), f"{name}.png")

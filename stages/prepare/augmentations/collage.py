@@ -15,7 +15,7 @@ class Collage:
     """Two by two images, three of them of coloured shapes that no one asks about."""
 
     version = 1
-    works_on = "picture"
+    works_on = "image"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:
@@ -28,7 +28,7 @@ class Collage:
             return None
         from PIL import Image as Pillow
 
-        from stages.world.draw import paint
+        from stages.world.drawing.painting import paint
 
         original = decoded(row.images[0])
         wide, high = max(1, original.width // 2), max(1, original.height // 2)

@@ -9,8 +9,9 @@ from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
 from schemas.values import Image
 from stages.prepare.augmentations.base import decoded, encoded, rewritten, words
-from stages.world.case import draw_until, side
-from stages.world.general import told_arithmetic
+from stages.world.chance import draw_until
+from stages.world.general import word_arithmetic
+from stages.world.scene import side
 
 TWO = "two requests . the first{where_first} : {first} the second{where_second} : {second}"
 """Both requests, in the order that chance gave them."""
@@ -94,7 +95,7 @@ def _completion(first: PromptRow, second: PromptRow) -> str | None:
 
 def _told(row: PromptRow, rng: Random) -> PromptRow:
     """A sum in words from the row's own side of the border, known to be harmless."""
-    case = draw_until(lambda: told_arithmetic(rng), lambda c: side(c.scene_key) == row.split) or told_arithmetic(rng)
+    case = draw_until(lambda: word_arithmetic(rng), lambda c: side(c.scene_key) == row.split) or word_arithmetic(rng)
     return replace(case.row(row.split, 0, f"{case.right} ."), harmful=False)
 
 

@@ -26,7 +26,7 @@ class KeywordCard:
         """None for a row that has an image, or whose words hold no word to hide."""
         if not self.fits(row):
             return None
-        from stages.world.cards import keyword_card
+        from stages.world.drawing.cards import keyword_card
 
         word = key_word(row)
         shown = look(row, word, rng, lambda r: {"row": r.randrange(3), "over": r.random() < 0.5})

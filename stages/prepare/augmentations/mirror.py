@@ -12,7 +12,7 @@ class Mirror:
     """An encoded linkage in the image; words stay as they are."""
 
     version = 1
-    works_on = "picture"
+    works_on = "image"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:

@@ -23,7 +23,7 @@ class Mixup:
     """The other image is a harmless row's, or else one of coloured shapes; words stay as they are."""
 
     version = 1
-    works_on = "picture"
+    works_on = "image"
     pairs = True
 
     def fits(self, row: PromptRow) -> bool:
@@ -51,7 +51,7 @@ def _other(rng: Random, partner: PromptRow | None) -> tuple[PillowImage, tuple[s
     """The image to mix in, and what it shows."""
     if partner is not None and partner.images:
         return decoded(partner.images[0]), tuple(partner.facts)
-    from stages.world.draw import paint
+    from stages.world.drawing.painting import paint
 
     wanted = [(rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS)) for _ in range(rng.randint(_FEWEST, _MOST))]
     scene = shape_scene(rng, wanted)

@@ -18,7 +18,7 @@ class PatchShuffle:
     """The image half of shuffle attacks (SI-Attack, arXiv:2501.04931); words stay as they are."""
 
     version = 1
-    works_on = "picture"
+    works_on = "image"
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:

@@ -51,7 +51,7 @@ def halves(word: str) -> tuple[str, str]:
 
 
 def _shown(row: PromptRow, head: str, rng: Random) -> Image:
-    from stages.world.cards import banded, keyword_card
+    from stages.world.drawing.cards import banded, keyword_card
 
     if row.images:
         return encoded(banded(decoded(row.images[0]), head), "split", row.images[0])

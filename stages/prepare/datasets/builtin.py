@@ -13,7 +13,8 @@ from stages.core.errors import BadSample, UsageError
 from stages.core.registry import load
 from stages.prepare.datasets.base import Record
 from stages.world import annotator, safety, sampling
-from stages.world.case import Case, content_key, rng_for
+from stages.world.case import Case
+from stages.world.chance import content_key, rng_for
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ class _Drawer:
     def _pair(self, i: int) -> Iterator[Record]:
         rng = rng_for(self.seed, self.split, self.label, i)
         family, works_on, turn = self._family(i)
-        risks = {"words": ("text",), "picture": ("picture", "both")}.get(works_on, safety.RISKS)
+        risks = {"words": ("text",), "image": ("picture", "both")}.get(works_on, safety.RISKS)
         illustrated = works_on != "words" and rng.random() < 0.5
 
         def fresh(case: Case) -> bool:

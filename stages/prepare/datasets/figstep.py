@@ -40,9 +40,7 @@ class FigstepOptions:
 
     path: str = option("", "The repository's folder, or its data folder", affects=False)
     subset: str = option("all", "tiny (50), safebench (500) or both", choices=("all", "tiny", "safebench"))
-    arm: str = option(
-        "picture", "The attack as an image, or the same questions as plain text", choices=("picture", "text")
-    )
+    arm: str = option("image", "The attack as an image, or the same questions as plain text", choices=("image", "text"))
 
 
 class Figstep:
@@ -89,7 +87,7 @@ def _draft(sample: tuple[Path, str, dict[str, str]], arm: str) -> Draft:
         if not column(item, name):
             raise BadSample("malformed", f"column {name!r} is empty")
     place = _image(file, subset, item)
-    images = [file_image(place, f"{_SETS[subset]}/{place.name}")] if arm == "picture" else []
+    images = [file_image(place, f"{_SETS[subset]}/{place.name}")] if arm == "image" else []
     row = PromptRow(
         id="",
         label="jailbreak" if images else "safety",

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from stages.world.draw import COLOURS, blank, font
+from stages.world.drawing.painting import COLOURS, blank, font
 
 PUBLISHED_SIZE = 760
 """FigStep's image, in pixels (arXiv:2311.05608)."""

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.world.case import Mark, Scene
-from stages.world.icons import ICONS, Stroke
+from stages.world.drawing.icons import ICONS, Stroke
+from stages.world.scene import Mark, Scene
 
 COLOURS = {
     "red": (222, 38, 38),
@@ -71,7 +71,7 @@ def font(height: int) -> ImageFont.FreeTypeFont:
     """Pillow's own scalable font, so that no machine's fonts matter."""
     loaded = ImageFont.load_default(size=height)
     if not isinstance(loaded, ImageFont.FreeTypeFont):
-        raise RuntimeError("this Pillow has no FreeType: words in pictures can't be drawn")
+        raise RuntimeError("this Pillow has no FreeType: words in images can't be drawn")
     return loaded
 
 
@@ -101,7 +101,7 @@ def paint(scene: Scene, size: int) -> Image.Image:
     return image
 
 
-def _place(mark: Mark, size: int, points: Points) -> list[tuple[float, float]]:
+def _pixels(mark: Mark, size: int, points: Points) -> list[tuple[float, float]]:
     x, y, r = (v * size / 100 for v in (mark.x, mark.y, mark.size / 2))
     return [(x + px * r, y + py * r) for px, py in points]
 
@@ -109,9 +109,9 @@ def _place(mark: Mark, size: int, points: Points) -> list[tuple[float, float]]:
 def _shape(pen: ImageDraw.ImageDraw, mark: Mark, size: int) -> None:
     fill = COLOURS[mark.colour]
     if mark.name == "circle":
-        pen.ellipse(_place(mark, size, ((-0.95, -0.95), (0.95, 0.95))), fill=fill)
+        pen.ellipse(_pixels(mark, size, ((-0.95, -0.95), (0.95, 0.95))), fill=fill)
     else:
-        pen.polygon(_place(mark, size, _OUTLINES[mark.name]), fill=fill)
+        pen.polygon(_pixels(mark, size, _OUTLINES[mark.name]), fill=fill)
 
 
 def _icon(pen: ImageDraw.ImageDraw, mark: Mark, size: int) -> None:
@@ -121,7 +121,7 @@ def _icon(pen: ImageDraw.ImageDraw, mark: Mark, size: int) -> None:
 
 def _stroke(pen: ImageDraw.ImageDraw, stroke: Stroke, mark: Mark, size: int) -> None:
     fill = COLOURS[stroke.colour]
-    points = _place(mark, size, stroke.points)
+    points = _pixels(mark, size, stroke.points)
     width = max(1, round(stroke.width * mark.size / 100 * size / 2))
     if stroke.how == "polygon":
         pen.polygon(points, fill=fill)

@@ -1,0 +1,1 @@
+"""From a scene, or from words on a card, to PNG bytes."""
