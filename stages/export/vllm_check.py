@@ -15,7 +15,7 @@ from typing import Any
 
 from stages.core.errors import UnavailableError
 from stages.export.verify import RECORD, main
-from stages.models.placeholders import collapsed
+from stages.models.families import family_named
 from stages.models.probe import Probe, from_json, probe_image
 
 
@@ -43,7 +43,7 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
         gpu_memory_utilization=0.3,
     )
     wanted = vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
-    prompts = [prompt_of(p, config.get("image_token_id"), config["model_type"]) for p in probes]
+    prompts = [prompt_of(p, config) for p in probes]
     problems, gaps = [], []
     for probe, output in zip(probes, engine.generate(prompts, wanted, use_tqdm=False), strict=True):
         if list(output.prompt_token_ids) != probe.token_ids + probe.completion_ids:
@@ -59,15 +59,16 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
     return {**report, "tokens": len(gaps), "max_gap": largest, "tolerance": tolerance}
 
 
-def prompt_of(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
-    """The probe as vLLM takes it."""
+def prompt_of(probe: Probe, config: dict[str, Any]) -> dict[str, Any]:
+    """The probe as vLLM takes it; `config` is the model's config.json."""
     ids = probe.token_ids + probe.completion_ids
     if not probe.image:
         return {"prompt_token_ids": ids}
     from PIL import Image
 
+    ids = family_named(config["model_type"]).renderer_ids(ids, config.get("image_token_id"))
     image = Image.open(io.BytesIO(probe_image().bytes)).convert("RGB")
-    return {"prompt_token_ids": collapsed(ids, image_token_id, family), "multi_modal_data": {"image": image}}
+    return {"prompt_token_ids": ids, "multi_modal_data": {"image": image}}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, UnavailableError, first_line
+from stages.models.families import family_named, image_token_id, marked_images, without_video
 from stages.models.images import decode_image
 
 if TYPE_CHECKING:
@@ -46,14 +47,15 @@ class PromptProcessor:
         self.image_processor = getattr(self._processor, "image_processor", None)
         text = config.get_text_config()
         has_vision = self.image_processor is not None
-        self.family: str = config.model_type
-        self.image_token_id: int | None = _image_token_id(config, self._processor) if has_vision else None
+        self.family = family_named(config.model_type)
+        self.image_token_id = image_token_id(self.family, config, self._processor) if has_vision else None
         self.vocab_size: int = text.vocab_size
         self.max_positions: int = text.max_position_embeddings
         self.eos_token_ids: list[int] = _eos_token_ids(folder, self.tokenizer)
         self.pad_token_id: int = _first(self.tokenizer.pad_token_id, self.eos_token_ids[0])
         self.banned_token_ids: list[int] = self._banned()
-        self._wants_types = "mm_token_type_ids" in self._processor.model_input_names
+        announced = "mm_token_type_ids" in self._processor.model_input_names
+        self._extra_inputs = self.family.extra_inputs or (marked_images if announced else None)
         self._control = sorted(self.tokenizer.convert_ids_to_tokens(sorted(self._special_ids())))
         self.files = {
             p.name: p.read_bytes()
@@ -98,7 +100,10 @@ class PromptProcessor:
             raise BadSample("bad_image", first_line(error)) from None
         token_ids = out["input_ids"][0].tolist()
         inputs = {k: v for k, v in out.items() if k not in _NOT_IMAGES}
-        placeholders, features = token_ids.count(self.image_token_id), feature_count(self._processor, inputs)
+        placeholders, features = (
+            token_ids.count(self.image_token_id),
+            self.family.feature_count(self._processor, inputs),
+        )
         if features not in (None, placeholders):
             raise BadSample("image_tokens", f"{placeholders} image tokens for {features} features")
         return Encoded(token_ids, inputs)
@@ -120,7 +125,8 @@ class PromptProcessor:
     ) -> dict[str, torch.Tensor]:
         """Sequences padded to one length, with the images of all rows in row order: a forward's keywords.
 
-        `input_ids`, `attention_mask` (B, L); for M-RoPE models `mm_token_type_ids` (B, L), 1 at image tokens.
+        `input_ids`, `attention_mask` (B, L), and what the family's forward takes beside them: for M-RoPE models
+        `mm_token_type_ids` (B, L), 1 at image tokens.
         """
         width = max(len(ids) for ids in token_ids)
         ids_BL = torch.full((len(token_ids), width), self.pad_token_id, dtype=torch.long)
@@ -130,26 +136,21 @@ class PromptProcessor:
             ids_BL[row, at] = torch.tensor(ids, dtype=torch.long)
             mask_BL[row, at] = 1
         out = {"input_ids": ids_BL, "attention_mask": mask_BL}
-        if self._wants_types:
-            out["mm_token_type_ids"] = (ids_BL == (self.image_token_id or -1)).long()
+        if self._extra_inputs is not None:
+            out |= self._extra_inputs(ids_BL, self.image_token_id)
         with_images = [inputs for inputs in image_inputs if inputs]
         if with_images:
             for key in with_images[0]:
                 out[key] = torch.cat([inputs[key] for inputs in with_images])
         return out
 
+    def renderer_ids(self, token_ids: list[int]) -> list[int]:
+        """A prompt's ids for a renderer that expands image placeholders itself, as vLLM does."""
+        return self.family.renderer_ids(token_ids, self.image_token_id)
+
     def decode(self, token_ids: list[int]) -> str:
         """The words, without control tokens."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
-
-
-def feature_count(processor: Any, inputs: dict[str, torch.Tensor]) -> int | None:
-    """How many vectors the vision tower will give for these images; None where the family is not known."""
-    if "image_grid_thw" in inputs:
-        return int(inputs["image_grid_thw"].prod(-1).sum()) // processor.image_processor.merge_size**2
-    if hasattr(processor, "image_seq_length"):
-        return int(inputs["pixel_values"].shape[0]) * int(processor.image_seq_length)
-    return None
 
 
 def load_processor(ref: PolicyRef, *, trust_remote_code: bool = False) -> PromptProcessor:
@@ -179,11 +180,9 @@ def _as_dict(message: Message) -> dict[str, Any]:
 def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoProcessor, AutoTokenizer
 
-    from stages.models.image_only import IMAGE_PROCESSORS
-
     flags = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    if config.model_type in IMAGE_PROCESSORS:
-        return IMAGE_PROCESSORS[config.model_type].from_pretrained(folder, backend="pil", **flags)
+    if (twin := family_named(config.model_type).image_processor) is not None:
+        return without_video(twin).from_pretrained(folder, backend="pil", **flags)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return AutoTokenizer.from_pretrained(folder, **flags)
     try:
@@ -193,17 +192,6 @@ def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
         raise UnavailableError(
             f"the processor of {folder} can't be loaded: {line}", "pip install torchvision"
         ) from None
-
-
-def _image_token_id(config: Any, processor: Any) -> int:
-    """The id of the token that stands for one image feature."""
-    for owner, name in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
-        if getattr(owner, name, None) is not None:
-            return int(getattr(owner, name))
-    raise UnavailableError(
-        f"{type(processor).__name__} does not say which token stands for an image",
-        "this model family is not supported",
-    )
 
 
 def _eos_token_ids(folder: Path, tokenizer: Any) -> list[int]:

@@ -13,9 +13,9 @@ from stages.core.registry import load
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, Sampled, SampleRequest
 from stages.engines.transformers.engine import TransformersEngine
+from stages.models.families import prompt_positions
 from stages.models.load import Policy
 from stages.models.policy_ref import resolve_policy
-from stages.models.positions import prompt_positions
 from tests.models.made import policy, prompt
 
 TINY = ["tiny:qwen2_5_vl", "tiny:internvl", "tiny:llama"]

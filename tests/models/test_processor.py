@@ -10,8 +10,8 @@ from PIL import Image as Pillow
 
 from schemas.values import Image, Message, Part, text_message
 from stages.core.errors import BadSample
+from stages.models.families import next_positions, prompt_positions
 from stages.models.images import decode_image
-from stages.models.positions import next_positions, prompt_positions
 from tests.models.made import image, policy, prompt
 from tests.support.cli import SHARED
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from stages.models.attention.packed_attention import use_packed_attention, why_not
+from stages.models.attention.packed_attention import use_packed_attention
+from stages.models.families import unshared_reason
 from stages.train.rl import token_scores as head
 from stages.train.rl.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import scored_group
@@ -36,7 +37,7 @@ def test_prefix_sharing_equals_separate_sequences_with_gradients(policies, name,
         for i in range(4)
     ]
     groups, banned = token_groups(policy, rows), policy.processor.banned_token_ids
-    assert why_not(policy.model) is None
+    assert unshared_reason(policy.model) is None
 
     assert_same(*(scored_with_gradients(policy.model, policy.processor, groups, banned, s) for s in (False, True)))
 
@@ -123,7 +124,7 @@ def test_other_families_with_grouped_heads_share_prompts_too(policies, family):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     groups = token_groups(policy, [scored_group(policy, i, g=2 + i, images=False) for i in range(3)])
-    assert why_not(model) is None
+    assert unshared_reason(model) is None
     assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
 
 
@@ -149,7 +150,7 @@ def test_the_generation_before_with_images(policies):
 def test_a_family_that_is_not_known_and_a_sliding_window_are_told_apart(policies):
     window = AutoConfig.for_model("mistral", vocab_size=64, sliding_window=8, **SIZES)
     other = AutoConfig.for_model("gpt_neox", vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
-    reasons = [why_not(AutoModelForCausalLM.from_config(c)) for c in (window, other)]
+    reasons = [unshared_reason(AutoModelForCausalLM.from_config(c)) for c in (window, other)]
     assert reasons == ["some of its layers see a part of the past only", "not known to work for gpt_neox"]
 
 

@@ -16,8 +16,9 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 
 from stages.models.attention import packed_varlen
-from stages.models.attention.packed_attention import VARLEN, block_by_block, use_packed_attention
+from stages.models.attention.packed_attention import block_by_block, use_packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
+from stages.models.families import VARLEN
 from stages.train.config import TrainConfig
 from stages.train.rl.packed import choose_kernel
 from tests.train.made import scored_group
@@ -97,10 +98,10 @@ def test_it_is_trusted_where_it_gives_the_numbers_of_blocks_alone(policies):
     def first_key(*given, **more):
         return documented(*given, **more, corner=0)
 
-    assert packed_varlen.why_not(model, CPU, documented) is None
-    assert "% off" in packed_varlen.why_not(model, CPU, first_key)
+    assert packed_varlen.unusable_reason(model, CPU, documented) is None
+    assert "% off" in packed_varlen.unusable_reason(model, CPU, first_key)
     # The real one, where there is no GPU: a reason, and no traceback.
-    assert "CPU" in packed_varlen.why_not(model, CPU)
+    assert "CPU" in packed_varlen.unusable_reason(model, CPU)
 
 
 def test_a_cpu_and_float32_and_a_wish_leave_it_out(policies):
@@ -117,4 +118,4 @@ def test_a_cpu_and_float32_and_a_wish_leave_it_out(policies):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_the_real_kernel_on_a_gpu(policies):
-    assert packed_varlen.why_not(policies("qwen2_5_vl").model, torch.device("cuda"), varlen_attn) is None
+    assert packed_varlen.unusable_reason(policies("qwen2_5_vl").model, torch.device("cuda"), varlen_attn) is None

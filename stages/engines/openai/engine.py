@@ -19,7 +19,7 @@ from schemas.rollouts import Sampling
 from schemas.values import Image, Message
 from stages.core.errors import BadSample
 from stages.engines.base import TIMED_OUT, Encoding, Sampled, SampleRequest, ServerTable
-from stages.engines.openai.wire import Malformed, Rendered, Wire, is_upright
+from stages.engines.openai.wire import ChatCalls, MalformedAnswer, Rendered, is_upright
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -48,8 +48,7 @@ class OpenAIEngine:
         # Without a tokenizer the server is the one who knows; it answers a longer prompt with an error.
         self.max_positions = processor.max_positions if processor else 1 << 31
         self._server, self._key, self._processor = server, key, processor
-        image_token_id, family = (processor.image_token_id, processor.family) if processor else (None, "")
-        self._wire = Wire(model, need, self.banned_token_ids, image_token_id, family)
+        self._calls = ChatCalls(model, need, processor)
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """The ids where there is a tokenizer; BadSample for an image that is none."""
@@ -76,7 +75,7 @@ class OpenAIEngine:
                 while len(under_way) < self._server.concurrency and (request := next(waiting, None)) is not None:
                     # A greedy sampler has no luck: one call tells all samples of a prompt.
                     for index in range(request.n if sampling.temperature > 0 else 1):
-                        body = self._wire.body(request, index, sampling)
+                        body = self._calls.body(request, index, sampling)
                         future = portal.start_task_soon(self._ask, client, free, body, request.token_ids)
                         under_way[future] = (request, index)
                 if not under_way:
@@ -111,7 +110,7 @@ class OpenAIEngine:
                 try:
                     with anyio.fail_after(self._server.timeout_s):
                         raw = await client.chat.completions.with_raw_response.create(**body)
-                    return self._wire.read(raw.content, prompt_ids)
+                    return self._calls.read(raw.content, prompt_ids)
                 except (TimeoutError, openai.APITimeoutError):
                     reason = f"{TIMED_OUT} after {self._server.timeout_s:g} s"
                 except openai.APIStatusError as error:
@@ -119,7 +118,7 @@ class OpenAIEngine:
                     if error.status_code not in _PASSING and error.status_code < 500:
                         break
                     pause = _asked_for(error)
-                except Malformed as error:
+                except MalformedAnswer as error:
                     reason = str(error)
                     if error.final:
                         break

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image as Pillow
 
@@ -17,21 +17,23 @@ from stages.core.errors import UnavailableError
 from stages.engines.base import Sampled, SampleRequest
 from stages.engines.seeds import sampler_seed
 from stages.models.images import decode_image
-from stages.models.placeholders import collapsed
+
+if TYPE_CHECKING:
+    from stages.models.processor import PromptProcessor
 
 _ORIENTATION = 0x0112
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _BANNED = -100
 
 
-class Malformed(Exception):
+class MalformedAnswer(Exception):
     """An answer that is not what was asked for; the message says in what way and quotes none of it."""
 
     final = False
     """Whether asking again would give the same."""
 
 
-class OtherPrompt(Malformed):
+class OtherPrompt(MalformedAnswer):
     """The server rendered another prompt than the policy's own template does."""
 
     final = True
@@ -47,16 +49,14 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class ChatCalls:
     """Bodies and answers of one model's calls."""
 
     model: str
     need: str
     """See `EngineSettings.need`."""
-    banned_token_ids: list[int]
-    image_token_id: int | None
-    family: str
-    """The config's model_type."""
+    processor: PromptProcessor | None
+    """The policy's where `need` is `ids`, else None."""
 
     def body(self, request: SampleRequest, index: int, sampling: Sampling) -> dict[str, Any]:
         """One call for one completion."""
@@ -71,8 +71,8 @@ class Wire:
         }
         if self.need != "words":
             body["logprobs"] = True
-        if self.need == "ids":
-            body["logit_bias"] = {str(i): _BANNED for i in self.banned_token_ids}
+        if self.processor is not None:
+            body["logit_bias"] = {str(i): _BANNED for i in self.processor.banned_token_ids}
             # A server fills what is left out from the model's generation_config.json: penalties would bias the ratio.
             body["extra_body"] = {
                 "return_token_ids": True,
@@ -84,28 +84,30 @@ class Wire:
         return body
 
     def read(self, content: bytes, prompt_ids: list[int]) -> Sampled:
-        """The completion in an answer's body; Malformed where it has none."""
+        """The completion in an answer's body; MalformedAnswer where it has none."""
         try:
             answer = json.loads(content)
         except (ValueError, RecursionError):
-            raise Malformed(f"malformed answer: {len(content)} bytes that are not JSON") from None
+            raise MalformedAnswer(f"malformed answer: {len(content)} bytes that are not JSON") from None
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             count = len(choices) if isinstance(choices, list) else "no"
-            raise Malformed(f"malformed answer: {count} choices where 1 was asked for")
+            raise MalformedAnswer(f"malformed answer: {count} choices where 1 was asked for")
         choice = choices[0]
         reason = "length" if choice.get("finish_reason") == "length" else "stop"
         if self.need == "words":
             return Sampled([], [], reason, words=[_content(choice)])
         words, logprobs = _logprobs(choice)
-        if self.need == "logprobs":
+        if self.processor is None:
             return Sampled([], logprobs, reason, words=words)
-        token_ids = self._ids(answer, choice, prompt_ids)
+        token_ids = self._ids(answer, choice, prompt_ids, self.processor)
         if len(token_ids) != len(logprobs):
-            raise Malformed(f"malformed answer: {len(token_ids)} token ids and {len(logprobs)} log-probs")
+            raise MalformedAnswer(f"malformed answer: {len(token_ids)} token ids and {len(logprobs)} log-probs")
         return Sampled(token_ids, logprobs, reason)
 
-    def _ids(self, answer: dict[str, Any], choice: dict[str, Any], prompt_ids: list[int]) -> list[int]:
+    def _ids(
+        self, answer: dict[str, Any], choice: dict[str, Any], prompt_ids: list[int], processor: PromptProcessor
+    ) -> list[int]:
         token_ids, theirs = _list_of_ids(choice.get("token_ids")), _list_of_ids(answer.get("prompt_token_ids"))
         if token_ids is None or theirs is None:
             raise UnavailableError(
@@ -113,7 +115,7 @@ class Wire:
                 "use vLLM's server (return_token_ids), or --engine transformers",
             )
         # Images: some versions give the prompt before its placeholders are expanded.
-        if theirs not in (prompt_ids, collapsed(prompt_ids, self.image_token_id, self.family)):
+        if theirs not in (prompt_ids, processor.renderer_ids(prompt_ids)):
             raise OtherPrompt(
                 f"the server read the prompt as {len(theirs)} tokens and the policy's own template gives"
                 f" {len(prompt_ids)}: is it the same model?"
@@ -129,7 +131,7 @@ def _content(choice: dict[str, Any]) -> str:
     message = choice.get("message")
     content = message.get("content") if isinstance(message, dict) else 0
     if content is not None and not isinstance(content, str):
-        raise Malformed("malformed answer: a choice without a message")
+        raise MalformedAnswer("malformed answer: a choice without a message")
     return content or ""
 
 
@@ -138,13 +140,13 @@ def _logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
     held = choice.get("logprobs")
     entries = held.get("content") if isinstance(held, dict) else None
     if not isinstance(entries, list):
-        raise Malformed("malformed answer: no log-probs, which were asked for")
+        raise MalformedAnswer("malformed answer: no log-probs, which were asked for")
     try:
         words, logprobs = [str(e["token"]) for e in entries], [float(e["logprob"]) for e in entries]
     except (TypeError, KeyError, ValueError):
-        raise Malformed("malformed answer: log-probs of another shape") from None
+        raise MalformedAnswer("malformed answer: log-probs of another shape") from None
     if not all(math.isfinite(logprob) for logprob in logprobs):
-        raise Malformed("malformed answer: a log-prob is not finite")
+        raise MalformedAnswer("malformed answer: a log-prob is not finite")
     return words, logprobs
 
 

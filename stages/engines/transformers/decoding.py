@@ -8,8 +8,9 @@ import torch
 from transformers import Cache
 
 from stages.engines.transformers.kv_cache import roomy_cache
-from stages.models.attention.packed_attention import use_packed_attention, why_not
+from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.shared_prefix import SharedPrefix, layers_of
+from stages.models.families import unshared_reason
 
 
 class Expanded:
@@ -53,6 +54,6 @@ class Shared:
 
 def decoding(model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> Expanded | Shared:
     """The cheaper way that the model can go; row r goes on from prompt `source_R[r]`."""
-    if why_not(model) is None:
+    if unshared_reason(model) is None:
         return Shared(model, cache, mask_BP, source_R)
     return Expanded(cache, mask_BP, source_R)

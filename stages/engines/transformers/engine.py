@@ -22,8 +22,8 @@ from stages.engines.transformers.batching import Share, batches, halves
 from stages.engines.transformers.decoding import Expanded, Shared, decoding
 from stages.engines.transformers.kv_cache import roomy_cache
 from stages.engines.transformers.sampling import TIE, choose, distribution
+from stages.models.families import next_positions, prompt_positions
 from stages.models.load import Policy
-from stages.models.positions import next_positions, prompt_positions
 
 if TYPE_CHECKING:
     from stages.models.processor import Encoded

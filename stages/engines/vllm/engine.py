@@ -14,7 +14,6 @@ from stages.engines.base import Encoding, Sampled, SampleRequest
 from stages.engines.seeds import sampler_seed
 from stages.engines.vllm.session import Running
 from stages.models.images import decode_image
-from stages.models.placeholders import collapsed
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -95,7 +94,7 @@ class VllmEngine:
         return [[next(outputs) for _ in range(count)] for count in counts]
 
     def _prompt(self, request: SampleRequest) -> dict[str, Any]:
-        ids = collapsed(request.token_ids, self._processor.image_token_id, self._running.family)
+        ids = self._processor.renderer_ids(request.token_ids)
         if not request.images:
             return {"prompt_token_ids": ids}
         return {

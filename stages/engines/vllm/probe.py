@@ -6,13 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from stages.models.images import decode_image
-from stages.models.placeholders import collapsed
 from stages.models.probe import gaps, probe_image
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
     from stages.models.policy_ref import PolicyRef
     from stages.models.probe import Probe
+    from stages.models.processor import PromptProcessor
 
 # Of log-probs of unlikely tokens. float32 agrees to 2e-5; an old head under new weights is off by about 1. In half
 # precision single tokens are far off, so there the mean counts. Weights that were not taken at all are seen otherwise:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 _LARGEST_GAP, _MEAN_GAP_HALF = 1e-3, 0.25
 
 
-def ask(llm: Any, probes: list[Probe], image_token_id: int | None, family: str) -> list[list[float]]:
+def ask(llm: Any, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
     """vLLM's log-probs of the probes' completions; nothing for a prompt that it reads otherwise."""
     from vllm import SamplingParams
 
     wanted = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-    prompts = [_prompt(probe, image_token_id, family) for probe in probes]
+    prompts = [_prompt(probe, processor) for probe in probes]
     said = []
     for probe, output in zip(probes, llm.generate(prompts, wanted, use_tqdm=False), strict=True):
         same = list(output.prompt_token_ids) == probe.token_ids + probe.completion_ids
@@ -51,7 +51,7 @@ def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
     return largest / _LARGEST_GAP if dtype == "float32" else mean / _MEAN_GAP_HALF
 
 
-def _prompt(probe: Probe, image_token_id: int | None, family: str) -> dict[str, Any]:
-    ids = collapsed(probe.token_ids + probe.completion_ids, image_token_id, family)
+def _prompt(probe: Probe, processor: PromptProcessor) -> dict[str, Any]:
+    ids = processor.renderer_ids(probe.token_ids + probe.completion_ids)
     images = {"image": [decode_image(probe_image())]}
     return {"prompt_token_ids": ids, **({"multi_modal_data": images} if probe.image else {})}

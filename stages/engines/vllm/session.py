@@ -34,8 +34,6 @@ class Running:
     """The one vLLM of a process; empty until a policy is taken."""
 
     def __init__(self) -> None:
-        self.family = ""
-        """The config's model_type."""
         self.max_positions = 0
         """The longest prompt and completion together."""
         self.starts = 0
@@ -88,7 +86,6 @@ class Running:
         self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, config: dict[str, Any]
     ) -> None:
         self.stop()
-        self.family = config["model_type"]
         self.max_positions = min(settings.vllm.max_model_len or processor.max_positions, processor.max_positions)
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -134,7 +131,7 @@ class Running:
             )
 
     def _ask(self, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
-        return ask(self._llm, probes, processor.image_token_id, self.family)
+        return ask(self._llm, probes, processor)
 
     def _put(self, folder: Path) -> None:
         """Weights in place, and nothing left of what the old ones computed."""

@@ -21,11 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from stages.models.attention.packing import PackedGroup, Packing
 from stages.models.attention.shared_prefix import SharedPrefix
-
-BLOCKS, VARLEN = "packed_sdpa", "packed_varlen"
-# Families whose forward takes explicit positions and hands keywords down to its attention; tests compare each with
-# a plain batch.
-FAMILIES = ("qwen2_5_vl", "qwen2_vl", "internvl", "llama", "qwen2", "qwen3", "mistral")
+from stages.models.families import BLOCKS, VARLEN
 
 
 def packed_attention(
@@ -98,24 +94,6 @@ def _flat(rows_GRHD: Tensor, lengths: list[int]) -> Tensor:
     if len(set(lengths)) == 1:
         return rows_GRHD.flatten(0, 1)[None]
     return torch.cat([row[:length] for row, length in zip(rows_GRHD, lengths, strict=True)])[None]
-
-
-def why_not(model: Any) -> str | None:
-    """Why a model can't be given packed groups or shared prefixes; None where it can."""
-    text = model.config.get_text_config()
-    if model.config.model_type not in FAMILIES:
-        return f"not known to work for {model.config.model_type}"
-    if text._attn_implementation not in ("sdpa", BLOCKS, VARLEN):
-        return f"its attention is {text._attn_implementation}, not sdpa"
-    if _partial_layers(text):
-        return "some of its layers see a part of the past only"
-    return None
-
-
-def _partial_layers(text: Any) -> bool:
-    """True where a layer has a sliding window or the like."""
-    layers = getattr(text, "layer_types", None)
-    return set(layers) != {"full_attention"} if layers else bool(getattr(text, "sliding_window", None))
 
 
 AttentionInterface.register(BLOCKS, packed_attention)

@@ -18,8 +18,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from stages.core.errors import first_line
-from stages.models.attention.packed_attention import VARLEN, block_by_block, packed_attention
+from stages.models.attention.packed_attention import block_by_block, packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
+from stages.models.families import VARLEN, family_of
 
 Kernel = Callable[..., Any]
 _HALF = (torch.bfloat16, torch.float16)
@@ -77,12 +78,14 @@ def _with_prompts(packed: Packing, values_LHD: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def why_not(model: Any, device: torch.device, kernel: Kernel = varlen_attn) -> str | None:
+def unusable_reason(model: Any, device: torch.device, kernel: Kernel = varlen_attn) -> str | None:
     """Why the kernel can't be used for a model on a device; None where it gives what block by block gives.
 
     Tried on small packed groups with the model's own heads in bfloat16, backward too: an old GPU has no kernel, a
     build may lack it, and one that aligned its mask otherwise would train on nonsense.
     """
+    if VARLEN not in family_of(model).kernels:
+        return f"not known to work for {model.config.model_type}"
     text = model.config.get_text_config()
     heads = text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // heads

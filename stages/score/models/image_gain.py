@@ -8,8 +8,8 @@ import torch
 
 from schemas.rollouts import RolloutGroup
 from schemas.values import Message
+from stages.models.families import prompt_positions
 from stages.models.load import Policy
-from stages.models.positions import prompt_positions
 from stages.models.processor import Encoded
 
 

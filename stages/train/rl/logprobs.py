@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.models.positions import prompt_positions
+from stages.models.families import prompt_positions
 from stages.models.processor import PromptProcessor
 from stages.train.rl import packed
 from stages.train.rl.token_scores import TokenScorer, project

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from stages.models.attention import packed_varlen
-from stages.models.attention.packed_attention import BLOCKS, VARLEN, use_packed_attention
+from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
-from stages.models.positions import prompt_positions
+from stages.models.families import BLOCKS, VARLEN, prompt_positions
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -30,7 +30,7 @@ def choose_kernel(models: list[Any], config: TrainConfig, device: torch.device) 
     """Give the models the fastest attention that works for all of them; why not one kernel, where it was to be."""
     kernel, reason = BLOCKS, None
     if config.attention == "auto" and device.type == "cuda" and config.half_precision(device.type):
-        reason = next((why for m in models if (why := packed_varlen.why_not(m, device))), None)
+        reason = next((why for m in models if (why := packed_varlen.unusable_reason(m, device))), None)
         kernel = BLOCKS if reason else VARLEN
     for model in models:
         use_packed_attention(model, kernel)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from stages.models.attention.packed_attention import FAMILIES
+from stages.models.families import family_of
 
 # Not -inf: 0 * -inf would be NaN in the entropy, and exp of this is 0 all the same.
 _BANNED = -1e9
@@ -53,7 +53,7 @@ def project(
     model: Any, forward: Callable[..., Any], kwargs: dict[str, Any], scorer: TokenScorer, row_M: Tensor
 ) -> Tensor:
     """(2, M): what `scorer` gives for the rows `row_M` of the kept positions, flattened (B x K)."""
-    if model.config.model_type not in FAMILIES:
+    if not family_of(model).head_is_last:
         logits_BKV = forward(**kwargs).logits
         return scorer.score(_rows(logits_BKV, row_M))
 

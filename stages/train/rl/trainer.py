@@ -19,7 +19,7 @@ from schemas.tables import SCORED
 from stages.core.errors import BadSample, InputError
 from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
-from stages.models.attention.packed_attention import why_not
+from stages.models.families import unshared_reason
 from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Carried
@@ -84,7 +84,7 @@ def _models(session: Session, reference: Policy | None) -> list[Any]:
 
 
 def _why_not_packed(models: list[Any]) -> str | None:
-    return next((why for m in models if (why := why_not(m))), None)
+    return next((why for m in models if (why := unshared_reason(m))), None)
 
 
 def _settle_sharing(session: Session, models: list[Any]) -> None:

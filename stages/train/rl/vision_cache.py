@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from schemas.rollouts import RolloutGroup
 from stages.core.errors import BadSample
+from stages.models.families import family_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
 
 _ROOM = 1 << 30
-_OUTPUTS = ("last_hidden_state", "pooler_output")
 T = TypeVar("T")
 
 
@@ -77,13 +76,16 @@ class FrozenTower:
     """A vision tower that is not trained: run once for each prompt's images, however many updates a rollout has."""
 
     def __init__(self, model: Any, room: int = _ROOM) -> None:
-        self._tower = model.get_encoder(modality="image")
+        self._family = family_of(model)
+        self._tower = self._family.tower(model)
+        # Of the tower's last output: a family's own class may have fields that others have not.
+        self._output_class: Any = None
         self._held: Held[dict[str, Tensor]] = Held(lambda parts: sum(p.nbytes for p in parts.values()), room)
 
     @staticmethod
     def fits(model: Any) -> bool:
         """True where the model has a tower of its own and none of it is trained."""
-        tower = model.get_encoder(modality="image")
+        tower = family_of(model).tower(model)
         return tower is not model and not any(p.requires_grad for p in tower.parameters())
 
     @contextmanager
@@ -103,7 +105,7 @@ class FrozenTower:
                 self._keep(prompts, output)
                 return output
             whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in held]) for name in held[0]}
-            return BaseModelOutputWithPooling(**whole)
+            return self._output_class(**whole)
 
         self._tower.forward = forward
         try:
@@ -114,7 +116,8 @@ class FrozenTower:
     def _keep(self, prompts: list[tuple[str, dict[str, Tensor]]], output: Any) -> None:
         """Each prompt's share of the output, by its part of the patches: every tensor has them first."""
         patches = [len(inputs["pixel_values"]) for _, inputs in prompts]
-        found = {name: value.detach() for name in _OUTPUTS if (value := output.get(name)) is not None}
+        self._output_class = type(output)
+        found = {name: value.detach() for name, value in self._family.kept_outputs(self._tower, output).items()}
         shares = {n: v.split([len(v) * p // sum(patches) for p in patches]) for n, v in found.items()}
         for i, (key, _) in enumerate(prompts):
             self._held.put(key, {name: share[i].clone() for name, share in shares.items()})

@@ -1,0 +1,260 @@
+"""What cosmo has to know about a model family beyond what transformers says: one record a family, in FAMILIES.
+
+A new family is one record there and a test that compares it with the model's own forward (tests/models, and
+tests/train/test_logprobs.py where its prompts are shared). A family without a record works as far as transformers
+describes it: each completion has a copy of the prompt, and everything else is looked up in the model and its processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from stages.core.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCKS, VARLEN = "packed_sdpa", "packed_varlen"
+"""Kernels of attention over shared prompts (stages/models/attention): block by block anywhere; one call on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """How a family numbers the tokens of a sequence."""
+
+    of_prompts: Callable[[Any, dict[str, Tensor]], tuple[Tensor, Tensor]]
+    """(model, padded batch) -> position ids (*axes, B, L), and the position that follows each row (B,)."""
+    axes: tuple[int, ...] = ()
+    """Axes in front of (B, L): (3,) for M-RoPE's time, height and width, else none."""
+
+
+def _counted(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    mask_BL = batch["attention_mask"]
+    return (mask_BL.cumsum(-1) - 1).clamp(min=0), mask_BL.sum(-1)
+
+
+def _mrope(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """An image takes as many positions as its longer side has merged patches (arXiv:2409.12191, section 2.1)."""
+    if "image_grid_thw" not in batch:
+        positions_BL, following_B = _counted(model, batch)
+        return positions_BL.expand(3, -1, -1), following_B
+    positions_3BL, _ = model.base_model.get_rope_index(
+        batch["input_ids"],
+        mm_token_type_ids=batch["mm_token_type_ids"],
+        image_grid_thw=batch["image_grid_thw"],
+        attention_mask=batch["attention_mask"],
+    )
+    return positions_3BL, positions_3BL.amax(dim=(0, 2)) + 1
+
+
+COUNTED, MROPE = Positions(_counted), Positions(_mrope, axes=(3,))
+
+
+def collapsed(token_ids: list[int], image_token_id: int | None) -> list[int]:
+    """The ids with each run of image tokens cut to one."""
+    cut: list[int] = []
+    for token, run in groupby(token_ids):
+        cut += [token] if token == image_token_id else list(run)
+    return cut
+
+
+def collapsed_with_frame(token_ids: list[int], image_token_id: int | None) -> list[int]:
+    """The same without the token before and the token after each run, which vLLM writes as well."""
+    cut = collapsed(token_ids, image_token_id)
+    frame = {i + step for i, token in enumerate(cut) if token == image_token_id for step in (-1, 1)}
+    return [token for i, token in enumerate(cut) if i not in frame]
+
+
+def merged_patches(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
+    """Patches of a grid after the tower's merging, for images of any size."""
+    return int(inputs["image_grid_thw"].prod(-1).sum()) // int(processor.image_processor.merge_size) ** 2
+
+
+def tiles(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
+    """So many features a tile, whatever the image."""
+    return int(inputs["pixel_values"].shape[0]) * int(processor.image_seq_length)
+
+
+def counted_by_inputs(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
+    """One of the two, by what the processor gives; None where it gives neither."""
+    if "image_grid_thw" in inputs:
+        return merged_patches(processor, inputs)
+    return tiles(processor, inputs) if hasattr(processor, "image_seq_length") else None
+
+
+def marked_images(ids_BL: Tensor, image_token_id: int | None) -> dict[str, Tensor]:
+    """1 at image tokens: M-RoPE counts them otherwise."""
+    return {"mm_token_type_ids": (ids_BL == (-1 if image_token_id is None else image_token_id)).long()}
+
+
+def image_encoder(model: Any) -> Any:
+    """The vision tower's module; the model itself where it has none."""
+    return model.get_encoder(modality="image")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of models.
+
+    Example: a family like LLaVA, whose images are tiles of a fixed size, in a language model with plain positions::
+
+        Family(
+            "llava",
+            placeholder="image_token_index",
+            feature_count=tiles,
+            vision_outputs=("last_hidden_state", "pooler_output"),
+        )
+    """
+
+    name: str
+    """The config's `model_type`."""
+    unshared: str | None = None
+    """Why its completions can't share their prompt; None where they can: its forward takes explicit positions and hands
+    keywords down to every attention layer."""
+    kernels: tuple[str, ...] = (BLOCKS, VARLEN)
+    """Attention over shared prompts that gives what separate sequences give."""
+    head_is_last: bool = True
+    """Whether its forward takes `logits_to_keep` and does nothing after the output head: no cap on logits, no scale."""
+    positions: Positions | None = COUNTED
+    """How tokens are numbered; None: M-RoPE where the model can compute it, else counted."""
+    placeholder: str | None = None
+    """The config's name for the id of an image's placeholder token; None: looked for under the usual names."""
+    renderer_ids: Callable[[list[int], int | None], list[int]] = collapsed
+    """(expanded ids, placeholder's id) -> the ids for a renderer that expands placeholders itself, as vLLM does: given
+    expanded ones it would expand them again and say nothing."""
+    image_processor: str | None = None
+    """transformers' processor class to load without its video half, which needs torchvision, and with Pillow for
+    images, so that pixels are the same everywhere; None: whatever AutoProcessor finds."""
+    feature_count: Callable[[Any, Mapping[str, Tensor]], int | None] = counted_by_inputs
+    """(processor, image inputs) -> how many vectors the tower will give, None where that can't be told. A prompt with
+    another number of placeholders is a bad row."""
+    extra_inputs: Callable[[Tensor, int | None], dict[str, Tensor]] | None = None
+    """(ids_BL, placeholder's id) -> inputs (B, L) that its forward takes beside ids and mask; None: those of the names
+    that the processor announces and this module knows."""
+    tower: Callable[[Any], Any] = image_encoder
+    """The module whose outputs a frozen tower's kept ones stand in for: a model -> where they enter it."""
+    vision_outputs: tuple[str, ...] = ()
+    """All tensors that the tower returns for the model to read, each with rows of `pixel_values` first."""
+
+    def kept_outputs(self, tower: Any, output: Any) -> dict[str, Tensor]:
+        """The tower's tensors by name, to be given to the model again.
+
+        Raises UsageError where the tower returns more than `vision_outputs` names: the rest would be dropped, and the
+        model's later layers would go without it in silence.
+        """
+        found = dict(output.items()) if hasattr(output, "items") else {}
+        lost = [name for name, value in found.items() if value is not None and name not in self.vision_outputs]
+        if lost or not found:
+            what = " and ".join(lost) or f"a {type(output).__name__}"
+            raise UsageError(
+                f"the vision tower {type(tower).__name__} returns {what}, which would be lost when a frozen tower's"
+                f" outputs are kept: the record of {self.name!r} does not name it",
+                "--set prefix_sharing=off runs the tower every time; or add the name to vision_outputs in"
+                " stages/models/families.py",
+            )
+        return {name: value for name, value in found.items() if value is not None}
+
+
+_POOLED = ("last_hidden_state", "pooler_output")
+_QWEN2_5_VL = Family(
+    "qwen2_5_vl",
+    positions=MROPE,
+    placeholder="image_token_id",
+    image_processor="Qwen2_5_VLProcessor",
+    feature_count=merged_patches,
+    extra_inputs=marked_images,
+    vision_outputs=_POOLED,
+)
+_INTERNVL = Family(
+    "internvl",
+    placeholder="image_token_id",
+    renderer_ids=collapsed_with_frame,
+    image_processor="InternVLProcessor",
+    feature_count=tiles,
+    vision_outputs=_POOLED,
+)
+_WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "mistral"))
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (_QWEN2_5_VL, replace(_QWEN2_5_VL, name="qwen2_vl"), _INTERNVL, *_WORDS_ALONE)
+}
+_UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
+
+
+def family_named(model_type: str) -> Family:
+    """The record of a config's `model_type`; for one without a record, what is right for any family."""
+    unknown = replace(_UNKNOWN, name=model_type, unshared=f"not known to work for {model_type}")
+    return FAMILIES.get(model_type, unknown)
+
+
+def family_of(model: Any) -> Family:
+    """The record of a loaded model."""
+    return family_named(model.config.model_type)
+
+
+def unshared_reason(model: Any) -> str | None:
+    """Why completions of a loaded model can't share their prompt; None where they can."""
+    family, text = family_of(model), model.config.get_text_config()
+    if family.unshared is not None:
+        return family.unshared
+    if text._attn_implementation not in ("sdpa", *family.kernels):
+        return f"its attention is {text._attn_implementation}, not sdpa"
+    # A sliding window or the like: a completion's later tokens would not see all of their prompt.
+    layers = getattr(text, "layer_types", None)
+    if set(layers) != {"full_attention"} if layers else getattr(text, "sliding_window", None):
+        return "some of its layers see a part of the past only"
+    return None
+
+
+def _positions_of(model: Any) -> Positions:
+    known = family_of(model).positions
+    return known or (MROPE if hasattr(model.base_model, "get_rope_index") else COUNTED)
+
+
+def prompt_positions(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Position ids of a padded batch, (B, L) or (3, B, L) for M-RoPE models, and the position after each row (B,).
+
+    Given explicitly to every forward, because M-RoPE models otherwise remember the offsets of the last batch that had
+    images.
+    """
+    return _positions_of(model).of_prompts(model, batch)
+
+
+def next_positions(model: Any, following_B: Tensor, step: int) -> Tensor:
+    """Position ids of each row's `step`-th token after its prompt: (B, 1), or (3, B, 1) for M-RoPE models."""
+    positions_B1 = (following_B + step).unsqueeze(-1)
+    return positions_B1.expand(*_positions_of(model).axes, *positions_B1.shape)
+
+
+def image_token_id(family: Family, config: Any, processor: Any) -> int:
+    """The id of the token that stands for one image feature; UnavailableError where nothing names it."""
+    names = (family.placeholder,) if family.placeholder else ("image_token_id", "image_token_index")
+    for owner, name in (*((config, name) for name in names), (processor, "image_token_id")):
+        if getattr(owner, name, None) is not None:
+            return int(getattr(owner, name))
+    raise UnavailableError(
+        f"{type(processor).__name__} does not say which token stands for an image",
+        "this model family is not supported",
+    )
+
+
+@cache
+def without_video(name: str) -> Any:
+    """transformers' processor class of this name, made from the image processor and the tokenizer alone."""
+    import transformers
+
+    whole: Any = getattr(transformers, name)
+
+    class ImageOnly(whole):
+        """The class's own `__init__` with no video processor: what follows from the tokenizer stays its business."""
+
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            # transformers loads and checks what is listed here; its video processors import torchvision.
+            return [part for part in super().get_attributes() if part != "video_processor"]
+
+    ImageOnly.__name__ = name
+    return ImageOnly
