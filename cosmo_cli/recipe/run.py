@@ -103,8 +103,8 @@ def _on_ranks(verb: str, config: Any, inputs: list[Path], runs: Path, resources:
     entry = entry_of(verb)
     if entry is None or not entry.wants_processes(config):
         return False
-    for kind in entry.IN_THE_WAY:
-        resources.drop(kind)
+    # What this process holds in an accelerator's memory is in the way of the others.
+    resources.drop_devices()
     given = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False, "quiet": True}
     return start_ranks(verb, config, inputs, given, mute=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 1, 2, 3, 4
 
 
@@ -49,3 +51,11 @@ class BadSample(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something; its type where none does."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`did you mean 'x'?` with the known name that is closest to the one that was typed; empty where none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from stages.core.config import as_dict, build, key_of
 from stages.core.errors import InputError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
 from stages.core.registry import load
-from stages.core.runs.folder import RunFolder, read_json, write_json
-from stages.core.stage import Context, Plan, Progress, Resources, Silent, Stage
+from stages.core.runs.folder import RunFolder, write_json
+from stages.core.stage import Context, Plan, Progress, Quality, Resources, Silent, Stage
 from stages.core.storage.location import local_root, locate, public, reference
 
 
@@ -35,6 +36,10 @@ class Options:
     """Who does the shards (cosmo list executor)."""
     executor_settings: dict[str, Any] = field(default_factory=dict)
     """The executor's config as plain values."""
+    name: str = ""
+    """What people call the run: kept in the manifest when the run folder is made, and no part of what identifies it."""
+    accept_failure: bool = False
+    """Leave it to the caller that a finished run came to nothing (`Result.quality.failure`); else it is an error."""
 
 
 @dataclass(slots=True)
@@ -52,6 +57,8 @@ class Result:
     rejected: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     inputs: list[str] = field(default_factory=list)
+    quality: Quality = field(default_factory=Quality)
+    """What the complete run came to; empty while it is not complete."""
 
 
 def run_stage(
@@ -80,7 +87,7 @@ def run_stage(
         found = RunFolder.find(path)
         done = len(found.receipts()) if found is not None else 0
         return Result(path, stage.name, fingerprint, "planned", len(plan.shards), done, inputs=names)
-    folder = _freeze(stage, config, upstream, plan, key, path)
+    folder = _freeze(stage, config, upstream, plan, key, path, options.name)
     state = "cached"
     if missing := folder.missing():
         from stages.core.runs.commit import clean_staging, make_folder
@@ -94,10 +101,27 @@ def run_stage(
             clean_staging(folder)
     result = _summary(folder, state, started)
     result.inputs = names
-    # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.
-    if state != "waiting" and (deliver := getattr(stage, "deliver", None)) is not None:
-        deliver(config, path)
+    if state != "waiting":
+        result.quality = quality_of(stage, folder, result)
+        _write_report(folder, result)
+        if result.quality.failure is not None and not options.accept_failure:
+            raise InputError(f"{folder.where}: {result.quality.failure}", result.quality.hint)
+        # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.
+        stage.deliver(config, path)
     return result
+
+
+def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
+    """What a complete run came to: the stage's own numbers, or that not one row came out, and why."""
+    if result.rows:
+        return stage.quality(folder)
+    reasons = sorted(result.rejected.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{count} {reason}" for reason, count in reasons[:3])
+    if len(reasons) > 3:
+        named += f", {sum(count for _, count in reasons[3:])} for other reasons"
+    why = f": every sample was rejected ({named})" if named else ": there was nothing to make rows of"
+    hint = f"cosmo show {folder.where} --rejected" if named else "look at the inputs, and at what the config selects"
+    return Quality(failure=f"nothing came out of cosmo {stage.name}{why}", hint=hint)
 
 
 def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None:
@@ -145,7 +169,7 @@ def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -
 
 
 def _freeze(
-    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path
+    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path, name: str
 ) -> RunFolder:
     """The run folder with its manifest written, or as it was found."""
     if (folder := RunFolder.find(path)) is None:
@@ -153,6 +177,8 @@ def _freeze(
 
         make_folder(path)
         manifest = _manifest(stage, upstream, plan, key, path)
+        if name:
+            manifest["provenance"] = {**plan.provenance, "name": name}
         folder = _write_plan(path, as_dict(config), manifest)
     if folder.fingerprint != digest(key):
         raise UsageError(f"{folder.where} belongs to another plan", "move it away, or choose another --runs")
@@ -187,28 +213,34 @@ def _write_plan(path: Path, config: dict[str, Any], manifest: dict[str, Any]) ->
 
 
 def _summary(folder: RunFolder, state: str, started: float) -> Result:
-    report = folder.path / "report.json"
-    if state == "cached" and report.is_file():
-        saved = read_json(report)
-        totals = {k: saved[k] for k in ("rows", "rejected")}
-        done = folder.total
-    else:
-        receipts = folder.receipts()
-        rejected: dict[str, int] = {}
-        for receipt in receipts.values():
-            for reason, n in receipt["rejected"].items():
-                rejected[reason] = rejected.get(reason, 0) + n
-        totals = {"rows": sum(r["rows"] for r in receipts.values()), "rejected": rejected}
-        done = len(receipts)
-    result = Result(folder.path, folder.stage, folder.fingerprint, state, folder.total, done, **totals)
+    """What the receipts say of the run."""
+    receipts = folder.receipts().values()
+    rejected: Counter[str] = Counter()
+    for receipt in receipts:
+        rejected.update(receipt["rejected"])
+    result = Result(folder.path, folder.stage, folder.fingerprint, state, folder.total, len(receipts))
+    result.rows, result.rejected = sum(r["rows"] for r in receipts), dict(rejected)
     result.seconds = round(time.monotonic() - started, 3)
-    if state == "done":
-        receipts = folder.receipts()
-        shard_seconds = round(sum(r["seconds"] for r in receipts.values()), 3)
-        write_json(report, {**totals, "shards": folder.total, "shard_seconds": shard_seconds})
-        if folder.remote is not None:
-            folder.remote.publish(report.name)
     return result
+
+
+def _write_report(folder: RunFolder, result: Result) -> None:
+    """`report.json` of a complete run, unless it has one: a kill may have come between the last receipt and this."""
+    report = folder.path / "report.json"
+    if result.state == "cached" and report.is_file():
+        return
+    write_json(
+        report,
+        {
+            "rows": result.rows,
+            "rejected": result.rejected,
+            "shards": folder.total,
+            "shard_seconds": round(sum(r["seconds"] for r in folder.receipts().values()), 3),
+            "quality": dataclasses.asdict(result.quality),
+        },
+    )
+    if folder.remote is not None:
+        folder.remote.publish(report.name)
 
 
 def result_json(result: Result) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.rejected import RejectedRow
 from schemas.tables import Table
+from stages.core.resources import Resources as Resources
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -38,37 +40,6 @@ class Silent:
 
     def log(self, message: str) -> None:
         """Nothing."""
-
-
-class Resources:
-    """Costly things kept warm between stages of one process: models, engines, optimizer states.
-
-    A cold command line starts with an empty one; nothing may depend on what is in it, only be faster.
-    """
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, str], Any] = {}
-
-    def get(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
-        """The held value, or a new one. One value is held a kind: a new key drops the old value."""
-        if (kind, key) not in self._held:
-            value = make()
-            self.put(kind, key, value)
-        return self._held[(kind, key)]
-
-    def put(self, kind: str, key: str, value: Any) -> None:
-        """Hold this value, in place of any other of its kind."""
-        self.drop(kind)
-        self._held[(kind, key)] = value
-
-    def peek(self, kind: str, key: str) -> Any | None:
-        """The held value, or None."""
-        return self._held.get((kind, key))
-
-    def drop(self, kind: str) -> None:
-        """Let go of whatever is held of this kind."""
-        for held in [k for k in self._held if k[0] == kind]:
-            del self._held[held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +91,27 @@ class ShardWriter(Protocol):
 Work = Callable[[dict[str, Any], ShardWriter], None]
 
 
-class Stage(Protocol):
-    """A stage module's one object. Planning is cheap and loads no torch; `open` may load a model."""
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a finished run came to, in numbers that a person judges it by."""
+
+    line: str = ""
+    """Appended to the closing line, after the rows: `reward 1.42, 3 of 40 groups flat`. Empty: nothing to add."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """The same as JSON values, for --json and report.json."""
+    warning: str | None = None
+    """One line about a run that is usable and looks wrong: most of its completions failed. Exit 0."""
+    failure: str | None = None
+    """One line about a run that is whole and worth nothing: no group had an advantage. Exit 3."""
+    hint: str = ""
+    """What to type about the failure or the warning."""
+
+
+class Stage(ABC):
+    """A stage module's one object. Planning is cheap and loads no torch; `open` may load a model.
+
+    `plan` and `open` are a stage's work. The other methods are hooks with a default: override what applies.
+    """
 
     name: str
     """The verb."""
@@ -134,11 +124,39 @@ class Stage(Protocol):
     config: type[Any]
     """Its config dataclass."""
 
+    @abstractmethod
     def plan(self, ctx: Context) -> Plan:
         """Decide the shards."""
 
+    @abstractmethod
     def open(self, ctx: Context) -> Work:
         """Prepare for work; called only when some shard is not done yet."""
+
+    def gpus(self, config: Any) -> float:
+        """GPUs that one worker takes where the cluster has any; 0 by default."""
+        return 0
+
+    def quality(self, folder: RunFolder) -> Quality:
+        """What the complete run came to; by default nothing is said of it.
+
+        Called by the runner in the command's process each time a run is found or made complete, cached ones included,
+        and before `deliver`. So it reads what is on disk (`folder.columns`, `folder.rows`, `folder.receipts`, rejected
+        rows), keeps nothing from `open`, loads no model, writes nothing, and takes little time: project columns instead
+        of reading images. The same folder gives the same answer.
+
+        `failure` ends the command with exit code 3, the run folder staying as it is; a command that must go on
+        (`Options.accept_failure`) finds it in the result. `warning` is printed, and the command goes on. A run with no
+        row at all is refused by the runner itself and never comes here.
+        """
+        return Quality()
+
+    def deliver(self, config: Any, path: Path) -> None:
+        """Put somewhere else what the config asks for (--to, --report), or act on the result; by default nothing.
+
+        `path` is the run folder on this machine. Called once the run is complete, for cached runs too: there it is the
+        only way. Must be harmless to repeat. What it raises ends the command; the run folder stays complete.
+        """
+        return
 
 
 def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:

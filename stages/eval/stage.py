@@ -13,7 +13,7 @@ from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.registry import load, names
 from stages.core.runs.folder import artifact
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.eval.config import EvalConfig
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ REPORT, SUMMARY = "report.html", "summary.json"
 MEASURE_VERSION = 1
 
 
-class EvalStage:
+class EvalStage(Stage):
     """One shard: the whole comparison, for a rate over half the prompts is no use to anybody."""
 
     name = "eval"
@@ -64,10 +64,10 @@ class EvalStage:
 
         return work
 
-    def deliver(self, config: EvalConfig, folder: Path) -> None:
+    def deliver(self, config: EvalConfig, path: Path) -> None:
         """Put the report where --report asks for it. Harmless to repeat; for a cached run, the only way."""
         if config.report:
-            copy_report(artifact(folder, REPORT), Path(config.report))
+            copy_report(artifact(path, REPORT), Path(config.report))
 
 
 def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:

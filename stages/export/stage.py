@@ -14,7 +14,7 @@ from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.registry import load
 from stages.core.runs.folder import artifact
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.export.config import ExportConfig
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODEL, CARD = "model", "README.md"
 
 
-class ExportStage:
+class ExportStage(Stage):
     """One train run to one folder, in one shard."""
 
     name = "export"
@@ -61,12 +61,12 @@ class ExportStage:
 
         return work
 
-    def deliver(self, config: ExportConfig, folder: Path) -> None:
+    def deliver(self, config: ExportConfig, path: Path) -> None:
         """Put the model where --to asks for it. Harmless to repeat; for a cached run, the only way."""
         if config.to:
             from stages.export.place import place_folder
 
-            place_folder(artifact(folder, MODEL), Path(config.to), config.overwrite)
+            place_folder(artifact(path, MODEL), Path(config.to), config.overwrite)
 
 
 def eval_run(config: ExportConfig) -> RunFolder | None:

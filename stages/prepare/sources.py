@@ -12,7 +12,7 @@ from schemas.identity import digest
 from stages.core import registry
 from stages.core.config import build, key_of
 from stages.core.errors import InputError, UsageError
-from stages.core.stage import Resources
+from stages.core.resources import Kind, Resources
 from stages.prepare.config import AugmentOptions
 from stages.prepare.datasets.base import Dataset, Record
 
@@ -107,9 +107,13 @@ def identity(source: Source) -> dict[str, Any]:
     }
 
 
+RECORDS: Kind[dict[str, list[Record]]] = Kind("records")
+"""What sources hold, by seed: planning reads them, and so does the work."""
+
+
 def records(source: Source, seed: int, resources: Resources) -> list[Record]:
     """All records of a source in order, rejected ones included; InputError when there is none."""
-    held: dict[str, list[Record]] = resources.get("prepare.records", str(seed), dict)
+    held = resources.get(RECORDS, str(seed), dict)
     key = digest({**identity(source), "limit": 0})
     if key not in held:
         held[key] = list(source.plugin.records(source.options, seed))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.tables import PROMPTS
 from stages.core.config import key_of
 from stages.core.errors import BadSample, InputError, UsageError
-from stages.core.stage import Context, Plan, ShardWriter, Work, chunks
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import Source, identity, parse, records
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stages.prepare.near_duplicates import Benchmark
 
 
-class PrepareStage:
+class PrepareStage(Stage):
     """Reads sources, leaves out what is bad or double, mixes, and writes rows with checked images."""
 
     name = "prepare"

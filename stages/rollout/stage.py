@@ -13,7 +13,7 @@ from schemas.tables import PROMPTS, ROLLOUTS
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
 from stages.core.runs.select import Entry, index, select
-from stages.core.stage import Context, Plan, ShardWriter, Work, chunks
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
 from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus, plan_key
 from stages.rollout.adaptive_weights import followed
 from stages.rollout.config import RolloutConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NO_POLICY = "none"
 
 
-class RolloutStage:
+class RolloutStage(Stage):
     """Samples G completions a prompt from a policy."""
 
     name = "rollout"

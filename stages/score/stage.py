@@ -18,7 +18,7 @@ from schemas.scored import ERROR, TIMEOUT
 from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.parallel_map import in_order
 from stages.core.registry import load
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FAILURES = (TIMEOUT, ERROR)
 
 
-class ScoreStage:
+class ScoreStage(Stage):
     """Grades rollouts."""
 
     name = "score"

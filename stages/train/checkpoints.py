@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import InputError
+from stages.core.resources import Kind
 from stages.core.runs.folder import artifact
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class TrainerState:
 
     position: Position
     tensors: dict[str, Tensor]
+
+
+TRAINER_STATE: Kind[TrainerState] = Kind("trainer_state", on_device=True)
+"""What the policy that was trained last goes on from, by its id."""
 
 
 def write_state(state: TrainerState, folder: Path) -> tuple[Path, Path]:

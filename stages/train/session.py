@@ -19,7 +19,9 @@ from stages.core.errors import CosmoError, InputError, UnavailableError, UsageEr
 from stages.core.stage import Context, ShardWriter
 from stages.models.load import Policy, load_policy, load_reward_model, save_policy
 from stages.models.policy_ref import PolicyRef, folder_id
+from stages.models.warm import POLICY
 from stages.train.checkpoints import (
+    TRAINER_STATE,
     Checkpoints,
     Moment,
     Position,
@@ -255,10 +257,10 @@ class Session:
         model.eval()
         new_id = folder_id(folder, self.writer.sha256)
         ref = replace(self.policy.ref, spec="", id=new_id, run=None, name=new_id)
-        self.ctx.resources.put("trainer_state", new_id, state)
+        self.ctx.resources.put(TRAINER_STATE, new_id, state)
         # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.
         if self.policy.device.type == "cpu" and model.dtype == torch.float32:
-            self.ctx.resources.put("policy", new_id, replace(self.policy, ref=ref))
+            self.ctx.resources.put(POLICY, new_id, replace(self.policy, ref=ref))
 
 
 def _warm_or_load(ctx: Context, ref: PolicyRef, reward: bool, sharded: bool) -> tuple[Policy, TrainerState | None]:
@@ -268,10 +270,10 @@ def _warm_or_load(ctx: Context, ref: PolicyRef, reward: bool, sharded: bool) -> 
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
-    policy: Policy | None = None if reward else ctx.resources.peek("policy", ref.id)
-    state: TrainerState | None = ctx.resources.peek("trainer_state", ref.id)
-    ctx.resources.drop("policy")
-    ctx.resources.drop("trainer_state")
+    policy: Policy | None = None if reward else ctx.resources.peek(POLICY, ref.id)
+    state: TrainerState | None = ctx.resources.peek(TRAINER_STATE, ref.id)
+    ctx.resources.drop(POLICY)
+    ctx.resources.drop(TRAINER_STATE)
     if policy is None or not _fits(policy, config):
         load = load_reward_model if reward else load_policy
         place = ranks.placed(config.device)

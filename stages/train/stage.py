@@ -11,7 +11,7 @@ from stages.core.errors import InputError, UsageError
 from stages.core.registry import load
 from stages.core.runner import accepts
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.models.policy_ref import PolicyRef, resolve_policy
 from stages.train.config import REWARD, RL, SFT, VERIFIER, TrainConfig
 from stages.train.drift.monitor import check as check_watch
@@ -21,7 +21,7 @@ from stages.train.parallel.launch import check as check_parallel
 _CALLED = {SFT: "SFT", RL: "RL", VERIFIER: "a verifier", REWARD: "a reward model"}
 
 
-class TrainStage:
+class TrainStage(Stage):
     """One shard: a training run is one piece of work, made resumable by checkpoints in its scratch folder."""
 
     name = "train"
@@ -64,9 +64,9 @@ class TrainStage:
 
         return work
 
-    def deliver(self, config: TrainConfig, folder: Path) -> None:
+    def deliver(self, config: TrainConfig, path: Path) -> None:
         """The watch's verdict on a finished run, cached or not: CosmoError where it is to stop what follows."""
-        heed_run(config.watch, folder)
+        heed_run(config.watch, path)
 
 
 def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:

@@ -16,6 +16,7 @@ from stages.engines.transformers.engine import TransformersEngine
 from stages.models.families import prompt_positions
 from stages.models.load import Policy
 from stages.models.policy_ref import resolve_policy
+from stages.models.warm import POLICY
 from tests.models.made import policy, prompt
 
 TINY = ["tiny:qwen2_5_vl", "tiny:internvl", "tiny:llama"]
@@ -187,7 +188,7 @@ def test_a_model_that_has_lost_its_numbers_gives_errors_not_words() -> None:
 def test_the_model_comes_back_in_the_mode_it_was_in_and_is_shared() -> None:
     resources = Resources()
     ref = resolve_policy("tiny:llama")
-    resources.put("policy", ref.id, policy("tiny:llama"))
+    resources.put(POLICY, ref.id, policy("tiny:llama"))
     engine = load("engine", "transformers").open(ref, EngineSettings(), resources)
     assert engine.policy is policy("tiny:llama")
     assert engine.label == "transformers/1"

@@ -15,7 +15,7 @@ from schemas.values import Image, text_message
 from stages.core.config import option
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RowsConfig:
     content: str = option("", "Digest of the rows")
 
 
-class RowsStage:
+class RowsStage(Stage):
     """Writes rows that a test made, `per_shard` to a shard."""
 
     version, reads, config = 1, (), RowsConfig

@@ -14,7 +14,7 @@ from schemas.tables import EVALS, PROMPTS, STEPS, Table
 from stages.core.config import option
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from tests.support.toy import toy_row
 
 
@@ -29,7 +29,7 @@ class MadeConfig:
 
 
 @dataclass
-class MadeStage:
+class MadeStage(Stage):
     """Writes given rows, and a policy folder or a summary beside them."""
 
     name: str

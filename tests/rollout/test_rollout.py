@@ -21,6 +21,7 @@ from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
+from stages.models.warm import POLICY
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE
 from tests.models.made import policy, prompt
@@ -54,7 +55,7 @@ def _run(inputs: Path, runs: Path, warm: Resources | None = None, **values: Any)
     config = build(RolloutConfig, {**defaults, **values}, "rollout")
     resources = warm or Resources()
     if warm is None and config.policy == "tiny:qwen2_5_vl":
-        resources.put("policy", policy(config.policy).ref.id, policy(config.policy))
+        resources.put(POLICY, policy(config.policy).ref.id, policy(config.policy))
     result = run_stage(STAGE, config, [inputs], options=Options(runs=runs), resources=resources)
     return RunFolder.open(result.path)
 

@@ -13,7 +13,7 @@ from schemas.values import text_message
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.judging.parsed import parse_completion
 from stages.score.config import ScoreConfig
 from stages.score.grading import Grader
@@ -65,7 +65,7 @@ def grader(**config: Any) -> Grader:
     return grader_for(ScoreConfig(**config))
 
 
-class RowsStage:
+class RowsStage(Stage):
     """Writes groups that a test made, `per_shard` to a shard."""
 
     name, version, config = "made", 1, ScoreConfig

@@ -15,7 +15,7 @@ from schemas.rejected import RejectedRow
 from schemas.tables import PROMPTS
 from schemas.values import text_message
 from stages.core.config import option
-from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def toy_row(shard: int, n: int) -> PromptRow:
     return PromptRow(id=key, label="general", source="toy", task="toy", messages=messages)
 
 
-class ToyStage:
+class ToyStage(Stage):
     name, version, table, reads, config = "toy", 1, PROMPTS, (), ToyConfig
 
     def plan(self, ctx: Context) -> Plan:
@@ -54,7 +54,7 @@ class ToyStage:
         return work
 
 
-class PromptReader:
+class PromptReader(Stage):
     """Reads prompts and writes them again."""
 
     name, version, table, reads, config = "reader", 1, PROMPTS, (PROMPTS,), ToyConfig

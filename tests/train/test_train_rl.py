@@ -13,6 +13,7 @@ from schemas.values import Image
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.stage import Resources
 from stages.models.policy_ref import resolve_policy
+from stages.train.checkpoints import TRAINER_STATE
 from stages.train.rl.logprobs import TokenGroup, completion_logprobs
 from stages.train.rl.vision_cache import FrozenTower
 from tests.train.made import (
@@ -77,7 +78,7 @@ def test_warm_equals_cold(tmp_path, shard):
     assert left is not None
     assert not left.model.training
     assert all(p.requires_grad and p.grad is None for p in left.model.parameters())
-    assert warm.peek("trainer_state", resolve_policy(str(second.path)).id).position.step == 6
+    assert warm.peek(TRAINER_STATE, resolve_policy(str(second.path)).id).position.step == 6
     assert warm.peek("policy", resolve_policy(str(first.path)).id) is None
 
 

@@ -15,12 +15,12 @@ from schemas.identity import digest
 from stages.core.config import option
 from stages.core.errors import InputError
 from stages.core.parallel_map import in_order
+from stages.core.resources import Kind, Resources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.core.runs.folder import RunFolder
-    from stages.core.stage import Resources
 
 _GOLDEN = 0.6180339887498949
 _THREADS = 4
@@ -54,6 +54,9 @@ class Entry:
     flags: tuple[str, ...]
 
 
+INDEX: Kind[list[Entry]] = Kind("index")
+"""Every prompt of a recipe's inputs, by what tells that their shards are the same."""
+
 _NAMES = ["id", "label", "split", "task", "family", "flags"]
 
 
@@ -67,8 +70,7 @@ def index(inputs: list[RunFolder], resources: Resources | None = None) -> list[E
         return _read(shards)
     stats = [path.stat() for _, _, path in shards]
     marks = [[n, str(p), s.st_size, s.st_mtime_ns] for (n, _, p), s in zip(shards, stats, strict=True)]
-    entries: list[Entry] = resources.get("index", digest(marks), lambda: _read(shards))
-    return entries
+    return resources.get(INDEX, digest(marks), lambda: _read(shards))
 
 
 def _read(shards: list[tuple[int, int, Path]]) -> list[Entry]:

@@ -12,11 +12,16 @@ import os
 from typing import TYPE_CHECKING
 
 from stages.core.errors import UnavailableError, UsageError
-from stages.core.stage import Resources
+from stages.core.resources import Kind, Resources
 from stages.engines.base import Engine, EngineSettings, ServerTable
+from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
+    from stages.engines.openai.reload import Server
     from stages.models.policy_ref import PolicyRef
+
+SERVED: Kind[Server] = Kind("served")
+"""What a server that takes policies was given last, by its URL."""
 
 
 class OpenAIPlugin:
@@ -44,8 +49,8 @@ class OpenAIPlugin:
                 raise UsageError("server.reload was given no policy to hand over", "add --policy")
             from stages.engines.openai.reload import Server
 
-            served: Server = resources.get("served", server.url, Server)
-            served.take(ref, settings, model, key, resources.peek("policy", ref.id))
+            served = resources.get(SERVED, server.url, Server)
+            served.take(ref, settings, model, key, resources.peek(POLICY, ref.id))
         from stages.engines.openai.engine import OpenAIEngine
         from stages.models.processor import load_processor
 

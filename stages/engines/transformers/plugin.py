@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.core.errors import UsageError
 from stages.core.stage import Resources
 from stages.engines.base import Engine, EngineSettings
+from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -30,7 +31,7 @@ class TransformersPlugin:
         if ref is None:
             raise UsageError("engine transformers samples from a model", "add --policy")
         policy = resources.get(
-            "policy",
+            POLICY,
             ref.id,
             lambda: load_policy(
                 ref, device=settings.device, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code

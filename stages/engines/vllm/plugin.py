@@ -12,11 +12,16 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UnavailableError, UsageError
-from stages.core.stage import Resources
+from stages.core.resources import Kind, Resources
 from stages.engines.base import Engine, EngineSettings
+from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
+    from stages.engines.vllm.session import Running
     from stages.models.policy_ref import PolicyRef
+
+RUNNING: Kind[Running] = Kind("vllm", on_device=True)
+"""The one vLLM of this process: it is given another policy, never started twice. Kept under the key ""."""
 
 
 class VllmPlugin:
@@ -45,8 +50,8 @@ class VllmPlugin:
         from stages.models.processor import load_processor
 
         processor = load_processor(ref, trust_remote_code=settings.trust_remote_code)
-        running: Running = resources.get("vllm", "engine", Running)
-        running.take(ref, processor, settings, resources.peek("policy", ref.id))
+        running = resources.get(RUNNING, "", Running)
+        running.take(ref, processor, settings, resources.peek(POLICY, ref.id))
         return VllmEngine(running, processor, f"vllm/{self.version}")
 
 

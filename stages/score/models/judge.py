@@ -22,7 +22,8 @@ from schemas.scored import ERROR, TIMEOUT
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load
-from stages.core.stage import Context, Resources
+from stages.core.resources import Kind, Resources
+from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, find_verdict, load_prompt
@@ -82,13 +83,18 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
 
     def open_judge(ctx: Context) -> GradeGroups:
         # A warm place of its own, shared by judges on one model: the common one keeps the policy that is trained.
-        warm = ctx.resources.get(f"judge on {identity['model']}", f"{table.device} {table.dtype}", Resources)
+        warm = ctx.resources.get(_own_place(str(identity["model"])), f"{table.device} {table.dtype}", Resources)
         # The answers lie beside the run folders, where every run finds them.
         cache = AnswerCache(ctx.scratch and ctx.scratch.parents[2] / ".judge-cache", ctx.progress.log)
         judge = _Judge(name, table, prompt, digest(identity), plugin.open(ref, settings, warm), cache, ctx.progress.log)
         return judge.grade_groups
 
     return ModelVerifier(name, identity, open_judge, gpus(plugin, settings))
+
+
+def _own_place(model: str) -> Kind[Resources]:
+    """Where what judges on one model have loaded is kept; each model is a kind of its own, so that several stay."""
+    return Kind(f"judge on {model}", on_device=True)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stages.core.errors import BadSample, UsageError
+from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import RewardModelTable, ScoreConfig
 from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
 NAME = "reward_model"
+_MODEL: Kind[Policy] = Kind(NAME, on_device=True)
 
 
 class _RewardModel:
@@ -93,7 +95,7 @@ def _open(ctx: Context, table: RewardModelTable, ref: PolicyRef) -> _RewardModel
     def make() -> Policy:
         return load_reward_model(ref, device=table.device, dtype=table.dtype, new_head=False)
 
-    return _RewardModel(table, ctx.resources.get(NAME, f"{ref.id} {table.device} {table.dtype}", make))
+    return _RewardModel(table, ctx.resources.get(_MODEL, f"{ref.id} {table.device} {table.dtype}", make))
 
 
 PLUGIN = bind

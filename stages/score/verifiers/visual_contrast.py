@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stages.core.errors import BadSample, UsageError
+from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import ContrastTable, ScoreConfig
 from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed, judged
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
 NAME = "visual_contrast"
+_MODEL: Kind[Policy] = Kind(NAME, on_device=True)
 
 
 class _Contrast:
@@ -79,7 +81,7 @@ def _open(ctx: Context, table: ContrastTable, ref: PolicyRef) -> _Contrast:
     def make() -> Policy:
         return load_policy(ref, device=table.device, dtype=table.dtype)
 
-    policy = ctx.resources.get(NAME, f"{ref.id} {table.device} {table.dtype}", make)
+    policy = ctx.resources.get(_MODEL, f"{ref.id} {table.device} {table.dtype}", make)
     if policy.processor.image_token_id is None:
         raise UsageError(f"{table.policy} reads no images", f"{NAME} needs a vision-language model")
     return _Contrast(table, policy)

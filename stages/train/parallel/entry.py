@@ -19,9 +19,6 @@ from stages.train.parallel.launch import launch, wanted
 # rank's death looks like from here.
 SECONDS_FOR_FIRST_RANK, SECONDS_FOR_FAILED_RANK = 3.0, 15.0
 
-IN_THE_WAY = ("policy", "trainer_state", "ref_policy", "vllm")
-"""Resources that a process lets go before it starts ranks: each of them loads its own, and the memory is theirs."""
-
 
 def wants_processes(config: TrainConfig) -> bool:
     """True where a run asks for several processes and this one is none of them."""

@@ -18,6 +18,7 @@ from schemas.steps import StepRow
 from schemas.tables import SCORED
 from stages.core.errors import BadSample, InputError
 from stages.core.registry import load
+from stages.core.resources import Kind
 from stages.core.runs.folder import RunFolder
 from stages.models.families import unshared_reason
 from stages.models.load import Policy, load_policy
@@ -42,6 +43,9 @@ from stages.train.rl.metrics import TokenSums, rollout_numbers, sum_up
 from stages.train.rl.packed import choose_kernel
 from stages.train.rl.vision_cache import FrozenTower, ImageInputs
 from stages.train.session import Session
+
+REF_POLICY: Kind[Policy] = Kind("ref_policy", on_device=True)
+"""The frozen model of the reference KL, by its id."""
 
 
 def train_rl(session: Session) -> None:
@@ -102,7 +106,7 @@ def _reference(session: Session) -> Policy | None:
         return None
     ref = resolve_policy(config.ref_policy or "")
     policy = session.ctx.resources.get(
-        "ref_policy",
+        REF_POLICY,
         ref.id,
         lambda: load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code),
     )

@@ -166,8 +166,7 @@ def _gpus(job: Job, asked: float) -> float:
     """GPUs a worker takes: as asked, else what the stage says where the cluster has any."""
     if asked >= 0:
         return asked
-    say = getattr(job.stage, "gpus", None)
-    return say(job.ctx.config) if say is not None and any(node.get("GPU") for node in _nodes()) else 0
+    return job.stage.gpus(job.ctx.config) if any(node.get("GPU") for node in _nodes()) else 0
 
 
 def _room(cpus: float, gpus: float) -> int:
