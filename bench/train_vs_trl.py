@@ -164,8 +164,8 @@ class Ours:
 
     def trainer(self) -> Any:
         """A trainer of one rollout: the same update over and over."""
-        from stages.train.rl.trainer import RolloutTrainer
         from stages.train.rl.batches import estimate_advantages, make_groups, make_updates
+        from stages.train.rl.trainer import RolloutTrainer
 
         config = self.session.config
         groups = make_groups(self.rows, "bench", config, self.session.reject)

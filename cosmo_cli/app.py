@@ -122,7 +122,8 @@ def main(args: list[str] | None = None) -> int:
     from cosmo_cli.process import set_up_process
 
     set_up_process()
-    arguments = sys.argv[1:] if args is None else args
+    # Typer ends in an empty usage error where nothing was typed and it may not exit by itself.
+    arguments = (sys.argv[1:] if args is None else args) or ["--help"]
     verb = next((a for a in arguments if a in commands()), "")
     return guarded(verb, lambda: app(arguments, standalone_mode=False, prog_name="cosmo"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,11 @@ def stdout_to_stderr() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def stdout_width() -> int | None:
+    """Columns of the terminal that stdout is; None for a pipe or a file, where nothing is to be broken into lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class Output:
@@ -87,7 +93,10 @@ class Output:
         for text, style, hang in lines:
             # A narrow terminal leaves little beside a deep continuation.
             indent = " " * min(hang, console.width // 2)
-            broken = textwrap.wrap(text, console.width, subsequent_indent=indent, replace_whitespace=False)
+            # Names of runs and options have hyphens and are to be copied whole.
+            broken = textwrap.wrap(
+                text, console.width, subsequent_indent=indent, replace_whitespace=False, break_on_hyphens=False
+            )
             for piece in broken or [""]:
                 console.print(Text(piece, style=style), soft_wrap=True)
 

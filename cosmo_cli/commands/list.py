@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ def command(
     """Names and one-line summaries, read from the files without loading them."""
     import difflib
 
-    from cosmo_cli.output import Output
+    from cosmo_cli.output import Output, stdout_width
     from stages.core.errors import UsageError
     from stages.core.registry import KINDS, names, summary
 
@@ -30,10 +31,20 @@ def command(
     if json:
         output.document(found)
         return
-    width = max((len(n) for plugins in found.values() for n in plugins), default=0)
-    for k, plugins in found.items():
-        output.lines([f"{k}:"] if kind is None else [])
-        output.lines(f"  {n:<{width}}  {text}" for n, text in plugins.items())
+    output.styled(_lines(found, whole=stdout_width() is None))
+
+
+def _lines(found: dict[str, dict[str, str]], whole: bool) -> Iterator[tuple[str, str, int]]:
+    """Kind, name and summary: in each line where it goes to another program, else the kind as a heading."""
+    longest = max((len(n) for plugins in found.values() for n in plugins), default=0)
+    for kind, plugins in found.items():
+        column = longest if whole else max(map(len, plugins), default=0)
+        if not whole:
+            yield kind, "bold", 0
+        before = f"{kind:<{max(map(len, found))}}  " if whole else "  "
+        for name, text in plugins.items():
+            head = f"{before}{name:<{column}}  "
+            yield f"{head}{text}", "", len(head)
 
 
 COMMAND = command

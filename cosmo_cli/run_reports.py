@@ -1,0 +1,219 @@
+"""What `cosmo status` says of each run: its state and why, what it is made of, and where it comes from."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cosmo_cli.staleness import Survey
+from stages.core.errors import CosmoError, InputError, first_line
+from stages.core.runs.folder import RunFolder
+from stages.core.storage.location import is_url, locate, public
+
+SHARDS_NAMED = 5
+"""Missing shards that are named one by one; of more only the number is said."""
+
+
+@dataclass(slots=True)
+class RunReport:
+    """One run, for a person or as JSON."""
+
+    path: str
+    state: str
+    """complete, incomplete, stale or broken."""
+    why: list[str] = field(default_factory=list)
+    """What is missing, has changed or can't be read; empty for a complete run."""
+    name: str = ""
+    """What its maker called it (`--name`)."""
+    stage: str = ""
+    model: str = ""
+    """The model that sampled or was trained, traced back to the one that no run here trained."""
+    data: list[str] = field(default_factory=list)
+    """The sources of the prompts it goes back to."""
+    parents: list[str] = field(default_factory=list)
+    """Paths of the runs it was made from: inputs, then the policy."""
+    date: str = ""
+    """When its plan was written, in local time; empty for a run in a bucket."""
+    rows: int = 0
+    shards: int = 0
+    shards_done: int = 0
+    fingerprint: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return asdict(self)
+
+
+def reports(paths: list[Path]) -> list[RunReport]:
+    """A report for each run at or below the paths, parents before what was made from them, else the oldest first.
+
+    InputError when there is no run. One that can't be read is a report like the others, with its reason.
+    """
+    survey = Survey()
+    found = [_report(path, survey) for path in find_runs(paths)]
+    return list(_by_lineage(found))
+
+
+def find_runs(paths: list[Path]) -> list[Path]:
+    """Run folders at or below the paths; InputError when there is none."""
+    found: set[Path] = set()
+    for path in paths:
+        if is_url(path):
+            from stages.core.storage.remote_folder import remote_runs
+
+            found.update(remote_runs(path))
+        else:
+            found.update(_below(path))
+    if not found:
+        where = ", ".join(map(public, paths))
+        raise InputError(f"no run folder in {where}", "run a stage first, or name the folder: cosmo status --runs DIR")
+    return sorted(found)
+
+
+def _below(path: Path) -> Iterator[Path]:
+    # Not rglob: a run holds no run, and looking into its shards and models would be most of the work.
+    for folder, folders, files in os.walk(path):
+        if "manifest.json" in files:
+            yield Path(folder)
+            folders.clear()
+
+
+def _report(path: Path, survey: Survey) -> RunReport:
+    report = RunReport(public(path), "broken", date=_date(path))
+    try:
+        folder = survey.open(path)
+        receipts = folder.receipts()
+        missing = folder.missing()
+        report.name = str(folder.manifest.get("name") or "")
+        report.stage, report.fingerprint = folder.stage, folder.fingerprint
+        report.rows = sum(r["rows"] for r in receipts.values())
+        report.shards, report.shards_done = folder.total, folder.total - len(missing)
+        report.parents = [public(parent) for parent in _parents(folder, survey)]
+        report.model, report.data = _model(folder, survey), _data(folder, survey)
+        report.why = [f"shard {i:05d} is not committed" for i in missing[:SHARDS_NAMED]]
+        if len(missing) > SHARDS_NAMED:
+            report.why.append(f"and {len(missing) - SHARDS_NAMED} more")
+        report.why += survey.stale_reasons(folder)
+        report.state = "incomplete" if missing else "stale" if report.why else "complete"
+    except CosmoError as error:
+        report.why = [error.message]
+    except Exception as error:
+        # A folder from elsewhere, or cut short by a full disk, may lack anything; it must not hide the other runs.
+        report.why = [f"it can't be read: {type(error).__name__}: {first_line(error)}"]
+    return report
+
+
+def _date(path: Path) -> str:
+    if locate(path) is not None:
+        return ""
+    try:
+        stamp = (path / "manifest.json").stat().st_mtime
+    except OSError:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
+
+
+def _parents(folder: RunFolder, survey: Survey) -> list[Path]:
+    """Where its inputs lie and, where a run of ours made it, its policy."""
+    found = [folder.input_path(entry) for entry in folder.manifest["inputs"]]
+    if (policy := _policy_run(folder, survey)) is not None:
+        found.append(policy.path if policy.remote is None else Path(policy.where))
+    return found
+
+
+def _policy_spec(folder: RunFolder) -> str:
+    return str(folder.manifest.get("provenance", {}).get("policy") or "")
+
+
+def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
+    """The training run that its policy is, where it is one and still there."""
+    spec = _policy_spec(folder)
+    if not spec or spec.startswith("tiny:"):
+        return None
+    path = Path(spec.rstrip("/").removesuffix("/policy")).expanduser()
+    if locate(path) is None and not (path / "manifest.json").is_file():
+        # Its path is as it was typed, so from another folder only its neighbour can be found.
+        path = folder.path.parent / path.name
+        if not (path / "manifest.json").is_file():
+            return None
+    try:
+        return survey.open(path)
+    except CosmoError:
+        return None
+
+
+def _model(folder: RunFolder, survey: Survey) -> str:
+    """The model at the beginning: of its policy, or of the runs that it was made from."""
+    queue, seen, found = [folder], set(), dict[str, None]()
+    while queue:
+        one = queue.pop()
+        if one.fingerprint in seen:
+            continue
+        seen.add(one.fingerprint)
+        spec, run = _policy_spec(one), _policy_run(one, survey)
+        if run is not None:
+            queue.append(run)
+        elif spec:
+            found[spec] = None
+        else:
+            queue += _inputs(one, survey)
+    return ", ".join(name for name in found if name != "none")
+
+
+def _data(folder: RunFolder, survey: Survey) -> list[str]:
+    """The sources named by the prepare runs that it goes back to."""
+    queue, seen, found = [folder], set(), dict[str, None]()
+    while queue:
+        one = queue.pop()
+        if one.fingerprint in seen:
+            continue
+        seen.add(one.fingerprint)
+        if one.stage == "files":
+            found[public(one.path)] = None
+        found.update(dict.fromkeys(_source(s) for s in one.config.get("sources", [])))
+        queue += _inputs(one, survey)
+    return list(found)
+
+
+def _source(value: Any) -> str:
+    """`jsonl:my.jsonl` of a source as it stands in a config: a string, or a table with a name and perhaps a path."""
+    if not isinstance(value, dict):
+        return str(value)
+    return f"{value.get('name', '?')}:{value['path']}" if value.get("path") else str(value.get("name", "?"))
+
+
+def _inputs(folder: RunFolder, survey: Survey) -> Iterator[RunFolder]:
+    for entry in folder.manifest["inputs"]:
+        try:
+            yield survey.open(folder.input_path(entry))
+        except CosmoError:
+            continue
+
+
+def _by_lineage(found: Iterable[RunReport]) -> Iterator[RunReport]:
+    """Each after its parents; among those that may come next, the oldest."""
+    by_path = {os.path.abspath(r.path): r for r in found}
+    waiting = {
+        path: {p for p in map(os.path.abspath, report.parents) if p in by_path and p != path}
+        for path, report in by_path.items()
+    }
+    children: dict[str, list[str]] = {}
+    for path, parents in waiting.items():
+        for parent in parents:
+            children.setdefault(parent, []).append(path)
+    ready = [(by_path[path].date, path) for path, parents in waiting.items() if not parents]
+    heapq.heapify(ready)
+    while ready:
+        _, path = heapq.heappop(ready)
+        yield by_path.pop(path)
+        for child in children.get(path, []):
+            waiting[child].discard(path)
+            if not waiting[child]:
+                heapq.heappush(ready, (by_path[child].date, child))
+    # Manifests from elsewhere may name each other in a ring.
+    yield from by_path.values()
