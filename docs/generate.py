@@ -33,6 +33,8 @@ def config_page() -> Iterator[str]:
     for verb in STAGES:
         yield from ("", f"## cosmo {verb}", "", STAGES[verb].summary, "")
         yield from _fields(load_config(verb), "")
+        if verb == "train":
+            yield from _own_settings()
         if verb == "prepare":
             yield from ("", "### Any source's table", "")
             yield from _fields(AugmentOptions, "")
@@ -46,6 +48,14 @@ def config_page() -> Iterator[str]:
     for title, cls in (("[[phases]]", Phase), ("[evaluate]", Evaluate), ("[retention]", Retention)):
         yield from ("", f"## {title}", "")
         yield from _fields(cls, "")
+
+
+def _own_settings() -> Iterator[str]:
+    """What losses and advantages declare themselves, under the key of each one's table."""
+    for kind, table in (("loss", "losses"), ("advantage", "advantages")):
+        for name in names(kind):
+            if settings := load(kind, name).settings:
+                yield from _fields(settings, f"{table}.{name}.")
 
 
 def _fields(cls: type[Any], prefix: str) -> Iterator[str]:

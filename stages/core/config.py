@@ -51,13 +51,16 @@ def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     clean = {}
     for key, value in values.items():
         if key not in known:
-            raise _unknown(key, list(known), where)
+            raise _unknown(key, list(known), where, getattr(cls, "MOVED", {}))
         clean[key] = _coerce(hints[key], value, f"{where}.{key}")
         _check(known[key], clean[key], f"{where}.{key}")
     return cls(**clean)
 
 
-def _unknown(key: str, known: list[str], where: str) -> UsageError:
+def _unknown(key: str, known: list[str], where: str, moved: dict[str, str]) -> UsageError:
+    if key in moved:
+        table, _, last = moved[key].rpartition(".")
+        return UsageError(f"{key!r} in [{where}] is now {last!r} in [{where}.{table}]", f"--set {moved[key]}=...")
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
     return UsageError(f"unknown key {key!r} in [{where}]", hint)

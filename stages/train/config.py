@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from stages.core.config import option, section
 from stages.core.registry import load
 from stages.core.runs.select import Selection
 from stages.train.drift.config import WatchConfig
-from stages.train.losses.base import AGGREGATIONS
+from stages.train.losses.base import AGGREGATIONS, LossSettings
+from stages.train.plugin_settings import check_tables, settings_of
 
 SFT, RL, VERIFIER, REWARD = "sft", "rl", "verifier", "reward"
 LEARNING_RATES = {SFT: 1e-5, RL: 1e-6, VERIFIER: 1e-5, REWARD: 1e-5}
@@ -46,23 +48,6 @@ class RewardOptions:
 
 
 @dataclass(frozen=True)
-class CanonOptions:
-    """How the longer half of a group is compared with the shorter one."""
-
-    mu: float = option(0.5, "Share of the comparison between the halves; the rest is within each", low=0.0, high=1.0)
-    a: float = option(0.9, "What a reward of the longer half is worth; 1: as much", low=0.0)
-
-
-@dataclass(frozen=True)
-class LagrangianOptions:
-    """The constraint on unsafe completions, and how its price is found."""
-
-    bound: float = option(0.05, "Share of unsafe completions that costs nothing more", low=0.0, high=1.0)
-    lr: float = option(0.5, "Step of the dual ascent: lambda moves by lr * (unsafe rate - bound) a rollout", low=0.0)
-    start: float = option(1.0, "Lambda before the lineage's first rollout", low=0.0)
-
-
-@dataclass(frozen=True)
 class LoraOptions:
     """Low-rank adapters in place of whole matrices."""
 
@@ -73,6 +58,14 @@ class LoraOptions:
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
+
+    # Old keys, for an error that says where each is now.
+    MOVED: ClassVar[dict[str, str]] = {
+        "drift_alpha": "losses.cpgd.drift_alpha",
+        "drift_cap": "losses.cpgd.drift_cap",
+        "canon": "advantages.canon",
+        "lagrangian": "advantages.lagrangian",
+    }
 
     objective: str = option(RL, "What to minimise", flag="--objective", choices=(SFT, RL, VERIFIER, REWARD))
     # The policy's content digest is part of the plan's key; where it lies is not.
@@ -104,8 +97,13 @@ class TrainConfig:
     advantage: str | None = option(
         None, "Advantage plugin (cosmo list advantage); not given: the loss's own", flag="--advantage", affects=False
     )
-    canon: CanonOptions = section(CanonOptions, "CANON: the two halves", affects=False)
-    lagrangian: LagrangianOptions = section(LagrangianOptions, "Lagrangian: the constraint", affects=False)
+    # A plugin declares its own settings; those of the two that are used are in the plan's key.
+    losses: dict[str, dict[str, Any]] = option(
+        {}, "Own settings of losses, a table each: losses.cpgd.drift_alpha (docs/losses.md)", affects=False
+    )
+    advantages: dict[str, dict[str, Any]] = option(
+        {}, "Own settings of advantages, a table each: advantages.canon.mu (docs/losses.md)", affects=False
+    )
     updates_per_rollout: int = option(8, "Optimizer steps that a rollout is split into", flag="--updates", low=1)
     aggregation: str | None = option(
         None,
@@ -121,8 +119,6 @@ class TrainConfig:
     clip_high: float | None = option(
         None, "Clip above: 1 + clip_high; not given: the loss's own", affects=False, low=0.0
     )
-    drift_alpha: float = option(0.01, "CPGD: weight of the drift", low=0.0)
-    drift_cap: float = option(2.0, "CPGD: ceiling of ratio - 1 in the drift", low=0.0)
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
     old_logprobs: str = option(
@@ -196,6 +192,11 @@ class TrainConfig:
         choices=PARALLEL,
     )
 
+    def __post_init__(self) -> None:
+        """Refuse a table of losses or advantages that no plugin has, or a key in one: UsageError."""
+        check_tables("loss", self.losses)
+        check_tables("advantage", self.advantages)
+
     @property
     def rate(self) -> float:
         """The peak learning rate."""
@@ -214,10 +215,19 @@ class TrainConfig:
         """True when attention sees bfloat16 there."""
         return self.autocasts(device) or self.dtype == "bfloat16"
 
-    def settled(self) -> TrainConfig:
+    def resolved(self) -> TrainConfig:
         """The same settings, with what RL leaves to its loss taken from there."""
         if self.objective != RL:
             return self
         plugin = load("loss", self.loss)
         names = ("advantage", "aggregation", "clip_low", "clip_high")
         return replace(self, **{name: getattr(plugin, name) for name in names if getattr(self, name) is None})
+
+    def loss_settings(self) -> LossSettings:
+        """What the loss is told; of resolved settings."""
+        own = settings_of("loss", self.loss, self.losses)
+        return LossSettings(self.clip, float(self.clip_low or 0.0), float(self.clip_high or 0.0), self.ref_kl, own)
+
+    def advantage_settings(self) -> Any:
+        """The advantage's own settings; None where it has none. Of resolved settings."""
+        return settings_of("advantage", str(self.advantage), self.advantages)

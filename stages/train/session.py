@@ -73,7 +73,7 @@ class Session:
     @classmethod
     def open(cls, ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         """Load the policy and its trainer state, or the checkpoint that a killed run left in scratch."""
-        config: TrainConfig = ctx.config.settled()
+        config: TrainConfig = ctx.config.resolved()
         layout = layout_of(config)
         if config.lora.rank and layout.sharded:
             raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")

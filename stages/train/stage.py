@@ -41,7 +41,7 @@ class TrainStage(Stage):
         if config.lora.rank:
             key["lora"] = key_of(config.lora)
         if config.objective == RL:
-            key |= _objective_key(config.settled())
+            key |= _objective_key(config.resolved())
             if config.ref_kl > 0.0:
                 if config.ref_policy is None:
                     raise UsageError("ref_kl is set and ref_policy is not", "--set ref_policy=POLICY")
@@ -91,15 +91,15 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
         learn(session)
 
 
-def _objective_key(settled: TrainConfig) -> dict[str, Any]:
+def _objective_key(config: TrainConfig) -> dict[str, Any]:
     """The loss and the advantage by version, with the settings that were left to the loss or are for one of them."""
-    advantage = load("advantage", str(settled.advantage))
-    options = key_of(getattr(settled, advantage.section)) if advantage.section else {}
+    loss, advantage = load("loss", config.loss), load("advantage", str(config.advantage))
+    own = {"loss": config.loss_settings().own, "advantage": config.advantage_settings()}
     return {
-        "loss": [settled.loss, load("loss", settled.loss).version],
-        "advantage": [settled.advantage, advantage.version, options],
-        "aggregation": settled.aggregation,
-        "clip": [settled.clip_low, settled.clip_high] if settled.clip else None,
+        "loss": [config.loss, loss.version, key_of(own["loss"]) if own["loss"] else {}],
+        "advantage": [config.advantage, advantage.version, key_of(own["advantage"]) if own["advantage"] else {}],
+        "aggregation": config.aggregation,
+        "clip": [config.clip_low, config.clip_high] if config.clip else None,
     }
 
 

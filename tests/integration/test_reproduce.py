@@ -47,7 +47,7 @@ def test_variants_leave_out_what_they_say() -> None:
     assert rl_labels("single_stage") == joint
     assert "helpful" not in json.dumps(ALL["no_helpful"].recipe["score"])
     for name, setting, value in [
-        ("no_drift_8", "drift_alpha", 0),
+        ("no_drift_8", "losses", {"cpgd": {"drift_alpha": 0}}),
         ("no_clip_8", "clip", False),
         ("grpo_8", "loss", "grpo"),
     ]:

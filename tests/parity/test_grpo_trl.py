@@ -16,7 +16,7 @@ from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Batch
 from stages.train.config import TrainConfig
-from stages.train.losses.base import StepTotals, sequence_weight
+from stages.train.losses.base import LossInputs, StepTotals, sequence_weight
 from stages.train.rl.logprobs import TokenGroup, completion_logprobs
 from tests.train.made import image
 
@@ -132,9 +132,8 @@ def our_loss(policy, made, share, config):
     )
     scores = completion_logprobs(policy.model, policy.processor, groups, [], share=share)
     reference = ref_NT if config.ref_kl else None
-    loss, stats = load("loss", config.loss).loss(
-        scores.logprobs_NT, old_NT, advantages_N, mask_NT, weights_N, config, reference
-    )
+    inputs = LossInputs(scores.logprobs_NT, old_NT, advantages_N[:, None], mask_NT, weights_N, reference)
+    loss, stats = load("loss", config.loss).loss(inputs, config.loss_settings())
     return loss, stats, scores
 
 
@@ -160,7 +159,7 @@ def test_loss_and_gradients_equal_trls(trl, tmp_path, name, images, beta, case):
     policy = load_policy(resolve_policy(f"tiny:{name}"), device="cpu")
     made = made_batch(policy, images)
     loss, settings, theirs = CASES[case]
-    config = TrainConfig(**{"loss": loss, "clip_high": 0.28, "ref_kl": beta, **settings}).settled()
+    config = TrainConfig(**{"loss": loss, "clip_high": 0.28, "ref_kl": beta, **settings}).resolved()
     ours, stats, scores = our_loss(policy, made, images, config)
     settings = {"epsilon": 0.2, "epsilon_high": 0.28, "steps_per_generation": 1, "use_bias_correction_kl": False}
     trainer = trainer_of(trl, policy, tmp_path, beta=beta, **{**settings, **theirs})
@@ -186,7 +185,7 @@ def test_rloo_equals_trls_rloo_trainer(trl, tmp_path):
     """Without its KL, which TRL puts into the reward."""
     policy = load_policy(resolve_policy("tiny:qwen2_5_vl"), device="cpu")
     made = made_batch(policy, images=True)
-    config = TrainConfig(loss="rloo", clip_high=0.28).settled()
+    config = TrainConfig(loss="rloo", clip_high=0.28).resolved()
     ours, stats, _ = our_loss(policy, made, True, config)
     trainer = trainer_of(trl, policy, tmp_path, "rloo", beta=0.0, epsilon=0.2, epsilon_high=0.28)
     assert_same(policy, trainer, ours, trl_inputs(policy, *made))

@@ -13,8 +13,8 @@ from stages.core.errors import InputError
 from stages.core.registry import load, names
 from stages.train.advantages import base
 from stages.train.advantages.base import Batch, clamped, is_flat
-from stages.train.advantages.lagrangian import LAMBDA
-from stages.train.config import CanonOptions, LagrangianOptions, TrainConfig
+from stages.train.advantages.canon import CanonSettings
+from stages.train.advantages.lagrangian import LAMBDA, LagrangianSettings
 
 rewards_G = st.lists(st.one_of(st.none(), st.floats(-5, 5)), min_size=1, max_size=8)
 NOT_CENTRED = {"batch_norm", "canon"}
@@ -24,7 +24,7 @@ NOT_CENTRED = {"batch_norm", "canon"}
 def run(name, rewards, lengths=None, costs=None, carried=None, options=None):
     """Advantages and what is carried on; by default all completions have one token and are safe."""
     plugin = load("advantage", name)
-    defaults = getattr(TrainConfig(), plugin.section) if plugin.section else None
+    defaults = plugin.settings() if plugin.settings else None
     batch = Batch(
         rewards,
         lengths or [[1] * len(g) for g in rewards],
@@ -108,7 +108,7 @@ def test_batch_norm_compares_groups_with_each_other():
 def test_canon_with_mu_a_half_and_a_one_is_dr_grpos_advantage(data, half):
     rewards = [data.draw(st.lists(st.floats(-5, 5), min_size=2 * half, max_size=2 * half))]
     lengths = [data.draw(st.lists(st.integers(1, 9), min_size=2 * half, max_size=2 * half))]
-    found = estimate("canon", rewards, lengths, options=CanonOptions(mu=0.5, a=1.0))[0]
+    found = estimate("canon", rewards, lengths, options=CanonSettings(mu=0.5, a=1.0))[0]
     assert found == pytest.approx(estimate("group_mean", rewards)[0], abs=1e-9)
 
 
@@ -117,7 +117,7 @@ def test_canon_with_mu_a_half_and_a_one_is_dr_grpos_advantage(data, half):
 def test_canon_by_its_definition(data, n, mu, a):
     rewards = data.draw(st.lists(st.floats(-5, 5), min_size=n, max_size=n))
     lengths = data.draw(st.permutations(range(1, n + 1)))
-    found = estimate("canon", [rewards], [lengths], options=CanonOptions(mu=mu, a=a))[0]
+    found = estimate("canon", [rewards], [lengths], options=CanonSettings(mu=mu, a=a))[0]
     order = sorted(range(n), key=lambda k: lengths[k])
     mean_s = statistics.fmean(rewards[k] for k in order[: n // 2])
     mean_l = statistics.fmean(rewards[k] for k in order[n // 2 :])
@@ -130,13 +130,13 @@ def test_canon_by_its_definition(data, n, mu, a):
 
 
 def test_canon_below_one_prefers_the_short_of_two_right_answers():
-    long, short = estimate("canon", [[1.0, 1.0]], [[9, 2]], options=CanonOptions(mu=0.5, a=0.9))[0]
+    long, short = estimate("canon", [[1.0, 1.0]], [[9, 2]], options=CanonSettings(mu=0.5, a=0.9))[0]
     assert short > 0 > long
     assert estimate("canon", [[0.0, 0.0]], [[9, 2]]) == [[0.0, 0.0]]
     assert estimate("canon", [[1.0, 1.0]], [[4, 4]]) == [[0.0, 0.0]]  # no longer half, nothing to prefer
 
 
-OPTIONS = LagrangianOptions(bound=0.25, lr=0.5, start=1.0)
+OPTIONS = LagrangianSettings(bound=0.25, lr=0.5, start=1.0)
 
 
 def test_lambda_rises_above_the_bound_falls_below_it_and_stops_at_zero():
@@ -162,14 +162,14 @@ def test_lambda_rises_above_the_bound_falls_below_it_and_stops_at_zero():
 def test_the_constrained_advantage_is_that_of_reward_minus_lambda_times_cost(pairs, weight):
     """Safe-RLHF's formula; and the gradient of the Lagrangian itself, as both baselines are means."""
     rewards, costs = [[r for r, _ in pairs]], [[c for _, c in pairs]]
-    fixed = LagrangianOptions(lr=0.0, start=weight)
+    fixed = LagrangianSettings(lr=0.0, start=weight)
     found = estimate("lagrangian", rewards, costs=costs, options=fixed)[0]
     joint = [[(r - weight * c) / (1 + weight) for r, c in pairs]]
     assert found == pytest.approx(estimate("group_mean", joint)[0], abs=1e-8)
 
 
 def test_a_group_flat_in_reward_but_not_in_cost_has_advantages():
-    fixed = LagrangianOptions(lr=0.0, start=1.0)
+    fixed = LagrangianSettings(lr=0.0, start=1.0)
     rewards, costs = [[1.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [None, None]]
     assert estimate("lagrangian", rewards, costs=costs, options=fixed) == [[-0.25, 0.25], [-0.25, 0.25]]
 

@@ -11,12 +11,29 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.core.config import build
+from stages.core.errors import UsageError
 from stages.core.registry import load, names
 from stages.train.config import TrainConfig
-from stages.train.losses.base import AGGREGATIONS, StepTotals, k3, sequence_weight
+from stages.train.losses.base import AGGREGATIONS, LossInputs, StepTotals, k3, sequence_weight
 
-CONFIG = TrainConfig().settled()
+CONFIG = TrainConfig().resolved().loss_settings()
 CPGD, GRPO = load("loss", "cpgd"), load("loss", "grpo")
+
+
+def settings_for(name, **changes):
+    """What a loss is told under these settings of [train]."""
+    return TrainConfig(loss=name, **changes).resolved().loss_settings()
+
+
+def cpgd_settings(alpha, **changes):
+    """CPGD's with another weight of the drift."""
+    return settings_for("cpgd", losses={"cpgd": {"drift_alpha": alpha}}, **changes)
+
+
+def loss_of(plugin, new, old, advantages, mask, weights, options, ref=None):
+    """The plugin's loss and statistics of bare tensors."""
+    return plugin.loss(LossInputs(new, old, advantages[:, None], mask, weights, ref), options)
 
 
 def batch(seed: int, n: int = 6, t: int = 9, spread: float = 0.5):
@@ -35,7 +52,7 @@ def closed_form(new, old, advantages, mask, weights, config):
     """d loss / d logprob by METHODS.md section 1: -(1[not clipped] A - alpha min(r - 1, c)), weighted."""
     r, a = (new - old).exp().detach(), advantages[:, None]
     inside = torch.where(a > 0, r < 1 + config.clip_high, r > 1 - config.clip_low)
-    w = inside * a - config.drift_alpha * (r - 1).clamp(max=config.drift_cap)
+    w = inside * a - config.own.drift_alpha * (r - 1).clamp(max=config.own.drift_cap)
     return -w * mask * weights[:, None]
 
 
@@ -47,9 +64,9 @@ def closed_form(new, old, advantages, mask, weights, config):
     eps=st.floats(0.01, 0.9),
 )
 def test_gradient_is_a_weighted_nll_with_detached_weights(seed, spread, alpha, eps):
-    config = replace(CONFIG, drift_alpha=alpha, clip_low=eps, clip_high=eps)
+    config = cpgd_settings(alpha, clip_low=eps, clip_high=eps)
     new, old, *rest = batch(seed, spread=spread)
-    loss, _ = CPGD.loss(new, old, *rest, config)
+    loss, _ = loss_of(CPGD, new, old, *rest, config)
     loss.backward()
     torch.testing.assert_close(new.grad, closed_form(new, old, *rest, config), rtol=1e-12, atol=1e-14)
 
@@ -58,18 +75,18 @@ def test_gradient_is_a_weighted_nll_with_detached_weights(seed, spread, alpha, e
 @given(seed=st.integers(0, 10_000))
 def test_value_is_equation_2(seed):
     new, old, a, mask, w = batch(seed)
-    loss, _ = CPGD.loss(new, old, a, mask, w, CONFIG)
+    loss, _ = loss_of(CPGD, new, old, a, mask, w, CONFIG)
     log_ratio, a1 = new - old, a[:, None]
     bounded = log_ratio.clamp(math.log(1 - CONFIG.clip_low), math.log(1 + CONFIG.clip_high))
     phi = torch.minimum(log_ratio * a1, bounded * a1)
-    drift = (log_ratio.exp() - 1).clamp(max=CONFIG.drift_cap) * new
-    expected = -((phi - CONFIG.drift_alpha * drift) * mask * w[:, None]).sum()
+    drift = (log_ratio.exp() - 1).clamp(max=CONFIG.own.drift_cap) * new
+    expected = -((phi - CONFIG.own.drift_alpha * drift) * mask * w[:, None]).sum()
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_on_policy_drift_is_exactly_zero_and_the_step_is_reinforce_with_baseline():
     new, _, a, mask, w = batch(3)
-    loss, stats = CPGD.loss(new, new.detach().clone(), a, mask, w, replace(CONFIG, drift_alpha=5.0))
+    loss, stats = loss_of(CPGD, new, new.detach().clone(), a, mask, w, cpgd_settings(5.0))
     loss.backward()
     assert stats["drift"].item() == 0.0
     assert stats["clipped"].item() == 0
@@ -92,8 +109,8 @@ def test_clip_removes_the_gradient_only_on_the_outward_side(ratio, advantage, cl
     old = torch.full((1, 1), -1.0, dtype=torch.float64)
     new = (old + math.log(ratio)).requires_grad_()
     one = torch.ones(1, 1, dtype=torch.float64)
-    config = replace(CONFIG, drift_alpha=0.0)
-    loss, stats = CPGD.loss(new, old, torch.tensor([advantage], dtype=torch.float64), one, one[0], config)
+    config = cpgd_settings(0.0)
+    loss, stats = loss_of(CPGD, new, old, torch.tensor([advantage], dtype=torch.float64), one, one[0], config)
     loss.backward()
     assert (new.grad.item() == 0.0) is clipped
     assert stats["clipped"].item() == float(clipped)
@@ -103,28 +120,28 @@ def test_a_clipped_token_is_still_pulled_back_by_the_drift():
     """Without it nothing would: this is what drift is for."""
     old, one = torch.zeros(1, 1, dtype=torch.float64) - 2, torch.ones(1, 1, dtype=torch.float64)
     new = (old + math.log(1.5)).requires_grad_()
-    CPGD.loss(new, old, one[0], one, one[0], CONFIG)[0].backward()
-    assert new.grad.item() == pytest.approx(CONFIG.drift_alpha * 0.5)
+    loss_of(CPGD, new, old, one[0], one, one[0], CONFIG)[0].backward()
+    assert new.grad.item() == pytest.approx(CONFIG.own.drift_alpha * 0.5)
 
 
 def test_the_drifts_gradient_has_a_ceiling():
     old, one = torch.zeros(1, 1, dtype=torch.float64) - 9, torch.ones(1, 1, dtype=torch.float64)
     new = (old + math.log(50.0)).requires_grad_()
-    CPGD.loss(new, old, one[0], one, one[0], CONFIG)[0].backward()
-    assert new.grad.item() == pytest.approx(CONFIG.drift_alpha * CONFIG.drift_cap)
+    loss_of(CPGD, new, old, one[0], one, one[0], CONFIG)[0].backward()
+    assert new.grad.item() == pytest.approx(CONFIG.own.drift_alpha * CONFIG.own.drift_cap)
 
 
 @pytest.mark.parametrize("eps", [0.1, 0.2, 0.3])
 def test_at_the_edge_of_the_clip_ppo_moves_the_ratio_further_than_cpg(eps):
     """Proposition 1 on a softmax policy: one equal step from just inside r = 1 + eps with A > 0."""
-    config = replace(CONFIG, clip_low=eps, clip_high=eps, drift_alpha=0.0)
+    config = cpgd_settings(0.0, clip_low=eps, clip_high=eps)
 
     def ratio_after(plugin):
         logits = torch.tensor([0.3, -0.2, 0.1, 0.0], dtype=torch.float64, requires_grad=True)
         logprob = torch.log_softmax(logits, 0)[1].view(1, 1)
         old = logprob.detach() - math.log(1 + eps - 1e-6)
         one = torch.ones(1, 1, dtype=torch.float64)
-        plugin.loss(logprob, old, one[0], one, one[0], config)[0].backward()
+        loss_of(plugin, logprob, old, one[0], one, one[0], config)[0].backward()
         moved = torch.log_softmax(logits.detach() - 0.05 * logits.grad, 0)[1]
         return (moved - old).exp().item()
 
@@ -136,12 +153,16 @@ ALL = names("loss")
 ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
+def no_drift(name, **changes):
+    return cpgd_settings(0.0, **changes) if name == "cpgd" else settings_for(name, **changes)
+
+
 def step_of_one(name, ratio, advantage, config=None):
     """Gradient on the log-prob of a completion of one token, and its statistics."""
     old = torch.full((1, 1), -2.0, dtype=torch.float64)
     new = (old + math.log(ratio)).requires_grad_()
-    config = config or replace(TrainConfig(loss=name).settled(), drift_alpha=0.0)
-    loss, stats = load("loss", name).loss(new, old, advantage * ONE[0], ONE, ONE[0], config)
+    config = config or no_drift(name)
+    loss, stats = loss_of(load("loss", name), new, old, advantage * ONE[0], ONE, ONE[0], config)
     loss.backward()
     return new.grad.item(), stats
 
@@ -150,7 +171,7 @@ def test_what_each_loss_declares_is_its_papers():
     found = {
         name: (c.aggregation, c.advantage, c.clip_low, c.clip_high)
         for name in ALL
-        for c in [TrainConfig(loss=name).settled()]
+        for c in [TrainConfig(loss=name).resolved()]
     }
     assert found == {
         "cpgd": ("group_tokens", "group_norm", 0.2, 0.2),
@@ -165,17 +186,17 @@ def test_what_each_loss_declares_is_its_papers():
 
 
 def test_an_explicit_setting_wins_over_what_the_loss_declares():
-    settled = TrainConfig(loss="dapo", advantage="rloo", clip_high=0.0).settled()
+    settled = TrainConfig(loss="dapo", advantage="rloo", clip_high=0.0).resolved()
     assert (settled.advantage, settled.clip_high) == ("rloo", 0.0)
     assert (settled.aggregation, settled.clip_low) == ("global_tokens", 0.2)
-    assert TrainConfig(objective="sft", loss="none").settled().aggregation is None
+    assert TrainConfig(objective="sft", loss="none").resolved().aggregation is None
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_on_policy_every_loss_has_the_gradient_of_reinforce(name):
     new, _, a, mask, w = batch(3)
-    plugin, config = load("loss", name), TrainConfig(loss=name).settled()
-    loss, stats = plugin.loss(new, new.detach().clone(), a, mask, w, config)
+    plugin, config = load("loss", name), settings_for(name)
+    loss, stats = loss_of(plugin, new, new.detach().clone(), a, mask, w, config)
     loss.backward()
     torch.testing.assert_close(new.grad, -(a[:, None] * mask * w[:, None]), rtol=1e-12, atol=1e-14)
     assert stats["ratio"].item() == mask.sum().item()
@@ -184,7 +205,7 @@ def test_on_policy_every_loss_has_the_gradient_of_reinforce(name):
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"cispo"}))
 def test_every_clip_acts_on_the_outward_side_alone(name):
-    settled = TrainConfig(loss=name).settled()
+    settled = TrainConfig(loss=name).resolved()
     above, below = 1 + settled.clip_high + 1e-5, 1 - settled.clip_low - 1e-5
     inside, under = 1 + settled.clip_high - 1e-5, 1 - settled.clip_low + 1e-5
     for ratio, advantage, clipped in [
@@ -210,7 +231,7 @@ def test_cispo_caps_a_tokens_weight_and_keeps_its_gradient():
 @pytest.mark.parametrize("ratio", [0.01, 50.0])
 def test_without_a_clip_no_gradient_is_lost(name, ratio):
     """The ablations of arXiv:2505.12504: CPG's gradient is A alone, PPO's and CISPO's r * A."""
-    config = replace(TrainConfig(loss=name, clip=False).settled(), drift_alpha=0.0)
+    config = no_drift(name, clip=False)
     for advantage in (1.0, -1.0):
         gradient, stats = step_of_one(name, ratio, advantage, config)
         assert gradient == pytest.approx(-advantage * (1.0 if name == "cpgd" else ratio))
@@ -221,7 +242,7 @@ def test_gspos_ratio_is_the_geometric_mean_and_rloos_the_product():
     new, old, a, mask, w = batch(9, spread=1e-5)
     log_ratio_N = ((new - old) * mask).sum(1).detach()
     for name, log_s_N, share_N in (("gspo", log_ratio_N / mask.sum(1), 1.0), ("rloo", log_ratio_N, 1 / mask.sum(1))):
-        loss, stats = load("loss", name).loss(new, old, a, mask, w, TrainConfig(loss=name).settled())
+        loss, stats = loss_of(load("loss", name), new, old, a, mask, w, settings_for(name))
         expected = -(log_s_N.exp() * a * share_N * w * mask.sum(1)).sum()
         torch.testing.assert_close(loss.detach(), expected, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(stats["ratio"], (log_s_N.exp() * mask.sum(1)).sum(), rtol=1e-12, atol=1e-12)
@@ -232,8 +253,8 @@ def test_gspos_ratio_is_the_geometric_mean_and_rloos_the_product():
 def test_rloos_ratio_does_not_overflow_over_a_long_completion(advantage):
     new = torch.zeros(1, 500, requires_grad=True)
     mask, weights = torch.ones(1, 500), torch.ones(1)
-    config = TrainConfig(loss="rloo").settled()
-    loss, _ = load("loss", "rloo").loss(new, new.detach() - 1.0, advantage * torch.ones(1), mask, weights, config)
+    config = settings_for("rloo")
+    loss, _ = loss_of(load("loss", "rloo"), new, new.detach() - 1.0, advantage * torch.ones(1), mask, weights, config)
     loss.backward()
     assert loss.isfinite()
     assert torch.count_nonzero(new.grad) == 0
@@ -242,7 +263,7 @@ def test_rloos_ratio_does_not_overflow_over_a_long_completion(advantage):
 @pytest.mark.parametrize("name", ALL)
 def test_zero_advantage_on_policy_contributes_nothing(name):
     new, _, a, mask, w = batch(5)
-    load("loss", name).loss(new, new.detach(), torch.zeros_like(a), mask, w, CONFIG)[0].backward()
+    loss_of(load("loss", name), new, new.detach(), torch.zeros_like(a), mask, w, CONFIG)[0].backward()
     assert torch.count_nonzero(new.grad) == 0
 
 
@@ -251,8 +272,8 @@ def test_reference_kl_adds_its_gradient(name):
     new, old, a, mask, w = batch(7)
     ref = old.detach() + 0.3
     plugin, config = load("loss", name), replace(CONFIG, ref_kl=0.5)
-    plain, _ = plugin.loss(new, old, a, mask, w, CONFIG, ref)
-    with_kl, stats = plugin.loss(new, old, a, mask, w, config, ref)
+    plain, _ = loss_of(plugin, new, old, a, mask, w, CONFIG, ref)
+    with_kl, stats = loss_of(plugin, new, old, a, mask, w, config, ref)
     expected = 0.5 * (k3(new, ref) * mask * w[:, None]).sum()
     torch.testing.assert_close(with_kl - plain, expected)
     torch.testing.assert_close(stats["ref_kl"], (k3(new, ref) * mask).sum().detach())
@@ -277,14 +298,14 @@ def test_a_step_split_into_micro_batches_is_the_same_step(name, data):
         dtype=torch.float64,
     )
     plugin = load("loss", name)
-    whole, whole_stats = plugin.loss(new, old, a, mask, weights, CONFIG)
+    whole, whole_stats = loss_of(plugin, new, old, a, mask, weights, CONFIG)
     (whole_grad,) = torch.autograd.grad(whole, new)
 
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(1, n - 1), max_size=4))})
     total, grads, sums = 0.0, torch.zeros_like(new), dict.fromkeys(whole_stats, 0.0)
     for start, end in itertools.pairwise(cuts):
         part = slice(start, end)
-        loss, stats = plugin.loss(new[part], old[part], a[part], mask[part], weights[part], CONFIG)
+        loss, stats = loss_of(plugin, new[part], old[part], a[part], mask[part], weights[part], CONFIG)
         total += loss
         grads += torch.autograd.grad(loss, new)[0]
         sums = {k: sums[k] + stats[k] for k in sums}
@@ -325,3 +346,33 @@ def test_plugins_load_without_torch():
         "assert all(isinstance(v, int) for v in versions) and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "hint"),
+    [
+        ({"losses": {"cpgd": {"drift_alhpa": 0.1}}}, "drift_alhpa.*train.losses.cpgd", "drift_alpha"),
+        ({"losses": {"cpgd": {"drift_alpha": -1.0}}}, "drift_alpha = -1.0 is too small", "0.0"),
+        ({"losses": {"cpgd": {"drift_alpha": "much"}}}, "drift_alpha = 'much' is a str", "float"),
+        ({"losses": {"cpgdd": {}}}, "unknown loss 'cpgdd'", "cpgd"),
+        ({"losses": {"grpo": {"drift_alpha": 0.1}}}, "loss 'grpo' has no settings of its own", "ref_kl"),
+        ({"advantages": {"canon": {"nu": 0.1}}}, "nu.*train.advantages.canon", "mu"),
+        ({"drift_alpha": 0.1}, "is now 'drift_alpha' in .train.losses.cpgd", "--set losses.cpgd.drift_alpha"),
+        ({"drift_cap": 1.0}, "is now 'drift_cap' in .train.losses.cpgd", "--set losses.cpgd.drift_cap"),
+        ({"canon": {"mu": 0.1}}, "is now 'canon' in .train.advantages", "--set advantages.canon"),
+        ({"lagrangian": {"lr": 0.1}}, "is now 'lagrangian' in .train.advantages", "--set advantages.lagrangian"),
+    ],
+)
+def test_a_setting_that_no_plugin_has_says_where_it_belongs(table, error, hint):
+    with pytest.raises(UsageError, match=error) as caught:
+        build(TrainConfig, table, "train")
+    assert hint in caught.value.hint
+
+
+def test_a_table_is_for_its_own_plugin_and_takes_what_recipes_write():
+    values = {"loss": "cpgd", "losses": {"cpgd": {"drift_alpha": 0}}, "advantages": {"canon": {"a": 1}}}
+    config = build(TrainConfig, values, "train").resolved()
+    assert (config.loss_settings().own.drift_alpha, config.loss_settings().own.drift_cap) == (0.0, 2.0)
+    assert config.advantage_settings() is None
+    assert replace(config, loss="grpo").loss_settings().own is None
+    assert replace(config, advantage="canon").advantage_settings().a == 1.0

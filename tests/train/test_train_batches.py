@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup
 from schemas.values import Image, text_message
-from stages.train.config import CanonOptions, TrainConfig
+from stages.train.config import TrainConfig
 from stages.train.rl.batches import (
     Group,
     Sample,
@@ -26,7 +26,7 @@ from stages.train.rl.batches import (
 from stages.train.schedule import rate_factor
 from tests.train.made import judged
 
-CONFIG = TrainConfig().settled()
+CONFIG = TrainConfig().resolved()
 
 
 def group(i: int, rewards: list[float | None], lengths: list[int] | None = None, prompt: int = 5) -> ScoredGroup:
@@ -130,7 +130,7 @@ def test_what_counts_as_a_flat_group_is_the_estimators_business(advantage, live)
 def test_canon_keeps_a_group_of_equal_rewards_and_unequal_lengths():
     config = replace(CONFIG, advantage="canon")
     assert grouped([group(0, [1.0, 1.0], [2, 5])], config)[0][0].live
-    config = replace(config, canon=CanonOptions(a=1.0))
+    config = replace(config, advantages={"canon": {"a": 1.0}})
     assert not grouped([group(0, [1.0, 1.0], [2, 5])], config)[0][0].live
 
 

@@ -16,14 +16,18 @@ from stages.core.errors import InputError
 from stages.core.runner import Options, run_stage
 from stages.core.stage import Resources
 from stages.train.advantages.lagrangian import LAMBDA
-from stages.train.config import CanonOptions, LagrangianOptions, TrainConfig
+from stages.train.config import TrainConfig
 from stages.train.stage import STAGE
 from tests.train.made import Stop, StopAfter, contents, judged, prompt_row, scored_group, steps, train, write_shard
 from tests.train.test_train_resume import KILLED, ROOT
 
 TINY = "tiny:qwen2_5_vl"
 FAST = {"policy": TINY, "learning_rate": 1e-3, "updates_per_rollout": 2, "checkpoint_steps": 1}
-CONSTRAINED = {**FAST, "advantage": "lagrangian", "lagrangian": LagrangianOptions(bound=0.25, lr=2.0, start=0.5)}
+CONSTRAINED = {
+    **FAST,
+    "advantage": "lagrangian",
+    "advantages": {"lagrangian": {"bound": 0.25, "lr": 2.0, "start": 0.5}},
+}
 SAFE, UNSAFE = "safe_with_warning", "unsafe"
 LAMBDAS = [0.5 + 2.0 * (0.75 - 0.25), 0.5 + 2.0 * (0.75 - 0.25) + 2.0 * (0.5 - 0.25), 1.5]
 
@@ -81,10 +85,7 @@ def test_interrupted_at_any_step_lambda_moves_once_a_rollout(tmp_path, rollouts,
 
 
 def test_a_real_sigkill_in_the_second_rollout(tmp_path, rollouts, whole):
-    plain = {k: v for k, v in CONSTRAINED.items() if k != "lagrangian"}
-    code = KILLED.format(n=4, inputs=[str(p) for p in rollouts], runs=str(tmp_path), settings=plain)
-    options = "lagrangian=LagrangianOptions(bound=0.25, lr=2.0, start=0.5)"
-    code = "from stages.train.config import LagrangianOptions\n" + code.replace("progress=", f"{options}, progress=")
+    code = KILLED.format(n=4, inputs=[str(p) for p in rollouts], runs=str(tmp_path), settings=CONSTRAINED)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -144,10 +145,13 @@ def fingerprint(inputs, tmp_path: Path, **settings) -> str:
         ({"loss": "dapo"}, {"loss": "dapo", "clip_high": 0.2}, False),
         ({"clip": False}, {"clip": False, "clip_high": 0.3}, True),
         ({}, {"clip": False}, False),
-        ({}, {"canon": CanonOptions(a=0.5)}, True),
-        ({"advantage": "canon"}, {"advantage": "canon", "canon": CanonOptions(a=0.5)}, False),
-        ({"advantage": "lagrangian"}, {"advantage": "lagrangian", "lagrangian": LagrangianOptions(lr=0.1)}, False),
+        ({}, {"advantages": {"canon": {"a": 0.5}}}, True),
+        ({"advantage": "canon"}, {"advantage": "canon", "advantages": {"canon": {"a": 0.5}}}, False),
+        ({"advantage": "lagrangian"}, {"advantage": "lagrangian", "advantages": {"lagrangian": {"lr": 0.1}}}, False),
         ({"loss": "rloo"}, {"loss": "rloo", "advantage": "group_mean"}, False),
+        ({}, {"losses": {"cpgd": {"drift_alpha": 0.0}}}, False),
+        ({}, {"losses": {"cpgd": {"drift_alpha": 0.01, "drift_cap": 2.0}}}, True),
+        ({"loss": "grpo"}, {"loss": "grpo", "losses": {"cpgd": {"drift_alpha": 0.0}}}, True),
     ],
 )
 def test_what_identifies_a_run_is_what_its_settings_come_to(tmp_path, rollouts, one, other, same):

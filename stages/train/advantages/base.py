@@ -28,7 +28,7 @@ class Batch:
     costs: Values = field(default_factory=list)
     """1 for a completion that the safety verifier calls unsafe, 0 for another; None where it did not judge."""
     settings: Any = None
-    """The plugin's own section of the config."""
+    """An instance of the plugin's `settings`; None where it has none."""
     carried: Carried = field(default_factory=dict)
 
 
@@ -38,8 +38,8 @@ class AdvantagePlugin:
 
     version: int
     advantages: Callable[[Batch], Advantages]
-    section: str | None = None
-    """The config's section with its settings."""
+    settings: type[Any] | None = None
+    """A frozen dataclass of `option` fields: the table `[train.advantages.NAME]`; None where it has none."""
     carry: Callable[[Batch], Carried] | None = None
     """What it keeps, brought up to date with this rollout; `advantages` is then called with that."""
     cost_weight: str | None = None

@@ -13,7 +13,18 @@ paper's for fewer tokens; the default mu is ours.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from stages.core.config import option
 from stages.train.advantages.base import AdvantagePlugin, Advantages, Batch, centred, mean
+
+
+@dataclass(frozen=True)
+class CanonSettings:
+    """[train.advantages.canon]: how the longer half of a group is compared with the shorter one."""
+
+    mu: float = option(0.5, "Share of the comparison between the halves; the rest is within each", low=0.0, high=1.0)
+    a: float = option(0.9, "What a reward of the longer half is worth; 1: as much", low=0.0)
 
 
 def advantages(batch: Batch) -> Advantages:
@@ -37,4 +48,4 @@ def _of_group(rewards_G: list[float | None], lengths_G: list[int], mu: float, a:
     return found
 
 
-PLUGIN = AdvantagePlugin(version=1, advantages=advantages, section="canon")
+PLUGIN = AdvantagePlugin(version=1, advantages=advantages, settings=CanonSettings)

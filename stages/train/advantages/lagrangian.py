@@ -10,10 +10,22 @@ Where the verifier did not judge, A_c is 0. safe-RLHF ascends in log lambda; pla
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from stages.core.config import option
 from stages.core.errors import InputError
 from stages.train.advantages.base import AdvantagePlugin, Advantages, Batch, Carried, centred, known, mean
 
 LAMBDA = "lagrangian.lambda"
+
+
+@dataclass(frozen=True)
+class LagrangianSettings:
+    """[train.advantages.lagrangian]: the constraint on unsafe completions, and how its price is found."""
+
+    bound: float = option(0.05, "Share of unsafe completions that costs nothing more", low=0.0, high=1.0)
+    lr: float = option(0.5, "Step of the dual ascent: lambda moves by lr * (unsafe rate - bound) a rollout", low=0.0)
+    start: float = option(1.0, "Lambda before the lineage's first rollout", low=0.0)
 
 
 def carry(batch: Batch) -> Carried:
@@ -38,4 +50,4 @@ def advantages(batch: Batch) -> Advantages:
     return found
 
 
-PLUGIN = AdvantagePlugin(version=1, advantages=advantages, section="lagrangian", carry=carry, cost_weight=LAMBDA)
+PLUGIN = AdvantagePlugin(version=1, advantages=advantages, settings=LagrangianSettings, carry=carry, cost_weight=LAMBDA)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.train.losses.base import GLOBAL_TOKENS, LossPlugin, Settings, Tokens, clip_range
+from stages.train.losses.base import GLOBAL_TOKENS, LossInputs, LossPlugin, LossSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def per_token(tokens: Tokens, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted NLL of each token."""
-    low, high = clip_range(settings)
-    ratio_NT = tokens.log_ratio_NT.detach().exp()
-    loss_NT = -ratio_NT.clamp(low, high) * tokens.advantages_N1 * tokens.logprobs_NT
+    low, high = settings.bounds
+    ratio_NT = inputs.log_ratio_NT.detach().exp()
+    loss_NT = -ratio_NT.clamp(low, high) * inputs.advantages_N1 * inputs.logprobs_NT
     return loss_NT, {"ratio": ratio_NT, "clipped": (ratio_NT < low) | (ratio_NT > high)}
 
 

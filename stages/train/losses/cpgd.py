@@ -17,26 +17,37 @@ w(x) are the advantages group_mean (1), group_norm (1 / std) and clip_filter.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.train.losses.base import LossPlugin, Settings, Tokens, clip_range
+from stages.core.config import option
+from stages.train.losses.base import LossInputs, LossPlugin, LossSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def per_token(tokens: Tokens, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class CpgdSettings:
+    """[train.losses.cpgd]: the policy drift of eq. 2."""
+
+    drift_alpha: float = option(0.01, "Weight of the drift", low=0.0)
+    drift_cap: float = option(2.0, "Ceiling of ratio - 1 in the drift's gradient", low=0.0)
+
+
+def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """drift_alpha * E - Phi of each token."""
-    advantages_N1, log_ratio_NT = tokens.advantages_N1, tokens.log_ratio_NT
-    low, high = (math.log(b) if b > 0.0 else -math.inf for b in clip_range(settings))
+    own: CpgdSettings = settings.own
+    advantages_N1, log_ratio_NT = inputs.advantages_N1, inputs.log_ratio_NT
+    low, high = (math.log(b) if b > 0.0 else -math.inf for b in settings.bounds)
     # An explicit mask, not torch.minimum: at the boundary itself the gradient is off, as in the paper's form.
     clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | ((advantages_N1 < 0) & (log_ratio_NT <= low))
     bounded_NT = log_ratio_NT.detach().clamp(low, high)
     phi_NT = bounded_NT.where(clipped_NT, log_ratio_NT) * advantages_N1
 
     ratio_NT = log_ratio_NT.detach().exp()
-    drift_NT = (ratio_NT - 1.0).clamp(max=settings.drift_cap) * tokens.logprobs_NT
-    return settings.drift_alpha * drift_NT - phi_NT, {"ratio": ratio_NT, "clipped": clipped_NT, "drift": drift_NT}
+    drift_NT = (ratio_NT - 1.0).clamp(max=own.drift_cap) * inputs.logprobs_NT
+    return own.drift_alpha * drift_NT - phi_NT, {"ratio": ratio_NT, "clipped": clipped_NT, "drift": drift_NT}
 
 
-PLUGIN = LossPlugin(version=1, per_token=per_token)
+PLUGIN = LossPlugin(version=1, per_token=per_token, settings=CpgdSettings)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.train.losses.base import SEQUENCE_MEAN, LossPlugin, Settings, Tokens, pessimistic
+from stages.train.losses.base import SEQUENCE_MEAN, LossInputs, LossPlugin, LossSettings, pessimistic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def per_token(tokens: Tokens, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
-    """The completion's loss (N, 1), the same for each of its tokens."""
-    ratio_N1 = ((tokens.log_ratio_NT * tokens.mask_NT).sum(1, keepdim=True) / tokens.lengths_N1).exp()
-    surrogate_N1, clipped_N1 = pessimistic(ratio_N1, tokens.advantages_N1, settings)
+def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """The completion's loss (N, 1), the same for each of its inputs."""
+    ratio_N1 = ((inputs.log_ratio_NT * inputs.mask_NT).sum(1, keepdim=True) / inputs.lengths_N1).exp()
+    surrogate_N1, clipped_N1 = pessimistic(ratio_N1, inputs.advantages_N1, settings)
     return -surrogate_N1, {"ratio": ratio_N1, "clipped": clipped_N1}
 
 

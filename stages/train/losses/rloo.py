@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.train.losses.base import SEQUENCE_SUM, LossPlugin, Settings, Tokens, pessimistic
+from stages.train.losses.base import SEQUENCE_SUM, LossInputs, LossPlugin, LossSettings, pessimistic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +20,12 @@ CEILING = 20.0
 """Of log p: beyond it a long completion's ratio would overflow, and the loss with it."""
 
 
-def per_token(tokens: Tokens, settings: Settings) -> tuple[Tensor, dict[str, Tensor]]:
-    """The completion's loss (N, 1), in equal parts on its tokens."""
-    log_ratio_N1 = (tokens.log_ratio_NT * tokens.mask_NT).sum(1, keepdim=True)
+def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """The completion's loss (N, 1), in equal parts on its inputs."""
+    log_ratio_N1 = (inputs.log_ratio_NT * inputs.mask_NT).sum(1, keepdim=True)
     ratio_N1 = log_ratio_N1.clamp(max=CEILING).exp()
-    surrogate_N1, clipped_N1 = pessimistic(ratio_N1, tokens.advantages_N1, settings)
-    return -surrogate_N1 / tokens.lengths_N1, {"ratio": ratio_N1, "clipped": clipped_N1}
+    surrogate_N1, clipped_N1 = pessimistic(ratio_N1, inputs.advantages_N1, settings)
+    return -surrogate_N1 / inputs.lengths_N1, {"ratio": ratio_N1, "clipped": clipped_N1}
 
 
 PLUGIN = LossPlugin(version=1, per_token=per_token, aggregation=SEQUENCE_SUM, advantage="rloo")

@@ -160,7 +160,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
         rewards=[[s.completion.reward for s in g.samples] for g in groups],
         lengths=[[s.length for s in g.samples] for g in groups],
         costs=[[complied_unsafely(s.completion) for s in g.samples] for g in groups],
-        settings=getattr(config, plugin.section) if plugin.section else None,
+        settings=config.advantage_settings(),
         carried=carried,
     )
     advantages, carried = estimate(plugin, batch)

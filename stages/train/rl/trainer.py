@@ -24,7 +24,7 @@ from stages.models.families import unshared_reason
 from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Carried
-from stages.train.losses.base import masked_sum
+from stages.train.losses.base import LossInputs, masked_sum
 from stages.train.parallel import ranks
 from stages.train.parallel.split import part_of
 from stages.train.parallel.trainer import RankTrainer
@@ -139,7 +139,7 @@ class RolloutTrainer(RankTrainer, Trainer):
         # Sharded weights are gathered by all ranks at once: one may not skip a tower that another runs.
         alone = self.share and not torch.distributed.is_initialized()
         self.towers = {id(m): FrozenTower(m) for m in models if alone and FrozenTower.fits(m)}
-        self.loss_function = load("loss", config.loss).loss
+        self.loss_function, self.loss_settings = load("loss", config.loss).loss, config.loss_settings()
         self.price: str | None = load("advantage", str(config.advantage)).cost_weight
         passes = [u for _ in range(config.epochs) for u in updates]
         self.done = self._restore()
@@ -199,15 +199,15 @@ class RolloutTrainer(RankTrainer, Trainer):
                 # The rollout's first update is on policy: its ratio is exactly 1.
                 sample.old_logprobs = scores.logprobs_NT[n, : sample.length].detach().cpu()
         device = scores.mask_NT.device
-        loss, stats = self.loss_function(
+        loss_inputs = LossInputs(
             scores.logprobs_NT,
             _padded([s.old_logprobs for s in samples], device),
-            torch.tensor([s.advantage for s in samples], device=device),
+            torch.tensor([s.advantage for s in samples], device=device).unsqueeze(1),
             scores.mask_NT,
             torch.tensor([s.weight for s in samples], device=device),
-            self.session.config,
             self._reference_logprobs(inputs["micro"]),
         )
+        loss, stats = self.loss_function(loss_inputs, self.loss_settings)
         self._count(scores, samples, stats)
         return loss
 

@@ -1,0 +1,40 @@
+"""Settings that a loss or an advantage declares itself: its dataclass, filled from its table of the recipe.
+
+A table is named after its plugin (`[train.losses.cpgd]`, `[train.advantages.canon]`), so that a recipe whose phases
+use different losses may set them all in one place: the table of one that is not used changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.core.config import build
+from stages.core.errors import UsageError
+from stages.core.registry import load
+
+Tables = dict[str, dict[str, Any]]
+_FIELD = {"loss": "losses", "advantage": "advantages"}
+
+
+def settings_of(kind: str, name: str, tables: Tables) -> Any:
+    """An instance of the plugin's `settings`, filled from its table; None for a plugin that has none.
+
+    UsageError for an unknown key, a wrong type, and for a table of a plugin without settings.
+    """
+    declared = load(kind, name).settings
+    if declared is not None:
+        return build(declared, tables.get(name, {}), f"train.{_FIELD[kind]}.{name}")
+    if tables.get(name):
+        hint = "what losses share is set in [train]: clip_low, clip_high, clip, aggregation, ref_kl"
+        raise UsageError(f"[train.{_FIELD[kind]}.{name}]: the {kind} {name!r} has no settings of its own", hint)
+    return None
+
+
+def check_tables(kind: str, tables: Tables) -> None:
+    """UsageError for a table that fits no plugin; one whose plugin is in a file is read when a run is planned.
+
+    Loading a file runs it, and settings are also read of runs that somebody else made.
+    """
+    for name in tables:
+        if ":" not in name:
+            settings_of(kind, name, tables)
