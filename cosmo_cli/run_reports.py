@@ -89,7 +89,7 @@ def _report(path: Path, survey: Survey) -> RunReport:
         folder = survey.open(path)
         receipts = folder.receipts()
         missing = folder.missing()
-        report.name = str(folder.manifest.get("name") or "")
+        report.name = str(folder.manifest["provenance"].get("name") or "")
         report.stage, report.fingerprint = folder.stage, folder.fingerprint
         report.rows = sum(r["rows"] for r in receipts.values())
         report.shards, report.shards_done = folder.total, folder.total - len(missing)
@@ -175,7 +175,7 @@ def _data(folder: RunFolder, survey: Survey) -> list[str]:
         seen.add(one.fingerprint)
         if one.stage == "files":
             found[public(one.path)] = None
-        found.update(dict.fromkeys(_source(s) for s in one.config.get("sources", [])))
+        found.update(dict.fromkeys(_source(s) for s in survey.config(one).get("sources", [])))
         queue += _inputs(one, survey)
     return list(found)
 

@@ -24,6 +24,13 @@ class Survey:
         # Planning keeps the index of an input's prompts and the records of a source in here, so a hundred rollouts of
         # one prompt set read it once. It is the planner's own cache: nothing that identifies a run can come from it.
         self._resources = Resources()
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    def config(self, folder: RunFolder) -> dict[str, Any]:
+        """The config that a run was made with, read once."""
+        if folder.fingerprint not in self._configs:
+            self._configs[folder.fingerprint] = folder.config
+        return self._configs[folder.fingerprint]
 
     def open(self, path: Path) -> RunFolder:
         """The run at a path, as it was when this survey first looked; InputError when there is none."""
@@ -57,7 +64,7 @@ class Survey:
             return reasons
         stage = load_stage(folder.stage)
         try:
-            config = build(stage.config, folder.config, folder.stage)
+            config = build(stage.config, self.config(folder), folder.stage)
             plan = stage.plan(Context(config, inputs, Silent(), self._resources))
         except CosmoError as error:
             return [f"it can't be planned again: {error.message}"]

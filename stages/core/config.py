@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from functools import lru_cache
 from typing import Any
 
 from stages.core.errors import UsageError
@@ -44,9 +45,15 @@ def section(cls: type[Any], help: str, *, affects: bool = True) -> Any:
     return dataclasses.field(default_factory=cls, metadata={"help": help, "affects": affects})
 
 
+@lru_cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    # Reading annotations is most of what building a config takes, and `cosmo status` builds one for every run.
+    return typing.get_type_hints(cls)
+
+
 def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     """An instance of a config class from plain values; unknown keys and wrong types are UsageErrors."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}
     clean = {}
     for key, value in values.items():
