@@ -20,6 +20,15 @@ RunsOption = Annotated[
         rich_help_panel="Run",
     ),
 ]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        help="What you call the run: cosmo status shows it. Kept when the run is made; changes nothing else.",
+        show_default=False,
+        rich_help_panel="Run",
+    ),
+]
 RecipeOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="A recipe; this stage's table is read.", rich_help_panel="Run"),
@@ -55,6 +64,13 @@ def executor_settings(executor: str, sets: list[str]) -> tuple[dict[str, Any], l
         path, value = parse_assignment(text)
         assign(values, path[1:], value)
     return values, rest
+
+
+def run_name(text: str) -> str:
+    """The name as it was typed; UsageError for one that would break a line of `cosmo status`."""
+    if not text.isprintable():
+        raise UsageError(f"--name {text!r} holds characters that can't be shown", "--name my-run")
+    return text
 
 
 def worker(text: str | None) -> tuple[int, int]:

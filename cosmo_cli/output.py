@@ -105,6 +105,12 @@ class Output:
         if not self.quiet:
             print(f"{self.verb}: {message}", file=sys.stderr, flush=True)
 
+    def warn(self, message: str, hint: str = "") -> None:
+        """A warning for the person, and what to type about it."""
+        self.say(f"warning: {message}")
+        if hint and not self.quiet:
+            print(f"  hint: {hint}", file=sys.stderr, flush=True)
+
     def table(self, rows: list[list[str]], title: str = "") -> None:
         """A table for the person; the first row is the header."""
         if self.quiet:

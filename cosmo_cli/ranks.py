@@ -49,7 +49,7 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     planned = run_stage(load_stage(verb), config, inputs, options=options)
     if (found := RunFolder.find(planned.path)) is not None and found.complete:
         return False
-    kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name")
+    kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name", "accept_failure")
     job = {
         "verb": verb,
         "config": as_dict(config),

@@ -22,6 +22,7 @@ from stages.core.stage_list import STAGES, load_config
 
 _SHARED: dict[str, tuple[Any, Any]] = {
     "runs": (shared.RunsOption, Path("runs")),
+    "name": (shared.NameOption, ""),
     "config": (shared.RecipeOption, None),
     "set": (shared.SetOption, None),
     "worker": (shared.WorkerOption, None),

@@ -23,6 +23,8 @@ def options_of(given: dict[str, Any], output: Any) -> Any:
         dry_run=given["dry_run"],
         executor=given.get("executor", LOCAL),
         executor_settings=given.get("executor_settings", {}),
+        name=shared.run_name(given.get("name") or ""),
+        accept_failure=bool(given.get("accept_failure")),
     )
 
 
@@ -47,6 +49,8 @@ def run_command(
     finally:
         progress.close()
     output.say(describe(result))
+    if result.quality.warning is not None:
+        output.warn(result.quality.warning, result.quality.hint)
     if after is not None and result.state in ("done", "cached"):
         after(output, result)
     output.result(public(result.path) if result.state in ("done", "cached") else "", result_json(result))
@@ -75,5 +79,6 @@ def describe(result: Any) -> str:
     if result.state == "waiting":
         missing = result.shards - result.shards_done
         return f"{public(result.path)}: {missing} of {result.shards} shards are left to other workers"
+    quality = f", {result.quality.line}" if result.quality.line else ""
     took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
-    return f"{result.rows} rows in {result.shards} shards{left_out} ({took})"
+    return f"{result.rows} rows in {result.shards} shards{quality}{left_out} ({took})"

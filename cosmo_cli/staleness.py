@@ -12,7 +12,7 @@ from stages.core.errors import CosmoError
 from stages.core.runner import identity
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
-from stages.core.stage_list import load_stage
+from stages.core.stage_list import STAGES, load_stage
 from stages.core.storage.location import is_url, public
 
 
@@ -62,6 +62,8 @@ class Survey:
             inputs.append(upstream)
         if reasons or folder.stage == "files":
             return reasons
+        if folder.stage not in STAGES:
+            return [f"this version of cosmo has no stage {folder.stage!r}"]
         stage = load_stage(folder.stage)
         try:
             config = build(stage.config, self.config(folder), folder.stage)

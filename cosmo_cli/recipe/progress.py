@@ -7,6 +7,7 @@ from typing import Any
 
 from cosmo_cli.output import Output
 from cosmo_cli.recipe.steps import Step
+from stages.core.errors import InputError
 from stages.core.runner import Result
 
 
@@ -20,6 +21,7 @@ class Turns:
         self._begun = time.monotonic()
         self._phase = ""
         self._alarms: set[str] = set()
+        self._learned: set[str] = set()
 
     def begin(self, step: Step) -> None:
         """A step starts."""
@@ -29,6 +31,22 @@ class Turns:
             self._output.say(f"-- {title}" + (f" ({step.iterations} iterations)" if step.iterations > 1 else ""))
         if step.verb == "rollout":
             self._begun = time.monotonic()
+
+    def judge(self, step: Step, result: Result) -> None:
+        """Say what looks wrong about a step; InputError where a whole phase had nothing to learn from."""
+        where = f"{step.phase} {step.iteration}/{step.iterations}: " if step.iterations > 1 else ""
+        if (wrong := result.quality.failure or result.quality.warning) is not None and result.state != "cached":
+            self._output.warn(f"{where}{wrong}", result.quality.hint)
+        if not step.iterations > 1 or step.verb != "train":
+            return
+        if result.quality.failure is None:
+            self._learned.add(step.phase)
+        elif step.ends_phase and step.phase not in self._learned:
+            raise InputError(
+                f"phase {step.phase}: none of its {step.iterations} turns had anything to learn from, "
+                f"the last one because {result.quality.failure}",
+                result.quality.hint,
+            )
 
     def trained(self, step: Step, result: Result) -> None:
         """A training step ended: say how the policy did on what it was trained on."""
@@ -41,7 +59,7 @@ class Turns:
         self._times.append(took)
         recent = sorted(self._times[-5:])
         left = len(self._left) * recent[len(recent) // 2]
-        numbers = turn_numbers(result)
+        numbers = turn_numbers(result) if result.quality.failure is None else "nothing learned"
         self._output.say(
             f"{step.phase} {step.iteration}/{step.iterations}  {numbers}  {took:.1f} s, {clock(left)} left"
         )

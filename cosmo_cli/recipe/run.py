@@ -67,6 +67,7 @@ def run_recipe(
         run.folders[step.name] = result.path
         if result.state == "done":
             clock.add()
+        turns.judge(step, result)
         if step.verb == "train":
             run.trained.append((step, result.path))
             turns.trained(step, result)
@@ -89,24 +90,32 @@ def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
     progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
     try:
         with stdout_to_stderr():
-            launched = _on_ranks(step.verb, config, inputs, run.runs, resources)
+            launched = _on_ranks(step, config, inputs, run.runs, resources)
             who, settings = run.executor if STAGES[step.verb].spread else (LOCAL, {})
-            options = Options(runs=run.runs, executor=who, executor_settings=settings)
+            options = Options(
+                runs=run.runs, executor=who, executor_settings=settings, name=step.name, accept_failure=is_turn(step)
+            )
             result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
             return replace(result, state="done") if launched else result
     finally:
         progress.close()
 
 
-def _on_ranks(verb: str, config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
+def is_turn(step: Step) -> bool:
+    """True for a training step that is one of several turns: one without anything to learn from ends no recipe."""
+    return step.verb == "train" and step.iterations > 1
+
+
+def _on_ranks(step: Step, config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
     """Run a stage on several processes where its settings ask for them; False where it is to run in this one."""
-    entry = entry_of(verb)
+    entry = entry_of(step.verb)
     if entry is None or not entry.wants_processes(config):
         return False
     # What this process holds in an accelerator's memory is in the way of the others.
     resources.drop_devices()
-    given = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False, "quiet": True}
-    return start_ranks(verb, config, inputs, given, mute=True)
+    given: dict[str, Any] = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False}
+    given |= {"quiet": True, "name": step.name, "accept_failure": is_turn(step)}
+    return start_ranks(step.verb, config, inputs, given, mute=True)
 
 
 class Clock:

@@ -177,6 +177,7 @@ def command_line(
     its name and settings, for stages that have one.
     """
     words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
+    words += ["--name", step.name]
     values = dict(step.overrides)
     if source is not None:
         words += ["--config", shlex.quote(str(source))]

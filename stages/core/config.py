@@ -53,7 +53,7 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     """An instance of a config class from plain values; unknown keys and wrong types are UsageErrors."""
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # classes do hash
     known = {f.name: f for f in dataclasses.fields(cls)}
     clean = {}
     for key, value in values.items():

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.score.made import completion, group, on_disk, thought
-from tests.support.cli import COSMO, complaint, cosmo, environment, ok
+from tests.support.cli import complaint, cosmo, ok, on_terminal
 from tests.support.server import choice, serving
 from tests.support.server import completion as answer
 
@@ -80,24 +77,10 @@ def test_one_json_document(rollouts: Path) -> None:
 
 
 def test_a_terminal_gets_lines_that_fit(rollouts: Path) -> None:
-    ours, theirs = pty.openpty()
-    environ = {**environment(COLUMNS="100", TERM="xterm-256color"), "NO_COLOR": ""}
-    arguments = ["score", str(rollouts), "--explain", ROW.id]
-    process = subprocess.Popen([*COSMO, *arguments], stdout=theirs, stdin=subprocess.DEVNULL, env=environ)
-    os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:  # how a pseudo-terminal says that the other side is gone
-        pass
-    os.close(ours)
-    assert process.wait() == 0
-    text = shown.decode().replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
-    lines = text.splitlines()
+    lines = on_terminal("score", rollouts, "--explain", ROW.id, cwd=rollouts, columns=100)
     assert max(map(len, lines)) <= 100
     assert any(line.startswith("    ") and line.rstrip().endswith("instead") for line in lines)
-    assert "\x1b" not in text
+    assert not any("\x1b" in line for line in lines)
 
 
 def test_unknown_and_ambiguous_ids(rollouts: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from cosmo_cli.recipe.run import step_values
 from cosmo_cli.recipe.schema import Retention, parse, stage_table
 from cosmo_cli.recipe.steps import Ref, Step, command_line, flatten, steps_of, toml_value
 from stages.core.config import assign, parse_assignment
-from stages.core.errors import CosmoError, UsageError
-from stages.core.runner import Options, run_stage
+from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.core.stage import Quality
 from tests.support.toy import ToyConfig, ToyStage
 
 SMALL: dict[str, Any] = {
@@ -172,6 +174,33 @@ def test_disk_estimate_grows_with_what_is_kept_and_made() -> None:
     assert estimate(parse(changed("phases.1.iterations", 100)), 10_000_000) > base
     assert size(1536) == "1.5 KiB"
     assert clock(3725) == "1:02:05"
+
+
+def test_what_looks_wrong_is_said_and_a_phase_that_learned_nothing_ends_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from cosmo_cli.output import Output
+    from cosmo_cli.recipe.progress import Turns
+
+    steps = {s.name: s for s in steps_of(parse(SMALL))}
+    flat = Quality(failure="all 8 groups are flat", hint="cosmo score RUN --explain ID")
+    done = Result(Path("x"), "train", "f", "done", 1, 1, quality=flat)
+    turns = Turns(Output("run"), list(steps.values()))
+    turns.judge(steps["one_1"], done)
+    assert capsys.readouterr().err.splitlines() == [
+        "run: warning: one 1/2: all 8 groups are flat",
+        "  hint: cosmo score RUN --explain ID",
+    ]
+    with pytest.raises(InputError, match=r"phase one: none of its 2 turns .* all 8 groups are flat"):
+        turns.judge(steps["one_2"], done)
+    # One turn that learned is enough; what a cached step came to was said when it was made.
+    turns = Turns(Output("run"), list(steps.values()))
+    turns.judge(steps["one_1"], replace(done, quality=Quality(line="reward 1.0")))
+    turns.judge(steps["one_2"], replace(done, state="cached"))
+    turns.judge(steps["one_1_groups"], replace(done, quality=Quality(warning="56 of 72 completions failed")))
+    said = capsys.readouterr().err
+    assert said.count("flat") == 1
+    assert said.endswith("run: warning: one 1/2: 56 of 72 completions failed\n")
 
 
 def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cosmo_cli.app import commands
 from stages.core.registry import KINDS, load, names, summary
-from tests.support.cli import cosmo, environment
+from tests.support.cli import cosmo, environment, on_terminal
 
 HEAVY = ("torch", "transformers", "trl", "pyarrow", "datasets", "PIL", "numpy", "jinja2", "vllm", "ray")
 PROBE = """
@@ -42,7 +42,21 @@ def test_help_lists_every_command_in_order(tmp_path: Path) -> None:
 
 def test_version_and_no_arguments(tmp_path: Path) -> None:
     assert cosmo("--version", cwd=tmp_path).stdout.startswith("cosmo 0.")
-    assert "Usage" in cosmo(cwd=tmp_path).stdout + cosmo(cwd=tmp_path).stderr
+    done = cosmo(cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == cosmo("--help", cwd=tmp_path).stdout
+
+
+def test_list_fits_a_terminal_without_breaking_words_and_is_whole_in_a_pipe(tmp_path: Path) -> None:
+    lines = on_terminal("list", cwd=tmp_path, columns=80)
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "dataset"
+    assert set(KINDS) <= set(lines)
+    words = {word for kind in KINDS for name in names(kind) for word in summary(kind, name).split()}
+    assert words <= set(" ".join(lines).split())
+    piped = cosmo("list", "verifier", cwd=tmp_path).stdout.splitlines()
+    expected = [["verifier", name, summary("verifier", name)] for name in names("verifier")]
+    assert [line.split(maxsplit=2) for line in piped] == expected
 
 
 def test_list_names_every_plugin_without_loading_it(tmp_path: Path) -> None:

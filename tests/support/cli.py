@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,24 @@ def cosmo(*args: object, cwd: Path, stdin: str | None = None, **env: str) -> sub
         timeout=300,
         **options,
     )
+
+
+def on_terminal(*args: object, cwd: Path, columns: int) -> list[str]:
+    """The lines that `cosmo ARGS` shows on a terminal so wide, its bold and dim taken away; it must succeed."""
+    ours, theirs = pty.openpty()
+    environ = {**environment(COLUMNS=str(columns), TERM="xterm-256color"), "NO_COLOR": ""}
+    command = [*COSMO, *map(str, args)]
+    process = subprocess.Popen(command, stdout=theirs, stdin=subprocess.DEVNULL, env=environ, cwd=cwd)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # how a pseudo-terminal says that the other side is gone
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    return shown.decode().replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "").splitlines()
 
 
 def ok(*args: object, cwd: Path, **env: str) -> Path:
