@@ -3,7 +3,7 @@
     python bench/score_vs_trl.py [SHARED_DATA]
 
 Both compute accuracy and format of completions `<think> ... </think> ... \\boxed{x}` in memory: ours by the `math`
-recipe (answer 0.9, format 0.1) with 1 and 4 workers; TRL's by `GRPOTrainer._calculate_rewards`, unchanged, over
+formula (answer 0.9, format 0.1) with 1 and 4 workers; TRL's by `GRPOTrainer._calculate_rewards`, unchanged, over
 `reasoning_accuracy_reward` and `think_format_reward`, in the trainer's process as TRL has it. Two sets, neither with a
 model of ours behind it:
 
@@ -131,7 +131,7 @@ def ours(problems: list[Problem], workers: int) -> Callable[[], list[float | Non
 
 
 def trl(problems: list[Problem]) -> Callable[[], list[float | None]]:
-    """TRL's own method on as much of a trainer as it reads; weights as in our recipe."""
+    """TRL's own method on as much of a trainer as it reads; weights as in our formula."""
     import torch
     from trl import GRPOTrainer
     from trl.rewards import reasoning_accuracy_reward, think_format_reward

@@ -19,7 +19,7 @@ class PromptRow:
     id: str
     """Content address: see `schemas.identity.prompt_id`. Never a position or a file name."""
     label: str
-    """Which reward recipe applies: general, knowledge, value, safety, jailbreak, instruction, math, ..."""
+    """Which reward formula applies: general, knowledge, value, safety, jailbreak, instruction, math, ..."""
     source: str
     """The dataset plugin, and its subset, that produced the row: `builtin`, `math_v:testmini`."""
     task: str

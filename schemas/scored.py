@@ -37,7 +37,7 @@ class Term:
     name: str
     """The verifier whose grade it is."""
     weight: float
-    """Its weight in the label's recipe."""
+    """Its weight in the label's formula."""
     value: float | None
     """Its grade; None when it did not apply or failed, and then it adds nothing."""
 
@@ -49,7 +49,7 @@ class ScoredCompletion(Completion):
     grades: list[Grade] = field(default_factory=list)
     """Every verifier's grade, by name."""
     terms: list[Term] = field(default_factory=list)
-    """The recipe's terms, in order."""
+    """The formula's terms, in order."""
     reward: float | None = None
     """Sum of weight x value over the terms; None when no term has a value or the sample failed."""
 
@@ -60,8 +60,8 @@ class ScoredGroup(RolloutGroup):
 
     completions: list[ScoredCompletion] = field(default_factory=list)  # type: ignore[assignment]
     """The group's graded samples, in index order."""
-    recipe: str = ""
-    """The reward recipe of the label, as `combine: name*weight + ...`."""
+    reward_formula: str = ""
+    """The reward formula of the label, as `combine: name*weight + ...`."""
 
 
 def grade_of(completion: ScoredCompletion, name: str) -> Grade | None:

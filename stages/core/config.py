@@ -67,7 +67,8 @@ def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
 def _unknown(key: str, known: list[str], where: str, moved: dict[str, str]) -> UsageError:
     if key in moved:
         table, _, last = moved[key].rpartition(".")
-        return UsageError(f"{key!r} in [{where}] is now {last!r} in [{where}.{table}]", f"--set {moved[key]}=...")
+        inside = f"{where}.{table}" if table else where
+        return UsageError(f"{key!r} in [{where}] is now {last!r} in [{inside}]", f"--set {moved[key]}=...")
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
     return UsageError(f"unknown key {key!r} in [{where}]", hint)

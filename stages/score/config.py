@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable
 
 
 @dataclass(frozen=True)
-class RecipeTable:
-    """One label's reward recipe, as `[score.recipes.<label>]` gives it."""
+class RewardTable:
+    """One label's reward formula, as `[score.rewards.<label>]` gives it."""
 
     terms: dict[str, float] = option({}, "verifier = weight; what is added up")
     combine: str = option(
@@ -79,24 +80,26 @@ class RewardModelTable:
 class ScoreConfig:
     """How completions are graded and what their reward is made of."""
 
-    # Recipes reach the fingerprint as resolved text, defaults included; the table does not count again.
-    recipes: dict[str, RecipeTable] = option(
-        {}, "reward recipes by label, each in place of the default one for that label", affects=False
+    MOVED: ClassVar[dict[str, str]] = {"recipes": "rewards"}
+
+    # Formulas reach the fingerprint as resolved text, defaults included; the table does not count again.
+    rewards: dict[str, RewardTable] = option(
+        {}, "reward formulas by label, each in place of the default one for that label", affects=False
     )
     # What can change a judge's grades is in the plan's key as its identity.
     judges: dict[str, JudgeTable] = option({}, "generative verifiers by name", affects=False)
-    # Likewise: the contrast policy's content and scale are in the plan's key where a recipe uses it.
+    # Likewise: the contrast policy's content and scale are in the plan's key where a formula uses it.
     contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks", affects=False)
     reward_model: RewardModelTable = section(
         RewardModelTable, "the trained reward model that `reward_model` asks", affects=False
     )
-    format_weight: float = option(1.0, "weight of `format` in recipes that add up", affects=False)
+    format_weight: float = option(1.0, "weight of `format` in formulas that add up", affects=False)
     visual_weight: float = option(
-        0.0, "weight of `visual_focus` in recipes that add up and don't name it; rows without images lack the term",
+        0.0, "weight of `visual_focus` in formulas that add up and don't name it; rows without images lack the term",
         affects=False,
     )  # fmt: skip
-    helpful_weight: float = option(0.0, "weight of `helpful` in recipes that add up and don't name it", affects=False)
-    also: list[str] = option(["refusal"], "verifiers to run on every row beside its recipe's; graded, not rewarded")
+    helpful_weight: float = option(0.0, "weight of `helpful` in formulas that add up and don't name it", affects=False)
+    also: list[str] = option(["refusal"], "verifiers to run on every row beside its formula's; graded, not rewarded")
     timeout_s: float = option(5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1)
     regrade: bool = option(
         False, "grade scored input anew, instead of running only verifiers it lacks", flag="--regrade"

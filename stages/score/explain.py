@@ -28,7 +28,7 @@ def explain(group: ScoredGroup) -> list[Line]:
         *([Line(f"  images: {len(group.images)}")] if group.images else []),
         Line(f"  reference: {_known(group)}", hang=13),
         *_danger(group),
-        Line(f"  recipe: {group.recipe}", hang=10),
+        Line(f"  reward formula: {group.reward_formula}", hang=18),
     ]
     widths = [max((len(cell) for row in _cells(group) for cell in row[at : at + 1]), default=0) for at in range(3)]
     for completion in group.completions:
@@ -50,7 +50,7 @@ def document(group: ScoredGroup) -> dict[str, Any]:
         "harmful": group.harmful,
         "hazards": group.hazards,
         "unsafe_markers": group.unsafe_markers,
-        "recipe": group.recipe,
+        "reward_formula": group.reward_formula,
         "completions": [
             {
                 "index": c.index,

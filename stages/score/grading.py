@@ -10,7 +10,7 @@ from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
 from stages.judging.parsed import parse_completion
-from stages.score.recipes import Recipe, check_finite, recipe_for, reward_of
+from stages.score.rewards import RewardFormula, check_finite, formula_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
 
 _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
@@ -26,44 +26,44 @@ ModelGrades = Mapping[str, Mapping[int, Grade]]
 class Grader:
     """Everything grading needs, resolved once a run."""
 
-    recipes: Mapping[str, Recipe]
+    formulas: Mapping[str, RewardFormula]
     verifiers: Mapping[str, Verifier | ModelVerifier]
-    """By name; all that any recipe or `also` names."""
+    """By name; all that any formula or `also` names."""
     also: tuple[str, ...] = ()
     regrade: bool = False
 
     def group(self, group: RolloutGroup, by_models: ModelGrades | None = None) -> ScoredGroup:
-        """The group with every completion graded; InputError for a label without a recipe.
+        """The group with every completion graded; InputError for a label without a formula.
 
         `by_models` holds the grades that `wanted_of` asked for.
         """
-        recipe = recipe_for(self.recipes, group.label)
-        wanted = self._names(recipe)
+        formula = formula_for(self.formulas, group.label)
+        wanted = self._names(formula)
         fields = {name: getattr(group, name) for name in _GROUP_FIELDS}
         given = by_models or {}
         completions = [
-            self._completion(group, c, recipe, wanted, {n: of[c.index] for n, of in given.items() if c.index in of})
+            self._completion(group, c, formula, wanted, {n: of[c.index] for n, of in given.items() if c.index in of})
             for c in group.completions
         ]
-        return ScoredGroup(**fields, completions=completions, recipe=recipe.text)
+        return ScoredGroup(**fields, completions=completions, reward_formula=formula.text)
 
     def wanted_of(self, verifier: ModelVerifier, group: RolloutGroup) -> Wanted:
-        """The group's completions that lack this verifier's grade; none where the label's recipe has no use for it."""
-        if verifier.name not in self._names(recipe_for(self.recipes, group.label)):
+        """The group's completions that lack this verifier's grade; none where the label's formula has no use for it."""
+        if verifier.name not in self._names(formula_for(self.formulas, group.label)):
             return Wanted(group, [])
         lacking = (c for c in group.completions if c.finish_reason != "error")
         if not self.regrade:
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
         return Wanted(group, list(lacking))
 
-    def _names(self, recipe: Recipe) -> list[str]:
-        return list(dict.fromkeys([name for name, _ in recipe.terms] + list(self.also)))
+    def _names(self, formula: RewardFormula) -> list[str]:
+        return list(dict.fromkeys([name for name, _ in formula.terms] + list(self.also)))
 
     def _completion(
         self,
         group: RolloutGroup,
         completion: Completion,
-        recipe: Recipe,
+        formula: RewardFormula,
         wanted: list[str],
         by_models: Mapping[str, Grade],
     ) -> ScoredCompletion:
@@ -82,7 +82,7 @@ class Grader:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
                 grades[name] = verifier.grade(group, completion, parsed)
-        terms, reward = reward_of(recipe, grades, where)
+        terms, reward = reward_of(formula, grades, where)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
         ordered = [grades.pop(name) for name in wanted] + list(grades.values())
         return ScoredCompletion(**fields, grades=ordered, terms=terms, reward=reward)

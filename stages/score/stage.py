@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
     from stages.score.grading import Grader
     from stages.score.models.batching import Opened
-    from stages.score.recipes import Recipe
+    from stages.score.rewards import RewardFormula
     from stages.score.verifiers.base import ModelVerifier, Verifier
 
 FAILURES = (TIMEOUT, ERROR)
@@ -43,16 +43,16 @@ class ScoreStage(Stage):
     config = ScoreConfig
 
     def plan(self, ctx: Context) -> Plan:
-        """One output shard an input shard; the key holds resolved recipes and verifier versions."""
+        """One output shard an input shard; the key holds resolved formulas and verifier versions."""
         from stages.score.verifiers.base import Verifier
 
-        recipes, verifiers = _resolve(ctx.config)
+        formulas, verifiers = _resolve(ctx.config)
         shards = []
         for index, folder in enumerate(ctx.inputs):
             missing = set(folder.missing())
             shards += [{"input": index, "shard": s} for s in range(folder.total) if s not in missing]
         key = {
-            "recipes": {label: recipe.text for label, recipe in recipes.items()},
+            "rewards": {label: formula.text for label, formula in formulas.items()},
             "verifiers": {name: v.version for name, v in sorted(verifiers.items())},
         }
         if models := {name: v.identity for name, v in sorted(verifiers.items()) if not isinstance(v, Verifier)}:
@@ -71,7 +71,7 @@ class ScoreStage(Stage):
         workers = config.workers or min(8, os.cpu_count() or 1)
         opened = open_models(grader, ctx)
         for name in sorted(config.judges.keys() - opened.keys()):
-            ctx.progress.log(f"the judge {name} is not asked: no recipe and no `also` names it")
+            ctx.progress.log(f"the judge {name} is not asked: no formula and no `also` names it")
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
             folder = ctx.inputs[shard["input"]]
@@ -114,13 +114,13 @@ def _lost(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, st
             yield from ((g.name, g.status) for g in completion.grades if g.name in names and g.status in FAILURES)
 
 
-def _resolve(config: ScoreConfig) -> tuple[dict[str, Recipe], dict[str, Verifier | ModelVerifier]]:
-    """The recipes and every verifier that they or `also` name; a judge stands in for a file of its name."""
-    from stages.score.recipes import resolve
+def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]:
+    """The formulas and every verifier that they or `also` name; a judge stands in for a file of its name."""
+    from stages.score.rewards import resolve
 
-    recipes = resolve(config)
+    formulas = resolve(config)
     verifiers: dict[str, Verifier | ModelVerifier] = {}
-    for name in sorted({name for recipe in recipes.values() for name, _ in recipe.terms} | set(config.also)):
+    for name in sorted({name for formula in formulas.values() for name, _ in formula.terms} | set(config.also)):
         if name in config.judges:
             from stages.score.models.judge import bind
 
@@ -128,24 +128,24 @@ def _resolve(config: ScoreConfig) -> tuple[dict[str, Recipe], dict[str, Verifier
         else:
             plugin = load("verifier", name)
             verifiers[name] = plugin(config) if callable(plugin) else plugin
-    return recipes, verifiers
+    return formulas, verifiers
 
 
 def grader_for(config: ScoreConfig) -> Grader:
-    """What grades groups under a config; UsageError for a recipe that can't be."""
+    """What grades groups under a config; UsageError for a formula that can't be."""
     from stages.score.grading import Grader
 
-    recipes, verifiers = _resolve(config)
-    return Grader(recipes, verifiers, tuple(config.also), config.regrade)
+    formulas, verifiers = _resolve(config)
+    return Grader(formulas, verifiers, tuple(config.also), config.regrade)
 
 
 def _check_labels(inputs: list[RunFolder], grader: Grader) -> None:
     """An unknown label is an error before any row is graded."""
-    from stages.score.recipes import recipe_for
+    from stages.score.rewards import formula_for
 
     for folder in inputs:
         for label in sorted(folder.columns(["label"]).column("label").unique().to_pylist()):
-            recipe_for(grader.recipes, label)
+            formula_for(grader.formulas, label)
 
 
 STAGE = ScoreStage()

@@ -40,7 +40,7 @@ def test_every_completion_with_what_was_seen_said_and_why(rollouts: Path) -> Non
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == f"prompt {ROW.id}  label safety  task made  source made"
-    assert "  recipe: sum: format*1 + safety*1" in lines
+    assert "  reward formula: sum: format*1 + safety*1" in lines
     assert "  request: harmful; hazards: vexol; means compliance: 'step one'" in lines
     heads = [n for n, line in enumerate(lines) if line.startswith("completion")]
     assert [lines[n] for n in heads] == [
@@ -67,7 +67,7 @@ def test_every_completion_with_what_was_seen_said_and_why(rollouts: Path) -> Non
 def test_one_json_document(rollouts: Path) -> None:
     done = cosmo("score", rollouts, "--explain", OTHER.id, "--json", cwd=rollouts)
     told = json.loads(done.stdout)
-    assert (told["id"], told["reference"], told["recipe"]) == (OTHER.id, "7", "sum: format*1 + answer*1")
+    assert (told["id"], told["reference"], told["reward_formula"]) == (OTHER.id, "7", "sum: format*1 + answer*1")
     right, lost = told["completions"]
     assert right["reward"] == 2.0
     assert {g["name"]: g["value"] for g in right["grades"]} == {"format": 1.0, "answer": 1.0, "refusal": 0.0}

@@ -118,7 +118,7 @@ def group(
         images=own_images,
         answer=answer,
         completions=completions,
-        recipe=fields.pop("recipe", "sum: format*1"),
+        reward_formula=fields.pop("reward_formula", "sum: format*1"),
         **fields,
     )
 

@@ -82,7 +82,7 @@ def hostile(tmp_path: Path) -> str:
     )  # fmt: skip
     row = group(
         HOSTILE, [card], label=HOSTILE, task=HOSTILE, family=HOSTILE, harmful=True, answer=HOSTILE,
-        images=[image((40, 30)), Image(b"not a picture", HOSTILE)], recipe=HOSTILE,
+        images=[image((40, 30)), Image(b"not a picture", HOSTILE)], reward_formula=HOSTILE,
     )  # fmt: skip
     other = group("plain", [completion(grade("safety", 1.0, "safe_with_warning"), policy="bbbb")], harmful=True)
     folders = [scored_run(tmp_path, [row]), scored_run(tmp_path, [other])]

@@ -15,11 +15,11 @@ from stages.core.registry import load
 from stages.core.stage import Context, Resources, Silent
 from stages.engines.base import Sampled, SampleRequest
 from stages.engines.fake import FakeEngine, FakePlugin
-from stages.score.config import JudgeTable, RecipeTable, ScoreConfig
+from stages.score.config import JudgeTable, RewardTable, ScoreConfig
 from stages.score.grading import Grader
 from stages.score.models.batching import open_models, with_model_grades
 from stages.score.models.judge import bind
-from stages.score.recipes import resolve
+from stages.score.rewards import resolve
 from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, judged
 from tests.score.made import completion, group, thought
 
@@ -47,9 +47,9 @@ class Counting:
         ]
 
     def grader(self, **more: Any) -> Grader:
-        recipes = resolve(ScoreConfig(recipes={"general": RecipeTable(terms={"refusal": 1.0})}))
+        formulas = resolve(ScoreConfig(rewards={"general": RewardTable(terms={"refusal": 1.0})}))
         verifiers = {n: load("verifier", n) for n in ("format", "refusal", "safety")} | {"length": self.verifier}
-        return Grader(recipes, verifiers, ("length",), **more)
+        return Grader(formulas, verifiers, ("length",), **more)
 
     def run(self, rows: Iterable[RolloutGroup], size: int, **more: Any) -> list[ScoredGroup]:
         grader = self.grader(**more)
@@ -99,7 +99,7 @@ def test_what_it_raises_is_the_grade_of_that_window() -> None:
             assert found is not None
             assert (found.value, found.status) == (None, "error")
             assert reason in (found.reason or "")
-            assert sample.reward is not None  # a verifier beside the recipe costs no reward
+            assert sample.reward is not None  # a verifier beside the formula costs no reward
     with pytest.raises(InputError, match="gone"):
         Counting().run([group("unreadable")], 1)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.scored import Grade
-from stages.score.config import RecipeTable
+from stages.score.config import RewardTable
 from stages.score.rules.confidence import confidence
 from tests.score.made import grade, grader, group, thought
 
@@ -108,13 +108,13 @@ def test_to_say_how_sure_one_is_pays(chance: float) -> None:
     "answer", ["honey", "rice", "It is honey.", "sorry , i can not help with that .", "red or honey"]
 )
 def test_silent_completions_get_what_knowledge_gives_them(answer: str) -> None:
-    """So a recipe may put the one in the other's place, and its label is weighed as before."""
+    """So a formula may put the one in the other's place, and its label is weighed as before."""
     plain = grade("knowledge", answer, answer="honey", answer_kind="text")
     aware = knows(answer)
     assert (aware.value, aware.verdict, aware.seen) == (plain.value, plain.verdict, plain.seen)
-    table = RecipeTable(terms={"knowledge_confidence": 1.0, "helpful": 0.5})
+    table = RewardTable(terms={"knowledge_confidence": 1.0, "helpful": 0.5})
     row = group(thought(answer), label="knowledge", answer="honey", answer_kind="text")
-    with_it, without = grader(recipes={"knowledge": table}).group(row), grader().group(row)
+    with_it, without = grader(rewards={"knowledge": table}).group(row), grader().group(row)
     assert with_it.completions[0].reward == without.completions[0].reward
 
 

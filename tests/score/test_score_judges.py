@@ -266,7 +266,7 @@ def test_what_a_judge_is_shown(tmp_path: Path) -> None:
     assert (lost.status, lost.reason) == ("error", "no completion: lost")
 
 
-# -- judges, rules and recipes -------------------------------------------------------------------------------
+# -- judges, rules and formulas -------------------------------------------------------------------------------
 
 
 def test_a_judge_stands_in_for_the_rule_of_its_name(tmp_path: Path) -> None:
@@ -286,13 +286,13 @@ def test_a_judge_of_a_new_name_is_a_term_or_runs_beside(tmp_path: Path) -> None:
     upstream = on_disk(tmp_path, [asked_about("x", "nice", "rude")])
     with serving(lambda body, nth: judged_by_words(body)) as server:
         judges = {"kindness": judge(server, prompt="value")}
-        recipes = {"value": {"terms": {"kindness": 3.0}, "combine": "replace"}}
-        (row,) = scored(score(tmp_path, upstream, judges, recipes=recipes, also=[]))
+        formulas = {"value": {"terms": {"kindness": 3.0}, "combine": "replace"}}
+        (row,) = scored(score(tmp_path, upstream, judges, rewards=formulas, also=[]))
         assert [c.reward for c in row.completions] == [3.0, 0.0]
         (row,) = scored(score(tmp_path, upstream, judges, also=["kindness"]))
         assert [g.name for g in row.completions[0].grades] == ["format", "value", "kindness"]
         with pytest.raises(UsageError, match="kindnes") as caught:
-            score(tmp_path, upstream, judges, recipes={"value": {"terms": {"kindnes": 1.0}}})
+            score(tmp_path, upstream, judges, rewards={"value": {"terms": {"kindnes": 1.0}}})
         assert "did you mean 'kindness'?" in caught.value.hint
 
 

@@ -66,7 +66,7 @@ def test_the_command_grades_with_the_models_own_numbers(
     imaged = scored_group(policy("tiny:qwen2_5_vl"), 50, g=2)
     shard = write_shard(tmp_path / "scored.parquet", SCORED, [*groups[16:20], imaged])
     (tmp_path / "recipe.toml").write_text(
-        f"[score.recipes.general]\ncombine = 'replace'\nterms = {{ reward_model = 2.0 }}\n"
+        f"[score.rewards.general]\ncombine = 'replace'\nterms = {{ reward_model = 2.0 }}\n"
         f"[score.reward_model]\npolicy = '{trained}'\ndevice = 'cpu'\nbatch_tokens = 40\n"
     )
     first = ok("score", shard, "--config", "recipe.toml", cwd=tmp_path)

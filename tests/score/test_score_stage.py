@@ -17,7 +17,7 @@ from stages.core.errors import InputError, UsageError
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.score.config import RecipeTable, ScoreConfig
+from stages.score.config import RewardTable, ScoreConfig
 from stages.score.explain import explain
 from stages.score.stage import STAGE
 from tests.score.made import completion, group, on_disk, score, scored, thought
@@ -55,7 +55,7 @@ def test_rows_come_out_in_order_with_everything_they_came_with(tmp_path: Path) -
     for before, after in zip(RunFolder.open(upstream).rows(ROLLOUTS), as_rollouts, strict=True):
         assert before == after
     for row in found:
-        assert row.recipe
+        assert row.reward_formula
         for sample in row.completions:
             assert {"format", "refusal"} <= {g.name for g in sample.grades}
             assert {t.name for t in sample.terms} <= {g.name for g in sample.grades}
@@ -64,7 +64,7 @@ def test_rows_come_out_in_order_with_everything_they_came_with(tmp_path: Path) -
 def test_known_rewards(tmp_path: Path) -> None:
     (row,) = scored(score(tmp_path, on_disk(tmp_path, groups(1))))
     assert [c.reward for c in row.completions] == [2.0, 1.0, 1.0, 1.0]
-    assert row.recipe == "sum: format*1 + answer*1"
+    assert row.reward_formula == "sum: format*1 + answer*1"
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ def test_an_unknown_label_stops_it_before_any_row(tmp_path: Path) -> None:
     assert caught.value.code == 3
     (folder,) = tmp_path.glob("score-*")
     assert RunFolder.open(folder).receipts() == {}
-    fixed = score(tmp_path, upstream, recipes={"poetry": RecipeTable(terms={"refusal": 1.0})})
-    assert scored(fixed)[-1].recipe == "sum: format*1 + refusal*1"
+    fixed = score(tmp_path, upstream, rewards={"poetry": RewardTable(terms={"refusal": 1.0})})
+    assert scored(fixed)[-1].reward_formula == "sum: format*1 + refusal*1"
 
 
 def test_what_is_in_the_fingerprint(tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_what_is_in_the_fingerprint(tmp_path: Path) -> None:
 
     default = fingerprint()
     assert fingerprint(workers=3) == default
-    same = RecipeTable(terms={"safety": 1.0})
-    assert fingerprint(recipes={"safety": same}) == default  # spelled out, and no other recipe
+    same = RewardTable(terms={"safety": 1.0})
+    assert fingerprint(rewards={"safety": same}) == default  # spelled out, and no other formula
     others = [
-        fingerprint(recipes={"safety": RecipeTable(terms={"safety": 2.0})}),
+        fingerprint(rewards={"safety": RewardTable(terms={"safety": 2.0})}),
         fingerprint(format_weight=0.5),
         fingerprint(visual_weight=0.5),
         fingerprint(helpful_weight=0.5),
@@ -189,9 +189,9 @@ def test_scored_input_is_reweighed(tmp_path: Path, grade: Grade, config: dict[st
     """Settled grades of the same version are kept and only the sum is new; all others are made again."""
     once = scored(score(tmp_path, on_disk(tmp_path, groups(1))))
     upstream = on_disk(tmp_path, [with_grade(row, grade) for row in once])
-    recipes = {"general": RecipeTable(terms={"answer": 4.0}, combine="replace")}
-    (row,) = scored(score(tmp_path, upstream, recipes=recipes, **config))
-    assert row.recipe == "replace: answer*4"
+    formulas = {"general": RewardTable(terms={"answer": 4.0}, combine="replace")}
+    (row,) = scored(score(tmp_path, upstream, rewards=formulas, **config))
+    assert row.reward_formula == "replace: answer*4"
     found = [grade_of(c, "answer") for c in row.completions]
     if kept:
         assert found == [grade] * 4
@@ -213,7 +213,7 @@ def test_explain_says_what_was_seen_and_why(tmp_path: Path) -> None:
     text = "\n".join(line.text for line in explain(row))
     for part in (
         row.id,
-        "recipe: sum: format*1 + answer*1",
+        "reward formula: sum: format*1 + answer*1",
         "reward 2 ",
         "saw '7'",
         "no number in the answer",

@@ -137,7 +137,7 @@ def test_a_model_verifiers_bad_value_is_the_grade_of_its_own_completion_alone(va
 @pytest.mark.parametrize("weight", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["term", "format_weight", "helpful_weight"])
 def test_a_weight_is_finite(tmp_path: Path, weight: float, where: str) -> None:
-    values = {"recipes": {"general": {"terms": {"answer": weight}}}} if where == "term" else {where: weight}
+    values = {"rewards": {"general": {"terms": {"answer": weight}}}} if where == "term" else {where: weight}
     with pytest.raises(UsageError, match=r"weighs (answer|format|helpful) by (nan|inf)"):
         score(
             tmp_path, on_disk(tmp_path, [group(thought("7"), answer="7")]), **vars(build(ScoreConfig, values, "score"))
@@ -154,7 +154,7 @@ def foreign(value: float, *, reward: float | None = None, name: str = "answer") 
         fields = {f: getattr(sample, f) for f in sample.__dataclass_fields__}
         made.append(ScoredCompletion(**fields, grades=grades, reward=reward if bad else 1.0))
     fields = {f: getattr(row, f) for f in row.__dataclass_fields__ if f != "completions"}
-    return ScoredGroup(**fields, completions=made, recipe="sum: format*1 + answer*1")
+    return ScoredGroup(**fields, completions=made, reward_formula="sum: format*1 + answer*1")
 
 
 @pytest.mark.parametrize("name", ["answer", "a_verifier_of_theirs"])
@@ -171,7 +171,7 @@ def test_reweighing_refuses_a_strangers_nan(tmp_path: Path, value: float, name: 
 
 
 def test_a_reward_beyond_numbers_is_refused(tmp_path: Path) -> None:
-    config = build(ScoreConfig, {"recipes": {"general": {"terms": {"answer": 1e300}}}}, "score")
+    config = build(ScoreConfig, {"rewards": {"general": {"terms": {"answer": 1e300}}}}, "score")
     row = foreign(1e300)
     with pytest.raises(InputError, match="completion 1: its reward is inf"):
         score(tmp_path, on_disk(tmp_path, [row]), **vars(config))
@@ -206,7 +206,7 @@ def test_the_commands_outlive_a_bad_verifier(tmp_path: Path) -> None:
         "PLUGIN = Verifier(version=1, judge=judge)\n"
     )
     upstream = on_disk(tmp_path, [group(*[thought("7")] * 8, question=f"{n} ?", answer="7") for n in range(3)])
-    terms = "recipes.general.terms={rubbish=1.0}"
+    terms = "rewards.general.terms={rubbish=1.0}"
     done = cosmo("score", upstream, "--set", terms, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     folder = RunFolder.open(tmp_path / done.stdout.strip())

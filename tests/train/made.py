@@ -115,7 +115,7 @@ def scored_group(
         prompt_token_ids=encoded.token_ids,
         banned_token_ids=policy.processor.banned_token_ids,
         completions=completions,
-        recipe="made*1",
+        reward_formula="made*1",
     )
 
 

@@ -1,4 +1,4 @@
-"""Reward: mean reward of the label's recipe; read it by label, for recipes differ between labels."""
+"""Reward: mean reward of the label's formula; read it by label, for formulas differ between labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the runs behind the inputs, what each left out, and the reward recipes."""
+"""Where the numbers come from: the runs behind the inputs, what each left out, and the reward formulas."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def run_line(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def recipes(folders: list[RunFolder]) -> list[tuple[str, str]]:
-    """(label, recipe) as the scored rows say, each pair once."""
+def formulas(folders: list[RunFolder]) -> list[tuple[str, str]]:
+    """(label, formula) as the scored rows say, each pair once."""
     pairs: set[tuple[str, str]] = set()
     for folder in folders:
-        table = folder.columns(["label", "recipe"])
-        labels, found = table.column("label").to_pylist(), table.column("recipe").to_pylist()
+        table = folder.columns(["label", "reward_formula"])
+        labels, found = table.column("label").to_pylist(), table.column("reward_formula").to_pylist()
         pairs.update(zip(labels, found, strict=True))
-    return sorted((label, recipe) for label, recipe in pairs if recipe)
+    return sorted((label, formula) for label, formula in pairs if formula)

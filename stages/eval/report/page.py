@@ -21,7 +21,7 @@ from stages.eval.config import EvalConfig
 from stages.eval.measure import ALL, Measured
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
-from stages.eval.report.lineage import ancestors, recipes, run_line
+from stages.eval.report.lineage import ancestors, formulas, run_line
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -97,7 +97,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "comparisons": len(shown) * (len(policies) - 1),
         "heldout": found.config.heldout_families,
         "runs": [run_line(run) for run in ancestors([*found.inputs, *found.training])],
-        "recipes": recipes(found.inputs),
+        "formulas": formulas(found.inputs),
     }
 
 

@@ -12,8 +12,8 @@ A verifier is one file `stages/score/verifiers/<name>.py`:
 
     PLUGIN = Verifier(version=1, judge=judge)
 
-The file's name is the verifier's name. A recipe names it as a term; the `also` list runs it beside the
-recipe.
+The file's name is the verifier's name. A formula names it as a term; the `also` list runs it beside the
+formula.
 
 A verifier that needs a model grades many completions at once. Its file's PLUGIN is a function of the config:
 

@@ -5,7 +5,7 @@ with sigmoid(r(a) - r(b)) the probability that a is better. `[score.reward_model
 
     value = sigmoid(r)      or r itself, with `value = "raw"`
 
-Sigmoid is the default, for recipes add grades up and all others lie in 0 to 1: a raw number has no bounds, and would
+Sigmoid is the default, for formulas add grades up and all others lie in 0 to 1: a raw number has no bounds, and would
 outweigh them. Pairs fix r up to a constant only, so a sigmoid can saturate where a model's numbers lie far from 0: then
 take `raw`, best where it is the only task term (the group's mean is the baseline, and the constant drops out).
 

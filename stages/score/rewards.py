@@ -15,15 +15,15 @@ from schemas.scored import ERROR, TIMEOUT, Grade, Term
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.core.registry import names
-from stages.score.config import RecipeTable, ScoreConfig
+from stages.score.config import RewardTable, ScoreConfig
 
-_DEFAULTS = Path(__file__).with_name("recipes.toml")
+_DEFAULTS = Path(__file__).with_name("rewards.toml")
 FORMAT = "format"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """A label's resolved reward recipe."""
+class RewardFormula:
+    """A label's resolved reward formula."""
 
     terms: tuple[tuple[str, float], ...]
     """(verifier, weight), format first where it is added."""
@@ -38,19 +38,19 @@ def _defaults() -> dict[str, Any]:
     return tomllib.loads(_DEFAULTS.read_text(encoding="utf-8"))
 
 
-def resolve(config: ScoreConfig) -> dict[str, Recipe]:
-    """Every known label's recipe: the defaults, with the config's labels in their place.
+def resolve(config: ScoreConfig) -> dict[str, RewardFormula]:
+    """Every known label's formula: the defaults, with the config's labels in their place.
 
-    UsageError for a recipe without terms or with a verifier that doesn't exist.
+    UsageError for a formula without terms or with a verifier that doesn't exist.
     """
-    tables = {label: build(RecipeTable, table, f"recipes.{label}") for label, table in _defaults().items()}
-    tables |= config.recipes
+    tables = {label: build(RewardTable, table, f"rewards.{label}") for label, table in _defaults().items()}
+    tables |= config.rewards
     known = sorted({*names("verifier"), *config.judges})
-    return {label: _recipe(label, tables[label], config, known) for label in sorted(tables)}
+    return {label: _formula(label, tables[label], config, known) for label in sorted(tables)}
 
 
-def _recipe(label: str, table: RecipeTable, config: ScoreConfig, known: list[str]) -> Recipe:
-    where = f"[score.recipes.{label}]"
+def _formula(label: str, table: RewardTable, config: ScoreConfig, known: list[str]) -> RewardFormula:
+    where = f"[score.rewards.{label}]"
     if not table.terms:
         raise UsageError(f"{where} has no terms", "name at least one verifier: terms = { answer = 1.0 }")
     for name in table.terms:
@@ -70,21 +70,21 @@ def _recipe(label: str, table: RecipeTable, config: ScoreConfig, known: list[str
         if not math.isfinite(weight):
             raise UsageError(f"{where} weighs {name} by {weight}", "a weight is a finite number")
     text = " + ".join(f"{name}*{weight:g}" for name, weight in terms.items())
-    return Recipe(tuple(terms.items()), f"{table.combine}: {text}", task)
+    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", task)
 
 
-def recipe_for(recipes: Mapping[str, Recipe], label: str) -> Recipe:
-    """The label's recipe; InputError for a label that no recipe covers."""
-    if label not in recipes:
+def formula_for(formulas: Mapping[str, RewardFormula], label: str) -> RewardFormula:
+    """The label's formula; InputError for a label that no formula covers."""
+    if label not in formulas:
         raise InputError(
-            f"no reward recipe for the label {label!r}",
-            f"known labels: {', '.join(recipes)}; add one: --set recipes.{label}.terms.answer=1.0",
+            f"no reward formula for the label {label!r}",
+            f"known labels: {', '.join(formulas)}; add one: --set rewards.{label}.terms.answer=1.0",
         )
-    return recipes[label]
+    return formulas[label]
 
 
-def reward_of(recipe: Recipe, grades: Mapping[str, Grade], where: str = "") -> tuple[list[Term], float | None]:
-    """The recipe's terms with their values, and the reward: sum of weight x value.
+def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = "") -> tuple[list[Term], float | None]:
+    """The formula's terms with their values, and the reward: sum of weight x value.
 
     A term that does not apply is left out. The reward is None when a needed grade failed (timeout or
     error), so that a failure is never a zero, and when no task term applied, so that form alone is never
@@ -92,17 +92,17 @@ def reward_of(recipe: Recipe, grades: Mapping[str, Grade], where: str = "") -> t
     """
     terms = []
     total, failed, judged = 0.0, False, False
-    for name, weight in recipe.terms:
+    for name, weight in formula.terms:
         grade = grades[name]
         check_finite(grade, where)
         terms.append(Term(name, weight, grade.value))
         if grade.value is not None:
             total += weight * grade.value
-            judged = judged or name in recipe.task_terms
+            judged = judged or name in formula.task_terms
         else:
             failed = failed or grade.status in (TIMEOUT, ERROR)
     if not math.isfinite(total):
-        raise InputError(f"{where}: its reward is {total}", f"make weights or grades smaller: {recipe.text}")
+        raise InputError(f"{where}: its reward is {total}", f"make weights or grades smaller: {formula.text}")
     return terms, total if judged and not failed else None
 
 

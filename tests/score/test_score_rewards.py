@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from schemas.scored import Grade
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
-from stages.score.config import RecipeTable, ScoreConfig
-from stages.score.recipes import recipe_for, resolve, reward_of
+from stages.score.config import RewardTable, ScoreConfig
+from stages.score.rewards import formula_for, resolve, reward_of
 
 METHODS = {
     "general": "sum: format*1 + answer*1",
@@ -37,20 +37,20 @@ def grade(name: str, value: float | None, status: str = "ok") -> Grade:
 
 
 def test_the_default_table_is_the_one_of_methods() -> None:
-    assert {label: recipe.text for label, recipe in resolve(ScoreConfig()).items()} == METHODS
+    assert {label: formula.text for label, formula in resolve(ScoreConfig()).items()} == METHODS
 
 
 def test_one_label_is_overridden_and_a_new_one_added() -> None:
     config = configured(
         {
-            "recipes": {
+            "rewards": {
                 "safety": {"terms": {"safety": 2, "refusal": -0.5}},
                 "ocr": {"terms": {"answer": 1.0}, "combine": "replace"},
             },
             "format_weight": 0.5,
         }
     )
-    found = {label: recipe.text for label, recipe in resolve(config).items()}
+    found = {label: formula.text for label, formula in resolve(config).items()}
     expected = {label: text.replace("format*1", "format*0.5") for label, text in METHODS.items()}
     expected["safety"] = "sum: format*0.5 + safety*2 + refusal*-0.5"
     expected["ocr"] = "replace: answer*1"
@@ -59,11 +59,11 @@ def test_one_label_is_overridden_and_a_new_one_added() -> None:
 
 def test_an_unknown_label_names_itself_and_the_way_out() -> None:
     with pytest.raises(InputError) as caught:
-        recipe_for(resolve(ScoreConfig()), "poetry")
+        formula_for(resolve(ScoreConfig()), "poetry")
     assert caught.value.code == 3
     assert "'poetry'" in caught.value.message
     assert "knowledge_rule" in caught.value.hint
-    assert "recipes.poetry.terms" in caught.value.hint
+    assert "rewards.poetry.terms" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -73,28 +73,34 @@ def test_an_unknown_label_names_itself_and_the_way_out() -> None:
         ({"terms": {}}, "has no terms", "terms ="),
     ],
 )
-def test_a_recipe_that_cannot_be(table: dict[str, Any], message: str, hint: str) -> None:
+def test_a_formula_that_cannot_be(table: dict[str, Any], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        resolve(configured({"recipes": {"safety": table}}))
+        resolve(configured({"rewards": {"safety": table}}))
     assert message in caught.value.message
-    assert "[score.recipes.safety]" in caught.value.message
+    assert "[score.rewards.safety]" in caught.value.message
     assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"recipes": {"safety": {"term": {}}}},
-        {"recipes": {"safety": {"terms": {"safety": 1.0}, "combine": "product"}}},
-        {"recipes": {"safety": {"terms": {"safety": "much"}}}},
+        {"rewards": {"safety": {"term": {}}}},
+        {"rewards": {"safety": {"terms": {"safety": 1.0}, "combine": "product"}}},
+        {"rewards": {"safety": {"terms": {"safety": "much"}}}},
     ],
 )
-def test_recipe_tables_are_strict(values: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"score\.recipes\.safety"):
+def test_formula_tables_are_strict(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"score\.rewards\.safety"):
         configured(values)
 
 
-def recipe(label: str) -> Any:
+def test_the_old_name_of_the_key_says_the_new_one() -> None:
+    with pytest.raises(UsageError) as caught:
+        configured({"recipes": {"safety": {"terms": {"safety": 1.0}}}})
+    assert caught.value.message == "'recipes' in [score] is now 'rewards' in [score]"
+
+
+def formula(label: str) -> Any:
     return resolve(ScoreConfig())[label]
 
 
@@ -104,7 +110,7 @@ def test_rewards_by_hand() -> None:
         "knowledge": grade("knowledge", 1.0),
         "helpful": grade("helpful", 0.01),
     }
-    terms, reward = reward_of(recipe("knowledge"), grades)
+    terms, reward = reward_of(formula("knowledge"), grades)
     assert reward == pytest.approx(1 + 1 + 0.005)
     assert [(t.name, t.weight, t.value) for t in terms] == [
         ("format", 1.0, 1.0),
@@ -112,7 +118,7 @@ def test_rewards_by_hand() -> None:
         ("helpful", 0.5, 0.01),
     ]
     math = {"format": grade("format", 1.0), "answer": grade("answer", 0.0)}
-    assert reward_of(recipe("math"), math)[1] == pytest.approx(0.1)
+    assert reward_of(formula("math"), math)[1] == pytest.approx(0.1)
 
 
 VALUES = st.one_of(st.tuples(st.floats(0, 1), st.just("ok")), st.sampled_from([
@@ -124,7 +130,7 @@ VALUES = st.one_of(st.tuples(st.floats(0, 1), st.just("ok")), st.sampled_from([
 def test_a_failure_is_never_a_number(form: Any, knows: Any, helps: Any) -> None:
     """None if a needed grade failed, or no task term applied; otherwise the sum over what applied."""
     given_ = {"format": form, "knowledge": knows, "helpful": helps}
-    terms, reward = reward_of(recipe("knowledge"), {n: grade(n, v, s) for n, (v, s) in given_.items()})
+    terms, reward = reward_of(formula("knowledge"), {n: grade(n, v, s) for n, (v, s) in given_.items()})
     failed = any(status in ("timeout", "error") for _, status in given_.values())
     applied = [t for t in terms if t.value is not None]
     task = [t for t in applied if t.name != "format"]
@@ -134,13 +140,13 @@ def test_a_failure_is_never_a_number(form: Any, knows: Any, helps: Any) -> None:
         assert reward == pytest.approx(sum(t.weight * t.value for t in applied if t.value is not None))
 
 
-def test_a_recipe_of_format_alone_is_its_own_task() -> None:
-    only = resolve(ScoreConfig(recipes={"form": RecipeTable(terms={"format": 1.0}, combine="replace")}))["form"]
+def test_a_formula_of_format_alone_is_its_own_task() -> None:
+    only = resolve(ScoreConfig(rewards={"form": RewardTable(terms={"format": 1.0}, combine="replace")}))["form"]
     assert reward_of(only, {"format": grade("format", 0.0)})[1] == 0.0
 
 
 def test_cosmos_four_terms_need_no_label_to_be_written_out() -> None:
-    """format, visual focus, helpful and the task's own, in every recipe that adds up and in no other."""
+    """format, visual focus, helpful and the task's own, in every formula that adds up and in no other."""
     found = {k: r.text for k, r in resolve(configured({"visual_weight": 0.5, "helpful_weight": 0.25})).items()}
     assert found["safety"] == "sum: format*1 + safety*1 + visual_focus*0.5 + helpful*0.25"
     assert found["knowledge"] == "sum: format*1 + knowledge*1 + helpful*0.5 + visual_focus*0.5"
