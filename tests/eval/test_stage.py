@@ -110,8 +110,11 @@ def test_names_that_fit_nothing_are_usage_errors(tmp_path: Path, pair: list[RunF
 
 
 def test_no_completions_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing came out"):
+        scored_run(tmp_path, [])
+    empty = RunFolder.open(next(tmp_path.glob("score-*")))
     with pytest.raises(InputError, match="no completions"):
-        evaluate(tmp_path, [scored_run(tmp_path, [])])
+        evaluate(tmp_path, [empty])
 
 
 def test_only_chosen_metrics(tmp_path: Path, pair: list[RunFolder]) -> None:

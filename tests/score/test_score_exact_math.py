@@ -46,8 +46,8 @@ MATH500 = SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl"
         ("9" * 500, "1", None),
     ],
 )
-def test_what_it_can_tell_and_what_it_leaves_to_algebra(gold: str, parsed: str, expected: bool | None) -> None:
-    assert same(gold, parsed) is expected
+def test_what_it_can_tell_and_what_it_leaves_to_algebra(gold: str, candidate: str, expected: bool | None) -> None:
+    assert same(gold, candidate) is expected
 
 
 @given(st.integers(-60, 60), st.integers(1, 60), st.integers(0, 400), st.integers(0, 2))
@@ -77,16 +77,16 @@ def test_it_never_contradicts_math_verify() -> None:
     told = {True: 0, False: 0}
     for gold in golds[::7]:
         missed = "".join(str((int(c) + 1) % 10) if c.isdigit() else c for c in gold)
-        for parsed in {
+        for candidate in {
             gold,
             missed,
             gold.replace("\\frac", "\\dfrac"),
             gold.replace("\\left", "").replace("\\right", ""),
         }:
-            expected = same(gold, parsed)
+            expected = same(gold, candidate)
             if expected is not None and not gold.isdigit():
                 told[expected] += 1
-                assert compare(gold, f"\\boxed{{{parsed}}}").get("correct") is expected, (gold, parsed)
+                assert compare(gold, f"\\boxed{{{candidate}}}").get("correct") is expected, (gold, candidate)
     assert min(told.values()) > 15, told
 
 
@@ -102,8 +102,8 @@ def test_it_never_contradicts_math_verify() -> None:
         ("x = 5", "5", True),
     ],
 )
-def test_the_childs_short_cut_changes_no_verdict(gold: str, parsed: str, right: bool) -> None:
+def test_the_childs_short_cut_changes_no_verdict(gold: str, candidate: str, right: bool) -> None:
     from math_verify import parse, verify
 
-    plain = verify(parse(f"\\boxed{{{gold}}}"), parse(f"\\boxed{{{parsed}}}"))
-    assert compare(gold, f"\\boxed{{{parsed}}}")["correct"] is plain is right
+    plain = verify(parse(f"\\boxed{{{gold}}}"), parse(f"\\boxed{{{candidate}}}"))
+    assert compare(gold, f"\\boxed{{{candidate}}}")["correct"] is plain is right

@@ -136,7 +136,7 @@ def test_only_train_rows_with_a_known_verdict_are_learned_from(tmp_path, policie
         ("unknown_verdict", f"{ids[3]}#1"),
     ]
     record = json.loads((run.path / "verifier.json").read_text())
-    assert record["replies"] == {"illogical": 1, "safe_without_risk": 18, "unsafe": 6}
+    assert record["completions"] == {"illogical": 1, "safe_without_risk": 18, "unsafe": 6}
     assert record["prompt_digest"] == load_prompt("safety_brief").digest
     rows = steps(run)
     assert {r.objective for r in rows} == {"verifier"}
