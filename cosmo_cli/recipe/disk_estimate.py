@@ -21,7 +21,7 @@ def estimate(recipe: Recipe, weights: int) -> int:
     """Bytes at the peak of the run, from the recipe and the size of one policy's weights."""
     ends = len(recipe.phases) if recipe.retention.phase_ends else 0
     policies = (recipe.retention.policies + 1 + ends) * weights * STATES + weights
-    return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.objective == "rl"))
+    return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.needs_rollouts))
 
 
 def _groups(recipe: Recipe, phase: Phase) -> int:

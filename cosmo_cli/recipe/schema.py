@@ -9,15 +9,16 @@ from typing import Any
 
 from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
+from stages.core.registry import load
 from stages.core.stage_list import STAGES, load_config
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One leg of the training: supervised, or reinforcement learning over fresh rollouts."""
+    """One leg of the training: on prompts alone (sft), or turn by turn on fresh, scored rollouts (rl)."""
 
     name: str = option("", "Name in run displays, retention and [evaluate]")
-    objective: str = option("rl", "sft or rl", choices=("sft", "rl"))
+    objective: str = option("rl", "Objective plugin that trains a policy (cosmo list objective): sft, rl, ...")
     iterations: int = option(1, "Turns of rollout, score, train (rl)", low=1)
     prompts: int = option(0, "Prompts an iteration (rl), examples to learn from (sft; 0 takes all)", low=0)
     labels: dict[str, float] = option({}, "Label weights; empty takes every label")
@@ -31,6 +32,11 @@ class Phase:
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] in this phase")
     score: dict[str, Any] = option({}, "Overrides of [score] in this phase")
     train: dict[str, Any] = option({}, "Overrides of [train] in this phase")
+
+    @property
+    def needs_rollouts(self) -> bool:
+        """Whether its objective learns from scored rollouts; UsageError where there is no such objective."""
+        return bool(load("objective", self.objective).needs_rollouts)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ def parse(values: dict[str, Any]) -> Recipe:
                 f"phase {number + 1} needs a name of its own, not {phase.name!r}",
                 'letters and digits: name = "stage1"',
             )
-        if phase.objective == "rl" and phase.prompts == 0:
+        _check_objective(number, phase)
+        if phase.needs_rollouts and phase.prompts == 0:
             raise UsageError(f"phase {phase.name!r} does not say how many prompts an iteration takes", "prompts = 32")
         if phase.follow_reward and not phase.labels:
             raise UsageError(
@@ -120,6 +127,19 @@ def parse(values: dict[str, Any]) -> Recipe:
         overrides = getattr(recipe.evaluate, verb)
         build(load_config(verb), {**with_shared(recipe, verb), **overrides}, f"evaluate.{verb}")
     return recipe
+
+
+def _check_objective(number: int, phase: Phase) -> None:
+    """UsageError for an objective that does not exist, or trains nothing that later phases could go on from."""
+    where = f"recipe.phases[{number}].objective = {phase.objective!r}"
+    try:
+        plugin = load("objective", phase.objective)
+    except UsageError as error:
+        raise UsageError(f"{where} is not a choice", error.hint) from None
+    if not plugin.phase:
+        raise UsageError(
+            f"{where} trains no policy that a recipe could go on from", f"cosmo train RUN --objective {phase.objective}"
+        )
 
 
 def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:

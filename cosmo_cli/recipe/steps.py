@@ -52,8 +52,8 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
     measured: list[tuple[str, Ref]] = []
     trained: list[Ref] = []
     for number, phase in enumerate(recipe.phases):
-        if phase.objective == "sft":
-            turn = [_sft(phase, policy)]
+        if not phase.needs_rollouts:
+            turn = [_on_prompts(phase, policy)]
             yield from turn
             policy = Ref(turn[-1].name)
             trained.append(policy)
@@ -77,13 +77,13 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
         yield Step("export", "model", [policy], evals)
 
 
-def _sft(phase: Phase, policy: str | Ref) -> Step:
+def _on_prompts(phase: Phase, policy: str | Ref) -> Step:
     select: dict[str, Any] = {"select.split": "train"}
     if phase.labels:
         select["select.labels"] = phase.labels
     if phase.prompts:
         select["select.take"] = phase.prompts
-    overrides = {"objective": "sft", "policy": policy, **select, **flatten(phase.train)}
+    overrides = {"objective": phase.objective, "policy": policy, **select, **flatten(phase.train)}
     return Step("train", phase.name, [Ref("prompts")], overrides, phase.name, 0, 1, True)
 
 
@@ -113,7 +113,7 @@ def _turn(
     rollout = {"policy": policy, **select, **flatten(phase.rollout)}
     yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
     yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)
-    train = {"objective": "rl", "policy": policy, **flatten(phase.train), **reference}
+    train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **reference}
     last = iteration + 1 == phase.iterations
     yield Step("train", tag, [Ref(f"{tag}_scored")], train, **where, ends_phase=last)
 
@@ -131,7 +131,7 @@ def _mix(earlier: list[Phase], phase: Phase) -> dict[str, float]:
     own = _share(phase.labels)
     before: dict[str, float] = {}
     for old in earlier:
-        if old.objective == "rl":
+        if old.needs_rollouts:
             for label, weight in _share(old.labels).items():
                 before[label] = before.get(label, 0.0) + weight
     before = _share(before)

@@ -87,6 +87,11 @@ def load(kind: str, name: str) -> Any:
     return importlib.import_module(module).PLUGIN
 
 
+def find(kind: str, name: str) -> Any | None:
+    """The plugin object, or None where there is no such plugin here: for rows and runs that come from elsewhere."""
+    return load(kind, name) if name in names(kind) else None
+
+
 def plugin_key(kind: str, name: str) -> list[Any]:
     """What a plugin contributes to a run's key: its name and what identifies its code."""
     return [name, load(kind, name).version]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import InputError
+from stages.core.registry import find
 from stages.export.lineage import Lineage, public, settings
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ def render(facts: Facts) -> str:
 
 
 def _header(facts: Facts) -> str:
-    tags = ["cosmo", "safety", "alignment", *(["reinforcement-learning"] if _has_rl(facts) else [])]
+    objectives = [find("objective", name) for name in _objectives(facts)]
+    tags = list(dict.fromkeys(["cosmo", "safety", "alignment", *(tag for o in objectives if o for tag in o.tags)]))
     task = "image-text-to-text" if facts.vision else "text-generation"
     lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     if facts.lineage.hub_base:
@@ -73,18 +76,17 @@ def _header(facts: Facts) -> str:
     return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
-def _has_rl(facts: Facts) -> bool:
-    return any(r.config.get("objective") == "rl" for r in facts.lineage.runs)
+def _objectives(facts: Facts) -> list[str]:
+    """The objective of each training in the lineage, the first one first."""
+    return [str(r.config.get("objective")) for r in facts.lineage.runs if r.stage == "train"]
 
 
 def _what(facts: Facts) -> str:
     kind = "vision-language model" if facts.vision else "language model"
-    stages = [r.config.get("objective") for r in facts.lineage.runs if r.stage == "train"]
-    sft, rl = stages.count("sft"), stages.count("rl")
-    told = [f"{sft} run{'s' * (sft > 1)} of supervised fine-tuning"] if sft else []
-    told += [f"{rl} run{'s' * (rl > 1)} of reinforcement learning"] if rl else []
-    verifier = stages.count("verifier")
-    told += [f"{verifier} run{'s' * (verifier > 1)} of verifier training"] if verifier else []
+    told = []
+    for name, runs in Counter(_objectives(facts)).items():
+        title = getattr(find("objective", name), "title", name).lower()
+        told.append(f"{runs} run{'s' * (runs > 1)} of {title}")
     base = f" from `{_code(str(public(facts.lineage.base)))}`" if facts.lineage.base else ""
     how = f", trained{base} by {' and '.join(told)}" if told else ""
     return (

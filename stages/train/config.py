@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stages.core.config import option, section
@@ -11,40 +11,9 @@ from stages.core.runs.select import Selection
 from stages.train.drift.config import WatchConfig
 from stages.train.losses.base import AGGREGATIONS, LossSettings
 from stages.train.plugin_settings import check_tables, settings_of
+from stages.train.sections import with_plugin_sections
 
-SFT, RL, VERIFIER, REWARD = "sft", "rl", "verifier", "reward"
-LEARNING_RATES = {SFT: 1e-5, RL: 1e-6, VERIFIER: 1e-5, REWARD: 1e-5}
-"""Used where `learning_rate` is left open: arXiv:2509.24776 for SFT, arXiv:2505.12504 for RL."""
-FROZEN_VISION = {SFT: False, RL: True, VERIFIER: False, REWARD: False}
-"""Used where `freeze_vision` is left open."""
 PARALLEL = ("ddp", "zero2", "zero3", "fsdp2")
-
-
-@dataclass(frozen=True)
-class VerifierOptions:
-    """Which verdicts a verifier learns to give."""
-
-    name: str = option("", "The grade whose verdicts are learned: safety, value, ...")
-    # What the prompt file says is in the plan's key; where it lies is not.
-    prompt: str = option(
-        "", "How it is asked: a judge prompt by name, or a .toml file; not given: the one called like the grade",
-        affects=False,
-    )  # fmt: skip
-    balance: bool = option(True, "As many examples of each verdict, rare ones repeated; else as often as they come")
-    max_examples: int = option(0, "Different completions learned from, at most; 0: all", low=0)
-
-    @property
-    def asked(self) -> str:
-        """The judge prompt, by name or path."""
-        return self.prompt or self.name
-
-
-@dataclass(frozen=True)
-class RewardOptions:
-    """Which pairs a reward model learns to order."""
-
-    margin: float = option(0.5, "A pair's rewards lie at least this far apart", low=0.0)
-    max_pairs: int = option(4, "Pairs a group, at most, drawn by seed; 0: all", low=0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +24,7 @@ class LoraOptions:
     alpha: int = option(0, "Their scale is alpha / rank; 0: twice the rank", low=0)
 
 
+@with_plugin_sections("objective")
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
@@ -67,7 +37,7 @@ class TrainConfig:
         "lagrangian": "advantages.lagrangian",
     }
 
-    objective: str = option(RL, "What to minimise", flag="--objective", choices=(SFT, RL, VERIFIER, REWARD))
+    objective: str = option("rl", "Objective plugin: what to minimise (cosmo list objective)", flag="--objective")
     # The policy's content digest is part of the plan's key; where it lies is not.
     policy: str | None = option(
         None,
@@ -86,10 +56,6 @@ class TrainConfig:
     seed: int = option(0, "Seed of the example order", flag="--seed")
     select: Selection = option(Selection(), "All but RL: which prompts to learn from")
     forbid_families: list[str] = option([], "Held-out augmentation families: finding one is an error")
-
-    # Their part of the plan's key is there for their objective alone.
-    verifier: VerifierOptions = section(VerifierOptions, "Verifier: what is learned", affects=False)
-    reward: RewardOptions = section(RewardOptions, "Reward model: what is learned", affects=False)
 
     # RL: what is learned from a rollout
     loss: str = option("cpgd", "Loss plugin (cosmo list loss)", flag="--loss")
@@ -193,35 +159,15 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        """Refuse a table of losses or advantages that no plugin has, or a key in one: UsageError."""
+        """UsageError for an unknown objective, a table of losses or advantages that no plugin has, or a key in one."""
+        load("objective", self.objective)
         check_tables("loss", self.losses)
         check_tables("advantage", self.advantages)
 
-    @property
-    def rate(self) -> float:
-        """The peak learning rate."""
-        return LEARNING_RATES[self.objective] if self.learning_rate is None else self.learning_rate
-
-    @property
-    def vision_frozen(self) -> bool:
-        """True when the vision tower is not trained."""
-        return FROZEN_VISION[self.objective] if self.freeze_vision is None else self.freeze_vision
-
-    def autocasts(self, device: str) -> bool:
-        """True when forward passes compute in bfloat16 on this type of device."""
-        return self.autocast == "bf16" or (self.autocast == "auto" and device == "cuda")
-
-    def half_precision(self, device: str) -> bool:
-        """True when attention sees bfloat16 there."""
-        return self.autocasts(device) or self.dtype == "bfloat16"
-
     def resolved(self) -> TrainConfig:
-        """The same settings, with what RL leaves to its loss taken from there."""
-        if self.objective != RL:
-            return self
-        plugin = load("loss", self.loss)
-        names = ("advantage", "aggregation", "clip_low", "clip_high")
-        return replace(self, **{name: getattr(plugin, name) for name in names if getattr(self, name) is None})
+        """The same settings, with what is left open taken from the objective."""
+        filled: TrainConfig = load("objective", self.objective).resolved(self)
+        return filled
 
     def loss_settings(self) -> LossSettings:
         """What the loss is told; of resolved settings."""
@@ -231,3 +177,29 @@ class TrainConfig:
     def advantage_settings(self) -> Any:
         """The advantage's own settings; None where it has none. Of resolved settings."""
         return settings_of("advantage", str(self.advantage), self.advantages)
+
+    def section(self, name: str) -> Any:
+        """The settings of an objective, by its name."""
+        return getattr(self, name)
+
+
+def peak_rate(config: TrainConfig) -> float:
+    """The learning rate after warm-up: what was given, else the objective's."""
+    rate = load("objective", config.objective).learning_rate if config.learning_rate is None else config.learning_rate
+    return float(rate)
+
+
+def vision_frozen(config: TrainConfig) -> bool:
+    """True when the vision tower is not trained: what was given, else the objective's."""
+    objective = load("objective", config.objective)
+    return bool(objective.freezes_vision if config.freeze_vision is None else config.freeze_vision)
+
+
+def autocasts(config: TrainConfig, device: str) -> bool:
+    """True when forward passes compute in bfloat16 on this type of device (`cpu`, `cuda`)."""
+    return config.autocast == "bf16" or (config.autocast == "auto" and device == "cuda")
+
+
+def half_precision(config: TrainConfig, device: str) -> bool:
+    """True when attention sees bfloat16 on this type of device: by autocast, or in the weights themselves."""
+    return autocasts(config, device) or config.dtype == "bfloat16"

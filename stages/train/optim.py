@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.train.config import TrainConfig
-from stages.train.schedule import rate_factor
+from stages.train.config import TrainConfig, peak_rate
 
 STATE = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW keeps of each parameter."""
@@ -34,7 +34,7 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
     vectors = [p for p in named.values() if p.dim() < 2]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.rate,
+        lr=peak_rate(config),
         betas=(config.beta1, config.beta2),
         eps=config.adam_epsilon,
         # One kernel a tensor: a quarter of the loop's time on a CPU.
@@ -56,6 +56,26 @@ def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, T
         if p in optimizer.state
         for kind in STATE
     }
+
+
+def rate_factor(step: int, *, shape: str, warmup: int, total: int, floor: float) -> float:
+    """The share of the peak rate used in optimizer step `step` (from 0): a pure function of the step.
+
+    So stopping, resuming and chaining runs can't shift it.
+
+    Linear warm-up to 1 over `warmup` steps, then `cosine` or `linear` down to `floor` at step `total`, and
+    `floor` from there on. `constant`, or a `total` of 0, stays at 1.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if shape == "constant" or total <= 0:
+        return 1.0
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    if shape == "cosine":
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    if shape == "linear":
+        return floor + (1.0 - floor) * (1.0 - progress)
+    raise ValueError(f"unknown schedule {shape!r}")
 
 
 def make_scheduler(

@@ -16,6 +16,7 @@ from torch import Tensor
 from schemas.arrow import from_record
 from schemas.steps import StepRow
 from stages.core.errors import CosmoError, InputError, UnavailableError, UsageError
+from stages.core.registry import load
 from stages.core.stage import Context, ShardWriter
 from stages.models.load import Policy, load_policy, load_reward_model, save_policy
 from stages.models.policy_ref import PolicyRef, folder_id
@@ -30,7 +31,7 @@ from stages.train.checkpoints import (
     state_folder,
     write_state,
 )
-from stages.train.config import REWARD, RL, TrainConfig
+from stages.train.config import TrainConfig, autocasts, vision_frozen
 from stages.train.drift.monitor import FILE as WATCH_FILE
 from stages.train.drift.monitor import Watch, heed
 from stages.train.lora import Adapters
@@ -77,9 +78,9 @@ class Session:
         layout = layout_of(config)
         if config.lora.rank and layout.sharded:
             raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
-        policy, parent = _warm_or_load(ctx, ref, config.objective == REWARD, layout.sharded)
+        policy, parent = _warm_or_load(ctx, ref, load("objective", config.objective).reward_model, layout.sharded)
         start, moments = _carried(config, parent)
-        set_frozen(policy.model, config.vision_frozen)
+        set_frozen(policy.model, vision_frozen(config))
         adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
         checkpoints = Checkpoints(ctx.scratch)
         watch = Watch.after(config.watch, ref.run if start.step else None)
@@ -128,7 +129,7 @@ class Session:
             "log_level": "error",
             "use_cpu": device.type == "cpu",
             "ddp_timeout": int(ranks.TIMEOUT.total_seconds()),
-            **self.layout.arguments(self.policy.model, c.autocasts(device.type)),
+            **self.layout.arguments(self.policy.model, autocasts(c, device.type)),
             "max_grad_norm": c.max_grad_norm,
             "gradient_checkpointing": c.gradient_checkpointing,
             "dataloader_pin_memory": device.type == "cuda",
@@ -160,7 +161,7 @@ class Session:
             self.policy.ref, device="cpu", dtype=config.dtype, trust_remote_code=config.trust_remote_code
         )
         put_weights(whole.model, weights)
-        set_frozen(whole.model, config.vision_frozen)
+        set_frozen(whole.model, vision_frozen(config))
         self.policy = replace(whole, device=device)
         self.optimizer = make_optimizer(whole.model, config, moments)
 
@@ -184,7 +185,8 @@ class Session:
                 f"step {row.step}: loss {row.loss}, gradient norm {row.grad_norm}: training has diverged",
                 "lower --learning-rate",
             )
-        self.rows.append(self.watch.judge(row, self.ctx.progress.log))
+        watched = load("objective", self.config.objective).watched
+        self.rows.append(self.watch.judge(row, self.ctx.progress.log) if watched else row)
         numbers = {"loss": row.loss} | ({"reward": row.reward_mean} if row.reward_mean is not None else {})
         self.ctx.progress.advance(1, **numbers)
         due = self.config.checkpoint_steps and len(self.rows) % self.config.checkpoint_steps == 0
@@ -238,11 +240,11 @@ class Session:
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(self._write_state, state)
             save_policy(model, self.policy.processor, folder)
-            if self.config.objective == RL:
+            if load("objective", self.config.objective).watched:
                 self.watch.write(self.writer.artifact(WATCH_FILE))
             write_tensorboard(self.rows, self.writer.artifact("tensorboard"))
             # Nobody samples from a reward model.
-            if self.config.objective != REWARD and not ranks.launched():
+            if not load("objective", self.config.objective).reward_model and not ranks.launched():
                 self._keep_warm(folder, state)
             written.result()
 

@@ -14,6 +14,7 @@ from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup
 from schemas.values import Image, text_message
 from stages.train.config import TrainConfig
+from stages.train.optim import rate_factor
 from stages.train.rl.batches import (
     Group,
     Sample,
@@ -23,7 +24,6 @@ from stages.train.rl.batches import (
     make_updates,
     micro_batches,
 )
-from stages.train.schedule import rate_factor
 from tests.train.made import judged
 
 CONFIG = TrainConfig().resolved()

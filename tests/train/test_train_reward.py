@@ -14,7 +14,7 @@ from schemas.tables import SCORED
 from stages.core.errors import InputError, UsageError
 from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
-from stages.train.config import RewardOptions
+from stages.train.supervised.pair_options import PairOptions
 from stages.train.supervised.pairs import pairs_of
 from tests.train.made import WORDS, contents, rejects, scored_group, steps, train, write_shard
 from tests.train.test_train_resume import Stop, StopAfter
@@ -54,7 +54,7 @@ def completions(*rewards, texts=None):
 
 
 def test_pairs_lie_a_margin_apart_the_better_one_first():
-    every = RewardOptions(margin=0.5, max_pairs=0)
+    every = PairOptions(margin=0.5, max_pairs=0)
     assert sorted(pairs_of(completions(1.0, 0.0, 0.5, 0.6), "p", every, 0)) == [(0, 1), (0, 2), (2, 1), (3, 1)]
     # 1.1 - 0.6 is a little less than 0.5 in binary; a margin is meant as it is written.
     assert pairs_of(completions(1.1, 0.6), "p", every, 0) == [(0, 1)]
@@ -68,7 +68,7 @@ def test_pairs_lie_a_margin_apart_the_better_one_first():
 
 def test_the_most_pairs_of_a_group_are_a_seeded_draw():
     group = completions(*[float(i) for i in range(8)])
-    options = RewardOptions(margin=0.5, max_pairs=3)
+    options = PairOptions(margin=0.5, max_pairs=3)
     drawn = {tuple(pairs_of(group, "p", options, seed)) for seed in range(6)}
     assert len(drawn) > 3
     assert all(len(d) == 3 and all(a > b for a, b in d) for d in drawn)
@@ -135,7 +135,7 @@ def test_what_it_cannot_be_given_is_left_out_or_refused(tmp_path, policies, grou
     with pytest.raises(InputError, match="none of 1 pairs"):
         train(images, tmp_path, **FAST)
     with pytest.raises(InputError, match="rewards lie 5 apart"):
-        train(images, tmp_path, **{**FAST, "reward": RewardOptions(margin=5.0)})
+        train(images, tmp_path, **{**FAST, "reward": PairOptions(margin=5.0)})
     with pytest.raises(UsageError, match="sees images") as caught:
         train(images, tmp_path, **{**FAST, "policy": "tiny:qwen2_5_vl"})
     assert "tiny:llama" in caught.value.hint

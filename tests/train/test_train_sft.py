@@ -55,8 +55,8 @@ def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_completion(polic
     """Prompt ids are PromptProcessor.encode's; labels are the completion and its closing token, nothing else."""
     from types import SimpleNamespace
 
-    from stages.train.objectives.sft import IGNORED, CompletionCollator
     from stages.train.parallel.split import Part, Portion
+    from stages.train.supervised.imitation import IGNORED, CompletionCollator
 
     policy = policies("qwen2_5_vl")
     batch_rows = first_batch(shard)

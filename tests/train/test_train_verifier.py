@@ -17,7 +17,8 @@ from schemas.values import text_message
 from stages.core.errors import InputError, UsageError
 from stages.core.runs.folder import RunFolder
 from stages.judging.prompt import FOLDER, conversation, load_prompt, parse_verdict, verdict_line
-from stages.train.config import TrainConfig, VerifierOptions
+from stages.train.config import TrainConfig
+from stages.train.objectives.verifier import VerifierOptions
 from stages.train.supervised.examples import ExampleRows
 from stages.train.supervised.verdicts import as_example, judged_entries, verdict_order
 from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, write_shard
@@ -64,8 +65,8 @@ def judged(shard, reject=lambda *_: None, **settings):
 
 def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(policies, shard, groups):
     """Prompt ids are those of the judge's conversation about the answer; labels are the verdict's, and the end."""
-    from stages.train.objectives.sft import IGNORED, CompletionCollator
     from stages.train.parallel.split import Part, Portion
+    from stages.train.supervised.imitation import IGNORED, CompletionCollator
 
     policy, prompt = policies("qwen2_5_vl"), load_prompt("safety_brief")
     entries, _ = judged(shard)

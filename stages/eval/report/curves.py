@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from schemas.steps import LabelStat, StepRow, TermStat
 from schemas.terms import COSMO_TERMS, by_cosmo_term
+from stages.core.registry import find
 
 if TYPE_CHECKING:
+    from schemas.tables import Table
     from stages.core.runs.folder import RunFolder
 
 MOST_POINTS = 60
@@ -91,21 +93,31 @@ class Chart:
 
 
 def charts(folders: Iterable[RunFolder]) -> list[Chart]:
-    """All charts with something in them, SFT first; folders in the order given."""
-    from schemas.tables import STEPS
+    """All charts with something in them, those of prompts alone (SFT) first; folders in the order given."""
+    from schemas.tables import PROMPTS, STEPS
 
     steps: dict[str, list[StepRow]] = {}
     for folder in folders:
         for row in folder.rows(STEPS):
             steps.setdefault(row.objective, []).append(row)
     found = []
-    for objective in sorted(steps, key=lambda name: (name != "sft", name)):
+    for objective in sorted(steps, key=lambda name: (not learns_from(name, PROMPTS), name)):
         rows = steps[objective]
-        watched = _watched(rows) if objective == "rl" else []
+        watched = _watched(objective, rows) if is_watched(objective) else []
         seen = {chart.title for chart in watched}
         found += [*_by_label(objective, rows), *_by_term(objective, rows), *watched]
         found += [chart for chart in _whole(objective, rows) if chart.title not in seen]
     return found
+
+
+def learns_from(name: str, table: Table) -> bool:
+    """Whether rows of this table are enough for the objective; False for one that is not installed."""
+    return table in getattr(find("objective", name), "reads", ())
+
+
+def is_watched(name: str) -> bool:
+    """Whether the drift alarms look at the objective's steps; False for one that is not installed."""
+    return bool(getattr(find("objective", name), "watched", False))
 
 
 def _whole(objective: str, rows: list[StepRow]) -> list[Chart]:
@@ -152,12 +164,12 @@ def _term(stats: list[TermStat], term: str) -> Point:
     return (total / count if count else None), float(count)
 
 
-def _watched(rows: list[StepRow]) -> list[Chart]:
+def _watched(objective: str, rows: list[StepRow]) -> list[Chart]:
     found = []
     for title, note, alarm in WATCHED:
         series = [Series(name, found_) for name, value in _WATCH[title] if (found_ := _segments(rows, value))]
         if series:
-            found.append(Chart("rl", title, note, series, WATCH, rows[-1].step, spans(rows, alarm)))
+            found.append(Chart(objective, title, note, series, WATCH, rows[-1].step, spans(rows, alarm)))
     return found
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.evals import EvalRow
 from schemas.terms import COSMO_TERMS
+from stages.core.registry import find
 from stages.eval.measure import ALL, SLICES, Measured
-from stages.eval.report.curves import LABELS, TERMS, WATCH, WHOLE_STEP
+from stages.eval.report.curves import LABELS, TERMS, WATCH, WHOLE_STEP, is_watched
 from stages.eval.report.numbers import listed, value
 from stages.eval.report.svg import Band, Dot, DotRow, Line, Spot, dot_plot, line_chart, scatter, strip
 
@@ -23,12 +24,6 @@ _TRADEOFFS = (
     ("capability", "unsafe_compliance_heldout", "Capable and safe"),
     ("needless_refusal", "unsafe_compliance_heldout", "Helpful and safe"),
 )
-_OBJECTIVES = {
-    "sft": "Supervised fine-tuning",
-    "rl": "Reinforcement learning",
-    "verifier": "Verifier training",
-    "reward": "Reward model training",
-}
 # Charts beside those by label that a reader looks at first, without and with a loss worth looking at.
 _FIRST = {False: ("Reward",), True: ("Loss", "Pair accuracy")}
 _TURNED = {
@@ -128,12 +123,12 @@ def training(charts: list[Chart]) -> list[dict[str, Any]]:
         labels = sorted({s.name for c in mine if c.by_label for s in c.series})
         colours = {name: f"l{i % LABEL_COLOURS}" for i, name in enumerate(labels)}
         plain = [c for c in mine if c.kind in (LABELS, WHOLE_STEP)]
-        first = [c for c in plain if c.by_label or c.title in _FIRST[objective != "rl"]]
+        first = [c for c in plain if c.by_label or c.title in _FIRST[not is_watched(objective)]]
         if len(plain) - len(first) < 3:
             first = plain
         parts.append(
             {
-                "title": _OBJECTIVES.get(objective, objective),
+                "title": getattr(find("objective", objective), "title", objective),
                 "note": f"{mine[0].steps:,} optimizer steps",
                 "labels": _keys(colours),
                 "panels": [_curve(c, colours) for c in first],

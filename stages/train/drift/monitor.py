@@ -63,9 +63,7 @@ class Watch:
         path.write_text(json.dumps(self.record(), indent=1) + "\n", encoding="utf-8")
 
     def judge(self, row: StepRow, say: Callable[[str], None]) -> StepRow:
-        """The row with its alarms; each alarm that begins to hold is said once."""
-        if row.objective != "rl":
-            return row
+        """The row of a watched objective with its alarms; each alarm that begins to hold is said once."""
         self._remember(cells(row))
         found = raised(self._evidence(), self.config)
         for name, said in found.items():

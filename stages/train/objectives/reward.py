@@ -1,119 +1,32 @@
-"""A scalar reward model, through TRL's RewardTrainer: of two completions the one with the higher reward scores higher.
-
-Loss of a pair: - log sigmoid(r(chosen) - r(rejected)) (Bradley and Terry; Ouyang et al., arXiv:2203.02155).
-TRL 1.16 gives its models text and no images, so the model is a text-only one, and rows with images are
-rejected with the reason `no_vision`. A generative verifier (`--objective verifier`) sees them.
-"""
+"""A Bradley-Terry reward model from pairs of completions of scored groups, through TRL's RewardTrainer."""
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
-from datasets import Dataset
-from torch import Tensor
-from transformers import PrinterCallback
-from trl import RewardConfig, RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
+from stages.train.objectives.base import Objective
+from stages.train.supervised.pair_options import PairOptions
 
-from schemas.tables import SCORED
-from stages.core.errors import BadSample, InputError, UsageError
-from stages.train.config import TrainConfig
-from stages.train.session import Session
-from stages.train.supervised.examples import ExampleRows, permutations
-from stages.train.supervised.pairs import Pair, PairTexts, as_texts, pair_entries
-from stages.train.supervised.step_log import StepLog, one_pass
-from stages.train.trainer_isolation import contained
+if TYPE_CHECKING:
+    from stages.train.session import Session
 
 
-def train_reward(session: Session) -> None:
-    """Learn to order the pairs of the groups."""
-    config = session.config
-    dataset = encode_pairs(session)
-    session.ctx.progress.log(f"pairs: {len(dataset):,}")
-    refs = list(dataset["ref"])
-    wanted = config.steps * config.batch_size or config.epochs * len(dataset)
-    order = list(islice(permutations(range(len(dataset)), config.seed, refs.__getitem__), wanted))
-    left, steps = session.begin(len(order))
-    if left:
-        with contained(session.policy.model, session.policy.device):
-            PairTrainer(session, dataset.select(order[left.start :]), steps).train()
-    session.finish(rollouts=0)
+class Reward(Objective):
+    """Give the completion with the higher reward the higher score."""
+
+    called = "a reward model"
+    title = "Reward model training"
+    reward_model = True
+    phase = False
+    # TRL's RewardTrainer averages over a rank's pairs: unequal shares would weigh them differently.
+    several_ranks = False
+    settings = PairOptions
+
+    def train(self, session: Session) -> None:
+        """Learn to order the pairs of the groups."""
+        from stages.train.supervised.reward_trainer import train_reward
+
+        train_reward(session)
 
 
-def encode_pairs(session: Session) -> Dataset:
-    """Token ids of every pair that the model can be given, in stored order; the others are rejected."""
-    inputs = session.ctx.inputs
-    pairs = pair_entries(inputs, session.config, session.reject)
-    rows = ExampleRows(inputs, pairs, table=SCORED, made=as_texts)
-    encoded = []
-    for position, pair in enumerate(pairs):
-        try:
-            encoded.append(_encode(session, pair, rows[position]))
-        except BadSample as error:
-            session.reject(rows.source(position), pair.ref, error.reason, error.detail)
-    if not encoded:
-        raise InputError(
-            f"none of {len(pairs)} pairs can be given to {session.policy.ref.name}",
-            "a reward model reads text: choose rows without images, or --objective verifier",
-        )
-    return Dataset.from_list(encoded)
-
-
-def _encode(session: Session, pair: Pair, texts: PairTexts) -> dict[str, Any]:
-    processor = session.policy.processor
-    prompt = processor.encode(texts.row.messages, texts.row.images).token_ids
-    chosen, rejected = processor.encode_completion(texts.chosen), processor.encode_completion(texts.rejected)
-    return {
-        "ref": pair.ref,
-        "label": pair.label,
-        "length": len(chosen) + len(rejected),
-        "chosen_ids": prompt + chosen,
-        "rejected_ids": prompt + rejected,
-    }
-
-
-def _passes(config: TrainConfig) -> dict[str, Any]:
-    """TRL averages over a micro-batch's pairs, so they have to be equally many."""
-    micro = config.micro_batch_size or config.batch_size
-    if config.batch_size % micro:
-        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
-    return one_pass(config, micro, config.batch_size // micro)
-
-
-class PairCollator:
-    """TRL's batch of pairs, with `rows`: (label, completion tokens) of each."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        self._collate = DataCollatorForPreference(pad_token_id)
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """`input_ids`, `attention_mask` (2B, L), the chosen first."""
-        return {**self._collate(examples), "rows": [(e["label"], e["length"]) for e in examples]}
-
-
-class PairTrainer(RewardTrainer):
-    """TRL's trainer over what is left of the precomputed order; its log becomes our rows."""
-
-    def __init__(self, session: Session, dataset: Dataset, steps: int) -> None:
-        self.step_log = StepLog(session)
-        processor = session.policy.processor
-        super().__init__(
-            model=session.policy.model,
-            args=RewardConfig(**session.arguments(**_passes(session.config))),
-            data_collator=PairCollator(processor.pad_token_id),
-            train_dataset=dataset,
-            processing_class=processor.tokenizer,
-            optimizers=(session.optimizer, session.scheduler(session.config.schedule_steps or steps)),
-        )
-        self.remove_callback(PrinterCallback)
-
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """TRL's step, without what only our rows need."""
-        self.step_log.add(inputs.pop("rows"))
-        return super().training_step(model, inputs, num_items_in_batch)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Called after each step; TRL puts its own numbers into `logs`."""
-        super().log(logs, start_time)
-        self.step_log.record(logs, pair_accuracy=logs.get("accuracy"), reward_mean=logs.get("mean_reward"))
+PLUGIN = Reward()

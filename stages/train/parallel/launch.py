@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core.errors import CosmoError, UnavailableError, UsageError, first_line
-from stages.train.config import REWARD, TrainConfig
+from stages.core.registry import load
+from stages.train.config import TrainConfig
 from stages.train.parallel.ranks import launched
 from stages.train.parallel.stop import FILE, StoppedError
 
@@ -33,8 +34,9 @@ def _several(config: TrainConfig) -> bool:
 
 def check(config: TrainConfig) -> None:
     """UsageError for a run that several processes can't do."""
-    if _several(config) and config.objective == REWARD:
-        raise UsageError("a reward model trains in one process", "leave --nproc, --nnodes and --parallel out")
+    objective = load("objective", config.objective)
+    if _several(config) and not objective.several_ranks:
+        raise UsageError(f"{objective.called} trains in one process", "leave --nproc, --nnodes and --parallel out")
     if config.nnodes > 1 and not config.rdzv:
         raise UsageError(f"{config.nnodes} machines have no place to meet", "--rdzv HOST:29500, one of their names")
     host, _, port = config.rdzv.rpartition(":")

@@ -1,4 +1,4 @@
-"""What a reward model learns from: two completions of one group whose rewards lie a margin apart."""
+"""What objectives on preferences learn from: two completions of one group whose rewards lie a margin apart."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from schemas.scored import ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry
-from stages.train.config import RewardOptions, TrainConfig
+from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
 from stages.train.supervised.examples import completions_by_shard, trainable_entries
+from stages.train.supervised.pair_options import PairOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,14 @@ class Pair(Entry):
 def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -> list[Pair]:
     """The pairs of all trainable groups, in order; groups without one are rejected.
 
-    InputError when there is none at all.
+    The objective's own section says which pairs count (`PairOptions`). InputError when there is none at all.
     """
+    options: PairOptions = config.section(config.objective)
     completions = completions_by_shard(inputs, ["text", "reward", "finish_reason"])
     kept: list[Pair] = []
     for entry in trainable_entries(inputs, config, reject):
         group = completions[entry.folder, entry.shard][entry.row]
-        found = pairs_of(group, entry.id, config.reward, config.seed)
+        found = pairs_of(group, entry.id, options, config.seed)
         if not found:
             rewards = [c["reward"] for c in group if c["reward"] is not None]
             spread = f"rewards from {min(rewards):g} to {max(rewards):g}" if rewards else "no rewards"
@@ -49,13 +51,13 @@ def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -
         kept += [Pair(**values, chosen=a, rejected=b) for a, b in found]
     if not kept:
         raise InputError(
-            f"no trainable group holds two completions whose rewards lie {config.reward.margin:g} apart",
-            "sample several completions a prompt, or --set reward.margin=0.1",
+            f"no trainable group holds two completions whose rewards lie {options.margin:g} apart",
+            f"sample several completions a prompt, or --set {config.objective}.margin=0.1",
         )
     return kept
 
 
-def pairs_of(group: list[dict[str, Any]], name: str, options: RewardOptions, seed: int) -> list[tuple[int, int]]:
+def pairs_of(group: list[dict[str, Any]], name: str, options: PairOptions, seed: int) -> list[tuple[int, int]]:
     """(chosen, rejected) places of a group: a seeded draw of the pairs that lie far enough apart."""
     scored = [i for i, c in enumerate(group) if c["reward"] is not None and c["finish_reason"] != "error"]
     found = [

@@ -39,7 +39,7 @@ def judged_entries(inputs: list[RunFolder], config: TrainConfig, prompt: JudgePr
 
     A prompt without any is one rejected sample. InputError when there is nothing to learn from.
     """
-    name = config.verifier.name
+    name = config.section("verifier").name
     completions = completions_by_shard(inputs, ["grades"])
     kept: list[Judged] = []
     strange: Counter[str] = Counter()
@@ -99,7 +99,7 @@ def verdict_order(entries: list[Judged], config: TrainConfig) -> list[Judged]:
 
     Unbalanced, or with a single verdict, it is one permutation an epoch. A resumed run is a slice of this.
     """
-    options, seed = config.verifier, config.seed
+    options, seed = config.section("verifier"), config.seed
     if options.max_examples:
         entries = _fewer(entries, options.max_examples, options.balance, seed)
     classes: dict[str, list[Judged]] = {}

@@ -1,0 +1,88 @@
+"""Reinforcement learning from scored groups: CPGD and its relatives, by the loss and advantage that are named.
+
+The peak rate where it is left open is arXiv:2505.12504's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config import key_of
+from stages.core.errors import UsageError
+from stages.core.registry import load
+from stages.core.runs.folder import RunFolder
+from stages.models.policy_ref import PolicyRef, resolve_policy
+from stages.train.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from stages.core.stage import Context
+    from stages.train.config import TrainConfig
+    from stages.train.session import Session
+
+
+class Rl(Objective):
+    """Raise the probability of the completions that were better than the rest of their group."""
+
+    called = "RL"
+    title = "Reinforcement learning"
+    tags = ("reinforcement-learning",)
+    learning_rate = 1e-6
+    freezes_vision = True
+    watched = True
+
+    def check(self, ctx: Context) -> None:
+        """The inputs; UsageError for a KL without the policy it is measured from."""
+        super().check(ctx)
+        if ctx.config.ref_kl > 0.0 and ctx.config.ref_policy is None:
+            raise UsageError("ref_kl is set and ref_policy is not", "--set ref_policy=POLICY")
+
+    def start_policy(self, ctx: Context) -> PolicyRef:
+        """The one that was named; when none was, the one that sampled all the groups."""
+        if ctx.config.policy:
+            return resolve_policy(ctx.config.policy)
+        specs = {_sampled_by(folder) for folder in ctx.inputs}
+        if len(specs) > 1 or None in specs:
+            named = ", ".join(sorted(s for s in specs if s)) or "unknown"
+            raise UsageError(f"which policy sampled these groups is not clear: {named}", "add --policy")
+        return resolve_policy(str(specs.pop()))
+
+    def resolved(self, config: TrainConfig) -> TrainConfig:
+        """What RL leaves to its loss, taken from there."""
+        plugin = load("loss", config.loss)
+        names = ("advantage", "aggregation", "clip_low", "clip_high")
+        return replace(config, **{name: getattr(plugin, name) for name in names if getattr(config, name) is None})
+
+    def plan_key(self, ctx: Context) -> dict[str, Any]:
+        """The loss and the advantage by version, with the settings left to the loss and those for one of them."""
+        config = self.resolved(ctx.config)
+        loss, advantage = load("loss", config.loss), load("advantage", str(config.advantage))
+        own = {"loss": config.loss_settings().own, "advantage": config.advantage_settings()}
+        key = {
+            "loss": [config.loss, loss.version, key_of(own["loss"]) if own["loss"] else {}],
+            "advantage": [config.advantage, advantage.version, key_of(own["advantage"]) if own["advantage"] else {}],
+            "aggregation": config.aggregation,
+            "clip": [config.clip_low, config.clip_high] if config.clip else None,
+        }
+        if config.ref_kl > 0.0:
+            key["ref_policy"] = resolve_policy(config.ref_policy or "").id
+        return key
+
+    def train(self, session: Session) -> None:
+        """Learn from every input folder in turn: one folder is one rollout."""
+        from stages.train.rl.trainer import train_rl
+
+        train_rl(session)
+
+
+def _sampled_by(folder: RunFolder) -> str | None:
+    """The policy spec that the rollout behind a folder of groups recorded; None where it is not known."""
+    if folder.stage == "rollout":
+        # An engine without a model says "none".
+        spec = str(folder.manifest["provenance"].get("policy", "none"))
+        return None if spec == "none" else spec
+    found = {_sampled_by(upstream) for upstream in folder.upstream()}
+    return found.pop() if len(found) == 1 else None
+
+
+PLUGIN = Rl()

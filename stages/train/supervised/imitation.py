@@ -1,0 +1,138 @@
+"""Imitating completions through TRL's SFTTrainer, with our own order and collation: what SFT and verifiers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from schemas.prompts import PromptRow
+from stages.core.errors import BadSample
+from stages.models.processor import PromptProcessor
+from stages.train.parallel import ranks
+from stages.train.parallel.split import Part, Portion, passes, portions
+from stages.train.parallel.trainer import RankTrainer
+from stages.train.session import Session
+from stages.train.supervised.examples import ExampleRows
+from stages.train.supervised.step_log import StepLog, one_pass
+
+IGNORED = -100
+
+
+def imitate(session: Session, rows: ExampleRows) -> None:
+    """Train on the examples in their order, from where the session stands, and finish."""
+    left, steps = session.begin(len(rows))
+    if left:
+        with session.training():
+            CompletionTrainer(session, rows, left, steps).train()
+    session.finish(rollouts=0)
+
+
+def encode_example(processor: PromptProcessor, row: PromptRow) -> tuple[list[int], list[int], dict[str, Tensor]]:
+    """(prompt ids, completion ids with the closing token, image inputs), the prompt as a rollout renders it."""
+    encoded = processor.encode(row.messages, row.images)
+    return encoded.token_ids, processor.encode_completion(row.reference_response or ""), encoded.image_inputs
+
+
+Encoded = tuple[list[int], list[int], dict[str, Tensor]]
+
+
+class CompletionCollator:
+    """A portion of a step to padded tensors, labels on the completion only. Unusable examples are left out.
+
+    With several ranks there is always something to go through the model: a filler, without labels.
+    """
+
+    def __init__(self, session: Session, rows: ExampleRows, part: Part) -> None:
+        self._session, self._rows, self._part = session, rows, part
+
+    def __call__(self, portion: Portion) -> dict[str, Any]:
+        """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
+        processor = self._session.policy.processor
+        kept, encoded = [], []
+        for position in portion.mine:
+            if (example := self._encode(position)) is not None:
+                kept.append((self._rows[position].label, len(example[1])))
+                encoded.append(example)
+        encoded += self._fillers(portion, encoded)
+        if not encoded:
+            return {"labels": torch.full((1, 2), IGNORED), "rows": []}
+        sequences = [prompt + completion for prompt, completion, _ in encoded]
+        batch = processor.batch(sequences, [images for _, _, images in encoded], side="right")
+        labels_BL = torch.full_like(batch["input_ids"], IGNORED)
+        for line, (prompt, completion, _) in enumerate(encoded[: len(kept)]):
+            labels_BL[line, len(prompt) : len(prompt) + len(completion)] = torch.tensor(completion)
+        return {**batch, "labels": labels_BL, "rows": kept}
+
+    def _encode(self, position: int) -> Encoded | None:
+        row = self._rows[position]
+        try:
+            return encode_example(self._session.policy.processor, row)
+        except BadSample as error:
+            self._session.reject(self._rows.source(position), row.id, error.reason, error.detail)
+            return None
+
+    def _fillers(self, portion: Portion, encoded: list[Encoded]) -> list[Encoded]:
+        """What is needed beside the examples so that all ranks go through the same modules."""
+        if self._part.count == 1 and not self._part.lockstep:
+            return []
+        if self._part.lockstep and not any(images for _, _, images in encoded):
+            imaged = (self._encode(p) for p in portion.step if self._rows[p].images)
+            if (filler := next((e for e in imaged if e is not None), None)) is not None:
+                return [filler]
+        blank = self._session.policy.processor.pad_token_id
+        return [] if encoded else [([blank], [blank], {})]
+
+
+class CompletionTrainer(RankTrainer, SFTTrainer):
+    """TRL's trainer over a slice of the precomputed order; its log becomes our rows."""
+
+    def __init__(self, session: Session, rows: ExampleRows, positions: range, steps: int) -> None:
+        self.session, self.step_log = session, StepLog(session)
+        self.tokens: list[int] = []
+        config = session.config
+        self.total = config.schedule_steps or steps
+        size, micro = config.batch_size, config.micro_batch_size or config.batch_size
+        self.portions = portions(positions, size, micro, self.part)
+        more = one_pass(config, micro, passes(size, micro, self.part.count))
+        super().__init__(
+            model=session.policy.model,
+            args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
+            data_collator=CompletionCollator(session, rows, self.part),  # type: ignore[arg-type]
+            train_dataset=Dataset.from_dict({"position": list(positions)}),
+            processing_class=session.policy.processor.tokenizer,
+        )
+        # Qwen2.5-VL's class says no, for its own loss. TRL's counts tokens over the step and all ranks only then.
+        self.model_accepts_loss_kwargs = True
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """This rank's portions in order, a micro-batch each."""
+        return DataLoader(self.portions, batch_size=None, shuffle=False, collate_fn=self.data_collator)  # type: ignore[arg-type]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """TRL's step, without what only our rows need; nothing at all where no example was usable."""
+        rows = inputs.pop("rows")
+        if not self.step_log.add(rows) and "input_ids" not in inputs:
+            return torch.zeros((), device=self.args.device)
+        self.tokens.append(sum(length for _, length in rows))
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Called after each step with its loss, gradient norm, rate, and TRL's entropy: the step's row."""
+        entropies, tokens = list(self._metrics["train"].get("entropy", [])), self.tokens
+        super().log(logs, start_time)
+        if "grad_norm" in logs:
+            self.tokens = []
+            self.step_log.record(logs, entropy=_entropy(entropies, tokens))
+
+
+def _entropy(means: list[float], tokens: list[int]) -> float | None:
+    """Over the step's tokens. TRL has one mean a micro-batch, of all ranks, and takes the mean of these."""
+    counts = [sum(mine) for mine in zip(*ranks.gathered(tokens), strict=True)]
+    return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts) if sum(counts) else None
