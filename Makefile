@@ -7,7 +7,7 @@ JOBS ?= 2
 ENGINES := .venv-engines
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo reproduce test test-engines check bench docs golden clean
+.PHONY: help install lock demo reproduce test test-engines check bench docs golden clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+# Versions that are in the file already stay, as long as the ranges allow them: they are what the tests ran with.
+lock: $(STAMP) ## Write constraints.txt anew from pyproject.toml, keeping its versions (UPGRADE=1 raises them)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra deepspeed --extra s3 --extra lora --universal \
+		--python-version 3.11 --custom-compile-command 'make lock' --quiet $(if $(UPGRADE),--upgrade) -o constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a report (ten minutes on 4 free cores)

@@ -70,6 +70,7 @@ SCRIPTS = (
     Script("prepare_vs_raw_write"),
     Script("start_vs_typer"),
     Script("loop_overhead"),
+    Script("loop_memory"),
 )
 FIGURES = (
     Figure("train_vs_trl", "train_vs_trl", _of("ours", "trl"), "s/step", at_least=1.2, times="train_ideal"),
@@ -82,6 +83,7 @@ FIGURES = (
     Figure("prepare_vs_raw_write", "prepare_vs_raw_write", _of("ours_mib_s", "peer_mib_s"), "MiB/s", at_least=0.8),
     Figure("start_vs_typer", "start_vs_typer", _of("ours_s", "peer_s"), "s", at_most=1.3),
     Figure("loop_overhead", "loop_overhead", _of("overhead_s", "turn_s"), "s/turn", at_most=0.05),
+    Figure("loop_memory", "loop_memory", _of("last_mib", "warm_mib"), "MiB", at_most=1.15),
 )
 
 

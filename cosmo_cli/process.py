@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -25,13 +26,22 @@ def set_up_process() -> None:
         _keep_memory()
 
 
+def give_back_memory() -> None:
+    """Hand memory that is free back to the system, where the allocator is glibc's; elsewhere nothing happens.
+
+    Once a turn of a recipe: what `_keep_memory` saves within a step would otherwise pile up over turns, for each turn
+    leaves holes of other sizes. `cosmo run` grew by 33 MiB a turn while 48 MiB of tensors were alive throughout.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def _keep_memory() -> None:
     """Have glibc keep freed memory: a training step frees and takes the same tens of megabytes over and over.
 
     Giving it back to the kernel each time cost a fifth of the step in page faults.
     """
-    import ctypes
-
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

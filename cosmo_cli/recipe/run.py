@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
+from cosmo_cli.process import give_back_memory
 from cosmo_cli.ranks import entry_of, start_ranks
 from cosmo_cli.recipe.disk_estimate import check_room
 from cosmo_cli.recipe.progress import Turns
@@ -78,6 +79,7 @@ def run_recipe(
             later = [s.overrides.get("ref_policy") for s in steps[number:]]
             needed = [run.folders[r.name] for r in later if isinstance(r, Ref) and r.name in run.folders]
             prune(recipe.retention, run.trained, needed)
+            give_back_memory()
     return _finish(run, clock)
 
 

@@ -35,7 +35,7 @@ class StageInfo:
     spread: bool = False
     """Whether many machines may do its shards: it then has `--executor`, and takes its part of a Slurm array."""
     processes: str = ""
-    """The module by which it works in several processes, where it can (see `stages/train/parallel/entry.py`)."""
+    """The module by which it works in several processes, where it can (see `stages/train/processes.py`)."""
 
 
 STAGES: dict[str, StageInfo] = {
@@ -75,7 +75,7 @@ STAGES: dict[str, StageInfo] = {
             stage="stages.train.stage:STAGE",
             argument="Run folders: prompts for sft, scored groups for rl, verifier and reward; else paths on stdin.",
             detail="On several GPUs: `--nproc N`, or the same command under torchrun, accelerate launch or srun.",
-            processes="stages.train.parallel.entry",
+            processes="stages.train.processes",
         ),
         StageInfo(
             "eval",

@@ -95,3 +95,29 @@ def test_another_package_of_the_same_name_is_said(tmp_path: Path) -> None:
     assert done.returncode == 4, done.stderr
     assert "shadows" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="resident sizes are read from /proc")
+def test_freed_memory_is_kept_within_a_turn_and_given_back_after_it(tmp_path: Path) -> None:
+    """60 MB of small blocks are freed below one that stays: only a trim can give them back."""
+    code = """
+import json
+from cosmo_cli.process import give_back_memory, set_up_process
+set_up_process()
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+sizes = [pages()]
+blocks = [bytearray(100_000) for _ in range(600)]
+last = bytearray(b"x" * 100_000)
+sizes.append(pages())
+del blocks
+sizes.append(pages())
+give_back_memory()
+sizes.append(pages())
+assert last == b"x" * 100_000
+print(json.dumps(sizes))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    start, full, freed, trimmed = json.loads(done.stdout)
+    taken = full - start
+    assert freed - start > 0.9 * taken
+    assert trimmed - start < 0.2 * taken

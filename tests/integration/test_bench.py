@@ -19,7 +19,7 @@ from tests.support.cli import ROOT
 
 KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
-    "score_scaling", "prepare_vs_raw_write", "start_vs_typer", "loop_overhead",
+    "score_scaling", "prepare_vs_raw_write", "start_vs_typer", "loop_overhead", "loop_memory",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "train_vs_trl": {
@@ -31,6 +31,7 @@ MADE: dict[str, Any] = {
     "score_scaling": {"by_4": 500.0, "by_1": 200.0, "ratio": 2.5},
     "start_vs_typer": {"ours_s": 0.26, "peer_s": 0.2, "ratio": 1.3},
     "loop_overhead": {"overhead_s": 0.1, "turn_s": 4.0, "ratio": 0.025},
+    "loop_memory": {"last_mib": 720.0, "warm_mib": 700.0, "ratio": 1.029},
 }  # fmt: skip
 SKIPPED = {"rollout_vs_vllm": "vllm is not installed", "prepare_vs_raw_write": "not asked for"}
 
@@ -65,6 +66,7 @@ def test_verdicts() -> None:
     assert lines["rollout_vs_generate"].verdict == "missed"
     assert (lines["start_vs_typer"].target, lines["start_vs_typer"].verdict) == ("<= 1.3", "met")
     assert lines["loop_overhead"].verdict == "met"
+    assert (lines["loop_memory"].target, lines["loop_memory"].verdict) == ("<= 1.15", "met")
     assert (lines["train_ideal"].ratio, lines["train_ideal"].verdict) == (2.0, "")
     assert (lines["rollout_vs_vllm"].ratio, lines["rollout_vs_vllm"].verdict) == (None, "")
 
