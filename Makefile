@@ -65,8 +65,8 @@ bench: $(STAMP) ## Compare with TRL, vLLM, generate(), pyarrow and Typer: one ta
 docs: $(STAMP) ## Write the generated references
 	$(BIN)/python -m docs.generate
 
-golden: $(STAMP) ## Write the golden schemas (refuses a changed row without a new version)
-	$(BIN)/python -m tests.golden.make
+golden: $(STAMP) ## Write the golden files (refuses a change without a new version; SAME=1: plugins give the same rows)
+	$(BIN)/python -m tests.golden.make $(if $(SAME),--same-behaviour)
 
 clean: ## Remove what can be made again (not runs/)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,12 +14,12 @@ def command(
     kind: Annotated[str | None, typer.Argument(help="One kind; all when left out.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Names and one-line summaries, read from the files without loading them."""
+    """Names and one-line summaries, read from the files; what installed packages offer is loaded."""
     import difflib
 
-    from cosmo_cli.output import Output, stdout_width
+    from cosmo_cli.output import Output, stdout_to_stderr, stdout_width
     from stages.core.errors import UsageError
-    from stages.core.registry import KINDS, names, summary
+    from stages.core.registry import KINDS, listed
 
     output = Output("list", json)
     if kind is not None and kind not in KINDS:
@@ -27,7 +27,8 @@ def command(
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise UsageError(f"unknown kind {kind!r}", f"{hint}kinds: {', '.join(KINDS)}")
     kinds = [kind] if kind else list(KINDS)
-    found = {k: {n: summary(k, n) for n in names(k)} for k in kinds}
+    with stdout_to_stderr():
+        found = {k: {one.name: one.line for one in listed(k)} for k in kinds}
     if json:
         output.document(found)
         return

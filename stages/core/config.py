@@ -132,13 +132,33 @@ def assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def key_of(config: Any) -> dict[str, Any]:
-    """The part of a config that can change rows, as plain values for the fingerprint."""
+    """The part of a config that can change rows, as plain values for the fingerprint.
+
+    A field at its default is not in it, nor a section that is empty so: a new option makes no old run another one, and
+    who changes a default raises the stage's version (tests/golden holds the defaults).
+    """
     key = {}
     for f in dataclasses.fields(config):
-        if f.metadata.get("affects", True):
-            value = getattr(config, f.name)
-            key[f.name] = key_of(value) if dataclasses.is_dataclass(value) else value
+        if not f.metadata.get("affects", True):
+            continue
+        value = getattr(config, f.name)
+        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        if value == default:
+            continue
+        plain = _plain(value)
+        # A section may differ in what can't change rows alone.
+        if plain or not dataclasses.is_dataclass(value):
+            key[f.name] = plain
     return key
+
+
+def _plain(value: Any) -> Any:
+    """A value of a config as JSON has it; tables in it without what is at its default."""
+    if dataclasses.is_dataclass(value):
+        return key_of(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def as_dict(config: Any) -> dict[str, Any]:

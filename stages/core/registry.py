@@ -1,90 +1,109 @@
-"""Plugins by file: `<package>/<name>.py`, or `<package>/<name>/plugin.py`, with a module-level `PLUGIN`.
+"""Plugins of every kind: their names, their objects, and what identifies their code.
 
-Adding one is adding a file; one of several files is a folder, and its `plugin.py` is what is loaded first.
+A plugin is named in one of three ways, in recipes, options and on the command line:
 
-Names and one-line summaries are read from the file system and the syntax tree, so that listing loads nothing.
+    brief                        a file of this repository, or what an installed package offers under that name
+    ./my_rewards.py:accuracy     an object in a file
+    my_package.rewards:accuracy  an object in a module
+
+Listing loads nothing of ours. How to write one: docs/extending.md.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
+import importlib.util
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any
 
-from stages.core.errors import UsageError
+from stages.core.errors import CosmoError, UsageError, first_line
+from stages.core.plugins import builtin, golden, installed, outside, references, source
+from stages.core.plugins.kinds import KINDS, Kind
+from stages.core.plugins.references import Reference
 
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One family of plugins and the package its files live in."""
-
-    name: str
-    package: str
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are."""
-        return _ROOT / Path(*self.package.split("."))
-
-
-KINDS = {
-    k.name: k
-    for k in (
-        Kind("dataset", "stages.prepare.datasets"),
-        Kind("augmentation", "stages.prepare.augmentations"),
-        Kind("engine", "stages.engines"),
-        Kind("backbone", "stages.models.tiny"),
-        Kind("verifier", "stages.score.verifiers"),
-        Kind("loss", "stages.train.losses"),
-        Kind("advantage", "stages.train.advantages"),
-        Kind("objective", "stages.train.objectives"),
-        Kind("metric", "stages.eval.metrics"),
-        Kind("export", "stages.export.targets"),
-        Kind("executor", "stages.core.executors"),
-    )
-}
-
-
-@lru_cache
-def _files(kind: str) -> dict[str, Path]:
-    """The file of each plugin of a kind: those that assign `PLUGIN` at module level."""
-    folder = KINDS[kind].folder
-    found = {f.stem: f for f in folder.glob("*.py")} | {f.parent.name: f for f in folder.glob("*/plugin.py")}
-    return {name: file for name, file in sorted(found.items()) if _is_plugin(file)}
-
-
-def _is_plugin(file: Path) -> bool:
-    return "\nPLUGIN" in file.read_text(encoding="utf-8")
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Listed",
+    "enter",
+    "is_known",
+    "listed",
+    "load",
+    "names",
+    "plugin_key",
+    "short_name",
+    "summary",
+]
 
 
 def names(kind: str) -> list[str]:
-    """Plugin names of a kind, sorted."""
-    return list(_files(kind))
+    """Plugin names of a kind, sorted: built-in ones, and those of installed packages."""
+    return sorted({*builtin.files(kind), *installed.offered(kind)})
 
 
-def summary(kind: str, name: str) -> str:
-    """The first line of the plugin's module docstring, without importing it."""
-    tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
-    return (ast.get_docstring(tree) or "").split("\n", 1)[0]
+def is_known(kind: str, name: str) -> bool:
+    """Whether `name` is a plugin by name, or says where one is."""
+    known = builtin.find(kind, name) is not None or references.parse(_entered.get((kind, name), name)) is not None
+    return known or name in installed.offered(kind)
+
+
+def short_name(name: str) -> str:
+    """What a plugin is called in rows and reports, however it was named: `./my_rewards.py:accuracy` is `accuracy`."""
+    reference = references.parse(name)
+    return name if reference is None else reference.name
+
+
+_entered: dict[tuple[str, str], str] = {}
+
+
+def enter(kind: str, name: str) -> str:
+    """The short name of a plugin, under which `load` and `plugin_key` find it in this process from now on.
+
+    For plugins whose names stand in plans and rows, where a path would make the same run another one elsewhere.
+    UsageError where the name means another plugin already.
+    """
+    called = short_name(name)
+    if called != name:
+        other = called if builtin.find(kind, called) is not None else _entered.setdefault((kind, called), name)
+        if references.parse(other) != references.parse(name):
+            raise UsageError(f"{kind} {name} is called like {other}", "rename the one in your file")
+    return called
 
 
 def load(kind: str, name: str) -> Any:
-    """The plugin object; UsageError with did-you-mean for an unknown name."""
+    """The plugin object; UsageError with did-you-mean for an unknown name, with file and line for code that fails."""
+    file = builtin.find(kind, name)
+    return builtin.module(kind, file).PLUGIN if file is not None else _load_outside(kind, _outside(kind, name), name)
+
+
+def _outside(kind: str, name: str) -> Reference:
+    """Where the code of a plugin is that is no built-in one."""
+    found = references.parse(_entered.get((kind, name), name)) or installed.find(kind, name)
+    if found is not None:
+        return found
     known = names(kind)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
-    module = f"{KINDS[kind].package}.{name}"
-    if _files(kind)[name].name == "plugin.py":
-        module += ".plugin"
-    return importlib.import_module(module).PLUGIN
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
+
+
+@cache
+def _load_outside(kind: str, reference: Reference, name: str) -> Any:
+    """The object as its kind has it: a plain function is made into one by the kind's adapter."""
+    made = outside.load(kind, reference)
+    try:
+        if (adapter := KINDS[kind].adapter) and importlib.util.find_spec(adapter):
+            made = importlib.import_module(adapter).adapt(short_name(name), made)
+    except TypeError as error:
+        raise UsageError(f"{kind} {name} is none: {first_line(error)}", _HINT) from None
+    if missing := [need for need in KINDS[kind].needs if not hasattr(made, need)]:
+        raise UsageError(f"{kind} {name} is none: a {type(made).__name__} without {', '.join(missing)}", _HINT)
+    return made
+
+
+_HINT = "docs/extending.md says what a plugin of each kind must have"
 
 
 def find(kind: str, name: str) -> Any | None:
@@ -94,4 +113,62 @@ def find(kind: str, name: str) -> Any | None:
 
 def plugin_key(kind: str, name: str) -> list[Any]:
     """What a plugin contributes to a run's key: its name and what identifies its code."""
-    return [name, load(kind, name).version]
+    return [short_name(name), _identity(kind, name)]
+
+
+@cache
+def _identity(kind: str, name: str) -> Any:
+    file = builtin.find(kind, name)
+    if file is not None:
+        return golden.identity(kind, name, builtin.module_name(kind, file))
+    reference = _outside(kind, name)
+    try:
+        return source.outside(reference)
+    except (OSError, ImportError, SyntaxError):
+        # Importing it says what is wrong with it, and where.
+        load(kind, name)
+        raise
+
+
+def summary(kind: str, name: str) -> str:
+    """What a plugin is, in one line: of a built-in one without importing it."""
+    file = builtin.find(kind, name)
+    return builtin.summary(file) if file is not None else _first_sentence(load(kind, name), kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A plugin as a list shows it."""
+
+    name: str
+    text: str
+    """What it is, in one line; of one that can't be used, the error."""
+    origin: str = ""
+    """The package that it comes from; "" for a built-in one."""
+    broken: bool = False
+
+    @property
+    def line(self) -> str:
+        """The text with where it comes from."""
+        return f"{self.text} [{self.origin}]" if self.origin else self.text
+
+
+def listed(kind: str) -> list[Listed]:
+    """All plugins of a kind. Installed ones are loaded, for only so it shows whether they can be; never raises."""
+    ours = builtin.files(kind)
+    found = [Listed(name, builtin.summary(file)) for name, file in ours.items()]
+    for name, points in installed.offered(kind).items():
+        origin = ", ".join(point.package for point in points)
+        if name in ours:
+            found.append(Listed(name, "can't be used by this name: a built-in plugin has it", origin, True))
+            continue
+        try:
+            found.append(Listed(name, _first_sentence(load(kind, name), kind), origin))
+        except CosmoError as error:
+            found.append(Listed(name, f"{error.message}; {error.hint}", origin, True))
+    return sorted(found, key=lambda one: one.name)
+
+
+def _first_sentence(plugin: Any, kind: str) -> str:
+    text = getattr(plugin, "__doc__", None) or getattr(plugin, "title", None) or kind
+    return str(text).strip().partition("\n")[0]

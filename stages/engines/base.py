@@ -52,7 +52,7 @@ class ServerTable:
 
 @dataclass(frozen=True)
 class VllmTable:
-    """How the engine vllm uses the machine. Of these only a shorter `max_model_len` can change rows.
+    """How the engine vllm uses the machine. Of these a shorter `max_model_len` can change rows, and what is in `extra`.
 
     There is no data_parallel_size: vLLM has none in process. `--executor ray` or one `--worker i/n` a GPU do the same.
     """
@@ -68,7 +68,8 @@ class VllmTable:
     kv_cache_gb: float = option(
         0.0, "GiB for keys and values; 0: 1 on a CPU, what the share leaves on a GPU", low=0.0, affects=False
     )
-    extra: dict[str, Any] = option({}, "More arguments of vllm.LLM, as they are", affects=False)
+    # A quantisation among them is another sampler: nobody knows which of them change rows.
+    extra: dict[str, Any] = option({}, "More arguments of vllm.LLM, as they are")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,7 @@ class Engine(Protocol):
 class EnginePlugin(Protocol):
     """An engine file's PLUGIN.
 
-    It may have two methods more. `plan_key(settings)`: those settings that can change a completion, by name, for the
-    plan's key; a setting left at what it was before there was the name stays out, so that runs keep their names.
-    `gpus(settings)`: how many GPUs one of these engines takes where there are any.
+    It may have one method more: `gpus(settings)`, how many GPUs one of these engines takes where there are any.
     """
 
     version: int
@@ -171,12 +170,6 @@ class EnginePlugin(Protocol):
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
         """Load it, or find it loaded in `resources`."""
-
-
-def plan_key(plugin: EnginePlugin, settings: EngineSettings) -> dict[str, Any]:
-    """What the engine says of its settings that can change a completion; most have none."""
-    say = getattr(plugin, "plan_key", None)
-    return say(settings) if say is not None else {}
 
 
 def gpus(plugin: EnginePlugin, settings: EngineSettings) -> int:

@@ -19,7 +19,10 @@ class VerifierCheck:
 class EvalConfig:
     """What is measured, how the policies are called, and what the report shows."""
 
-    metrics: list[str] = option([], "Metric plugins to compute; none named: all of them")
+    # Which they come to, and their code, is in the plan's key.
+    metrics: list[str] = option(
+        [], "Metric plugins to compute, by name, FILE.py:NAME or MODULE:NAME; none named: all", affects=False
+    )
     names: list[str] = option(
         [],
         "Names of the policies: one for each input folder (a repeated name pools folders), or one for "
@@ -31,8 +34,7 @@ class EvalConfig:
         "Augmentation families that training never saw; none named: rows flagged `heldout_family`.",
         flag="--heldout",
     )
-    # In the plan's key where it is given.
-    verifier: VerifierCheck = section(VerifierCheck, "A verifier to measure", affects=False)
+    verifier: VerifierCheck = section(VerifierCheck, "A verifier to measure")
     training: list[str] = option(
         [], "Train run folders whose steps the report draws, in order", affects=False, flag="--training"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.registry import load, names
+from stages.core.registry import load, names, plugin_key, short_name
 from stages.core.runs.folder import artifact
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.eval.config import EvalConfig
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from stages.eval.metrics.base import Metric
 
 REPORT, SUMMARY = "report.html", "summary.json"
-# Raised when `stages.eval.agreement` would measure otherwise.
-MEASURE_VERSION = 1
 
 
 class EvalStage(Stage):
     """One shard: the whole comparison, for a rate over half the prompts is no use to anybody."""
 
     name = "eval"
-    version = 1
+    version = 2
     table = EVALS
     reads = (SCORED,)
     config = EvalConfig
@@ -43,7 +41,7 @@ class EvalStage(Stage):
         if repeated := [f.path for f, one in zip(ctx.inputs, seen, strict=True) if seen.count(one) > 1]:
             raise UsageError(f"{repeated[0]} is among the inputs twice", "name every scored folder once")
         key: dict[str, Any] = {
-            "metrics": {name: metric.version for name, metric in chosen_metrics(config).items()},
+            "metrics": [plugin_key("metric", name) for name in metric_names(config)],
             "training": [f.fingerprint for f in training_runs(config)],
         }
         check = config.verifier
@@ -52,8 +50,6 @@ class EvalStage(Stage):
                 "a verifier is measured against another grade: one of the two is not named",
                 "--set verifier.gold=safety --set verifier.judge=NAME",
             )
-        if check.judge:
-            key["verifier"] = [MEASURE_VERSION, check.gold, check.judge]
         return Plan(shards=[{}], key=key)
 
     def open(self, ctx: Context) -> Work:
@@ -72,9 +68,17 @@ class EvalStage(Stage):
 
 def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
     """The metric plugins asked for, or all of them, in the order of tables."""
-    wanted = list(dict.fromkeys(config.metrics)) or names("metric")
-    found = {name: load("metric", name) for name in wanted}
+    found: dict[str, Metric] = {}
+    for name in metric_names(config):
+        if (called := short_name(name)) in found:
+            raise UsageError(f"two metrics are called {called!r}, one of them {name}", "rename one of the two")
+        found[called] = load("metric", name)
     return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def metric_names(config: EvalConfig) -> list[str]:
+    """The metrics as they were named, each once; all that there are where none is named."""
+    return list(dict.fromkeys(config.metrics)) or names("metric")
 
 
 def training_runs(config: EvalConfig) -> list[RunFolder]:

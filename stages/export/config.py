@@ -11,7 +11,13 @@ from stages.core.config import option
 class ExportConfig:
     """Which form the model takes, where it goes besides the run folder, and what its card says."""
 
-    target: str = option("huggingface", "Export target plugin (cosmo list export)", flag="--target")
+    # Its name and its code are in the plan's key; where the code lies is not.
+    target: str = option(
+        "huggingface",
+        "Export target plugin (cosmo list export), FILE.py:NAME or MODULE:NAME",
+        flag="--target",
+        affects=False,
+    )
     to: str = option("", "Also place the model folder here, whole or not at all", affects=False, flag="--to")
     overwrite: bool = option(False, "Replace what is at --to even where it is no earlier export", affects=False)
     dtype: str = option("float32", "Type of the stored weights", flag="--dtype", choices=("float32", "bfloat16"))

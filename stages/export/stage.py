@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.exports import ExportRow
 from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key
 from stages.core.runs.folder import artifact
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.export.config import ExportConfig
@@ -29,7 +29,7 @@ class ExportStage(Stage):
     """One train run to one folder, in one shard."""
 
     name = "export"
-    version = 1
+    version = 2
     table = EXPORTS
     reads = (STEPS,)
     config = ExportConfig
@@ -43,7 +43,7 @@ class ExportStage(Stage):
             raise UsageError(f"export takes one train run, not {len(ctx.inputs)}", "export them one by one")
         evals = eval_run(config)
         key = {
-            "target": [config.target, load("export", config.target).version],
+            "target": plugin_key("export", config.target),
             "policy": resolve_policy(str(ctx.inputs[0].path)).id,
             "evals": evals.fingerprint if evals else None,
         }

@@ -38,7 +38,8 @@ def held_out(config: PrepareConfig, sources: list[Source], found: list[list[Reco
     UsageError for one that is neither a family nor in any row: a slip there would protect nothing.
     """
     every = [r for records in found for r in records]
-    known = {*registry.names("augmentation"), *(r.family for r in every if r.family)}
+    asked = {f for s in sources for f in (*s.augment.augment, *s.augment.augment_heldout)}
+    known = {*registry.names("augmentation"), *asked, *(r.family for r in every if r.family)}
     for family in config.heldout_families:
         if family not in known:
             close = difflib.get_close_matches(family, known, n=1)

@@ -25,8 +25,7 @@ class PrepareConfig:
     """Which datasets, how they are mixed, and what is left out.
 
     `sources` and `decontaminate` do not enter the fingerprint as they are typed: the plan's key holds each
-    source's options and the digest of its content instead, so that a moved file is still the same file. The key
-    holds `heldout_families` too, where there are any.
+    source's options and the digest of its content instead, so that a moved file is still the same file.
     """
 
     sources: list[Any] = option(
@@ -37,7 +36,6 @@ class PrepareConfig:
     heldout_families: list[str] = option(
         [],
         "Augmentation families that are never trained on: made of test rows only, an error in any training row",
-        affects=False,
     )
     seed: int = option(0, "Seed of drawing, sampling and row order", flag="--seed", low=0)
     split: str = option("", "Only this split", flag="--split", choices=("", "train", "test"))

@@ -1,8 +1,13 @@
-"""Sources: `NAME`, `NAME:PATH` or a recipe table, as a plugin with its options, and its records."""
+"""Sources: `NAME`, `NAME:PATH` or a recipe table, as a plugin with its options, and its records.
+
+NAME may be `FILE.py:OBJECT` or `MODULE:OBJECT`, too; then a path comes after a second colon.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import PurePath
@@ -12,6 +17,7 @@ from schemas.identity import digest
 from stages.core import registry
 from stages.core.config import build, key_of
 from stages.core.errors import InputError, UsageError
+from stages.core.plugins import references
 from stages.core.resources import Kind, Resources
 from stages.prepare.config import AugmentOptions
 from stages.prepare.datasets.base import Dataset, Record
@@ -22,7 +28,7 @@ class Source:
     """One dataset as it was asked for."""
 
     name: str
-    """The plugin."""
+    """What the plugin is called."""
     plugin: Dataset
     options: Any
     """An instance of the plugin's options dataclass."""
@@ -30,19 +36,22 @@ class Source:
     """At most so many of its rows, seeded; 0 takes all. Any source's table may say it."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     """Which families its rows go through, on top."""
+    named: str = ""
+    """The plugin as it was named: `./mine.py:rows`; left out, its name."""
 
     @property
     def shown(self) -> str:
         """How a person would type it."""
         path = getattr(self.options, "path", "")
-        return f"{self.name}:{path}" if path else self.name
+        named = self.named or self.name
+        return f"{named}:{path}" if path else named
 
 
 def parse(spec: Any, where: str) -> Source:
     """A source from the command line or a recipe; UsageError for a wrong name, key or type."""
     if isinstance(spec, str):
-        name, colon, path = spec.partition(":")
-        values: dict[str, Any] = {"path": path} if colon else {}
+        name, path = _taken_apart(spec)
+        values: dict[str, Any] = {} if path is None else {"path": path}
     elif isinstance(spec, dict):
         values = dict(spec)
         name = values.pop("name", None)
@@ -60,13 +69,35 @@ def parse(spec: Any, where: str) -> Source:
     options = build(plugin.options, values, f"{where} {name}")
     if getattr(options, "path", None) == "":
         raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH, or path = in its table")
-    return Source(name, plugin, options, limit, augment)
+    return Source(registry.short_name(name), plugin, options, limit, augment, name)
+
+
+def _taken_apart(spec: str) -> tuple[str, str | None]:
+    """`NAME:PATH`, `FILE.py:NAME:PATH` or `MODULE:NAME:PATH` as the plugin and the path; None where there is none.
+
+    What is before the first colon decides: the name of a dataset is one, whatever follows it; else a file's or a
+    module's object is looked for.
+    """
+    first, _, rest = spec.partition(":")
+    attribute, colon, path = rest.partition(":")
+    if not registry.is_known("dataset", first) and references.parse(f"{first}:{attribute}") is not None:
+        named_file = first.endswith(".py")
+        # `jsnol:data` is a dataset misspelt, and `toy:rows` no dataset of ours: only what can be imported is a module.
+        if named_file or (first.partition(".")[0] not in sys.stdlib_module_names and _is_module(first)):
+            return f"{first}:{attribute}", path if colon else None
+    return first, rest if ":" in spec else None
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _plugin(name: str) -> Dataset:
-    known = registry.names("dataset")
     kind = PurePath(name).suffix.lstrip(".")
-    if name not in known and kind in known:
+    if not registry.is_known("dataset", name) and registry.is_known("dataset", kind):
         raise UsageError(f"{name!r} is a file, not a dataset", f"cosmo prepare {kind}:{name}")
     plugin: Dataset = registry.load("dataset", name)
     return plugin
@@ -76,6 +107,11 @@ def _augment(values: dict[str, Any], where: str) -> AugmentOptions:
     """What the table says of augmentation, taken out of it; UsageError for an unknown family."""
     ours = [f.name for f in dataclasses.fields(AugmentOptions)]
     asked: AugmentOptions = build(AugmentOptions, {k: values.pop(k) for k in ours if k in values}, where)
+    asked = dataclasses.replace(
+        asked,
+        augment=[registry.enter("augmentation", f) for f in asked.augment],
+        augment_heldout=[registry.enter("augmentation", f) for f in asked.augment_heldout],
+    )
     for family in (*asked.augment, *asked.augment_heldout):
         registry.load("augmentation", family)
     if both := sorted(set(asked.augment) & set(asked.augment_heldout)):
@@ -95,10 +131,9 @@ def _refuse_path(name: str, plugin: Dataset, values: dict[str, Any]) -> None:
 def identity(source: Source) -> dict[str, Any]:
     """What decides a source's records: plugin, version, options, content. No path."""
     asked = source.augment
-    families = {f: registry.load("augmentation", f).version for f in (*asked.augment, *asked.augment_heldout)}
+    families = [registry.plugin_key("augmentation", f) for f in (*asked.augment, *asked.augment_heldout)]
     return {
-        "name": source.name,
-        "version": source.plugin.version,
+        "plugin": registry.plugin_key("dataset", source.named or source.name),
         "options": key_of(source.options),
         "limit": source.limit,
         "digest": source.plugin.digest(source.options),

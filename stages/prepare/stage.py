@@ -23,7 +23,7 @@ class PrepareStage(Stage):
     """Reads sources, leaves out what is bad or double, mixes, and writes rows with checked images."""
 
     name = "prepare"
-    version = 1
+    version = 2
     table = PROMPTS
     reads = ()
     config = PrepareConfig
@@ -41,8 +41,6 @@ class PrepareStage(Stage):
             "sources": [identity(s) for s in sources],
             "decontaminate": [identity(s) for s in tests],
         }
-        if ctx.config.heldout_families:
-            key["heldout_families"] = sorted(set(ctx.config.heldout_families))
         plan = remembered({**key, "config": key_of(ctx.config)}, lambda: _plan(ctx, sources, tests, key))
         for note in plan.provenance["notes"]:
             ctx.progress.log(note)

@@ -24,11 +24,9 @@ LEAST_NEED = 0.1
 class FollowingSelection(Selection):
     """A selection whose label weights may follow the reward."""
 
-    # The folders' content and the strength are in the plan's key wherever a rollout follows any.
+    # Where the folders lie changes nothing: what is in them is in the plan's key.
     follow: list[str] = option([], "Scored runs: labels that earned little there get more weight", affects=False)
-    follow_strength: float = option(
-        0.5, "0 keeps the label weights, 1 follows altogether", affects=False, high=1.0, low=0.0
-    )
+    follow_strength: float = option(0.5, "0 keeps the label weights, 1 follows altogether", high=1.0, low=0.0)
 
 
 def followed(selection: FollowingSelection) -> tuple[FollowingSelection, dict[str, Any]]:
@@ -45,7 +43,6 @@ def followed(selection: FollowingSelection) -> tuple[FollowingSelection, dict[st
     weights = following(selection.labels, shares, selection.follow_strength)
     key = {
         "follow": [folder.fingerprint for folder in folders],
-        "follow_strength": selection.follow_strength,
         "followed_labels": weights,
     }
     return replace(selection, labels=weights), key

@@ -20,7 +20,9 @@ class RolloutConfig:
         flag="--policy",
         affects=False,
     )
-    engine: str = option("auto", "Engine plugin (cosmo list engine)", flag="--engine", affects=False)
+    engine: str = option(
+        "auto", "Engine plugin (cosmo list engine), FILE.py:NAME or MODULE:NAME", flag="--engine", affects=False
+    )
     samples: int = option(8, "Completions a prompt: the group size G", flag="--samples", low=1)
     temperature: float = option(1.0, "0 is greedy", flag="--temperature", low=0.0)
     max_new_tokens: int = option(256, "Longest completion", flag="--max-new-tokens", low=1)
@@ -38,5 +40,5 @@ class RolloutConfig:
         "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
     )
     trust_remote_code: bool = option(False, "Run code that comes with the model's folder")
-    server: ServerTable = section(ServerTable, "Where the model runs, for engines that ask a server", affects=False)
-    vllm: VllmTable = section(VllmTable, "How vLLM uses the machine, for the engine that is vLLM", affects=False)
+    server: ServerTable = section(ServerTable, "Where the model runs, for engines that ask a server")
+    vllm: VllmTable = section(VllmTable, "How vLLM uses the machine, for the engine that is vLLM")

@@ -11,10 +11,10 @@ from schemas.rejected import RejectedRow
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
 from stages.core.errors import BadSample, CosmoError, UsageError
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key
 from stages.core.runs.select import Entry, index, select
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
-from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus, plan_key
+from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
 from stages.rollout.adaptive_weights import followed
 from stages.rollout.config import RolloutConfig
 
@@ -29,7 +29,7 @@ class RolloutStage(Stage):
     """Samples G completions a prompt from a policy."""
 
     name = "rollout"
-    version = 1
+    version = 2
     table = ROLLOUTS
     reads = (PROMPTS,)
     config = RolloutConfig
@@ -47,8 +47,7 @@ class RolloutStage(Stage):
             {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
             for part in chunks(chosen, config.shard_groups)
         ]
-        key = {"engine": engine, "engine_version": plugin.version, "policy": ref.id if ref else NO_POLICY, **following}
-        key.update(plan_key(plugin, _settings(config)))
+        key = {"engine": plugin_key("engine", engine), "policy": ref.id if ref else NO_POLICY, **following}
         rejected = [
             RejectedRow(
                 stage=self.name,

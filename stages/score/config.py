@@ -25,9 +25,14 @@ class RewardTable:
 class JudgeTable(ServerTable):
     """A generative verifier, as `[score.judges.NAME]` gives it. One with the name of a rule stands in for it."""
 
-    engine: str = option("auto", "Engine plugin: transformers, openai, ... (cosmo list engine)")
-    policy: str = option("", "The judge's model: tiny:NAME, a train run, a Hugging Face folder or a hub name")
-    prompt: str = option("", "What it is asked: a name in stages/judging/prompts, or a .toml file; else its own name")
+    # What these three come to is in the plan's key; how and where they were found is not.
+    engine: str = option("auto", "Engine plugin: transformers, openai, ... (cosmo list engine)", affects=False)
+    policy: str = option(
+        "", "The judge's model: tiny:NAME, a train run, a Hugging Face folder or a hub name", affects=False
+    )
+    prompt: str = option(
+        "", "What it is asked: a name in stages/judging/prompts, or a .toml file; else its own name", affects=False
+    )
     score: str = option(
         "verdict",
         "verdict: the verdict's score; probability: weighted with the verdict's probability (two verdicts only)",
@@ -50,30 +55,36 @@ class JudgeTable(ServerTable):
 class ContrastTable:
     """The policy behind `visual_contrast`, as `[score.contrast]` gives it."""
 
-    policy: str = option("", "whose log-probs are compared: tiny:NAME, a train run, a Hugging Face folder, a hub name")
+    # Its content is in the plan's key.
+    policy: str = option(
+        "", "whose log-probs are compared: tiny:NAME, a train run, a Hugging Face folder, a hub name", affects=False
+    )
     scale: float = option(1.0, "nats a token that are worth a full grade", low=1e-6)
-    device: str = option("auto", "auto, cpu, cuda, cuda:1")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1", affects=False)
     dtype: str = option(
         "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
     )
-    batch_tokens: int = option(16384, "most positions (rows x length) in one forward", low=1)
+    batch_tokens: int = option(16384, "most positions (rows x length) in one forward", low=1, affects=False)
 
 
 @dataclass(frozen=True)
 class RewardModelTable:
     """The model behind the verifier `reward_model`, as `[score.reward_model]` gives it."""
 
-    policy: str = option("", "the reward model: a run of cosmo train --objective reward, a folder, a hub name")
+    # Its content is in the plan's key.
+    policy: str = option(
+        "", "the reward model: a run of cosmo train --objective reward, a folder, a hub name", affects=False
+    )
     value: str = option(
         "sigmoid",
         "sigmoid: its number brought to 0..1, as other grades are; raw: its number",
         choices=("sigmoid", "raw"),
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1", affects=False)
     dtype: str = option(
         "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
     )
-    batch_tokens: int = option(16384, "most positions (rows x length) in one forward", low=1)
+    batch_tokens: int = option(16384, "most positions (rows x length) in one forward", low=1, affects=False)
 
 
 @dataclass(frozen=True)
@@ -86,20 +97,18 @@ class ScoreConfig:
     rewards: dict[str, RewardTable] = option(
         {}, "reward formulas by label, each in place of the default one for that label", affects=False
     )
-    # What can change a judge's grades is in the plan's key as its identity.
-    judges: dict[str, JudgeTable] = option({}, "generative verifiers by name", affects=False)
-    # Likewise: the contrast policy's content and scale are in the plan's key where a formula uses it.
-    contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks", affects=False)
-    reward_model: RewardModelTable = section(
-        RewardModelTable, "the trained reward model that `reward_model` asks", affects=False
-    )
-    format_weight: float = option(1.0, "weight of `format` in formulas that add up", affects=False)
+    judges: dict[str, JudgeTable] = option({}, "generative verifiers by name")
+    contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks")
+    reward_model: RewardModelTable = section(RewardModelTable, "the trained reward model that `reward_model` asks")
+    format_weight: float = option(1.0, "weight of `format` in formulas that add up")
     visual_weight: float = option(
-        0.0, "weight of `visual_focus` in formulas that add up and don't name it; rows without images lack the term",
-        affects=False,
-    )  # fmt: skip
-    helpful_weight: float = option(0.0, "weight of `helpful` in formulas that add up and don't name it", affects=False)
-    also: list[str] = option(["refusal"], "verifiers to run on every row beside its formula's; graded, not rewarded")
+        0.0, "weight of `visual_focus` in formulas that add up and don't name it; rows without images lack the term"
+    )
+    helpful_weight: float = option(0.0, "weight of `helpful` in formulas that add up and don't name it")
+    # In the plan's key by what the verifiers are called, with their code.
+    also: list[str] = option(
+        ["refusal"], "verifiers to run on every row beside its formula's; graded, not rewarded", affects=False
+    )
     timeout_s: float = option(5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1)
     regrade: bool = option(
         False, "grade scored input anew, instead of running only verifiers it lacks", flag="--regrade"

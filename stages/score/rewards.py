@@ -14,7 +14,7 @@ from typing import Any
 from schemas.scored import ERROR, TIMEOUT, Grade, Term
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
-from stages.core.registry import names
+from stages.core.registry import is_known, names, short_name
 from stages.score.config import RewardTable, ScoreConfig
 
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
@@ -43,23 +43,43 @@ def resolve(config: ScoreConfig) -> dict[str, RewardFormula]:
 
     UsageError for a formula without terms or with a verifier that doesn't exist.
     """
+    return {label: _formula(label, table, config) for label, table in sorted(_tables(config).items())}
+
+
+def verifiers_named(config: ScoreConfig) -> dict[str, str]:
+    """The verifiers that formulas and `also` name: what each is called in a grade, and as it was named.
+
+    UsageError where two of them would be called the same.
+    """
+    found = {name: name for formula in resolve(config).values() for name, _ in formula.terms}
+    typed = [name for table in _tables(config).values() for name in table.terms] + list(config.also)
+    for name in dict.fromkeys(typed):
+        called = short_name(name)
+        if called in found and called != name and (called in typed or found[called] != called):
+            raise UsageError(
+                f"{name} and {found[called]} are both called {called!r}", "rename one of the two functions"
+            )
+        found[called] = name
+    return dict(sorted(found.items()))
+
+
+def _tables(config: ScoreConfig) -> dict[str, RewardTable]:
     tables = {label: build(RewardTable, table, f"rewards.{label}") for label, table in _defaults().items()}
-    tables |= config.rewards
-    known = sorted({*names("verifier"), *config.judges})
-    return {label: _formula(label, tables[label], config, known) for label in sorted(tables)}
+    return tables | config.rewards
 
 
-def _formula(label: str, table: RewardTable, config: ScoreConfig, known: list[str]) -> RewardFormula:
+def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormula:
     where = f"[score.rewards.{label}]"
     if not table.terms:
         raise UsageError(f"{where} has no terms", "name at least one verifier: terms = { answer = 1.0 }")
     for name in table.terms:
-        if name not in known:
+        if name not in config.judges and not is_known("verifier", name):
+            known = sorted({*names("verifier"), *config.judges})
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             hint += f"known: {', '.join(known)}"
             raise UsageError(f"{where} names an unknown verifier {name!r}", hint)
-    terms = dict(table.terms)
+    terms = {short_name(name): weight for name, weight in table.terms.items()}
     task = frozenset(terms) - {FORMAT} or frozenset(terms)
     if table.combine == "sum":
         # COSMO-RL's four terms (arXiv:2510.04196, figure 1): format, visual focus, helpful, task-aware.

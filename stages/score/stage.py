@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.scored import ERROR, TIMEOUT
 from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.parallel_map import in_order
-from stages.core.registry import load
+from stages.core.registry import plugin_key, short_name
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
 
@@ -37,13 +37,14 @@ class ScoreStage(Stage):
     """Grades rollouts."""
 
     name = "score"
-    version = 1
+    version = 2
     table = SCORED
     reads: tuple[Table, ...] = (SCORED, ROLLOUTS)
     config = ScoreConfig
 
     def plan(self, ctx: Context) -> Plan:
         """One output shard an input shard; the key holds resolved formulas and verifier versions."""
+        from stages.score.rewards import verifiers_named
         from stages.score.verifiers.base import Verifier
 
         formulas, verifiers = _resolve(ctx.config)
@@ -51,9 +52,15 @@ class ScoreStage(Stage):
         for index, folder in enumerate(ctx.inputs):
             missing = set(folder.missing())
             shards += [{"input": index, "shard": s} for s in range(folder.total) if s not in missing]
-        key = {
+        key: dict[str, Any] = {
             "rewards": {label: formula.text for label, formula in formulas.items()},
-            "verifiers": {name: v.version for name, v in sorted(verifiers.items())},
+            # A judge is no plugin: all that it is stands under `models`.
+            "verifiers": [
+                plugin_key("verifier", name)
+                for name in verifiers_named(ctx.config).values()
+                if name not in ctx.config.judges
+            ],
+            "also": [short_name(name) for name in ctx.config.also],
         }
         if models := {name: v.identity for name, v in sorted(verifiers.items()) if not isinstance(v, Verifier)}:
             key["models"] = models
@@ -116,19 +123,18 @@ def _lost(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, st
 
 def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]:
     """The formulas and every verifier that they or `also` name; a judge stands in for a file of its name."""
-    from stages.score.rewards import resolve
+    from stages.score.rewards import resolve, verifiers_named
+    from stages.score.verifiers.load import load_verifier
 
-    formulas = resolve(config)
     verifiers: dict[str, Verifier | ModelVerifier] = {}
-    for name in sorted({name for formula in formulas.values() for name, _ in formula.terms} | set(config.also)):
+    for called, name in verifiers_named(config).items():
         if name in config.judges:
             from stages.score.models.judge import bind
 
-            verifiers[name] = bind(name, config.judges[name])
+            verifiers[called] = bind(name, config.judges[name])
         else:
-            plugin = load("verifier", name)
-            verifiers[name] = plugin(config) if callable(plugin) else plugin
-    return formulas, verifiers
+            verifiers[called] = load_verifier(name, config)
+    return resolve(config), verifiers
 
 
 def grader_for(config: ScoreConfig) -> Grader:
@@ -136,7 +142,7 @@ def grader_for(config: ScoreConfig) -> Grader:
     from stages.score.grading import Grader
 
     formulas, verifiers = _resolve(config)
-    return Grader(formulas, verifiers, tuple(config.also), config.regrade)
+    return Grader(formulas, verifiers, tuple(map(short_name, config.also)), config.regrade)
 
 
 def _check_labels(inputs: list[RunFolder], grader: Grader) -> None:

@@ -37,7 +37,10 @@ class TrainConfig:
         "lagrangian": "advantages.lagrangian",
     }
 
-    objective: str = option("rl", "Objective plugin: what to minimise (cosmo list objective)", flag="--objective")
+    # Its name and its code are in the plan's key.
+    objective: str = option(
+        "rl", "Objective plugin: what to minimise (cosmo list objective)", flag="--objective", affects=False
+    )
     # The policy's content digest is part of the plan's key; where it lies is not.
     policy: str | None = option(
         None,
@@ -58,8 +61,10 @@ class TrainConfig:
     forbid_families: list[str] = option([], "Held-out augmentation families: finding one is an error")
 
     # RL: what is learned from a rollout
-    loss: str = option("cpgd", "Loss plugin (cosmo list loss)", flag="--loss")
-    # What these come to, where they are left open, is in the plan's key: for RL alone.
+    # The names and the code of the loss and the advantage are in the plan's key, for RL alone.
+    loss: str = option(
+        "cpgd", "Loss plugin (cosmo list loss), FILE.py:NAME or MODULE:NAME", flag="--loss", affects=False
+    )
     advantage: str | None = option(
         None, "Advantage plugin (cosmo list advantage); not given: the loss's own", flag="--advantage", affects=False
     )
@@ -74,17 +79,14 @@ class TrainConfig:
     aggregation: str | None = option(
         None,
         "How token losses are averaged over a step; not given: the loss's own",
-        affects=False,
         choices=AGGREGATIONS,
     )
     order: str = option("stored", "Order of groups within a rollout", choices=("stored", "seeded"))
-    clip: bool = option(True, "Clip the ratio; false: no clip at all, for an ablation", affects=False)
+    clip: bool = option(True, "Clip the ratio; false: no clip at all, for an ablation")
     clip_low: float | None = option(
-        None, "Clip below: 1 - clip_low; 1: never; not given: the loss's own", affects=False, low=0.0, high=1.0
+        None, "Clip below: 1 - clip_low; 1: never; not given: the loss's own", low=0.0, high=1.0
     )
-    clip_high: float | None = option(
-        None, "Clip above: 1 + clip_high; not given: the loss's own", affects=False, low=0.0
-    )
+    clip_high: float | None = option(None, "Clip above: 1 + clip_high; not given: the loss's own", low=0.0)
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
     old_logprobs: str = option(
@@ -119,8 +121,7 @@ class TrainConfig:
     beta2: float = option(0.95, "AdamW beta 2", low=0.0, high=1.0)
     adam_epsilon: float = option(1e-8, "AdamW epsilon", low=0.0)
     max_grad_norm: float = option(1.0, "Gradient norm is clipped to this; 0: not clipped", low=0.0)
-    # In the plan's key where it is used.
-    lora: LoraOptions = section(LoraOptions, "LoRA: adapters are trained, whole weights are saved", affects=False)
+    lora: LoraOptions = section(LoraOptions, "LoRA: adapters are trained, whole weights are saved")
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
 
     # The machine. Sums are split differently, so results agree to rounding, not to the bit.

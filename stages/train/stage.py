@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.tables import PROMPTS, SCORED, STEPS, Table
-from stages.core.config import key_of
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key, short_name
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
 from stages.train.config import TrainConfig
 from stages.train.drift.monitor import check as check_watch
@@ -20,7 +19,7 @@ class TrainStage(Stage):
     """One shard: a training run is one piece of work, made resumable by checkpoints in its scratch folder."""
 
     name = "train"
-    version = 1
+    version = 2
     table = STEPS
     reads: tuple[Table, ...] = (SCORED, PROMPTS)
     config = TrainConfig
@@ -33,10 +32,9 @@ class TrainStage(Stage):
         check_watch(config.watch)
         check_parallel(config)
         ref = objective.start_policy(ctx)
-        key: dict[str, Any] = {"policy": ref.id, **objective.plan_key(ctx)}
-        if config.lora.rank:
-            key["lora"] = key_of(config.lora)
-        shard = {"objective": config.objective, "inputs": [f.fingerprint for f in ctx.inputs]}
+        named = plugin_key("objective", config.objective)
+        key: dict[str, Any] = {"policy": ref.id, "objective": named, **objective.plan_key(ctx)}
+        shard = {"objective": short_name(config.objective), "inputs": [f.fingerprint for f in ctx.inputs]}
         return Plan([shard], key, provenance={"policy": ref.spec, "policy_id": ref.id, "policy_name": ref.name})
 
     def open(self, ctx: Context) -> Work:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from stages.core.stage_list import STAGES, load_config
 from stages.core.config import as_dict, assign, build, key_of, option, parse_assignment, section
 from stages.core.errors import UsageError
 
@@ -15,6 +17,7 @@ from stages.core.errors import UsageError
 class Inner:
     take: int = option(0, "How many", low=0)
     labels: dict[str, float] = option({}, "Weights")
+    tried: int = option(0, "Attempts", affects=False)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Outer:
     batch: int = option(8, "Batch", affects=False)
     names: list[str] = option([], "Names")
     limit: int | None = option(None, "Limit")
+    also: list[str] = option(["refusal"], "More")
     select: Inner = section(Inner, "Selection")
+    tables: dict[str, Inner] = option({}, "By name")
 
 
 def test_nested_values_and_int_to_float() -> None:
@@ -60,7 +65,39 @@ def test_key_leaves_out_what_cannot_change_rows() -> None:
     one, two = build(Outer, {"batch": 1}, "o"), build(Outer, {"batch": 2}, "o")
     assert key_of(one) == key_of(two)
     assert as_dict(one) != as_dict(two)
-    assert key_of(one)["select"] == {"take": 0, "labels": {}}
+
+
+def test_a_field_at_its_default_is_not_in_the_key() -> None:
+    assert key_of(build(Outer, {}, "o")) == {}
+    assert key_of(build(Outer, {"temperature": 1, "names": [], "select": {"take": 0}}, "o")) == {}
+    assert key_of(build(Outer, {"temperature": 0.5}, "o")) == {"temperature": 0.5}
+
+
+def test_a_section_is_in_the_key_with_what_it_sets_alone() -> None:
+    assert key_of(build(Outer, {"select": {"take": 3}}, "o")) == {"select": {"take": 3}}
+    assert key_of(build(Outer, {"select": {"labels": {"a": 1}}}, "o")) == {"select": {"labels": {"a": 1.0}}}
+    # Tried is in the section, and cannot change rows.
+    assert key_of(build(Outer, {"select": {"tried": 3}}, "o")) == {}
+
+
+def test_an_empty_list_in_place_of_a_default_one_is_in_the_key() -> None:
+    assert key_of(build(Outer, {"also": []}, "o")) == {"also": []}
+    assert key_of(build(Outer, {"also": ["refusal"]}, "o")) == {}
+
+
+def test_tables_in_a_table_are_in_the_key_by_name() -> None:
+    assert key_of(build(Outer, {"tables": {"a": {}}}, "o")) == {"tables": {"a": {}}}
+    assert key_of(build(Outer, {"tables": {"a": {"take": 1}}}, "o")) == {"tables": {"a": {"take": 1}}}
+
+
+def test_every_section_of_a_stage_begins_at_its_own_defaults() -> None:
+    """Else a value that is the class's default, and not the section's, would vanish from the key."""
+    for verb in STAGES:
+        config = load_config(verb)()
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if dataclasses.is_dataclass(value):
+                assert value == type(value)(), f"{verb}.{field.name}"
 
 
 def test_a_config_rebuilds_from_its_own_dict() -> None:

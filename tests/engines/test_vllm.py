@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from stages.core.config import build, key_of
 from stages.core.registry import load, names
-from stages.engines.base import EngineSettings, VllmTable, gpus, plan_key
+from stages.engines.base import EngineSettings, VllmTable, gpus
 from stages.engines.vllm.arguments import with_head
 from stages.engines.vllm.probe import distance
 from stages.models.families import collapsed
@@ -77,20 +77,16 @@ def test_the_probe_tells_policies_apart_and_counts_lost_numbers() -> None:
     assert distance(probes, [[], *said[1:]], "float32") == float("inf")
 
 
-def test_only_the_length_limit_belongs_to_a_runs_identity() -> None:
-    """How vLLM uses the machine changes no row, so no fingerprint."""
+def test_how_vllm_uses_the_machine_changes_no_row_and_so_no_fingerprint() -> None:
     plain = build(RolloutConfig, {"engine": "vllm"}, "rollout")
-    machine = {"tensor_parallel_size": 2, "kv_cache_gb": 4, "enforce_eager": True, "extra": {"max_num_seqs": 8}}
+    machine = {"tensor_parallel_size": 2, "kv_cache_gb": 4, "enforce_eager": True}
     assert key_of(build(RolloutConfig, {"engine": "vllm", "vllm": machine}, "rollout")) == key_of(plain)
 
 
-def test_the_engine_says_what_of_its_settings_is_in_the_plans_key() -> None:
-    """Named only where it is set, so that runs from before there was the name keep theirs."""
-    vllm, other = load("engine", "vllm"), load("engine", "transformers")
-    limited = EngineSettings(vllm=VllmTable(max_model_len=64, kv_cache_gb=2.0))
-    assert plan_key(vllm, limited) == {"max_model_len": 64}
-    assert plan_key(vllm, EngineSettings(vllm=VllmTable(kv_cache_gb=2.0))) == {}
-    assert plan_key(other, limited) == {}
+@pytest.mark.parametrize("setting", [{"max_model_len": 64}, {"extra": {"quantization": "fp8"}}])
+def test_what_can_change_a_completion_is_in_the_key(setting: dict[str, object]) -> None:
+    limited = build(RolloutConfig, {"vllm": {**setting, "kv_cache_gb": 2}}, "rollout")
+    assert key_of(limited) == {"vllm": setting}
 
 
 def test_engines_say_how_many_gpus_they_take() -> None:

@@ -9,7 +9,7 @@ price. The same shards in the same process layout give the same completions.
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.resources import Kind, Resources
@@ -29,11 +29,6 @@ class VllmPlugin:
 
     version = 1
     needs_policy = True
-
-    def plan_key(self, settings: EngineSettings) -> dict[str, Any]:
-        """A limit on the length decides which prompts are too long; the model's own needs no mention."""
-        longest = settings.vllm.max_model_len
-        return {"max_model_len": longest} if longest else {}
 
     def gpus(self, settings: EngineSettings) -> int:
         """As many as share one copy of the model."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from schemas.prompts import HELDOUT_FAMILY, PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, UsageError
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key
 from stages.prepare.datasets.base import Record
 from stages.world import annotator, safety, sampling
 from stages.world.case import Case
@@ -71,7 +71,7 @@ class Builtin:
 
     def digest(self, options: BuiltinOptions) -> dict[str, str]:
         """No files, but what else decides bytes: the drawing library and the families, by version."""
-        families = {f: str(load("augmentation", f).version) for f in (*options.families, *options.heldout)}
+        families = {f: str(plugin_key("augmentation", f)[1]) for f in (*options.families, *options.heldout)}
         return {"pillow": version("pillow"), **families}
 
     def records(self, options: BuiltinOptions, seed: int) -> Iterator[Record]:

@@ -21,7 +21,7 @@ from schemas.rollouts import RolloutGroup, Sampling
 from schemas.scored import ERROR, TIMEOUT
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, CosmoError, UsageError
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind, Resources
 from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
@@ -64,8 +64,7 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
     identity = {
         "rule": _RULE,
         "prompt": prompt.digest,
-        "engine": engine,
-        "engine_version": plugin.version,
+        "engine": plugin_key("engine", engine),
         "model": ref.id if ref else f"name:{table.model}",
         "dtype": table.dtype,
         "score": table.score,

@@ -15,13 +15,13 @@ A verifier is one file `stages/score/verifiers/<name>.py`:
 The file's name is the verifier's name. A formula names it as a term; the `also` list runs it beside the
 formula.
 
-A verifier that needs a model grades many completions at once. Its file's PLUGIN is a function of the config:
+A verifier that needs a model grades many completions at once. Its file's PLUGIN binds it to the config:
 
     def bind(config: ScoreConfig) -> ModelVerifier:
         ref = resolve_policy(config.something.policy)
         return ModelVerifier("quiet_model", {"rule": 1, "policy": ref.id}, lambda ctx: _Quiet(ctx, ref).grade_groups)
 
-    PLUGIN = bind
+    PLUGIN = BoundVerifier(version=1, bind=bind)
 
 `bind` runs while planning and loads nothing heavy. `open` runs once a run, before the first row that is graded, and
 may load: costly things go through `ctx.resources`, so that they stay warm between stages. The function that it returns
@@ -36,13 +36,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, STATUSES, TIMEOUT, Grade
 from stages.core.errors import CosmoError, first_line
+from stages.core.plugins.outside import place
 from stages.core.stage import Context
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.math_pool import TimedOut
@@ -85,10 +86,11 @@ class Verifier:
 
     version: int
     judge: Judge
-    name: str = field(init=False)
+    name: str = ""
+    """Left out: the last part of the judging function's module."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.judge.__module__.rpartition(".")[2])
+        object.__setattr__(self, "name", self.name or self.judge.__module__.rpartition(".")[2])
 
     def grade(self, group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Grade:
         """The judgement as a grade; a verifier that fails gives a grade that says so, and the run goes on."""
@@ -97,14 +99,16 @@ class Verifier:
         except CosmoError:
             raise
         except Exception as error:
-            j = _raised(error)
+            j = raised(error)
         return as_grade(self.name, self.version, j)
 
 
-def _raised(error: Exception) -> Judgement:
+def raised(error: Exception) -> Judgement:
+    """What a verifier raised: no opinion, why, and where in its author's own code where it comes from outside."""
     if isinstance(error, TimedOut):
         return failed(str(error), TIMEOUT)
-    return failed(f"{type(error).__name__}: {error}")
+    where = place(error)
+    return failed(f"{type(error).__name__}: {error}" + (f" ({where})" if where else ""))
 
 
 def finite_value(value: Any, name: str) -> float:
@@ -212,5 +216,18 @@ class ModelVerifier:
         except CosmoError:
             raise
         except Exception as error:
-            judgements = [[_raised(error)] * len(w.completions) for w in window]
+            judgements = [[raised(error)] * len(w.completions) for w in window]
         return [[as_grade(self.name, self.version, j) for j in js] for js in judgements]
+
+
+@dataclass(frozen=True)
+class BoundVerifier:
+    """A verifier that only a run's config makes: the PLUGIN of a file whose verifier needs a model."""
+
+    version: int
+    bind: Callable[[Any], ModelVerifier]
+    """From a ScoreConfig; runs while planning and loads nothing heavy."""
+
+    def __call__(self, config: Any) -> ModelVerifier:
+        """The verifier under this config; UsageError where the config lacks what it needs."""
+        return self.bind(config)

@@ -22,7 +22,7 @@ from stages.core.errors import BadSample, UsageError
 from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import RewardModelTable, ScoreConfig
-from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed
+from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Wanted, does_not_apply, failed
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -98,4 +98,4 @@ def _open(ctx: Context, table: RewardModelTable, ref: PolicyRef) -> _RewardModel
     return _RewardModel(table, ctx.resources.get(_MODEL, f"{ref.id} {table.device} {table.dtype}", make))
 
 
-PLUGIN = bind
+PLUGIN = BoundVerifier(version=1, bind=bind)

@@ -19,7 +19,7 @@ from stages.core.errors import BadSample, UsageError
 from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import ContrastTable, ScoreConfig
-from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, failed, judged
+from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Wanted, does_not_apply, failed, judged
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -87,4 +87,4 @@ def _open(ctx: Context, table: ContrastTable, ref: PolicyRef) -> _Contrast:
     return _Contrast(table, policy)
 
 
-PLUGIN = bind
+PLUGIN = BoundVerifier(version=1, bind=bind)

@@ -54,15 +54,12 @@ class Rl(Objective):
         return replace(config, **{name: getattr(plugin, name) for name in names if getattr(config, name) is None})
 
     def plan_key(self, ctx: Context) -> dict[str, Any]:
-        """The loss and the advantage by version, with the settings left to the loss and those for one of them."""
+        """The loss and the advantage by their code, which holds what is left open to the loss, and their own settings."""
         config = self.resolved(ctx.config)
-        loss, advantage = load("loss", config.loss), load("advantage", str(config.advantage))
         own = {"loss": config.loss_settings().own, "advantage": config.advantage_settings()}
-        key = {
-            "loss": [config.loss, loss.version, key_of(own["loss"]) if own["loss"] else {}],
-            "advantage": [config.advantage, advantage.version, key_of(own["advantage"]) if own["advantage"] else {}],
-            "aggregation": config.aggregation,
-            "clip": [config.clip_low, config.clip_high] if config.clip else None,
+        named = {"loss": config.loss, "advantage": str(config.advantage)}
+        key: dict[str, Any] = {
+            kind: [*plugin_key(kind, name), key_of(own[kind]) if own[kind] else {}] for kind, name in named.items()
         }
         if config.ref_kl > 0.0:
             key["ref_policy"] = resolve_policy(config.ref_policy or "").id

@@ -1,0 +1,69 @@
+"""The digest of one source file, and what it imports: its syntax tree without docstrings, comments and layout."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stages.core.plugins.unchanged import mark
+
+# What says nothing of behaviour, or differs between versions of Python for the same text.
+_SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """What identity needs of a source file."""
+
+    digest: str
+    imports: tuple[str, ...]
+    """Modules that it may import, at any depth: `a.b`, or with leading dots as it says them. A name that is imported
+    from a package stands there as a module, too: whether it is one is for the file system to say."""
+
+
+@cache
+def tree_of(file: Path) -> Tree:
+    """The digest and imports of a source file, once a process. SyntaxError where it is no Python, OSError where unread.
+
+    A file that is no source (a compiled module) is its bytes.
+    """
+    mark(str(file.parent))
+    mark(str(file))
+    data = file.read_bytes()
+    if file.suffix != ".py":
+        return Tree(hashlib.sha256(data).hexdigest(), ())
+    parsed = ast.parse(data, filename=str(file))
+    spelled = json.dumps(_spelled(parsed), separators=(",", ":"))
+    return Tree(hashlib.sha256(spelled.encode()).hexdigest(), tuple(dict.fromkeys(_imports(parsed))))
+
+
+def _spelled(node: Any) -> Any:
+    """A tree as plain values. Not `ast.dump`: what that says of one text differs between versions of Python."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _SKIPPED)
+        # Newer versions have fields that older ones lack; unused they are empty.
+        return [type(node).__name__, *([n, _spelled(v)] for n, v in fields if v is not None and v != [])]
+    if isinstance(node, list):
+        return [_spelled(item) for item in node if not _is_docstring(item)]
+    return f"{type(node).__name__} {node!r}"
+
+
+def _is_docstring(node: Any) -> bool:
+    # A text alone in a statement does nothing, wherever it stands.
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield base
+            yield from (f"{base}{'' if base.endswith('.') else '.'}{a.name}" for a in node.names if a.name != "*")
