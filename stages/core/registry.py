@@ -14,8 +14,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from stages.core.errors import CosmoError, UsageError, first_line
@@ -75,7 +77,15 @@ def enter(kind: str, name: str) -> str:
 def load(kind: str, name: str) -> Any:
     """The plugin object; UsageError with did-you-mean for an unknown name, with file and line for code that fails."""
     file = builtin.find(kind, name)
-    return builtin.module(kind, file).PLUGIN if file is not None else _load_outside(kind, _outside(kind, name), name)
+    return _load_outside(kind, _outside(kind, name), name) if file is None else _load_builtin(kind, name, file)
+
+
+def _load_builtin(kind: str, name: str, file: Path) -> Any:
+    # A plugin's own file may be what its author is writing just now.
+    if (module := sys.modules.get(builtin.module_name(kind, file))) is None or not hasattr(module, "PLUGIN"):
+        with outside.failures(f"{kind} {name}", str(file), file):
+            module = builtin.module(kind, file)
+    return module.PLUGIN
 
 
 def _outside(kind: str, name: str) -> Reference:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stages.core.stage_list import STAGES, load_config
 from stages.core.config import as_dict, assign, build, key_of, option, parse_assignment, section
 from stages.core.errors import UsageError
+from stages.core.stage_list import STAGES, load_config
 
 
 @dataclass(frozen=True)

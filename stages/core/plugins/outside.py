@@ -42,7 +42,7 @@ def load(kind: str, reference: Reference) -> Any:
     if _refused:
         raise ForeignCodeError(f"{_refused[-1]} names code: {reference.text}", "add --run-code if you trust it")
     what = f"{kind} {reference.text}"
-    with _failures(what, reference):
+    with failures(what, reference.shown):
         if reference.is_file and not Path(reference.where).is_file():
             raise UsageError(f"{what}: no such file: {reference.shown}", "a relative path starts at the working folder")
         _announce(reference)
@@ -95,14 +95,19 @@ def _file_module(file: Path) -> Any:
 
 
 @contextmanager
-def _failures(what: str, reference: Reference) -> Iterator[None]:
-    """Whatever the code raises as a UsageError that says where. A plugin that exits is one that fails, too."""
+def failures(what: str, shown: str, file: Path | None = None) -> Iterator[None]:
+    """Whatever the code raises as a UsageError that says where. A plugin that exits is one that fails, too.
+
+    `file`: a built-in plugin's, for errors of somebody who is writing one.
+    """
+    if file is not None:
+        _roots.add(file)
     try:
         yield
     except CosmoError:
         raise
     except (Exception, SystemExit) as error:
-        where = place(error) or reference.shown
+        where = place(error) or shown
         raise UsageError(f"{what}: {type(error).__name__}: {first_line(error)}", f"see {where}") from error
 
 

@@ -3,7 +3,7 @@
     def exclaims(completion) -> float | bool | None: ...
 
 The completion is a `stages.eval.views.CompletionView`: `text`, `tokens`, `reward`, `grades` by verifier. None: it does
-not apply. The mean over a prompt's completions is the prompt's value, as in every metric; the docstring's first line is the
+not apply. The mean of a prompt is its value, as in every metric; the docstring's first line is the
 title. Booleans make it a rate, where the function's return type is `bool`.
 """
 
