@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.config import key_of
 from stages.core.errors import UsageError
-from stages.core.registry import load
+from stages.core.registry import load, plugin_key
 from stages.core.runs.folder import RunFolder
 from stages.models.policy_ref import PolicyRef, resolve_policy
 from stages.train.objectives.base import Objective
@@ -54,7 +54,7 @@ class Rl(Objective):
         return replace(config, **{name: getattr(plugin, name) for name in names if getattr(config, name) is None})
 
     def plan_key(self, ctx: Context) -> dict[str, Any]:
-        """The loss and the advantage by their code, which holds what is left open to the loss, and their own settings."""
+        """The loss and the advantage by their code, which decides what is left open to the loss, and their settings."""
         config = self.resolved(ctx.config)
         own = {"loss": config.loss_settings().own, "advantage": config.advantage_settings()}
         named = {"loss": config.loss, "advantage": str(config.advantage)}
