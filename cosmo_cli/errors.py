@@ -10,7 +10,7 @@ from typing import Any
 
 from cosmo_cli.output import ClosedPipe, complain
 from cosmo_cli.process import debugging
-from stages.core.errors import FAILED, USAGE, CosmoError
+from stages.core.errors import FAILED, USAGE, CosmoError, first_line
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
@@ -73,13 +73,16 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
             f"cosmo {verb} --help".replace("  ", " "),
             getattr(error, "exit_code", USAGE),
         )
+    # By now a plugin's module is loaded, or there is none that could be at fault.
+    outside = sys.modules.get("stages.core.plugins.outside")
+    if outside is not None and (where := outside.place(error)) is not None:
+        return f"{type(error).__name__}: {first_line(error)}", f"in a plugin's own code: {where}", FAILED
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError):
         return "out of memory", "lower the batch sizes (cosmo COMMAND --help)", FAILED
-    line = (str(error).splitlines() or [""])[0]
     return (
-        f"unexpected {type(error).__name__}: {line}",
+        f"unexpected {type(error).__name__}: {first_line(error)}",
         "this looks like a bug: run again with COSMO_DEBUG=1 for the traceback",
         FAILED,
     )

@@ -48,6 +48,10 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel="Run")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel="Run")]
+RunCodeOption = Annotated[
+    bool,
+    typer.Option("--run-code", help="Run code that a run folder or a recipe in one names.", rich_help_panel="Run"),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.", rich_help_panel="Run")]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cosmo_cli.staleness import Survey
 from stages.core.errors import CosmoError, InputError, first_line
+from stages.core.plugins.outside import ForeignCodeError
 from stages.core.runs.folder import RunFolder
 from stages.core.storage.location import is_url, locate, public
 
@@ -49,12 +50,13 @@ class RunReport:
         return asdict(self)
 
 
-def reports(paths: list[Path]) -> list[RunReport]:
+def reports(paths: list[Path], run_code: bool = False) -> list[RunReport]:
     """A report for each run at or below the paths, parents before what was made from them, else the oldest first.
 
-    InputError when there is no run. One that can't be read is a report like the others, with its reason.
+    InputError when there is no run. One that can't be read is a report like the others, with its reason. `run_code`:
+    plan those again, too, whose config names code by its place.
     """
-    survey = Survey()
+    survey = Survey(run_code)
     found = [_report(path, survey) for path in find_runs(paths)]
     return list(_by_lineage(found))
 
@@ -100,6 +102,9 @@ def _report(path: Path, survey: Survey) -> RunReport:
             report.why.append(f"and {len(missing) - SHARDS_NAMED} more")
         report.why += survey.stale_reasons(folder)
         report.state = "incomplete" if missing else "stale" if report.why else "complete"
+    except ForeignCodeError as error:
+        report.state = "incomplete" if report.shards_done < report.shards else "unchecked"
+        report.why.append(f"{error.message}: {error.hint}")
     except CosmoError as error:
         report.why = [error.message]
     except Exception as error:

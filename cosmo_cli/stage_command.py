@@ -30,6 +30,7 @@ _SHARED: dict[str, tuple[Any, Any]] = {
     "dry_run": (shared.DryRunOption, False),
     "json": (shared.JsonOption, False),
     "quiet": (shared.QuietOption, False),
+    "run_code": (shared.RunCodeOption, False),
 }
 _EXECUTOR: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOCAL)}
 
@@ -69,7 +70,7 @@ def stage_command(
         sets = given["set"] or []
         if info.spread:
             given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
-        built = build(config, stage_values(verb, given["config"], typed, sets), verb)
+        built = build(config, stage_values(verb, given["config"], typed, sets, given["run_code"]), verb)
         if instead is not None and instead(built, inputs, given):
             return
         if not runs_on_ranks(verb, built, inputs, given):
@@ -115,13 +116,15 @@ def _number(kind: type[Any]) -> Callable[[str], Any]:
     return parse
 
 
-def stage_values(verb: str, recipe: Path | None, typed: dict[str, Any], sets: list[str]) -> dict[str, Any]:
-    """A stage's config values: the recipe's table, then flags, then --set."""
+def stage_values(
+    verb: str, recipe: Path | None, typed: dict[str, Any], sets: list[str], run_code: bool = False
+) -> dict[str, Any]:
+    """A stage's config values: the recipe's table, then flags, then --set. `run_code`: one in a run folder may, too."""
     values: dict[str, Any] = {}
     if recipe is not None:
         from cosmo_cli.recipe.schema import stage_table
 
-        values = stage_table(recipe, verb)
+        values = stage_table(recipe, verb, run_code)
     values.update(typed)
     for text in sets:
         assign(values, *parse_assignment(text))

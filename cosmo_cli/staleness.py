@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from stages.core.config import build
 from stages.core.errors import CosmoError
+from stages.core.plugins.outside import ForeignCodeError, no_named_code
 from stages.core.runner import identity
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
@@ -19,7 +21,8 @@ from stages.core.storage.location import is_url, public
 class Survey:
     """Many runs looked at together: what one look needs and another has read already is read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_code: bool = False) -> None:
+        self._run_code = run_code
         self._opened: dict[str, RunFolder | CosmoError] = {}
         # Planning keeps the index of an input's prompts and the records of a source in here, so a hundred rollouts of
         # one prompt set read it once. It is the planner's own cache: nothing that identifies a run can come from it.
@@ -46,7 +49,10 @@ class Survey:
         return found
 
     def stale_reasons(self, folder: RunFolder) -> list[str]:
-        """What is different now from what the run was made of; empty when nothing is."""
+        """What is different now from what the run was made of; empty when nothing is.
+
+        ForeignCodeError where only running code that its config names could tell.
+        """
         reasons = []
         inputs = []
         for entry in folder.manifest["inputs"]:
@@ -67,7 +73,11 @@ class Survey:
         stage = load_stage(folder.stage)
         try:
             config = build(stage.config, self.config(folder), folder.stage)
-            plan = stage.plan(Context(config, inputs, Silent(), self._resources))
+            # A config in a run folder is whoever's made it, and to plan is to load its plugins.
+            with nullcontext() if self._run_code else no_named_code(public(folder.path)):
+                plan = stage.plan(Context(config, inputs, Silent(), self._resources))
+        except ForeignCodeError:
+            raise
         except CosmoError as error:
             return [f"it can't be planned again: {error.message}"]
         return list(changes(folder.manifest["key"], identity(stage, config, inputs, plan)))

@@ -10,7 +10,15 @@ from typing import Annotated
 
 import typer
 
-from cosmo_cli.options import DryRunOption, ExecutorOption, JsonOption, QuietOption, SetOption, executor_settings
+from cosmo_cli.options import (
+    DryRunOption,
+    ExecutorOption,
+    JsonOption,
+    QuietOption,
+    RunCodeOption,
+    SetOption,
+    executor_settings,
+)
 from stages.core.executors.base import LOCAL
 
 
@@ -22,6 +30,7 @@ def command(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
+    run_code: RunCodeOption = False,
 ) -> None:
     """Run a recipe."""
     from cosmo_cli.commands.eval import print_table
@@ -34,7 +43,7 @@ def command(
     from stages.core.storage.location import is_url, public
 
     output = Output("run", json, quiet)
-    values = read(recipe)
+    values = read(recipe, run_code)
     settings, sets = executor_settings(executor, set or [])
     plugin = load("executor", executor)
     configured = build(plugin.config, settings, "executor")

@@ -13,13 +13,13 @@ from typing import Annotated
 
 import typer
 
-from cosmo_cli.options import JsonOption, RunsOption
+from cosmo_cli.options import JsonOption, RunCodeOption, RunsOption
 from cosmo_cli.run_reports import RunReport
 from stages.core.storage.location import is_url
 
 WIDE = 110
 """Columns of a terminal from which on a run is one line."""
-STYLES = {"complete": "", "incomplete": "yellow", "stale": "yellow", "broken": "red"}
+STYLES = {"complete": "", "incomplete": "yellow", "stale": "yellow", "unchecked": "yellow", "broken": "red"}
 
 
 def command(
@@ -29,13 +29,14 @@ def command(
     ] = None,
     runs: RunsOption = Path("runs"),
     json: JsonOption = False,
+    run_code: RunCodeOption = False,
 ) -> None:
     """Say what is complete, what is missing, and what is stale and why."""
     from cosmo_cli.output import Output, stdout_width
     from cosmo_cli.run_reports import reports
 
     output = Output("status", json)
-    found = reports(paths or [runs])
+    found = reports(paths or [runs], run_code)
     if json:
         output.document([report.as_json() for report in found])
         return

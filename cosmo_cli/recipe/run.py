@@ -16,7 +16,7 @@ from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
 from cosmo_cli.recipe.steps import Ref, Step, steps_of
-from stages.core.config import assign, build
+from stages.core.config import assign, build, split_path
 from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder, read_json, write_json
@@ -43,7 +43,7 @@ def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[st
     """A step's config values: the recipe's table with the step's overrides, references resolved."""
     values = json.loads(json.dumps(with_shared(recipe, step.verb)))
     for key, value in step.overrides.items():
-        assign(values, key.split("."), _resolved(value, folders))
+        assign(values, split_path(key), _resolved(value, folders))
     return values
 
 

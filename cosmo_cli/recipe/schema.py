@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
+from stages.core.plugins.references import code_named_in, relative_to
 from stages.core.registry import load
 from stages.core.stage_list import STAGES, load_config
 
@@ -84,16 +85,31 @@ RecipeFile = make_dataclass(
 """A recipe with its stage tables: a field for each stage that is listed, so that a new one needs no line here."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The TOML of a recipe; InputError names file and line when it is malformed."""
+def read(path: Path, run_code: bool = False) -> dict[str, Any]:
+    """The TOML of a recipe, its plugins' files taken as lying beside it.
+
+    InputError names file and line when it is malformed; UsageError for one inside a run folder, which may be anybody's,
+    that names code, unless `run_code` says that it may run.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        named = code_named_in(values)
+        if named and not run_code and (run := _run_folder_of(path)) is not None:
+            raise UsageError(
+                f"{path} lies in the run folder {run} and names code: {named[0]}", "add --run-code if you trust it"
+            )
+        return dict(relative_to(values, path.parent))
     except FileNotFoundError:
         raise InputError(f"no such recipe: {path}", "ls examples/*/recipe.toml shows some") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder", f"name the file: {path}/recipe.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}", "check that line") from None
+
+
+def _run_folder_of(path: Path) -> Path | None:
+    """The run folder that a file lies in, None without one."""
+    return next((f for f in path.resolve().parents if (f / "manifest.json").is_file()), None)
 
 
 def parse(values: dict[str, Any]) -> Recipe:
@@ -153,6 +169,6 @@ def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
     return table
 
 
-def stage_table(path: Path, verb: str) -> dict[str, Any]:
-    """One stage's values from a recipe file, the whole file checked first."""
-    return with_shared(parse(read(path)), verb)
+def stage_table(path: Path, verb: str, run_code: bool = False) -> dict[str, Any]:
+    """One stage's values from a recipe file, the whole file checked first; `run_code` as in `read`."""
+    return with_shared(parse(read(path, run_code)), verb)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.schema import Phase, Recipe, with_shared
+from stages.core.config import path_part
 from stages.core.executors.base import LOCAL
 from stages.core.stage_list import STAGES
 from stages.core.storage.location import public
@@ -160,7 +161,7 @@ def flatten(table: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Nested tables as dotted keys; label weights stay one value, and so does an empty table, which says `none`."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        dotted = f"{before}{key}"
+        dotted = f"{before}{path_part(key)}"
         if isinstance(value, dict) and value and key not in ("labels", "weights"):
             flat.update(flatten(value, f"{dotted}."))
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from functools import lru_cache
@@ -119,7 +120,17 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         value = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
         value = raw
-    return name.strip().split("."), value
+    return split_path(name.strip()), value
+
+
+def split_path(dotted: str) -> list[str]:
+    """`a.b` as ["a", "b"]; a part in quotes may have dots: `terms."./mine.py:accuracy"`."""
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', dotted)] or [dotted]
+
+
+def path_part(name: str) -> str:
+    """One part of a dotted path, in quotes where it would be read as several."""
+    return f'"{name}"' if "." in name else name
 
 
 def assign(values: dict[str, Any], path: list[str], value: Any) -> None:
