@@ -14,7 +14,7 @@ from cosmo_cli.staleness import Survey
 from stages.core.errors import CosmoError, InputError, first_line
 from stages.core.plugins.outside import ForeignCodeError
 from stages.core.runs.folder import RunFolder
-from stages.core.storage.location import is_url, locate, public
+from stages.core.storage.location import is_url, public
 
 SHARDS_NAMED = 5
 """Missing shards that are named one by one; of more only the number is said."""
@@ -66,9 +66,9 @@ def find_runs(paths: list[Path]) -> list[Path]:
     found: set[Path] = set()
     for path in paths:
         if is_url(path):
-            from stages.core.storage.remote_folder import remote_runs
+            from stages.core.storage.remote_files import remote_runs
 
-            found.update(remote_runs(path))
+            found.update(Path(str(location)) for location in remote_runs(path))
         else:
             found.update(_below(path))
     if not found:
@@ -91,9 +91,9 @@ def _report(path: Path, survey: Survey) -> RunReport:
         folder = survey.open(path)
         receipts = folder.receipts()
         missing = folder.missing()
-        report.name = str(folder.manifest["provenance"].get("name") or "")
+        report.name = str(folder.manifest.provenance.get("name") or "")
         report.stage, report.fingerprint = folder.stage, folder.fingerprint
-        report.rows = sum(r["rows"] for r in receipts.values())
+        report.rows = sum(r.rows for r in receipts.values())
         report.shards, report.shards_done = folder.total, folder.total - len(missing)
         report.parents = [public(parent) for parent in _parents(folder, survey)]
         report.model, report.data = _model(folder, survey), _data(folder, survey)
@@ -114,7 +114,7 @@ def _report(path: Path, survey: Survey) -> RunReport:
 
 
 def _date(path: Path) -> str:
-    if locate(path) is not None:
+    if is_url(path):
         return ""
     try:
         stamp = (path / "manifest.json").stat().st_mtime
@@ -125,14 +125,14 @@ def _date(path: Path) -> str:
 
 def _parents(folder: RunFolder, survey: Survey) -> list[Path]:
     """Where its inputs lie and, where a run of ours made it, its policy."""
-    found = [folder.input_path(entry) for entry in folder.manifest["inputs"]]
+    found = [folder.input_path(entry) for entry in folder.manifest.inputs]
     if (policy := _policy_run(folder, survey)) is not None:
-        found.append(policy.path if policy.remote is None else Path(policy.where))
+        found.append(Path(policy.where))
     return found
 
 
 def _policy_spec(folder: RunFolder) -> str:
-    return str(folder.manifest.get("provenance", {}).get("policy") or "")
+    return str(folder.manifest.provenance.get("policy") or "")
 
 
 def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
@@ -141,7 +141,7 @@ def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
     if not spec or spec.startswith("tiny:"):
         return None
     path = Path(spec.rstrip("/").removesuffix("/policy")).expanduser()
-    if locate(path) is None and not (path / "manifest.json").is_file():
+    if not is_url(path) and not (path / "manifest.json").is_file():
         # Its path is as it was typed, so from another folder only its neighbour can be found.
         path = folder.path.parent / path.name
         if not (path / "manifest.json").is_file():
@@ -179,7 +179,7 @@ def _data(folder: RunFolder, survey: Survey) -> list[str]:
             continue
         seen.add(one.fingerprint)
         if one.stage == "files":
-            found[public(one.path)] = None
+            found[one.where] = None
         found.update(dict.fromkeys(_source(s) for s in survey.config(one).get("sources", [])))
         queue += _inputs(one, survey)
     return list(found)
@@ -193,7 +193,7 @@ def _source(value: Any) -> str:
 
 
 def _inputs(folder: RunFolder, survey: Survey) -> Iterator[RunFolder]:
-    for entry in folder.manifest["inputs"]:
+    for entry in folder.manifest.inputs:
         try:
             yield survey.open(folder.input_path(entry))
         except CosmoError:

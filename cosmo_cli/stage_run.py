@@ -38,7 +38,6 @@ def run_command(
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
     from cosmo_cli.output import Output, stdout_to_stderr
     from stages.core.runner import result_json, run_stage
-    from stages.core.storage.location import public
 
     output = Output(verb, given["json"], given["quiet"])
     options = options_of(given, output)
@@ -53,7 +52,7 @@ def run_command(
         output.warn(result.quality.warning, result.quality.hint)
     if after is not None and result.state in ("done", "cached"):
         after(output, result)
-    output.result(public(result.path) if result.state in ("done", "cached") else "", result_json(result))
+    output.result(result.where if result.state in ("done", "cached") else "", result_json(result))
 
 
 def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
@@ -69,16 +68,14 @@ def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:
 
 def describe(result: Any) -> str:
     """One line of what came of a run."""
-    from stages.core.storage.location import public
-
     if result.state == "planned":
         todo = result.shards - result.shards_done
-        return f"would do {todo} of {result.shards} shards in {public(result.path)}"
+        return f"would do {todo} of {result.shards} shards in {result.where}"
     rejected = ", ".join(f"{n} {reason}" for reason, n in sorted(result.rejected.items()))
     left_out = f", rejected {rejected}" if rejected else ""
     if result.state == "waiting":
         missing = result.shards - result.shards_done
-        return f"{public(result.path)}: {missing} of {result.shards} shards are left to other workers"
+        return f"{result.where}: {missing} of {result.shards} shards are left to other workers"
     quality = f", {result.quality.line}" if result.quality.line else ""
     took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
     return f"{result.rows} rows in {result.shards} shards{quality}{left_out} ({took})"

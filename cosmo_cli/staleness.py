@@ -55,15 +55,15 @@ class Survey:
         """
         reasons = []
         inputs = []
-        for entry in folder.manifest["inputs"]:
+        for entry in folder.manifest.inputs:
             path = folder.input_path(entry)
             try:
                 upstream = self.open(path)
             except CosmoError:
                 reasons.append(f"upstream {public(path)} is gone")
                 continue
-            if upstream.fingerprint != entry["fingerprint"]:
-                change = f"{entry['fingerprint'][:8]} -> {upstream.fingerprint[:8]}"
+            if upstream.fingerprint != entry.fingerprint:
+                change = f"{entry.fingerprint[:8]} -> {upstream.fingerprint[:8]}"
                 reasons.append(f"upstream {public(path)} changed: {change}")
             inputs.append(upstream)
         if reasons or folder.stage == "files":
@@ -80,7 +80,7 @@ class Survey:
             raise
         except CosmoError as error:
             return [f"it can't be planned again: {error.message}"]
-        return list(changes(folder.manifest["key"], identity(stage, config, inputs, plan)))
+        return list(changes(folder.manifest.key, identity(stage, config, inputs, plan)))
 
 
 def changes(before: Any, after: Any, where: str = "") -> Iterator[str]:

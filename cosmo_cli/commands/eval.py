@@ -11,7 +11,8 @@ from cosmo_cli.stage_command import stage_command
 def print_table(output: Any, path: Path) -> None:
     """The metrics of an eval run, for the person."""
     from schemas.tables import EVALS
-    from stages.core.runs.folder import RunFolder, artifact, read_json
+    from stages.core.atomic import read_json
+    from stages.core.runs.folder import RunFolder, artifact
     from stages.eval.table import summary_table
 
     summary = read_json(artifact(path, "summary.json"))

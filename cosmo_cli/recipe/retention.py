@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from cosmo_cli.recipe.schema import Retention
 from cosmo_cli.recipe.steps import Step
-from stages.core.runs.folder import read_json, write_json
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.upkeep import prune_artifacts
 
 HEAVY = ("policy", "trainer")
 
@@ -25,17 +25,6 @@ def prune(retention: Retention, trained: list[tuple[Step, Path]], needed: Iterab
     pruned = []
     for _, path in trained:
         if path not in kept and any((path / name).exists() for name in HEAVY):
-            drop(path, HEAVY)
+            prune_artifacts(RunFolder.open(path), HEAVY)
             pruned.append(path)
     return pruned
-
-
-def drop(path: Path, names: tuple[str, ...]) -> None:
-    """Delete artifacts of a complete run. The receipt says so first, so the run still counts as complete."""
-    for receipt_path in sorted((path / "receipts").glob("*.json")):
-        receipt = read_json(receipt_path)
-        gone = sorted({*receipt.get("pruned", []), *names})
-        if gone != receipt.get("pruned"):
-            write_json(receipt_path, {**receipt, "pruned": gone})
-    for name in names:
-        shutil.rmtree(path / name, ignore_errors=True)

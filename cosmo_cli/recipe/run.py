@@ -16,10 +16,11 @@ from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
 from cosmo_cli.recipe.steps import Ref, Step, steps_of
+from stages.core.atomic import read_json, write_json
 from stages.core.config import assign, build, split_path
 from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Result, run_stage
-from stages.core.runs.folder import RunFolder, read_json, write_json
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.core.stage_list import STAGES, load_stage
 

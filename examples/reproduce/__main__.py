@@ -18,8 +18,8 @@ from pathlib import Path
 from examples.reproduce.table import write_table
 from examples.reproduce.variants import HERE, Variant, recipe_text, start, variants
 from examples.reproduce.verifier import Cosmo, make_verifier, measure_verifier
+from stages.core.atomic import read_json
 from stages.core.errors import InputError
-from stages.core.runs.folder import read_json
 
 
 def main() -> int:

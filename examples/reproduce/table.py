@@ -8,7 +8,7 @@ from typing import Any
 
 from examples.reproduce.figures import write_figures
 from examples.reproduce.variants import Variant
-from stages.core.runs.folder import read_json, write_json
+from stages.core.atomic import read_json, write_json
 from stages.eval.intervals import mean_interval
 
 METRICS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.steps import toml_value
-from stages.core.runs.folder import read_json, write_json
+from stages.core.atomic import read_json, write_json
 
 Cosmo = Callable[..., str]
 """`cosmo ARGS` to its end; what it printed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections import Counter
@@ -11,13 +12,18 @@ from typing import Any
 
 from schemas.identity import digest
 from schemas.tables import TABLES, Table
+from stages.core.atomic import write_json
 from stages.core.config import as_dict, build, key_of
-from stages.core.errors import InputError, UsageError
+from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
+from stages.core.records import InputRef, Manifest
 from stages.core.registry import load
-from stages.core.runs.folder import RunFolder, write_json
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.open import writer_at
+from stages.core.runs.upkeep import clean_staging, finish_commits, has_leftovers
 from stages.core.stage import Context, Plan, Progress, Quality, Resources, Silent, Stage
-from stages.core.storage.location import local_root, locate, public, reference
+from stages.core.storage.local import inside, make_folder
+from stages.core.storage.location import Location, locate_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Result:
     """What came of it."""
 
     path: Path
+    """The run folder on this machine; for a bucket, its mirror."""
     stage: str
     fingerprint: str
     state: str
@@ -59,6 +66,8 @@ class Result:
     inputs: list[str] = field(default_factory=list)
     quality: Quality = field(default_factory=Quality)
     """What the complete run came to; empty while it is not complete."""
+    where: str = ""
+    """What people and other commands call it: its path, or its URL."""
 
 
 def run_stage(
@@ -81,34 +90,46 @@ def run_stage(
     plan = stage.plan(ctx)
     key = identity(stage, config, upstream, plan)
     fingerprint = digest(key)
-    path = local_root(options.runs) / f"{stage.name}-{fingerprint[:8]}"
-    names = [f.where for f in upstream]
+    location = locate_new(options.runs, f"{stage.name}-{fingerprint[:8]}")
     if options.dry_run:
-        found = RunFolder.find(path)
+        found = RunFolder.find(location)
         done = len(found.receipts()) if found is not None else 0
-        return Result(path, stage.name, fingerprint, "planned", len(plan.shards), done, inputs=names)
-    folder = _freeze(stage, config, upstream, plan, key, path, options.name)
-    state = "cached"
-    if missing := folder.missing():
-        from stages.core.runs.commit import clean_staging, make_folder
-
-        make_folder(path)
-        index, count = options.worker
-        if mine := [i for i in missing if i % count == index]:
-            executor.do(Job(stage, ctx, folder, plan, mine), settings)
-        state = "waiting" if folder.missing() else "done"
-        if state == "done":
-            clean_staging(folder)
+        result = Result(location.path, stage.name, fingerprint, "planned", len(plan.shards), done)
+        result.inputs, result.where = [f.where for f in upstream], str(location)
+        return result
+    folder = _freeze(stage, config, upstream, plan, key, location, options.name)
+    state = _do_missing(Job(stage, ctx, folder, plan, []), executor, settings, options.worker)
     result = _summary(folder, state, started)
-    result.inputs = names
+    result.inputs = [f.where for f in upstream]
     if state != "waiting":
         result.quality = quality_of(stage, folder, result)
         _write_report(folder, result)
         if result.quality.failure is not None and not options.accept_failure:
             raise InputError(f"{folder.where}: {result.quality.failure}", result.quality.hint)
         # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.
-        stage.deliver(config, path)
+        stage.deliver(config, folder.path)
     return result
+
+
+def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple[int, int]) -> str:
+    """Do this worker's part of what is missing; the run's state: cached, done or waiting."""
+    folder = job.folder
+    finish_commits(folder)
+    if not (missing := folder.missing()):
+        # A kill may have come between the last receipt and the cleaning: training leaves three times its weights.
+        if has_leftovers(folder):
+            # A run that somebody else made may not be ours to clean, and is complete all the same.
+            with contextlib.suppress(PermissionError):
+                clean_staging(folder)
+        return "cached"
+    make_folder(folder.path)
+    index, count = worker
+    if mine := [i for i in missing if i % count == index]:
+        executor.do(dataclasses.replace(job, shards=mine), settings)
+    if folder.missing():
+        return "waiting"
+    clean_staging(folder)
+    return "done"
 
 
 def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
@@ -146,12 +167,12 @@ def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None
 
 def accepts(stage: Stage, folder: RunFolder) -> Table | None:
     """The first of the stage's tables that the folder can be read as; None when there is none."""
-    held = TABLES.get(folder.table or "")
+    found = TABLES.get(folder.table or "")
     for table in stage.reads:
         # A wider row is also a narrower one: scored groups are rollouts are prompts.
-        if held is not None and issubclass(held.row, table.row):
+        if found is not None and issubclass(found.row, table.row):
             return table
-    return stage.reads[0] if stage.reads and held is None and folder.table is None else None
+    return stage.reads[0] if stage.reads and found is None and folder.table is None else None
 
 
 def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -> dict[str, Any]:
@@ -169,47 +190,33 @@ def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -
 
 
 def _freeze(
-    stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path, name: str
+    stage: Stage,
+    config: Any,
+    upstream: list[RunFolder],
+    plan: Plan,
+    key: dict[str, Any],
+    location: Location,
+    name: str,
 ) -> RunFolder:
-    """The run folder with its manifest written, or as it was found."""
-    if (folder := RunFolder.find(path)) is None:
-        from stages.core.runs.commit import make_folder
-
-        make_folder(path)
-        manifest = _manifest(stage, upstream, plan, key, path)
-        if name:
-            manifest["provenance"] = {**plan.provenance, "name": name}
-        folder = _write_plan(path, as_dict(config), manifest)
+    """The run folder with its manifest written, or as it was found; UsageError where another plan's is there."""
+    folder = RunFolder.find(location)
+    if folder is None:
+        make_folder(location.path)
+        manifest = Manifest(
+            stage.name,
+            digest(key),
+            stage.table.name,
+            plan.shards,
+            stage.table.version,
+            key,
+            tuple(InputRef(f.files.location.seen_from(location), f.fingerprint, f.stage) for f in upstream),
+            {**plan.provenance, "name": name} if name else plan.provenance,
+        )
+        writer_at(location).freeze(as_dict(config), manifest)
+        folder = RunFolder.open(location)
     if folder.fingerprint != digest(key):
         raise UsageError(f"{folder.where} belongs to another plan", "move it away, or choose another --runs")
-    if folder.remote is not None:
-        folder.remote.own = True
     return folder
-
-
-def _manifest(stage: Stage, upstream: list[RunFolder], plan: Plan, key: dict[str, Any], path: Path) -> dict[str, Any]:
-    return {
-        "stage": stage.name,
-        "fingerprint": digest(key),
-        "table": stage.table.name,
-        "table_version": stage.table.version,
-        "key": key,
-        "shards": plan.shards,
-        "inputs": [{"path": reference(f, path), "fingerprint": f.fingerprint, "stage": f.stage} for f in upstream],
-        "provenance": plan.provenance,
-    }
-
-
-def _write_plan(path: Path, config: dict[str, Any], manifest: dict[str, Any]) -> RunFolder:
-    """Config, then manifest; in a bucket where no other machine has written them."""
-    if (located := locate(path)) is not None:
-        from stages.core.storage.remote_run import RemoteRun
-
-        RemoteRun(*located).freeze(config, manifest)
-        return RunFolder.open(path)
-    write_json(path / "config.json", config)
-    write_json(path / "manifest.json", manifest)
-    return RunFolder(path, manifest)
 
 
 def _summary(folder: RunFolder, state: str, started: float) -> Result:
@@ -217,32 +224,35 @@ def _summary(folder: RunFolder, state: str, started: float) -> Result:
     receipts = folder.receipts().values()
     rejected: Counter[str] = Counter()
     for receipt in receipts:
-        rejected.update(receipt["rejected"])
+        rejected.update(receipt.rejected)
     result = Result(folder.path, folder.stage, folder.fingerprint, state, folder.total, len(receipts))
-    result.rows, result.rejected = sum(r["rows"] for r in receipts), dict(rejected)
+    result.where = folder.where
+    result.rows, result.rejected = sum(r.rows for r in receipts), dict(rejected)
     result.seconds = round(time.monotonic() - started, 3)
     return result
 
 
 def _write_report(folder: RunFolder, result: Result) -> None:
     """`report.json` of a complete run, unless it has one: a kill may have come between the last receipt and this."""
-    report = folder.path / "report.json"
-    if result.state == "cached" and report.is_file():
+    if result.state == "cached" and folder.files.has_report():
         return
-    write_json(
-        report,
-        {
-            "rows": result.rows,
-            "rejected": result.rejected,
-            "shards": folder.total,
-            "shard_seconds": round(sum(r["seconds"] for r in folder.receipts().values()), 3),
-            "quality": dataclasses.asdict(result.quality),
-        },
-    )
-    if folder.remote is not None:
-        folder.remote.publish(report.name)
+    record = {
+        "rows": result.rows,
+        "rejected": result.rejected,
+        "shards": folder.total,
+        "shard_seconds": round(sum(r.seconds for r in folder.receipts().values()), 3),
+        "quality": dataclasses.asdict(result.quality),
+    }
+    try:
+        write_json(inside(folder.path, "report.json"), record)
+        folder.files.writer().publish("report.json")
+    except (OSError, UnavailableError):
+        # A run that somebody else made may not be ours to write to, and is complete all the same.
+        if result.state != "cached":
+            raise
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """A result as plain values for --json."""
-    return {**dataclasses.asdict(result), "path": public(result.path)}
+    """A result as plain values for --json: `path` is what other commands take."""
+    record = dataclasses.asdict(result)
+    return {**record, "path": record.pop("where")}

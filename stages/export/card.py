@@ -122,7 +122,7 @@ def _evaluation(facts: Facts) -> str:
 def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
     """(Markdown table, what it compares); InputError when the run did not measure this policy."""
     from schemas.tables import EVALS
-    from stages.core.runs.folder import read_json
+    from stages.core.atomic import read_json
 
     rows: list[EvalRow] = [r for r in run.rows(EVALS) if r.slice == "all"]
     policies = list(dict.fromkeys(r.policy for r in rows))
@@ -193,7 +193,7 @@ def _limits(facts: Facts) -> str:
 def _lineage(facts: Facts) -> str:
     rows = [["Stage", "Run", "Fingerprint", "Rows"], ["---", "---", "---", "---:"]]
     for run in facts.lineage.runs:
-        count = sum(r["rows"] for r in run.receipts().values())
+        count = sum(r.rows for r in run.receipts().values())
         name, mark = _code(run.path.name), run.fingerprint[:12]
         rows.append([run.stage, f"`{name}`", f"`{mark}`", f"{count:,}" if count else "–"])
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -85,7 +85,7 @@ def eval_run(config: ExportConfig) -> RunFolder | None:
 
 def export(ctx: Context, writer: ShardWriter) -> None:
     """Write the model folder, check it in a fresh process, then its card, rows and copy."""
-    from stages.core.runs.shards import file_sha256
+    from stages.core.file_digest import file_sha256
     from stages.export.card import Facts, eval_table, render
     from stages.export.lineage import lineage_of
     from stages.export.verify import in_fresh_process
@@ -168,7 +168,7 @@ def _round(policy: Policy, dtype: str) -> None:
 
 def _write_record(folder: Path, run: RunFolder, facts: dict[str, Any], probes: list[Probe]) -> None:
     """`cosmo_export.json`: what was exported, file digests, and the probes to check it by."""
-    from stages.core.runs.shards import file_sha256
+    from stages.core.file_digest import file_sha256
     from stages.export.verify import RECORD
     from stages.models.probe import as_json
 

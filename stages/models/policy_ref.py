@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -15,9 +14,10 @@ from typing import Any
 from schemas.identity import digest
 from stages.core.cache import cache_root
 from stages.core.errors import InputError, UnavailableError, UsageError, first_line
+from stages.core.file_digest import file_sha256, is_sha256
 from stages.core.parallel_map import in_order
 from stages.core.runs.folder import RunFolder, artifact
-from stages.core.storage.location import is_url, locate
+from stages.core.storage.location import is_url
 from stages.models.tiny.build import tiny_folder
 
 # What decides a model's behaviour: weights, configs, tokenizer, processor, template, remote code.
@@ -44,7 +44,7 @@ class PolicyRef:
     @property
     def path(self) -> Path:
         """The Hugging Face folder on this machine; planning asks for none, so it fetches none."""
-        return self.folder if self.run is None or locate(self.run) is None else artifact(self.run, "policy")
+        return self.folder if self.run is None else artifact(self.run, "policy")
 
 
 def resolve_policy(spec: str) -> PolicyRef:
@@ -83,10 +83,10 @@ def _train_run(spec: str, run: RunFolder) -> PolicyRef:
         raise InputError(f"{spec} is a {run.stage} run and holds no policy", "give a train run, or a model folder")
     files: dict[str, str] = {}
     for _, receipt in sorted(run.receipts().items()):
-        for entry in receipt["files"]:
-            name = entry["path"].removeprefix("policy/")
-            if name != entry["path"] and _counts(name):
-                files[name] = entry["sha256"]
+        for entry in receipt.files:
+            name = entry.path.removeprefix("policy/")
+            if name != entry.path and _counts(name):
+                files[name] = entry.sha256
     if not files:
         raise InputError(f"{spec} has no finished policy", "finish it with the same cosmo train command")
     # Weights that retention has removed still name their policy: what was made with it stays cached.
@@ -134,7 +134,9 @@ def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
         stat = (folder / name).stat()
         mark = [stat.st_size, stat.st_mtime_ns]
         old = known.get(name)
-        return old if old and old[:2] == mark else [*mark, _sha256(folder / name)]
+        # A cache may be damaged or cut short: what it says is believed where it can be a digest.
+        believed = isinstance(old, list) and old[:2] == mark and is_sha256(old[-1])
+        return [*mark, old[-1] if believed and old else _sha256(folder / name)]
 
     memo = dict(zip(names, in_order(entry, names, min(8, len(names))), strict=True))
     if memo != known:
@@ -151,8 +153,7 @@ def _sha256(path: Path) -> str:
     target = path.resolve().name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", target):
         return target
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _hub_folder(spec: str) -> Path:

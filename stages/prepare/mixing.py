@@ -7,7 +7,6 @@ a label without weight, more than the limit).
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from schemas.prompts import NO_TRAINING
 from schemas.rejected import RejectedRow
 from stages.core.errors import UsageError
+from stages.core.seeded import seeded_digest
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
 from stages.prepare.near_duplicates import Benchmark, near_duplicates
@@ -104,7 +104,7 @@ def choose(
 
 def rank_of(seed: int, key: str) -> str:
     """A pick's rank."""
-    return hashlib.sha256(f"{seed}|{key}".encode()).hexdigest()
+    return seeded_digest(seed, key).hex()
 
 
 def _keep_apart(names: list[str], picks: list[Pick], heldout: frozenset[str]) -> None:

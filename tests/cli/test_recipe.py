@@ -164,7 +164,7 @@ def test_retention_keeps_the_last_policies_and_phase_ends(tmp_path: Path) -> Non
     for _, path in made:
         folder = RunFolder.open(path)
         assert folder.complete
-        assert len(list(folder.rows(ToyStage.table))) == folder.receipt(0)["rows"]
+        assert len(list(folder.rows(ToyStage.table))) == folder.receipt(0).rows
     assert prune(Retention(policies=2), made) == []
 
 

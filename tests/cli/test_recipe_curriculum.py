@@ -23,10 +23,11 @@ from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Ref, Step, command_line, step
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup, Term
 from schemas.tables import SCORED, STEPS
+from stages.core.atomic import read_json
 from stages.core.config import assign, build, parse_assignment
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.runner import Options, Result, run_stage
-from stages.core.runs.folder import RunFolder, read_json
+from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, Selection, select
 from stages.core.stage_list import load_config, load_stage
 from stages.rollout.adaptive_weights import LEAST_NEED, following, reward_shares

@@ -87,7 +87,7 @@ def test_the_model_is_the_one_at_the_beginning_of_the_policies(tmp_path: Path) -
     ("manifest", "reason"),
     [
         ("{", "is not valid JSON"),
-        ('{"stage": "score"}', "it can't be read: "),
+        ('{"stage": "score"}', "is not a manifest of ours: it has no shards"),
         ("[]", ""),
         ('{"stage": "later", "fingerprint": "f", "table": null, "key": {}, "shards": [], "inputs": [], '
          '"provenance": {}}', "no stage 'later'"),

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from stages.core.atomic import read_json
 from stages.core.errors import InputError
 from stages.core.resources import Kind, Resources
 from stages.core.runner import Options, result_json, run_stage
-from stages.core.runs.folder import RunFolder, read_json
+from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Work
 from tests.support.toy import ToyConfig, ToyStage
 

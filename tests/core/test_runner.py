@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from schemas.tables import PROMPTS
+from stages.core.atomic import read_json
 from stages.core.errors import InputError, UsageError
 from stages.core.runner import Options, run_stage
-from stages.core.runs.folder import RunFolder, read_json
+from stages.core.runs.folder import RunFolder
 from tests.support.toy import PromptReader, ToyConfig, ToyStage, toy_row
 
 
@@ -81,7 +82,7 @@ def test_sigkill_at_random_moments_then_the_same_command(tmp_path: Path) -> None
         process.wait()
     result = run(tmp_path)
     assert ids(result.path) == EXPECTED
-    assert sum(r["rows"] for r in RunFolder.open(result.path).receipts().values()) == 20
+    assert sum(r.rows for r in RunFolder.open(result.path).receipts().values()) == 20
 
 
 def test_two_processes_on_one_plan_neither_lose_nor_double(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_killed_workers_shard_is_done_once_by_another(prompts: Path, tmp_path:
     assert all(line.startswith("rollout: ") for line in lines), stderr
     folder = RunFolder.open(path)
     assert sorted(folder.receipts()) == [0, 1, 2, 3]
-    assert sum(r["rows"] for r in folder.receipts().values()) == 12
+    assert sum(r.rows for r in folder.receipts().values()) == 12
     assert not list((path / "staging").iterdir())
     local = ok("rollout", prompts, *SAMPLED, "--runs", tmp_path / "local", cwd=tmp_path)
     assert local.name == path.name

@@ -15,9 +15,9 @@ import pytest
 from schemas.tables import EXPORTS
 from stages.core.config import build
 from stages.core.errors import CosmoError, InputError, UnavailableError, UsageError
+from stages.core.file_digest import file_sha256
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.runs.shards import file_sha256
 from stages.export.config import ExportConfig
 from stages.export.stage import STAGE
 from stages.export.verify import RECORD, verify

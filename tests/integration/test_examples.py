@@ -13,7 +13,8 @@ import pytest
 
 from cosmo_cli.recipe.schema import parse, read
 from schemas.tables import PROMPTS, SCORED
-from stages.core.runs.folder import RunFolder, read_json
+from stages.core.atomic import read_json
+from stages.core.runs.folder import RunFolder
 from tests.support.cli import ROOT, SHARED, cosmo, environment
 
 RECIPES = sorted(p.relative_to(ROOT) for p in (ROOT / "examples").glob("*/recipe.toml"))
@@ -61,7 +62,7 @@ def test_real_data_goes_through_every_stage_and_every_row_is_accounted_for(tmp_p
     prepared = by_stage["prepare"][0]
     rows = list(prepared.rows(PROMPTS))
     rejected = list(prepared.rejected())
-    counts = prepared.manifest["provenance"]
+    counts = prepared.manifest.provenance
     assert len(rows) + len(rejected) + sum(_numbers(counts["not_drawn"])) == sum(_numbers(counts["records"]))
     sources = Counter(r.source.split(":")[0] for r in rows)
     assert set(sources) == {"gsm8k", "math_v", "figstep", "xstest"}

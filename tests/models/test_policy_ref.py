@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import InputError, UnavailableError, UsageError
-from stages.core.runs.shards import file_sha256
+from stages.core.file_digest import file_sha256
 from stages.models.load import load_policy
 from stages.models.policy_ref import folder_id, resolve_policy
 from stages.models.tiny.build import tiny_folder
@@ -64,7 +64,9 @@ def _train_run(path: Path, model: Path, stage: str = "train", names: tuple[str, 
     (path / "trainer").mkdir()
     (path / "trainer" / "state.json").write_text("{}")
     (path / "receipts").mkdir()
-    files = [*(path / "policy").iterdir(), path / "trainer" / "state.json"]
+    (path / "shards").mkdir()
+    (path / "shards" / "00000.parquet").write_bytes(b"rows")
+    files = [*(path / "policy").iterdir(), path / "trainer" / "state.json", path / "shards" / "00000.parquet"]
     entries = [
         {"path": p.relative_to(path).as_posix(), "bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in files
     ]

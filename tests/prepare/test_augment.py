@@ -47,7 +47,7 @@ def test_every_row_goes_through_every_family_and_keeps_its_place(tmp_path: Path)
     run = prepare(tmp_path / "runs", table)
     plain = {r.id: r for r in run.rows if r.family is None}
     assert Counter(r.family for r in run.rows) == {None: 10, **dict.fromkeys(families, 10)}
-    assert run.folder.manifest["provenance"]["families"] == dict.fromkeys(families, 10)
+    assert run.folder.manifest.provenance["families"] == dict.fromkeys(families, 10)
     by_id = {r.id: r for r in run.rows}
     for row in (r for r in run.rows if r.family):
         assert row.label == "jailbreak"
@@ -96,7 +96,7 @@ def test_rows_without_augment_are_as_they_were(tmp_path: Path) -> None:
     assert [r for r in after.rows if r.family is None] == before.rows
     assert before.folder.fingerprint != after.folder.fingerprint
     assert "augment" not in identity(parse(source(tmp_path / "a.jsonl", *lines), "x"))
-    assert "steps" not in before.folder.manifest["shards"][0]
+    assert "steps" not in before.folder.manifest.shards[0]
     assert any("'mirror': no row fits" in n for n in after.notes)
 
 
@@ -157,7 +157,7 @@ def test_heldout_families_are_made_of_test_rows_only(tmp_path: Path) -> None:
     seen = {f: {r.split for r in run.rows if r.family == f} for f in ("split", "rotation", "word_shuffle")}
     assert seen == {"split": {"train", "test"}, "rotation": {"test"}, "word_shuffle": {"test"}}
     assert all(("heldout_family" in r.flags) == (r.family in ("rotation", "word_shuffle")) for r in run.rows)
-    assert run.folder.manifest["provenance"]["heldout_families"] == ["rotation", "word_shuffle"]
+    assert run.folder.manifest.provenance["heldout_families"] == ["rotation", "word_shuffle"]
     assert run.folder.fingerprint != prepare(tmp_path / "runs", table).folder.fingerprint
 
 
@@ -168,7 +168,7 @@ def test_one_sources_heldout_family_is_held_out_of_every_source(tmp_path: Path) 
     assert {r.split for r in shuffled} == {"test"}
     assert len(shuffled) == 4
     assert {r.split for r in run.rows if r.family == "split"} == {"train", "test"}
-    assert run.folder.manifest["provenance"]["heldout_families"] == ["collage", "mirror", "word_shuffle"]
+    assert run.folder.manifest.provenance["heldout_families"] == ["collage", "mirror", "word_shuffle"]
 
 
 def test_the_command_refuses_to_train_on_a_heldout_family(tmp_path: Path) -> None:

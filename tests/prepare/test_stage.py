@@ -39,7 +39,7 @@ def test_rows_rejects_and_the_undrawn_add_up(tmp_path: Path) -> None:
     ]
     file = write_lines(tmp_path / "a.jsonl", *items)
     run = prepare(tmp_path / "runs", f"jsonl:{file}", weights={"general": 1.0}, split="train", shard_rows=7)
-    provenance = run.folder.manifest["provenance"]
+    provenance = run.folder.manifest.provenance
     assert provenance["records"] == {"0 jsonl": len(items)}
     assert len(run.rows) + len(run.rejected) + sum(provenance["not_drawn"].values()) == len(items)
     assert sorted(set(run.why().values())) == ["duplicate", "malformed", "near_duplicate", "truncated_image"]
@@ -76,7 +76,7 @@ def test_several_sources_share_shards(tmp_path: Path) -> None:
     assert len(run.rows) == 25
     assert sum(r.source == "jsonl:two" for r in run.rows) == 5
     assert run.folder.total == 4
-    assert run.folder.manifest["provenance"]["not_drawn"] == {"limit of its source": 15}
+    assert run.folder.manifest.provenance["not_drawn"] == {"limit of its source": 15}
 
 
 def test_rotated_images_get_the_id_of_what_is_stored(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_all_public_sets_in_one_run(tmp_path: Path) -> None:
         {"name": "gsm8k", "path": str(SHARED / "gsm8k"), "limit": 200},
         decontaminate=[f"gsm8k:{SHARED / 'gsm8k'}"],
     )
-    provenance = run.folder.manifest["provenance"]
+    provenance = run.folder.manifest.provenance
     assert provenance["records"] == {"0 math_v": 304, "1 xstest": 450, "2 figstep": 550, "3 gsm8k": 8792}
     by_set = {s: sum(r.source.split(":")[0] == s for r in run.rows) for s in (*sets, "gsm8k")}
     assert by_set == {"math_v": 304, "xstest": 450, "figstep": 110, "gsm8k": 200}

@@ -48,7 +48,7 @@ def test_rows_come_out_in_order_with_everything_they_came_with(tmp_path: Path) -
     rows = groups(23)
     upstream = on_disk(tmp_path, rows, per_shard=10)
     folder = score(tmp_path, upstream)
-    assert [r["rows"] for r in folder.receipts().values()] == [10, 10, 3]
+    assert [r.rows for r in folder.receipts().values()] == [10, 10, 3]
     found = scored(folder)
     assert [r.id for r in found] == [r.id for r in rows]
     as_rollouts = list(folder.rows(ROLLOUTS))

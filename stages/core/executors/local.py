@@ -20,14 +20,14 @@ class LocalExecutor:
 
     def do(self, job: Job, settings: LocalConfig) -> None:
         """Do the shards."""
-        from stages.core.executors.shard_worker import Bench
+        from stages.core.executors.shard_worker import ShardWorker
 
-        bench = Bench(job.stage, job.ctx, job.folder, job.plan.rejected)
-        held = [shard for shard in job.shards if not bench.do(shard)]
-        if held:
-            job.ctx.progress.log(f"waiting for another process on {len(held)} shards of {job.folder.path.name}")
-        for shard in held:
-            bench.do(shard, wait=True)
+        worker = ShardWorker(job.stage, job.ctx, job.folder, job.plan.rejected)
+        elsewhere = [shard for shard in job.shards if not worker.do(shard)]
+        if elsewhere:
+            job.ctx.progress.log(f"waiting for another process on {len(elsewhere)} shards of {job.folder.path.name}")
+        for shard in elsewhere:
+            worker.do(shard, wait=True)
 
     def held(self, settings: LocalConfig) -> AbstractContextManager[None]:
         """Nothing to share."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 from schemas.rejected import RejectedRow
-from stages.core.runs.commit import StagedShard, drop_broken, scratch_folder, shard_lock
+from stages.core.runs.commit import StagedShard, scratch_folder, shard_lock
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Stage, Work
 
 
-class Bench:
-    """Where one process does the shards of a run, one at a time: the stage is opened at the first and stays open."""
+class ShardWorker:
+    """One process at the shards of a run, one at a time: the stage is opened at the first and stays open."""
 
     def __init__(self, stage: Stage, ctx: Context, folder: RunFolder, rejected: list[RejectedRow]) -> None:
         self._stage, self._ctx, self._folder, self._rejected = stage, ctx, folder, rejected
@@ -19,26 +19,31 @@ class Bench:
 
     def do(self, shard: int, wait: bool = False) -> bool:
         """See to it that the shard is committed. False when another process has it in hand, and `wait` is off."""
-        with shard_lock(self._folder, shard, wait=wait) as have:
-            if have and not self._folder.committed(shard):
+        with shard_lock(self._folder, shard, wait=wait) as locked:
+            # Others may have made it since it was found missing.
+            if locked and not self._folder.files.committed(shard):
                 if self._work is None:
                     scratch = scratch_folder(self._folder, shard)
                     self._work = self._stage.open(dataclasses.replace(self._ctx, scratch=scratch))
                 self._make(shard, self._work)
-            return have
+            return locked
 
     def _make(self, shard: int, work: Work) -> None:
-        drop_broken(self._folder, shard)
+        # It stands, and its files are gone. Where none stands nothing is deleted: another may be about to commit.
+        if self._folder.receipt(shard) is not None:
+            self._folder.files.writer().forget(shard)
         writer = StagedShard(self._folder, self._stage.name, self._stage.table, shard)
         try:
+            writer.begin()
+            # What planning left out belongs to no shard: the first one keeps it.
             if shard == 0:
                 for row in self._rejected:
                     writer.keep_rejected(row)
-            work(self._folder.manifest["shards"][shard], writer)
+            work(self._folder.manifest.shards[shard], writer)
             writer.commit()
         except BaseException as error:
             writer.abandon()
             # On machines without shared locks the winner may tidy up under a loser's feet.
-            if isinstance(error, FileNotFoundError) and self._folder.committed(shard):
+            if isinstance(error, FileNotFoundError) and self._folder.files.committed(shard):
                 return
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -15,28 +14,38 @@ from typing import Any
 
 from schemas.rejected import RejectedRow
 from schemas.tables import REJECTED, Table
-from stages.core.errors import CosmoError
+from stages.core.file_digest import file_sha256
 from stages.core.parallel_map import in_order
-from stages.core.runs.folder import RunFolder, place
-from stages.core.runs.shards import ShardFile, file_sha256
+from stages.core.records import FileEntry, Receipt, check_name
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import ShardFile
+from stages.core.storage.local import inside
 
 
 class StagedShard:
-    """The ShardWriter of the runner: everything of one shard, in a staging folder until it is committed."""
+    """The ShardWriter of the runner: everything of one shard, in a staging folder until it is committed.
+
+    Making one touches nothing. Whoever calls `begin` calls `commit` or `abandon` afterwards, whatever happens between.
+    """
 
     def __init__(self, folder: RunFolder, stage: str, table: Table, index: int) -> None:
-        self._folder, self._stage, self._index = folder, stage, index
+        self._folder, self._stage, self._table, self._index = folder, stage, table, index
         self.root = folder.path / "staging" / f"{index:05d}.{uuid.uuid4().hex[:8]}"
         self._name = f"{index:05d}.parquet"
-        (self.root / "shards").mkdir(parents=True)
-        self._rows = ShardFile(self.root / "shards" / self._name, table)
+        self._rows: ShardFile | None = None
         self._rejected: ShardFile | None = None
         self._reasons: dict[str, int] = {}
         self._digests: dict[Path, str] = {}
         self._started = time.monotonic()
 
+    def begin(self) -> None:
+        """Open the shard's file, so that a stage that writes no row leaves an empty one."""
+        (self.root / "shards").mkdir(parents=True)
+        self._rows = ShardFile(self.root / "shards" / self._name, self._table)
+
     def row(self, row: Any) -> None:
         """One output row."""
+        assert self._rows is not None, "begin() comes first"
         self._rows.add(row)
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
@@ -52,7 +61,9 @@ class StagedShard:
         self._reasons[row.reason] = self._reasons.get(row.reason, 0) + 1
 
     def artifact(self, name: str) -> Path:
-        """A staging path that is committed with the shard as `<run>/<name>`."""
+        """A staging path that is committed with the shard as `<run>/<name>`; ValueError for a name that is not free."""
+        if why := check_name(name):
+            raise ValueError(f"the artifact {name!r} {why}")
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -65,74 +76,36 @@ class StagedShard:
 
     def commit(self) -> bool:
         """Publish the shard. False when another process was first; then ours is deleted."""
+        assert self._rows is not None, "begin() comes first"
         self._rows.close()
         if self._rejected is not None:
             self._rejected.close()
         paths = sorted(p for p in self.root.rglob("*") if p.is_file())
-        files = list(in_order(self._entry, paths, min(8, len(paths))))
-        receipt = {
-            "index": self._index,
-            "staging": self.root.relative_to(self._folder.path).as_posix(),
-            "files": files,
-            "rows": self._rows.rows,
-            "rejected": self._reasons,
-            "seconds": round(time.monotonic() - self._started, 3),
-        }
-        remote = self._folder.remote
-        won = remote.commit(self.root, receipt) if remote else _create_receipt(self._folder, self._index, receipt)
-        if not won:
-            self.abandon()
-            return False
-        for entry in files:
-            place(self.root / entry["path"], self._folder.path / entry["path"])
+        files = tuple(in_order(self._entry, paths, min(8, len(paths))))
+        seconds = round(time.monotonic() - self._started, 3)
+        staging = self.root.relative_to(self._folder.path).as_posix()
+        receipt = Receipt(self._index, staging, files, self._rows.rows, self._reasons, seconds)
+        won = self._folder.files.writer().commit(self.root, receipt)
         shutil.rmtree(self.root, ignore_errors=True)
-        return True
+        return won
 
-    def _entry(self, path: Path) -> dict[str, Any]:
+    def _entry(self, path: Path) -> FileEntry:
         """What the receipt says of a file that is safe on disk."""
-        _fsync(path)
-        name = path.relative_to(self.root).as_posix()
-        return {"path": name, "bytes": path.stat().st_size, "sha256": self.sha256(path)}
+        with open(path, "rb") as handle:
+            os.fsync(handle.fileno())
+        return FileEntry(path.relative_to(self.root).as_posix(), path.stat().st_size, self.sha256(path))
 
     def abandon(self) -> None:
-        """Throw the staged files away."""
-        self._rows.abandon()
-        if self._rejected is not None:
-            self._rejected.abandon()
-        shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _create_receipt(folder: RunFolder, index: int, receipt: dict[str, Any]) -> bool:
-    """Create the receipt whole, only where there is none: written aside, then hard-linked to its name."""
-    final = folder.path / "receipts" / f"{index:05d}.json"
-    aside = folder.path / "staging" / f"receipt-{uuid.uuid4().hex[:8]}"
-    with open(aside, "w", encoding="utf-8") as handle:
-        json.dump(receipt, handle, indent=1)
-        handle.flush()
-        os.fsync(handle.fileno())
-    try:
-        os.link(aside, final)
-    except FileExistsError:
-        return False
-    finally:
-        aside.unlink()
-    return True
-
-
-def drop_broken(folder: RunFolder, index: int) -> None:
-    """Forget a shard whose receipt is there and whose files are not whole, so that it is made again."""
-    if folder.remote is not None and folder.receipt(index) is not None:
-        folder.remote.forget(index)
-    receipt = folder.path / "receipts" / f"{index:05d}.json"
-    if receipt.is_file():
-        receipt.unlink()
-    for name in ("shards", "rejected"):
-        (folder.path / name / f"{index:05d}.parquet").unlink(missing_ok=True)
+        """Throw the staged files away; but where the receipt stands, the shard is committed, and is given its place."""
+        try:
+            for file in (self._rows, self._rejected):
+                if file is not None:
+                    file.abandon()
+        finally:
+            receipt = self._folder.receipt(self._index)
+            if receipt is not None and self._folder.path / receipt.staging == self.root:
+                self._folder.files.writer().finish(receipt)
+            shutil.rmtree(self.root, ignore_errors=True)
 
 
 @contextmanager
@@ -141,7 +114,7 @@ def shard_lock(folder: RunFolder, index: int, wait: bool) -> Iterator[bool]:
 
     Only saves work: the receipt alone decides who made a shard, also where locks do nothing.
     """
-    with open(folder.path / "staging" / f"{index:05d}.lock", "w") as handle:
+    with open(inside(folder.path, f"staging/{index:05d}.lock"), "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -152,28 +125,6 @@ def shard_lock(folder: RunFolder, index: int, wait: bool) -> Iterator[bool]:
 
 def scratch_folder(folder: RunFolder, index: int) -> Path:
     """Where a long shard keeps what it wants to find again after a kill."""
-    path = folder.path / "staging" / f"{index:05d}.scratch"
+    path = inside(folder.path, f"staging/{index:05d}.scratch")
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def clean_staging(folder: RunFolder) -> None:
-    """Remove what killed processes left behind, once every shard is committed."""
-    if folder.remote is not None:
-        folder.remote.clean()
-    for path in (folder.path / "staging").iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def make_folder(path: Path) -> None:
-    """The run folder's skeleton; CosmoError with the system's reason when it can't be made."""
-    try:
-        for name in ("shards", "receipts", "staging", "logs"):
-            (path / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CosmoError(
-            f"can't write to {path}: {error.strerror}", "choose another place with --runs FOLDER"
-        ) from None

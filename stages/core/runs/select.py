@@ -6,7 +6,6 @@ draws 0-2 were made, so iterations of a loop can be planned, skipped and repeate
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from stages.core.config import option
 from stages.core.errors import InputError
 from stages.core.parallel_map import in_order
 from stages.core.resources import Kind, Resources
+from stages.core.seeded import seeded_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,5 +153,5 @@ def _label_at(point: float, weights: dict[str, float]) -> str:
 
 
 def _permutation(pool: list[Entry], seed: int, label: str, epoch: int) -> list[Entry]:
-    """The pool sorted by a digest of (seed, label, epoch, id): the order it came in does not matter."""
-    return sorted(pool, key=lambda e: hashlib.sha256(f"{seed}|{label}|{epoch}|{e.id}".encode()).digest())
+    """The pool in the order of (seed, label, epoch, id): the order it came in does not matter."""
+    return seeded_order(pool, seed, label, epoch, name=lambda e: e.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,9 +150,3 @@ def table_name(path: Path) -> str | None:
         metadata = file.schema_arrow.metadata or {}
         name = metadata.get(b"cosmo.table")
         return name.decode() if name else None
-
-
-def file_sha256(path: Path) -> str:
-    """Content digest of a file, read in pieces."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

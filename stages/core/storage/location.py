@@ -1,4 +1,4 @@
-"""Run folders in a bucket: their URLs, and the mirror on this machine through which everything else sees them.
+"""Where a run lies: a folder of this machine, or a prefix of a bucket with a mirror here.
 
 `s3://BUCKET/PREFIX/rollout-1a2b3c4d` has a mirror `CACHE/remote/DIGEST/rollout-1a2b3c4d`: an ordinary run folder that
 holds what was fetched or made here. Stages work on mirrors and know of no bucket; a file beside them says which it is.
@@ -6,19 +6,16 @@ holds what was fetched or made here. Stages work on mirrors and know of no bucke
 
 from __future__ import annotations
 
-import json
 import os
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from schemas.identity import digest
+from stages.core.atomic import read_json, write_json
 from stages.core.cache import cache_root
-from stages.core.errors import UnavailableError, UsageError
-
-if TYPE_CHECKING:
-    from stages.core.runs.folder import RunFolder
+from stages.core.errors import InputError, UnavailableError, UsageError
 
 _MARK = ".remote.json"
 _BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}")
@@ -43,19 +40,88 @@ class Place:
         return cache_root().absolute() / "remote" / digest([endpoint, self.url])[:16]
 
     def open_mirror(self) -> Path:
-        """The mirror, made if need be, with its mark."""
+        """The mirror, made if need be, with its mark; UnavailableError where the cache can't be written to."""
         mirror = self.mirror
         if not (mirror / _MARK).is_file():
             try:
                 mirror.mkdir(parents=True, exist_ok=True)
-                beside = mirror / f"{_MARK}.{os.getpid()}"
-                beside.write_text(json.dumps({"url": self.url}), encoding="utf-8")
-                os.replace(beside, mirror / _MARK)
+                write_json(mirror / _MARK, {"url": self.url})
             except OSError as error:
                 raise UnavailableError(
                     f"can't write to the cache {mirror}: {error.strerror}", "point COSMO_CACHE to a folder of yours"
                 ) from None
         return mirror
+
+
+class Location(ABC):
+    """Where one run lies. Its text is what people and other commands call it."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """Its folder on this machine: itself, or its mirror."""
+
+    @abstractmethod
+    def absolute(self) -> str:
+        """Its text as it means the same from every working folder."""
+
+    @abstractmethod
+    def seen_from(self, run: Location) -> str:
+        """How the manifest of a run names this one, an input: so that a copy of both works where that can be.
+
+        A local input of a remote run is named as if it lay beside it: its path here would tell others nothing.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLocation(Location):
+    """A run folder, a folder of Parquet or a Parquet file of this machine."""
+
+    folder: Path
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def path(self) -> Path:
+        """The folder or file itself."""
+        return self.folder
+
+    def absolute(self) -> str:
+        """The absolute path."""
+        return str(self.folder.absolute())
+
+    def seen_from(self, run: Location) -> str:
+        """A relative path, or `../NAME` where the other is in a bucket."""
+        if isinstance(run, BucketLocation):
+            return f"../{self.folder.name}"
+        return os.path.relpath(self.folder, run.path)
+
+
+@dataclass(frozen=True, slots=True)
+class BucketLocation(Location):
+    """A run folder below a place in a bucket."""
+
+    place: Place
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.place.url}/{self.name}".rstrip("/")
+
+    @property
+    def path(self) -> Path:
+        """Its mirror, which may not be there yet."""
+        return self.place.mirror / self.name
+
+    def absolute(self) -> str:
+        """The URL."""
+        return str(self)
+
+    def seen_from(self, run: Location) -> str:
+        """`../NAME` from a run of the same place, else the URL."""
+        if isinstance(run, BucketLocation) and run.place == self.place:
+            return os.path.relpath(self.path, run.path)
+        return str(self)
 
 
 def is_url(path: Path | str) -> bool:
@@ -71,39 +137,42 @@ def place_at(url: Path | str) -> Place:
     return Place(bucket, "/".join(part for part in prefix.split("/") if part))
 
 
-def locate(path: Path | str) -> tuple[Place, str] | None:
-    """The place and the name of a run, given its URL or its mirror; None for an ordinary path."""
+def locate(path: Path | str | Location) -> Location:
+    """The location of a run, given its URL, its mirror or an ordinary path; UsageError for a URL that names none."""
+    if isinstance(path, Location):
+        return path
     if is_url(path):
         whole = place_at(path)
         prefix, _, name = whole.prefix.rpartition("/")
-        return Place(whole.bucket, prefix), name
-    mark = Path(path).parent / _MARK
-    if not mark.is_file():
-        return None
-    return place_at(json.loads(mark.read_text(encoding="utf-8"))["url"]), Path(path).name
+        return BucketLocation(Place(whole.bucket, prefix), name)
+    path = Path(path)
+    place = _mirrored_at(path.parent)
+    return LocalLocation(path) if place is None else BucketLocation(place, path.name)
 
 
-def local_root(runs: Path) -> Path:
-    """Where run folders of `--runs` lie on this machine: the folder itself, or the mirror of a URL."""
-    return place_at(runs).open_mirror() if is_url(runs) else runs
+def locate_new(runs: Path | str, name: str) -> Location:
+    """Where a run of that name goes: `runs` is a folder, or the URL of a place."""
+    return BucketLocation(place_at(runs), name) if is_url(runs) else locate(Path(runs) / name)
+
+
+def locate_input(reference: str, run: Location) -> Location:
+    """The run that the manifest of another names by `seen_from`."""
+    return locate(reference if is_url(reference) else Path(os.path.normpath(run.path / reference)))
 
 
 def public(path: Path | str) -> str:
     """A path as people and other commands name it: the URL where it is one, or is the mirror of one."""
-    if is_url(path):
-        return place_at(path).url
-    located = locate(path)
-    return f"{located[0].url}/{located[1]}" if located else str(path)
+    return place_at(path).url if is_url(path) else str(locate(path))
 
 
-def reference(upstream: RunFolder, run: Path) -> str:
-    """How the manifest of a run names an input: relative where both lie in one place, so that a copy of both works.
-
-    A local input of a remote run is named as if it lay beside it: its path here would tell others nothing.
-    """
-    there, here = locate(upstream.path), locate(run)
-    if there is not None and (here is None or here[0] != there[0]):
-        return public(upstream.path)
-    if here is not None and there is None:
-        return f"../{upstream.path.name}"
-    return os.path.relpath(upstream.path, run)
+def _mirrored_at(folder: Path) -> Place | None:
+    """The place whose mirror a folder is; None for any other folder, whatever lies in it."""
+    mark = folder / _MARK
+    if not mark.is_file():
+        return None
+    try:
+        place = place_at(str(read_json(mark)["url"]))
+    except (InputError, UsageError, KeyError, TypeError, IndexError):
+        return None
+    # A run folder from somebody else may come with such a file: it must not send this machine to their bucket.
+    return place if place.mirror.resolve() == folder.resolve() else None

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import InputError, UnavailableError, first_line
+from stages.core.errors import UnavailableError, first_line
 from stages.core.storage.location import Place
+from stages.core.storage.s3_errors import CREDENTIALS, answers
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 COPY_BYTES = 5 * 10**9
 PART_BYTES = 8 << 20
 _MOST_PARTS = 9_000
-
-_HINT = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where it is not Amazon's, AWS_ENDPOINT_URL"
-
-
-class Refused(UnavailableError):
-    """The store knows us, or does not, and says no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,7 @@ class Store:
         import obstore
 
         found = {}
-        with self._answers(prefix):
+        with answers(self.place, prefix):
             for page in obstore.list(self._quick, prefix, chunk_size=1000):
                 for meta in page:
                     name = meta["path"].removeprefix(f"{prefix}/")
@@ -66,14 +59,14 @@ class Store:
         """The names directly below the place that have something below them."""
         import obstore
 
-        with self._answers(""):
+        with answers(self.place, ""):
             return [str(p).rsplit("/", 1)[-1] for p in obstore.list_with_delimiter(self._quick)["common_prefixes"]]
 
     def stat(self, key: str) -> Meta | None:
         """What is known of an object, or None where there is none."""
         import obstore
 
-        with self._answers(key), contextlib.suppress(FileNotFoundError):
+        with answers(self.place, key), contextlib.suppress(FileNotFoundError):
             meta = obstore.head(self._quick, key)
             return Meta(meta["size"], meta["last_modified"].timestamp())
         return None
@@ -82,7 +75,7 @@ class Store:
         """A small object whole, or None where there is none."""
         import obstore
 
-        with self._answers(key), contextlib.suppress(FileNotFoundError):
+        with answers(self.place, key), contextlib.suppress(FileNotFoundError):
             return bytes(obstore.get(self._quick, key).bytes())
         return None
 
@@ -90,14 +83,14 @@ class Store:
         """An object's bytes from `start`, in pieces; FileNotFoundError where there is none."""
         import obstore
 
-        with self._answers(key):
+        with answers(self.place, key):
             yield from obstore.get(self._patient, key, options={"range": {"offset": start}}).stream(PART_BYTES)
 
     def write(self, key: str, data: bytes) -> None:
         """Put a small object there, in place of any other."""
         import obstore
 
-        with self._answers(key):
+        with answers(self.place, key):
             obstore.put(self._quick, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -109,7 +102,7 @@ class Store:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         for _ in range(5):
-            with self._answers(key):
+            with answers(self.place, key):
                 try:
                     obstore.put(self._quick, key, data, mode="create")
                     return True
@@ -125,7 +118,7 @@ class Store:
         """Put a file there; large ones in parts."""
         import obstore
 
-        with self._answers(key):
+        with answers(self.place, key):
             obstore.put(self._patient, key, path, chunk_size=_part(path.stat().st_size), max_concurrency=4)
 
     def copy(self, source: str, target: str, size: int) -> bool:
@@ -133,7 +126,7 @@ class Store:
         import obstore
 
         try:
-            with self._answers(source):
+            with answers(self.place, source):
                 if size <= COPY_BYTES:
                     obstore.copy(self._patient, source, target)
                 else:
@@ -155,38 +148,10 @@ class Store:
         """Remove objects; those that are not there are fine."""
         import obstore
 
-        with self._answers(""):
+        with answers(self.place, ""):
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
                     obstore.delete(self._quick, key)
-
-    @contextmanager
-    def _answers(self, key: str) -> Iterator[None]:
-        """Translate what the store says; FileNotFoundError of a key passes."""
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
-        where = f"{self.place.url}/{key}".rstrip("/")
-        try:
-            yield
-        except (BaseError, FileNotFoundError) as error:
-            text = str(error)
-            if "NoSuchBucket" in text:
-                raise InputError(
-                    f"no such bucket: s3://{self.place.bucket}", "check its name and AWS_ENDPOINT_URL, or create it"
-                ) from None
-            if isinstance(error, FileNotFoundError):
-                raise
-            # A refused listing is a plain error to the library.
-            refused = re.search(r"status code: 40[13]", text)
-            if refused or isinstance(error, PermissionDeniedError | UnauthenticatedError):
-                raise Refused(f"{where}: the store refused these credentials ({_reason(text)})", _HINT) from None
-            # Without any in the environment, the library asks the cloud's own address for machines.
-            if "169.254." in text:
-                raise UnavailableError(f"{where}: no credentials for the store", _HINT) from None
-            raise UnavailableError(
-                f"{where}: the store can't be used ({_reason(text)})",
-                "check AWS_ENDPOINT_URL and the network; the same command goes on where it stopped",
-            ) from None
 
 
 def store_at(place: Place) -> Store:
@@ -233,19 +198,9 @@ def _client(place: Place, read: str, retry: timedelta) -> S3Store:
             },
         )
     except (BaseError, ValueError) as error:
-        raise UnavailableError(f"{place.url} can't be used: {first_line(error)[:160]}", _HINT) from None
+        raise UnavailableError(f"{place.url} can't be used: {first_line(error)[:160]}", CREDENTIALS) from None
 
 
 def _part(size: int) -> int:
     """Bytes a part: an object may have 10,000 of them."""
     return max(PART_BYTES, -(-size // _MOST_PARTS))
-
-
-def _reason(text: str) -> str:
-    """The status and the store's code for it, or what the network said; never an address, a header or a body."""
-    status = re.search(r"status code: (\d{3}[\w ]*)", text)
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    if status:
-        return ", ".join(m.group(1).strip() for m in (status, code) if m)
-    line = text.splitlines()[0] if text else "no reason given"
-    return line.rsplit(" - ", 1)[-1].removeprefix("HTTP error: ")[:160]

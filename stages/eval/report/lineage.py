@@ -20,7 +20,7 @@ def run_line(folder: RunFolder) -> dict[str, Any]:
     receipts = folder.receipts().values()
     rejected: dict[str, int] = {}
     for receipt in receipts:
-        for reason, count in receipt["rejected"].items():
+        for reason, count in receipt.rejected.items():
             rejected[reason] = rejected.get(reason, 0) + count
     return {
         "name": folder.path.name,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import json
 import os
 import uuid
@@ -15,6 +14,7 @@ from typing import Any
 from schemas.identity import digest
 from stages.core.cache import cache_root
 from stages.core.errors import BadSample, InputError
+from stages.core.file_digest import file_sha256, is_sha256
 
 # Below this, hashing again is as quick as looking the digest up on disk.
 _REMEMBER_BYTES = 16 << 20
@@ -62,13 +62,21 @@ def sha256(path: Path) -> str:
 def _remembered(path: Path, known: tuple[str, int, int]) -> str:
     note = cache_root() / "files" / digest(list(known))[:32]
     large = known[1] >= _REMEMBER_BYTES
-    if large and note.is_file():
-        return note.read_text(encoding="ascii")
-    with open(path, "rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    if large and (noted := _noted(note)) is not None:
+        return noted
+    found = file_sha256(path)
     if large:
         keep(note, found.encode())
     return found
+
+
+def _noted(note: Path) -> str | None:
+    """The digest that a note of the user cache holds. A cache decides nothing: a damaged note is as good as none."""
+    try:
+        text = note.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if is_sha256(text) else None
 
 
 def keep(note: Path, data: bytes) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.steps import StepRow
+from stages.core.atomic import read_json
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.runs.folder import artifact, read_json
+from stages.core.runs.folder import artifact
 from stages.core.storage.location import public
 from stages.train.drift.alarms import ALARM_NAMES, Cells, Evidence, added, cells, raised
 from stages.train.drift.config import WatchConfig

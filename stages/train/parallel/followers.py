@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.config import as_dict, build
+from stages.core.file_digest import file_sha256
 from stages.core.runs.folder import RunFolder
-from stages.core.runs.shards import file_sha256
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
@@ -48,7 +48,7 @@ class Leader:
     @contextmanager
     def work(self, ctx: Context, shard: dict[str, Any]) -> Iterator[None]:
         """Have the others do this shard, too."""
-        inputs = [f.where if f.remote is not None else str(f.path.absolute()) for f in ctx.inputs]
+        inputs = [f.files.location.absolute() for f in ctx.inputs]
         scratch = ctx.scratch
         place = str(scratch.absolute()) if scratch is not None else None
         ranks.told({"config": as_dict(ctx.config), "inputs": inputs, "scratch": place, "shard": shard})

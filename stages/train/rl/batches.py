@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
 from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.runs.select import Entry
+from stages.core.seeded import seeded_order
 from stages.train.advantages.base import FLAT, AdvantagePlugin, Batch, Carried, clamped, estimate, std
 from stages.train.config import TrainConfig
 from stages.train.losses.base import StepTotals, sequence_weight
@@ -185,7 +185,7 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
     changes nothing and shows why.
     """
     if config.order == "seeded":
-        groups = sorted(groups, key=lambda g: hashlib.sha256(f"{config.seed}|{rollout}|{g.row.id}".encode()).digest())
+        groups = seeded_order(groups, config.seed, rollout, name=lambda g: g.row.id)
     live = [g for g in groups if g.live]
     flat = [g for g in groups if not g.live]
     count = max(1, min(config.updates_per_rollout, len(live)))

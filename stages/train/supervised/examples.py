@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, index, select
 from stages.core.runs.shards import read_columns, rows_at
+from stages.core.seeded import seeded_order
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject, barred
 
@@ -142,5 +142,5 @@ def permutations(entries: Sequence[Any], seed: int, name: Callable[[Any], str]) 
     """The entries again and again, each time all of them, ordered by a digest of (seed, epoch, name)."""
     epoch = 0
     while entries:
-        yield from sorted(entries, key=lambda e: hashlib.sha256(f"{seed}|{epoch}|{name(e)}".encode()).digest())
+        yield from seeded_order(entries, seed, epoch, name=name)
         epoch += 1

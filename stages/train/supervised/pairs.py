@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
 from itertools import permutations
 from typing import Any
@@ -11,6 +10,7 @@ from schemas.scored import ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry
+from stages.core.seeded import seeded_order
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
 from stages.train.supervised.examples import completions_by_shard, trainable_entries
@@ -66,8 +66,7 @@ def pairs_of(group: list[dict[str, Any]], name: str, options: PairOptions, seed:
         if (gap := group[a]["reward"] - group[b]["reward"]) > 0 and gap >= options.margin - 1e-9
         if group[a]["text"] != group[b]["text"]
     ]
-    found.sort(key=lambda pair: hashlib.sha256(f"{seed}|{name}|{pair}".encode()).digest())
-    return found[: options.max_pairs or None]
+    return seeded_order(found, seed, name, name=lambda pair: pair)[: options.max_pairs or None]
 
 
 @dataclass(frozen=True, slots=True)

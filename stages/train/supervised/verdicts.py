@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -13,6 +12,7 @@ from schemas.scored import OK, ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry
+from stages.core.seeded import seeded_order
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, prompt_names, verdict_line
 from stages.train.config import TrainConfig
@@ -112,7 +112,7 @@ def verdict_order(entries: list[Judged], config: TrainConfig) -> list[Judged]:
 
 def _fewer(entries: list[Judged], most: int, balance: bool, seed: int) -> list[Judged]:
     """A seeded draw of at most so many; balanced, equally many of each verdict while they last."""
-    drawn = sorted(entries, key=lambda e: hashlib.sha256(f"{seed}|{e.ref}".encode()).digest())
+    drawn = seeded_order(entries, seed, name=lambda e: e.ref)
     seen: Counter[str] = Counter()
     ranks = {}
     for entry in drawn:

@@ -18,7 +18,7 @@ from typing import Any
 from schemas.rejected import RejectedRow
 from stages.core.config import build
 from stages.core.errors import CosmoError, UnavailableError, first_line
-from stages.core.executors.shard_worker import Bench
+from stages.core.executors.shard_worker import ShardWorker
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources
 
@@ -71,28 +71,28 @@ class Worker:
 
     def __init__(self, task: Task, number: int, mailbox: Any) -> None:
         self._task, self._told = task, Teller(number, mailbox)
-        self._bench: Bench | None = None
+        self._shards: ShardWorker | None = None
 
     def ready(self) -> Outcome:
         """See that this machine is fit for the run."""
         try:
-            self._bench = self._prepared()
+            self._shards = self._prepared()
         except Exception as error:
             return Outcome(error=portable(error))
         return Outcome()
 
     def do(self, shard: int, wait: bool) -> Outcome:
         """A shard, to its commit."""
-        assert self._bench is not None
+        assert self._shards is not None
         self._told.about(shard)
         try:
-            return Outcome(self._bench.do(shard, wait))
+            return Outcome(self._shards.do(shard, wait))
         except Exception as error:
             return Outcome(error=portable(error))
         finally:
             self._told.flush(wait=True)
 
-    def _prepared(self) -> Bench:
+    def _prepared(self) -> ShardWorker:
         task = self._task
         for name, value in task.environment.items():
             os.environ.setdefault(name, value)
@@ -102,7 +102,7 @@ class Worker:
         config = build(stage.config, task.config, stage.name)
         inputs = [RunFolder.open(Path(p)) for p in task.inputs]
         ctx = Context(config, inputs, self._told, Resources())
-        return Bench(stage, ctx, folder, [RejectedRow(**row) for row in task.rejected])
+        return ShardWorker(stage, ctx, folder, [RejectedRow(**row) for row in task.rejected])
 
     def _folder(self) -> RunFolder:
         """The run folder, the very same as the command sees."""
@@ -111,8 +111,6 @@ class Worker:
             os.chdir(task.cwd)
             folder = RunFolder.open(Path(task.folder))
             if folder.fingerprint == task.fingerprint:
-                if folder.remote is not None:
-                    folder.remote.own = True
                 return folder
         except (OSError, CosmoError):
             pass

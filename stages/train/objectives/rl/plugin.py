@@ -76,7 +76,7 @@ def _sampled_by(folder: RunFolder) -> str | None:
     """The policy spec that the rollout behind a folder of groups recorded; None where it is not known."""
     if folder.stage == "rollout":
         # An engine without a model says "none".
-        spec = str(folder.manifest["provenance"].get("policy", "none"))
+        spec = str(folder.manifest.provenance.get("policy", "none"))
         return None if spec == "none" else spec
     found = {_sampled_by(upstream) for upstream in folder.upstream()}
     return found.pop() if len(found) == 1 else None

@@ -1,0 +1,94 @@
+"""Small files: written whole or not at all, read with an error that names the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from stages.core.errors import InputError, first_line
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON of one of our small files; InputError when it is none, or can't be read."""
+    try:
+        return parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be read: {error.strerror}", "look at its permissions, or delete its run folder and rerun"
+        ) from None
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Parsed JSON; InputError that names `where` when it is none."""
+    try:
+        return json.loads(data.decode("utf-8"))
+    except RecursionError:
+        why = "it is nested too deeply"
+    except ValueError as error:
+        # Wrong JSON, wrong UTF-8, and numbers of more digits than Python converts.
+        why = first_line(error)
+    raise InputError(f"{where} is not valid JSON: {why}", "restore it, or delete its run folder and rerun")
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as the JSON of our small files: indented, UTF-8."""
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, whole or not at all, in place of any other."""
+    write_bytes(path, json_bytes(value))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file, whole or not at all, in place of any other: written beside, synced, renamed."""
+    beside = aside_of(path)
+    for last in (False, True):
+        with open(beside, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            # A rename may reach the disk before the content does: after a power loss the file would be empty.
+            os.fsync(handle.fileno())
+        try:
+            os.replace(beside, path)
+            return
+        except FileNotFoundError:
+            # Another process may tidy up what it takes for the leftovers of a dead one.
+            if last:
+                raise
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file is written before it gets its name; the number is the writing process's."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def remove_asides(folder: Path, names: tuple[str, ...]) -> None:
+    """Delete what killed processes of this machine left of these files before they had their names."""
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            number = path.name.rpartition(".")[2]
+            if number.isdecimal() and not _alive(int(number)):
+                path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def move_into_place(staged: Path, final: Path) -> None:
+    """Rename a file to its final name; somebody else having just done so is fine."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staged, final)
+    except FileNotFoundError:
+        if not final.exists():
+            raise
