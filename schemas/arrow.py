@@ -8,6 +8,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +52,11 @@ def unwrap(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+def _is_enum(hint: Any) -> bool:
+    """Whether a field holds one of a few words: a string on disk, checked when it is read."""
+    return isinstance(hint, type) and issubclass(hint, StrEnum)
+
+
 def _arrow_type(hint: Any) -> pa.DataType:
     hint, _ = unwrap(hint)
     if typing.get_origin(hint) is typing.Annotated:
@@ -60,7 +66,7 @@ def _arrow_type(hint: Any) -> pa.DataType:
     if dataclasses.is_dataclass(hint):
         fields = hints(typing.cast(type, hint))
         return pa.struct([pa.field(name, _arrow_type(h)) for name, h in fields.items()])
-    return _SCALARS[hint][0]
+    return _SCALARS[str if _is_enum(hint) else hint][0]
 
 
 def _feature(hint: Any) -> dict[str, Any]:
@@ -74,7 +80,7 @@ def _feature(hint: Any) -> dict[str, Any]:
         return {"feature": _feature(typing.get_args(hint)[0]), "_type": "List"}
     if dataclasses.is_dataclass(hint):
         return {name: _feature(h) for name, h in hints(typing.cast(type, hint)).items()}
-    return {"dtype": _SCALARS[hint][1], "_type": "Value"}
+    return {"dtype": _SCALARS[str if _is_enum(hint) else hint][1], "_type": "Value"}
 
 
 @functools.cache
@@ -101,7 +107,7 @@ def describe(hint: Any) -> Any:
         return [describe(typing.get_args(inner)[0])]
     if dataclasses.is_dataclass(inner):
         return {name: describe(h) for name, h in hints(typing.cast(type, inner)).items()}
-    return inner.__name__ + mark
+    return ("str" if _is_enum(inner) else inner.__name__) + mark
 
 
 @functools.cache
@@ -113,7 +119,7 @@ def table_fingerprint(table: Table) -> str:
 def to_record(row: Any) -> dict[str, Any]:
     """A row as plain Python, bytes and lists shared. (`dataclasses.asdict` would copy every list and image.)"""
     record = {}
-    for name, nested, _, is_list in _reader(type(row)):
+    for name, nested, _, is_list, _ in _reader(type(row)):
         value = getattr(row, name)
         if nested is not None and value is not None:
             value = [to_record(v) for v in value] if is_list else to_record(value)
@@ -126,26 +132,28 @@ def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:
     return pa.Table.from_pylist([to_record(r) for r in rows], schema=arrow_schema(table))
 
 
-_PLANS: dict[type[Any], list[tuple[str, Any, bool, bool]]] = {}
+_Plan = list[tuple[str, Any, bool, bool, Any]]
+_PLANS: dict[type[Any], _Plan] = {}
 
 
-def _reader(cls: type[Any]) -> list[tuple[str, Any, bool, bool]]:
-    """(name, nested row class or None, nullable, is_list) for each field."""
+def _reader(cls: type[Any]) -> _Plan:
+    """(name, nested row class or None, nullable, is_list, enum class or None) for each field."""
     if cls not in _PLANS:
         plan = []
         for name, hint in hints(cls).items():
             inner, nullable = unwrap(hint)
             is_list = typing.get_origin(inner) is list
             element = typing.get_args(inner)[0] if is_list else inner
-            plan.append((name, element if dataclasses.is_dataclass(element) else None, nullable, is_list))
+            nested = element if dataclasses.is_dataclass(element) else None
+            plan.append((name, nested, nullable, is_list, inner if _is_enum(inner) else None))
         _PLANS[cls] = plan
     return _PLANS[cls]
 
 
 def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:
-    """A row from plain Python; RowError names the column when a required value is null."""
+    """A row from plain Python; RowError names the column when a required value is null, or no word of its enum."""
     values = {}
-    for name, nested, nullable, is_list in _reader(cls):
+    for name, nested, nullable, is_list, enum in _reader(cls):
         value = record.get(name)
         if value is None:
             if not nullable:
@@ -156,8 +164,17 @@ def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:
                 value = [from_record(nested, v, inside) for v in value]
             else:
                 value = from_record(nested, value, inside)
+        elif enum is not None:
+            value = _word(enum, value, f"{where}column {name!r}")
         values[name] = value
     return cls(**values)
+
+
+def _word(enum: type[StrEnum], value: str, where: str) -> StrEnum:
+    try:
+        return enum(value)
+    except ValueError:
+        raise RowError(f"{where} is {value!r}, and has to be one of {', '.join(enum)}") from None
 
 
 def check_schema(table: Table, found: pa.Schema) -> None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from schemas.rollouts import Completion, RolloutGroup
 
-OK, NOT_APPLICABLE, TIMEOUT, ERROR = "ok", "not_applicable", "timeout", "error"
-STATUSES = (OK, NOT_APPLICABLE, TIMEOUT, ERROR)
+
+class GradeStatus(StrEnum):
+    """Whether a grade has a value, and why not."""
+
+    OK = "ok"
+    """There is a value."""
+    NOT_APPLICABLE = "not_applicable"
+    """The verifier has nothing to say of such a row: no failure, and no zero."""
+    TIMEOUT = "timeout"
+    """It took too long; `cosmo score` on the scored folder asks again."""
+    ERROR = "error"
+    """It raised, or gave what is no grade; `cosmo score` on the scored folder asks again."""
+
+
+OK, NOT_APPLICABLE, TIMEOUT, ERROR = GradeStatus
+FAILED = (TIMEOUT, ERROR)
+"""The statuses of a grade that could not be made: never counted as 0, and not kept when it is graded again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +36,7 @@ class Grade:
     """Its version; raised when its rule changes, so cached grades are not mixed."""
     value: float | None
     """The score; None unless the status is ok. Does-not-apply is None, never 0."""
-    status: str
+    status: GradeStatus
     """ok, not_applicable, timeout or error."""
     verdict: str | None = None
     """The class behind the number: safe_with_warning, full_refusal, correct, ..."""
@@ -28,6 +44,11 @@ class Grade:
     """Why, in one short line."""
     seen: str | None = None
     """What the verifier extracted and judged (a parsed answer), where that differs from the completion."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is a timeout or an error."""
+        return self.status in FAILED
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,7 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     from stages.core.runner import check_inputs
     from stages.core.runs.folder import RunFolder
     from stages.core.stage import Context, Resources
-    from stages.score.explain import document
-    from stages.score.explain import explain as lines_of
-    from stages.score.find import find
+    from stages.score.explain import document, explain_lines, find_groups
     from stages.score.stage import STAGE, grader_for
 
     output = Output("score", given["json"], given["quiet"])
@@ -34,13 +32,15 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     check_inputs(STAGE, folders, given["partial"])
     progress = output.progress()
     with stdout_to_stderr():
-        groups = find(folders, given["explain"], grader_for(config), Context(config, folders, progress, Resources()))
+        groups = find_groups(
+            folders, given["explain"], grader_for(config), Context(config, folders, progress, Resources())
+        )
     if given["json"]:
         output.document([document(group) for group in groups] if len(groups) > 1 else document(groups[0]))
         return True
     for number, group in enumerate(groups):
         output.lines([""] if number else [])
-        output.styled(lines_of(group))
+        output.styled(explain_lines(group))
     return True
 
 

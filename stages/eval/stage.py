@@ -13,7 +13,7 @@ from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.registry import load, names, plugin_key, short_name
 from stages.core.runs.folder import artifact
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.eval.config import EvalConfig
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ class EvalStage(Stage):
             evaluate(ctx, writer)
 
         return work
+
+    def quality(self, folder: RunFolder) -> Quality:
+        """Policies, metrics and prompts; a failure where nothing was measured."""
+        from stages.eval.quality import quality_of
+
+        return quality_of(folder)
 
     def deliver(self, config: EvalConfig, path: Path) -> None:
         """Put the report where --report asks for it. Harmless to repeat; for a cached run, the only way."""

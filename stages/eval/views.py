@@ -19,7 +19,6 @@ GROUP_COLUMNS = (
     "flags",
 )  # fmt: skip
 COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "finish_reason", "reward", "grades")
-_GRADE_FIELDS = ("name", "version", "value", "status", "verdict", "reason", "seen")
 _BATCH_ROWS = 512
 
 
@@ -60,6 +59,7 @@ def read_views(shard: Path) -> Iterator[GroupView]:
     """The groups of one scored shard; only the leaves that metrics need leave the file."""
     import pyarrow as pa
 
+    from schemas.arrow import RowError
     from schemas.tables import SCORED
     from stages.core.runs.shards import open_shard
 
@@ -71,6 +71,8 @@ def read_views(shard: Path) -> Iterator[GroupView]:
                 for view in _views(batch):
                     _check_finite(view, shard)
                     yield view
+        except RowError as error:
+            raise InputError(f"shard {shard}: {error}", "grade it anew: cosmo score FOLDER --regrade") from None
         except (pa.ArrowInvalid, OSError) as error:
             line = first_line(error)
             raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
@@ -113,6 +115,8 @@ def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
 def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
     import pyarrow.compute as pc
 
+    from schemas.arrow import from_record
+
     plain = ("index", "policy_id", "text", "finish_reason", "reward")
     columns = {name: flat.field(name).to_pylist() for name in plain}
     # Lengths are counted in Arrow: ids as Python integers would be most of the work.
@@ -121,5 +125,5 @@ def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
         values["text"] = values["text"] or ""
-        by_name = {g["name"]: Grade(**{k: g[k] for k in _GRADE_FIELDS}) for g in grades[i] or []}
+        by_name = {g["name"]: from_record(Grade, g, "completions.grades.") for g in grades[i] or []}
         yield CompletionView(**values, tokens=tokens[i] or 0, grades=by_name)

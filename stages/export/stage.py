@@ -14,7 +14,7 @@ from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.runs.folder import artifact
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.export.config import ExportConfig
 
 if TYPE_CHECKING:
@@ -61,12 +61,17 @@ class ExportStage(Stage):
 
         return work
 
+    def quality(self, folder: RunFolder) -> Quality:
+        """Files and their size; that the model says what the policy said is checked before there is a row."""
+        sizes = folder.columns(["bytes_count"]).column("bytes_count").to_pylist()
+        return Quality(f"{sum(sizes) / 1e6:,.1f} MB", {"files": len(sizes), "bytes": sum(sizes)})
+
     def deliver(self, config: ExportConfig, path: Path) -> None:
         """Put the model where --to asks for it. Harmless to repeat; for a cached run, the only way."""
         if config.to:
-            from stages.export.place import place_folder
+            from stages.export.folder_copy import copy_folder
 
-            place_folder(artifact(path, MODEL), Path(config.to), config.overwrite)
+            copy_folder(artifact(path, MODEL), Path(config.to), config.overwrite)
 
 
 def eval_run(config: ExportConfig) -> RunFolder | None:
@@ -120,9 +125,9 @@ def export(ctx: Context, writer: ShardWriter) -> None:
         size = path.stat().st_size
         writer.row(ExportRow(target=config.target, file=name, sha256=file_sha256(path), bytes_count=size))
     if config.to:
-        from stages.export.place import place_folder
+        from stages.export.folder_copy import copy_folder
 
-        place_folder(folder, Path(config.to), config.overwrite)
+        copy_folder(folder, Path(config.to), config.overwrite)
 
 
 def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe]]:

@@ -1,12 +1,23 @@
-"""Why a completion got its reward: what each verifier saw and said, in lines for a person or as one document."""
+"""Why a completion got its reward: what each verifier saw and gave, in lines for a person or as one document.
+
+`cosmo score RUN --explain ID` finds the prompt's group, grades it where it is not graded yet, and shows it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from typing import Any, NamedTuple
 
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade, ScoredCompletion, ScoredGroup, Term
+from schemas.scored import FAILED, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup, Term
+from schemas.tables import ROLLOUTS, SCORED
 from schemas.values import plain_text
+from stages.core.errors import InputError
+from stages.core.runs.folder import RunFolder
+from stages.core.stage import Context
+from stages.score.answers.math_pool import set_limit
+from stages.score.grading import Grader
+from stages.score.models.batching import open_models, with_model_grades
 
 # A rule's version is counted by hand; a model verifier's is the beginning of a digest.
 _COUNTED = 1 << 16
@@ -20,7 +31,7 @@ class Line(NamedTuple):
     hang: int = 2
 
 
-def explain(group: ScoredGroup) -> list[Line]:
+def explain_lines(group: ScoredGroup) -> list[Line]:
     """The prompt with what is known of it, then each completion with its reward, terms and grades."""
     lines = [
         Line(f"prompt {group.id}  label {group.label}  task {group.task}  source {group.source}", "bold"),
@@ -92,7 +103,7 @@ def _sum(completion: ScoredCompletion) -> str:
     """The reward's terms, and what became of those without a value."""
     shown = " + ".join(f"{t.name} {_value(t.value)} * {t.weight:g}" for t in completion.terms)
     status = {g.name: g.status for g in completion.grades}
-    lost = [t.name for t in completion.terms if status.get(t.name) in (TIMEOUT, ERROR)]
+    lost = [t.name for t in completion.terms if status.get(t.name) in FAILED]
     if completion.reward is None:
         return f"{shown}  -> none, because {_because(lost, completion.terms)}"
     return shown
@@ -137,3 +148,48 @@ def _value(value: float | None) -> str:
 
 def _state(grade: Grade) -> str:
     return (grade.verdict or "") if grade.status == OK else grade.status
+
+
+def find_groups(folders: list[RunFolder], prefix: str, grader: Grader, ctx: Context) -> list[ScoredGroup]:
+    """The prompt's group in each folder that holds it; rollouts are graded now, and nothing is written.
+
+    InputError for an id that is not there, and for a beginning that more than one id has.
+    """
+    places = [(f, s, i) for f in folders for s, ids in _ids_by_shard(f) for i in ids]
+    ident = _one_id([i for _, _, i in places], prefix, ", ".join(f.where for f in folders))
+    return [_scored_group(f, s, ident, grader, ctx) for f, s, i in places if i == ident]
+
+
+def _ids_by_shard(folder: RunFolder) -> list[tuple[int, list[str]]]:
+    """The ids of each shard that is there."""
+    from stages.core.runs.shards import read_columns
+
+    missing = set(folder.missing())
+    shards = [s for s in range(folder.total) if s not in missing]
+    return [
+        (shard, read_columns(path, ["id"]).column("id").to_pylist())
+        for shard, path in zip(shards, folder.shard_paths(), strict=True)
+    ]
+
+
+def _one_id(known: list[str], prefix: str, where: str) -> str:
+    found = sorted({i for i in known if i == prefix} or {i for i in known if prefix and i.startswith(prefix)})
+    if len(found) == 1:
+        return found[0]
+    if found:
+        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise InputError(f"{len(found)} prompts in {where} begin with {prefix!r}", f"type more of it: {shown}")
+    close = difflib.get_close_matches(prefix, sorted(set(known)), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "cosmo show FOLDER lists some ids"
+    raise InputError(f"no prompt {prefix!r} in {where}", hint)
+
+
+def _scored_group(folder: RunFolder, shard: int, ident: str, grader: Grader, ctx: Context) -> ScoredGroup:
+    scored = folder.table == SCORED.name
+    row = next(r for r in folder.shard_rows(SCORED if scored else ROLLOUTS, shard) if r.id == ident)
+    if scored and not grader.regrade:
+        assert isinstance(row, ScoredGroup)
+        return row
+    set_limit(ctx.config.timeout_s)
+    ((group, by_models),) = with_model_grades(grader, open_models(grader, ctx), [row], 1)
+    return grader.group(group, by_models)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from schemas.scored import ERROR, TIMEOUT, Grade, Term
+from schemas.scored import Grade, Term
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.core.registry import is_known, names, short_name
@@ -120,7 +120,7 @@ def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = 
             total += weight * grade.value
             judged = judged or name in formula.task_terms
         else:
-            failed = failed or grade.status in (TIMEOUT, ERROR)
+            failed = failed or grade.failed
     if not math.isfinite(total):
         raise InputError(f"{where}: its reward is {total}", f"make weights or grades smaller: {formula.text}")
     return terms, total if judged and not failed else None

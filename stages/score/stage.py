@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from schemas.scored import ERROR, TIMEOUT
 from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.parallel_map import in_order
 from stages.core.registry import plugin_key, short_name
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from stages.score.models.batching import Opened
     from stages.score.rewards import RewardFormula
     from stages.score.verifiers.base import ModelVerifier, Verifier
-
-FAILURES = (TIMEOUT, ERROR)
 
 
 class ScoreStage(Stage):
@@ -84,14 +81,14 @@ class ScoreStage(Stage):
             folder = ctx.inputs[shard["input"]]
             table = SCORED if folder.table == SCORED.name else ROLLOUTS
             ctx.progress.start(f"score {folder.path.name} shard {shard['shard']}", None, "groups")
-            lost: Counter[tuple[str, str]] = Counter()
+            failed: Counter[tuple[str, str]] = Counter()
             for scored in _graded(grader, opened, folder.shard_rows(table, shard["shard"]), config.window, workers):
                 writer.row(scored)
-                lost.update(_lost(scored, opened))
+                failed.update(_failed_grades(scored, opened))
                 rewards = [c.reward for c in scored.completions if c.reward is not None]
                 numbers = {"reward": sum(rewards) / len(rewards)} if rewards else {}
                 ctx.progress.advance(1, **numbers)
-            for (name, status), count in sorted(lost.items()):
+            for (name, status), count in sorted(failed.items()):
                 ctx.progress.log(f"{count} grades of {name}: {status}; cosmo score SCORED_FOLDER asks again")
 
         return work
@@ -100,6 +97,12 @@ class ScoreStage(Stage):
         """GPUs that one worker takes where there are any: those of its hungriest verifier: they share them."""
         _, verifiers = _resolve(config)
         return max((getattr(v, "gpus", 0) for v in verifiers.values()), default=0)
+
+    def quality(self, folder: RunFolder) -> Quality:
+        """Reward mean and spread, flat groups, what has no reward and why; a failure where no completion has one."""
+        from stages.score.quality import quality_of
+
+        return quality_of(folder)
 
 
 def _graded(
@@ -114,11 +117,11 @@ def _graded(
     return in_order(lambda pair: grader.group(*pair), pairs, workers)
 
 
-def _lost(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, str]]:
+def _failed_grades(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, str]]:
     """(verifier, status) of the completions that a model verifier could not grade."""
     for completion in scored.completions:
         if completion.finish_reason != "error":
-            yield from ((g.name, g.status) for g in completion.grades if g.name in names and g.status in FAILURES)
+            yield from ((g.name, g.status) for g in completion.grades if g.name in names and g.failed)
 
 
 def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from schemas.arrow import (
 )
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
+from schemas.scored import Grade, GradeStatus
 from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, table_of
 from schemas.values import Image, Message, Part, text_message
 
@@ -61,6 +63,8 @@ def _value(hint: Any) -> st.SearchStrategy[Any]:
         made = st.lists(_value(typing.get_args(inner)[0]), max_size=2)
     elif dataclasses.is_dataclass(inner):
         made = strategy(inner)
+    elif issubclass(inner, StrEnum):
+        made = st.sampled_from(inner)
     else:
         made = {
             str: texts,
@@ -111,6 +115,16 @@ def test_wrong_type_and_null_name_the_column() -> None:
     row = PromptRow(id="a", label="general", source="s", task="t", messages=[text_message("user", "hi")])
     with pytest.raises(RowError, match="row 7: column 'label' is null"):
         from_record(PromptRow, {**to_record(row), "label": None}, "row 7: ")
+
+
+def test_a_status_is_one_of_four_words_and_a_string_on_disk() -> None:
+    made = to_record(Grade(name="answer", version=1, value=None, status=GradeStatus.TIMEOUT))
+    assert pa.array([made["status"]]).to_pylist() == ["timeout"]
+    assert type(from_record(Grade, {**made, "status": "timeout"}).status) is GradeStatus
+    with pytest.raises(RowError) as caught:
+        from_record(Grade, {**made, "status": "late"}, "row 7: grades.")
+    said = str(caught.value)
+    assert said == "row 7: grades.column 'status' is 'late', and has to be one of ok, not_applicable, timeout, error"
 
 
 def test_metadata_names_table_version_and_fingerprint() -> None:

@@ -92,10 +92,11 @@ def on_disk(runs: Path, rows: list[Any], per_shard: int = 50) -> Path:
 
 
 def score(runs: Path, *inputs: Path, **config: Any) -> RunFolder:
-    """`cosmo score` over run folders."""
+    """`cosmo score` over run folders; one in which nothing has a reward is looked at like any other."""
     from stages.score.stage import STAGE
 
-    result = run_stage(STAGE, ScoreConfig(**config), list(inputs), options=Options(runs=runs))
+    options = Options(runs=runs, accept_failure=True)
+    result = run_stage(STAGE, ScoreConfig(**config), list(inputs), options=options)
     return RunFolder.open(result.path)
 
 

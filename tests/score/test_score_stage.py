@@ -18,7 +18,7 @@ from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.score.config import RewardTable, ScoreConfig
-from stages.score.explain import explain
+from stages.score.explain import explain_lines
 from stages.score.stage import STAGE
 from tests.score.made import completion, group, on_disk, score, scored, thought
 
@@ -210,7 +210,7 @@ def test_only_missing_verifiers_run_and_earlier_grades_stay(tmp_path: Path) -> N
 
 def test_explain_says_what_was_seen_and_why(tmp_path: Path) -> None:
     (row,) = scored(score(tmp_path, on_disk(tmp_path, groups(1))))
-    text = "\n".join(line.text for line in explain(row))
+    text = "\n".join(line.text for line in explain_lines(row))
     for part in (
         row.id,
         "reward formula: sum: format*1 + answer*1",

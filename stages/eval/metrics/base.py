@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.prompts import HELDOUT_FAMILY
-from schemas.scored import ERROR, OK, TIMEOUT, Grade
+from schemas.scored import OK, Grade
 from stages.eval.views import CompletionView, GroupView
 
 Failed = Literal["failed"]
@@ -84,7 +84,7 @@ def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | Non
     usable = next((g for g in found if g.status == OK and g.value is not None), None)
     if usable is not None:
         return usable
-    return FAILED if any(g.status in (TIMEOUT, ERROR) for g in found) else None
+    return FAILED if any(g.failed for g in found) else None
 
 
 def grade_value(*names: str) -> Callable[[CompletionView], Judgement]:

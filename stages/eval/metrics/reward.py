@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from schemas.scored import ERROR, TIMEOUT
 from stages.eval.metrics.base import FAILED, Judgement, Metric, Observed, Settings, collect
 from stages.eval.views import CompletionView, GroupView
 
@@ -10,7 +9,7 @@ from stages.eval.views import CompletionView, GroupView
 def _reward(completion: CompletionView) -> Judgement:
     if completion.reward is not None:
         return completion.reward
-    failed = any(g.status in (TIMEOUT, ERROR) for g in completion.grades.values())
+    failed = any(g.failed for g in completion.grades.values())
     return FAILED if failed else None
 
 

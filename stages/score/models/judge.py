@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
 from typing import Any
 
 from schemas.identity import digest
 from schemas.rollouts import RolloutGroup, Sampling
-from schemas.scored import ERROR, TIMEOUT
+from schemas.scored import ERROR, TIMEOUT, GradeStatus
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load, plugin_key
@@ -26,8 +24,9 @@ from stages.core.resources import Kind, Resources
 from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
 from stages.judging.parsed import parse_completion
-from stages.judging.prompt import JudgePrompt, conversation, find_verdict, load_prompt
+from stages.judging.prompt import JudgePrompt, conversation, load_prompt
 from stages.score.config import JudgeTable
+from stages.score.models.judge_answers import answer_pieces, read_answer, verdict_probability
 from stages.score.models.judge_cache import AnswerCache
 from stages.score.verifiers.base import (
     GradeGroups,
@@ -41,7 +40,6 @@ from stages.score.verifiers.base import (
 
 # Raised when the same answer would give another grade.
 _RULE = 1
-_EXCERPT = 80
 
 
 def bind(name: str, table: JudgeTable) -> ModelVerifier:
@@ -187,67 +185,23 @@ class _Judge:
             reason = sampled.error or "the engine failed"
             return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)
         self.failures = 0
-        pieces = self._pieces(sampled)
-        answer = {"text": "".join(pieces), "p": _probability(self.prompt, pieces, sampled.logprobs)}
+        pieces = answer_pieces(self.engine, sampled, apart=self.table.score == "probability")
+        answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
         judgement = self._read(answer)
         if judgement.value is not None:
             self.cache.put(key, json.dumps(answer, ensure_ascii=False))
         return judgement
 
-    def _failed(self, reason: str, status: str = ERROR) -> Judgement:
+    def _read(self, answer: dict[str, Any]) -> Judgement:
+        return read_answer(self.prompt, self.table.score, answer["text"], answer["p"])
+
+    def _failed(self, reason: str, status: GradeStatus = ERROR) -> Judgement:
         self.failures += 1
         if not self.complained:
             self.complained = True
             self.log(f"judge {self.name}: {reason}")
         return failed(reason, status)
 
-    def _pieces(self, sampled: Sampled) -> list[str]:
-        """The answer token by token, where that is wanted and can be had; else in one piece."""
-        if sampled.words is not None:
-            return sampled.words
-        if self.table.score == "verdict":
-            return [self.engine.decode(sampled.token_ids)]
-        text = self.engine.decode(sampled.token_ids)
-        # A token may hold a part of a character: what is shown of a beginning can be longer than its share.
-        shown = (min(len(self.engine.decode(sampled.token_ids[:n])), len(text)) for n in range(len(sampled.token_ids)))
-        return [text[a:b] for a, b in pairwise([*accumulate(shown, max), len(text)])]
-
-    def _read(self, answer: dict[str, Any]) -> Judgement:
-        """The judgement that an answer means: strictly its verdict."""
-        text, p = answer["text"], answer["p"]
-        found = find_verdict(self.prompt, text)
-        if found is None:
-            return failed(f"unparsable: {_excerpt(text)!r}")
-        verdict = found[0]
-        value = self.prompt.verdicts[verdict]
-        why = _excerpt(text[: found[1]].rpartition("\n")[0]) or None
-        if self.table.score == "verdict":
-            return judged(value, verdict, why)
-        if p is None:
-            return failed("the verdict has no probability: the engine gave no log-probs for it")
-        # What was not said has the rest of the probability: with two verdicts this is (P(true) + 1 - P(false)) / 2.
-        (other,) = (score for name, score in self.prompt.verdicts.items() if name != verdict)
-        return judged(p * value + (1 - p) * other, verdict, f"said with probability {p:.3f}")
-
 
 def _spelled(turns: list[Message]) -> list[Any]:
     return [[m.role, [[p.type, p.text] for p in m.content]] for m in turns]
-
-
-def _excerpt(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= _EXCERPT else words[: _EXCERPT - 4] + " ..."
-
-
-def _probability(prompt: JudgePrompt, pieces: list[str], logprobs: list[float]) -> float | None:
-    """How likely the verdict's own tokens were; None without a verdict or log-probs."""
-    found = find_verdict(prompt, "".join(pieces))
-    if found is None or len(pieces) != len(logprobs):
-        return None
-    _, begin, end = found
-    total, at = 0.0, 0
-    for piece, logprob in zip(pieces, logprobs, strict=True):
-        if at < end and at + len(piece) > begin:
-            total += logprob
-        at += len(piece)
-    return round(math.exp(min(total, 0.0)), 6)

@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 
 from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, STATUSES, TIMEOUT, Grade
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade, GradeStatus
 from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import place
 from stages.core.stage import Context
@@ -59,7 +59,7 @@ class Judgement(NamedTuple):
     verdict: str | None = None
     reason: str | None = None
     seen: str | None = None
-    status: str = OK
+    status: GradeStatus = OK
 
 
 def judged(value: float, verdict: str, reason: str | None = None, seen: str | None = None) -> Judgement:
@@ -72,7 +72,7 @@ def does_not_apply(reason: str) -> Judgement:
     return Judgement(None, None, reason, None, NOT_APPLICABLE)
 
 
-def failed(reason: str, status: str = ERROR) -> Judgement:
+def failed(reason: str, status: GradeStatus = ERROR) -> Judgement:
     """There is no opinion, and why; `status` is error or timeout. A later run asks again."""
     return Judgement(None, None, " ".join(reason.split())[:200], None, status)
 
@@ -158,14 +158,18 @@ def _checked(name: str, judgement: Any) -> Judgement:
     if not isinstance(judgement, Judgement):
         kind = type(judgement).__name__
         raise ValueError(f"{name} gave {_shown(judgement)}, a {kind}, and not a Judgement: return judged(value, ...)")
-    if judgement.status not in STATUSES:
-        raise ValueError(f"{name} gave the status {_shown(judgement.status)}: known are {', '.join(STATUSES)}")
-    value = finite_value(judgement.value, name) if judgement.status == OK else None
+    try:
+        status = GradeStatus(judgement.status)
+    except ValueError:
+        raise ValueError(
+            f"{name} gave the status {_shown(judgement.status)}: known are {', '.join(GradeStatus)}"
+        ) from None
+    value = finite_value(judgement.value, name) if status == OK else None
     for field_name in ("verdict", "reason", "seen"):
         if not _storable(getattr(judgement, field_name)):
             given = getattr(judgement, field_name)
             raise ValueError(f"{name} gave the {field_name} {_shown(given)}, a {type(given).__name__}: it is a text")
-    return judgement._replace(value=value)
+    return judgement._replace(value=value, status=status)
 
 
 def _storable(text: Any) -> bool:

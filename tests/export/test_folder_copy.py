@@ -1,4 +1,4 @@
-"""Placing a model folder: whole or not at all, never over somebody's files."""
+"""Copying a model folder out: whole or not at all, never over somebody's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stages.core.errors import CosmoError, UsageError
-from stages.export.place import place_folder
+from stages.export.folder_copy import copy_folder
 from stages.export.verify import RECORD
 
 
@@ -35,7 +35,7 @@ def test_new_empty_and_earlier_targets(tmp_path: Path, source: Path) -> None:
     (tmp_path / "empty").mkdir()
     model(tmp_path / "earlier", "old")
     for name in ("deep/er/new", "empty", "earlier"):
-        place_folder(source, tmp_path / name, overwrite=False)
+        copy_folder(source, tmp_path / name, overwrite=False)
         assert contents(tmp_path / name) == contents(source)
     assert not list(tmp_path.rglob(".*"))
 
@@ -45,9 +45,9 @@ def test_somebodys_folder_is_refused(tmp_path: Path, source: Path) -> None:
     target.mkdir()
     (target / "chapter1.txt").write_text("mine")
     with pytest.raises(UsageError, match="no earlier export"):
-        place_folder(source, target, overwrite=False)
+        copy_folder(source, target, overwrite=False)
     assert contents(target) == {"chapter1.txt": "mine"}
-    place_folder(source, target, overwrite=True)
+    copy_folder(source, target, overwrite=True)
     assert contents(target) == contents(source)
 
 
@@ -56,17 +56,17 @@ def test_a_file_or_link_is_refused_even_with_overwrite(tmp_path: Path, source: P
     (tmp_path / "link").symlink_to(model(tmp_path / "elsewhere", "old"))
     for name in ("file", "link"):
         with pytest.raises(UsageError, match="is not a folder"):
-            place_folder(source, tmp_path / name, overwrite=True)
+            copy_folder(source, tmp_path / name, overwrite=True)
 
 
 def test_the_same_export_is_left_alone(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "target"
-    place_folder(source, target, overwrite=False)
+    copy_folder(source, target, overwrite=False)
     before = target.stat().st_ino
-    place_folder(source, target, overwrite=False)
+    copy_folder(source, target, overwrite=False)
     assert target.stat().st_ino == before
     (target / "model.safetensors").unlink()
-    place_folder(source, target, overwrite=False)
+    copy_folder(source, target, overwrite=False)
     assert contents(target) == contents(source)
 
 
@@ -80,7 +80,7 @@ def test_a_failing_copy_leaves_what_was_there(tmp_path: Path, source: Path, monk
 
     monkeypatch.setattr(shutil, "copytree", full)
     with pytest.raises(CosmoError, match="No space left"):
-        place_folder(source, target, overwrite=False)
+        copy_folder(source, target, overwrite=False)
     assert contents(target)[RECORD] == "old"
     assert not list(tmp_path.glob(".*"))
 
@@ -96,6 +96,6 @@ def test_a_failing_rename_puts_the_old_one_back(tmp_path: Path, source: Path, mo
         real(a, b)
 
     monkeypatch.setattr(os, "rename", second_fails)
-    with pytest.raises(CosmoError, match="can't place"):
-        place_folder(source, target, overwrite=False)
+    with pytest.raises(CosmoError, match="can't copy"):
+        copy_folder(source, target, overwrite=False)
     assert contents(target)[RECORD] == "old"

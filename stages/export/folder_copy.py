@@ -1,4 +1,4 @@
-"""Putting a model folder where a person wants it: whole or not at all, and never over somebody's files."""
+"""A model folder copied to where a person wants it: whole or not at all, and never over somebody's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.core.errors import CosmoError, UsageError
 from stages.export.verify import RECORD
 
 
-def place_folder(source: Path, target: Path, overwrite: bool) -> None:
+def copy_folder(source: Path, target: Path, overwrite: bool) -> None:
     """Copy `source` to `target` by way of a folder beside it and a rename.
 
     An earlier export, or an empty folder, is replaced; anything else only with `overwrite`. The same export
@@ -38,7 +38,7 @@ def place_folder(source: Path, target: Path, overwrite: bool) -> None:
         if aside.exists() and not target.exists():
             os.rename(aside, target)
         reason = error.strerror or str(error)
-        raise CosmoError(f"can't place the model at {target}: {reason}", "choose another folder with --to") from None
+        raise CosmoError(f"can't copy the model to {target}: {reason}", "choose another folder with --to") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     shutil.rmtree(aside, ignore_errors=True)

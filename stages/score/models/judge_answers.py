@@ -1,0 +1,64 @@
+"""What a judge's answer means: its verdict's score, by itself or weighted with how likely the verdict was."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate, pairwise
+
+from stages.engines.base import Engine, Sampled
+from stages.judging.prompt import JudgePrompt, find_verdict
+from stages.score.verifiers.base import Judgement, failed, judged
+
+_EXCERPT = 80
+"""Characters of an answer that a reason quotes."""
+
+
+def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None) -> Judgement:
+    """The judgement that an answer means: strictly its verdict, and a failure where it has none.
+
+    `score` is `verdict` for the verdict's own score, or `probability`: with P(verdict) = p and two verdicts, what was
+    not given has the rest of the probability, so the value is (P(true) + 1 - P(false)) / 2.
+    """
+    found = find_verdict(prompt, text)
+    if found is None:
+        return failed(f"unparsable: {_excerpt(text)!r}")
+    verdict, begin, _ = found
+    value = prompt.verdicts[verdict]
+    why = _excerpt(text[:begin].rpartition("\n")[0]) or None
+    if score == "verdict":
+        return judged(value, verdict, why)
+    if p is None:
+        return failed("the verdict has no probability: the engine gave no log-probs for it")
+    (other,) = (score for name, score in prompt.verdicts.items() if name != verdict)
+    return judged(p * value + (1 - p) * other, verdict, f"said with probability {p:.3f}")
+
+
+def answer_pieces(engine: Engine, sampled: Sampled, *, apart: bool) -> list[str]:
+    """The answer token by token where it is wanted `apart` and can be had; else in one piece."""
+    if sampled.words is not None:
+        return sampled.words
+    text = engine.decode(sampled.token_ids)
+    if not apart:
+        return [text]
+    # A token may hold a part of a character: what is shown of a beginning can be longer than its share.
+    shown = (min(len(engine.decode(sampled.token_ids[:n])), len(text)) for n in range(len(sampled.token_ids)))
+    return [text[a:b] for a, b in pairwise([*accumulate(shown, max), len(text)])]
+
+
+def verdict_probability(prompt: JudgePrompt, pieces: list[str], logprobs: list[float]) -> float | None:
+    """How likely the verdict's own tokens were, 0 to 1; None without a verdict or a log-prob for each piece."""
+    found = find_verdict(prompt, "".join(pieces))
+    if found is None or len(pieces) != len(logprobs):
+        return None
+    _, begin, end = found
+    total, at = 0.0, 0
+    for piece, logprob in zip(pieces, logprobs, strict=True):
+        if at < end and at + len(piece) > begin:
+            total += logprob
+        at += len(piece)
+    return round(math.exp(min(total, 0.0)), 6)
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else words[: _EXCERPT - 4] + " ..."
