@@ -26,7 +26,7 @@ def run_line(folder: RunFolder) -> dict[str, Any]:
         "name": folder.path.name,
         "stage": folder.stage,
         "fingerprint": folder.fingerprint[:12],
-        "rows": f"{sum(r['rows'] for r in receipts):,}" if receipts else "–",
+        "rows": f"{sum(r.rows for r in receipts):,}" if receipts else "–",
         "rejected": ", ".join(f"{n} {reason}" for reason, n in sorted(rejected.items())),
     }
 
