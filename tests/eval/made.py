@@ -51,7 +51,7 @@ class RowsStage(Stage):
 def run_of(runs: Path, name: str, table: Table, rows: list[Any], per_shard: int = 50, policy: str = "") -> RunFolder:
     """A complete run folder that holds these rows."""
     content = digest([repr(r) for r in rows])
-    options = Options(runs=runs, accept_failure=True)
+    options = Options(runs=runs)
     result = run_stage(RowsStage(name, table, rows, per_shard), RowsConfig(policy, content), [], options=options)
     return RunFolder.open(result.path)
 
