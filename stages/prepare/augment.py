@@ -27,12 +27,12 @@ _PARTNERS = 64
 """Partners tried in a row before a pair goes without: only its own two rows are refused."""
 
 
-def named_heldout(config: PrepareConfig, sources: list[Source]) -> frozenset[str]:
+def named_heldout_families(config: PrepareConfig, sources: list[Source]) -> frozenset[str]:
     """The held-out families that the config names."""
     return frozenset(config.heldout_families).union(*(s.augment.augment_heldout for s in sources))
 
 
-def held_out(config: PrepareConfig, sources: list[Source], found: list[list[Record]]) -> frozenset[str]:
+def all_heldout_families(config: PrepareConfig, sources: list[Source], found: list[list[Record]]) -> frozenset[str]:
     """All held-out families of the mix: those named, and those that a source itself keeps for its test rows.
 
     UsageError for one that is neither a family nor in any row: a slip there would protect nothing.
@@ -46,16 +46,16 @@ def held_out(config: PrepareConfig, sources: list[Source], found: list[list[Reco
             hint = f"did you mean {close[0]!r}? " if close else ""
             hint += f"known: {', '.join(sorted(known))}"
             raise UsageError(f"prepare.heldout_families names {family!r}, which is no family of any row", hint)
-    return named_heldout(config, sources) | {r.family for r in every if HELDOUT_FAMILY in r.flags and r.family}
+    return named_heldout_families(config, sources) | {r.family for r in every if HELDOUT_FAMILY in r.flags and r.family}
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Candidate:
     """What planning remembers of a row once it has let go of it."""
 
     pick: Pick
     id: str
-    told_id: str
+    source_id: str
     """The id that its source knows it by, for files whose twins name their parent by it."""
     parent: str
     harmful: bool | None
@@ -65,7 +65,7 @@ class _Seen:
     """Those that fit it and its split."""
     content: str
     """Content key for the rows made of it: rows that ask the same of the same card are duplicates."""
-    twin_of: _Seen | None = None
+    twin_of: _Candidate | None = None
 
     @property
     def pair(self) -> str:
@@ -76,8 +76,8 @@ class _Seen:
 class Augmenter:
     """Adds the rows to be made to those that were chosen; what is worth telling goes into the choice's notes."""
 
-    def __init__(self, sources: list[Source], config: PrepareConfig, held: frozenset[str]) -> None:
-        self._sources, self._config, self._held = sources, config, held
+    def __init__(self, sources: list[Source], config: PrepareConfig, heldout: frozenset[str]) -> None:
+        self._sources, self._config, self._heldout = sources, config, heldout
 
     def __call__(self, choice: Choice, picks: list[Pick]) -> list[Pick]:
         """Further picks, each with the step that makes it."""
@@ -88,7 +88,7 @@ class Augmenter:
         return made
 
     def _of_source(self, choice: Choice, source: Source, picks: list[Pick]) -> list[Pick]:
-        seen = self._look(source, sorted(picks, key=lambda p: p.index))
+        seen = self._candidates(source, sorted(picks, key=lambda p: p.index))
         if not seen:
             labels = sorted({p.record.label for p in picks if not p.record.family})
             raise UsageError(
@@ -96,10 +96,10 @@ class Augmenter:
                 f"augment_labels = [...] in its table; its labels: {', '.join(labels) or 'none'}",
             )
         made = list(self._steps(source, seen))
-        self._tell(choice, source, seen, made)
+        self._note_what_is_missing(choice, source, seen, made)
         return made
 
-    def _look(self, source: Source, picks: list[Pick]) -> list[_Seen]:
+    def _candidates(self, source: Source, picks: list[Pick]) -> list[_Candidate]:
         """The rows that may be augmented, each with what fits it, twins joined to their harmful rows."""
         seen = []
         for pick in picks:
@@ -109,12 +109,12 @@ class Augmenter:
                 row = source.plugin.row(pick.record, source.options)
             except BadSample:
                 continue  # The row itself is rejected with this reason when its shard is made.
-            if _wanted(row, source.augment.augment_labels):
-                seen.append(_seen(pick, row, self._families(source, row)))
-        harmful: dict[str, _Seen] = {}
+            if _may_be_augmented(row, source.augment.augment_labels):
+                seen.append(_candidate(pick, row, self._families(source, row)))
+        harmful: dict[str, _Candidate] = {}
         for one in seen:
             if one.harmful:
-                harmful.update({name: one for name in (one.id, one.told_id) if name})
+                harmful.update({name: one for name in (one.id, one.source_id) if name})
         for one in seen:
             if one.harmful is False:
                 one.twin_of = harmful.get(one.parent)
@@ -122,10 +122,10 @@ class Augmenter:
 
     def _families(self, source: Source, row: PromptRow) -> list[str]:
         asked = [*source.augment.augment, *source.augment.augment_heldout]
-        legal = [f for f in dict.fromkeys(asked) if row.split == "test" or f not in self._held]
+        legal = [f for f in dict.fromkeys(asked) if row.split == "test" or f not in self._heldout]
         return [f for f in legal if registry.load("augmentation", f).fits(row)]
 
-    def _steps(self, source: Source, seen: list[_Seen]) -> Iterator[Pick]:
+    def _steps(self, source: Source, seen: list[_Candidate]) -> Iterator[Pick]:
         partners = {
             split: sorted((s for s in seen if s.partner and s.pick.record.split == split), key=lambda s: s.pick.rank)
             for split in ("train", "test")
@@ -133,18 +133,18 @@ class Augmenter:
         made: set[tuple[str, str]] = set()
         for one in seen:
             for family in one.families:
-                if not self._drawn(source, family, one) or (family, one.content) in made:
+                if not self._is_drawn(source, family, one) or (family, one.content) in made:
                     continue
                 made.add((family, one.content))
                 pairs = registry.load("augmentation", family).pairs
                 other = self._partner(partners[one.pick.record.split], family, one) if pairs else None
                 yield self._pick(one, family, other)
 
-    def _drawn(self, source: Source, family: str, one: _Seen) -> bool:
+    def _is_drawn(self, source: Source, family: str, one: _Candidate) -> bool:
         lot = int(digest([self._config.seed, "share", family, one.pair])[:12], 16) / 16**12
         return lot < source.augment.augment_share
 
-    def _partner(self, partners: list[_Seen], family: str, one: _Seen) -> _Seen | None:
+    def _partner(self, partners: list[_Candidate], family: str, one: _Candidate) -> _Candidate | None:
         """A seeded harmless row that is not of the same pair; None where there is none."""
         start = int(digest([self._config.seed, "partner", family, one.pair])[:12], 16)
         for i in range(min(len(partners), _PARTNERS)):
@@ -153,7 +153,7 @@ class Augmenter:
                 return other
         return None
 
-    def _pick(self, one: _Seen, family: str, other: _Seen | None) -> Pick:
+    def _pick(self, one: _Candidate, family: str, other: _Candidate | None) -> Pick:
         record = one.pick.record
         twin_of = one.twin_of if one.twin_of and family in one.twin_of.families else None
         key = digest([record.key, family])[:16]
@@ -162,16 +162,16 @@ class Augmenter:
             family,
             None if twin_of is None else twin_of.pick.index,
             None if other is None else other.pick.index,
-            family in self._held,
+            family in self._heldout,
         )
         made = replace(record, ref=f"{record.ref} +{family}", key=key, label=label, family=family, text="")
         return Pick(one.pick.source, one.pick.index, made, rank_of(self._config.seed, key), step)
 
-    def _tell(self, choice: Choice, source: Source, seen: list[_Seen], made: list[Pick]) -> None:
+    def _note_what_is_missing(self, choice: Choice, source: Source, seen: list[_Candidate], made: list[Pick]) -> None:
         counts = Counter(p.record.family for p in made)
         for family in dict.fromkeys([*source.augment.augment, *source.augment.augment_heldout]):
             if not counts[family]:
-                why = "it is held out, and no test row fits" if family in self._held else "no row fits"
+                why = "it is held out, and no test row fits" if family in self._heldout else "no row fits"
                 choice.notes.append(f"{source.shown}: no row of family {family!r}: {why}")
         harmful = sum(s.harmful is True for s in seen)
         alone = harmful - len({s.twin_of.id for s in seen if s.twin_of})
@@ -181,21 +181,21 @@ class Augmenter:
             )
 
 
-def _wanted(row: PromptRow, labels: list[str]) -> bool:
+def _may_be_augmented(row: PromptRow, labels: list[str]) -> bool:
     if row.family:
         return False
     return row.label in labels if labels else row.label == "safety" or row.harmful is not None
 
 
-def _seen(pick: Pick, row: PromptRow, families: list[str]) -> _Seen:
-    told: dict[str, Any] = json.loads(row.extra) if row.extra else {}
+def _candidate(pick: Pick, row: PromptRow, families: list[str]) -> _Candidate:
+    extra: dict[str, Any] = json.loads(row.extra) if row.extra else {}
     asked = hints(row)
-    # A told title stands for however the request was put.
+    # A title of the source stands for however the request was put.
     titled = not row.images and asked.title != words(row)
-    return _Seen(
+    return _Candidate(
         pick=pick,
         id=row.id,
-        told_id=str(told.get("id") or ""),
+        source_id=str(extra.get("id") or ""),
         parent=row.parent_id or "",
         harmful=row.harmful,
         partner=row.harmful is False and len(row.messages) == 1,
@@ -204,8 +204,8 @@ def _seen(pick: Pick, row: PromptRow, families: list[str]) -> _Seen:
     )
 
 
-def flagged(row: PromptRow, held: bool) -> PromptRow:
+def flagged(row: PromptRow, heldout: bool) -> PromptRow:
     """The row, marked where its family is held out."""
-    if not held or HELDOUT_FAMILY in row.flags:
+    if not heldout or HELDOUT_FAMILY in row.flags:
         return row
     return replace(row, flags=[*row.flags, HELDOUT_FAMILY])

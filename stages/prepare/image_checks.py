@@ -62,14 +62,14 @@ def sniff(data: bytes) -> str | None:
     return next((kind for head, kind in _STARTS if data.startswith(head) or start.startswith(head)), None)
 
 
-def suffix_lies(name: str, data: bytes) -> bool:
+def suffix_is_wrong(name: str, data: bytes) -> bool:
     """True when the name's suffix is another image type than the bytes: worth a note, never an error."""
     claimed = _SUFFIXES.get(PurePath(name).suffix.lower())
     return claimed is not None and claimed != sniff(data)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_pillow() -> Iterator[None]:
     """Pillow warns of large images, which have a limit here, and of broken EXIF, which viewers ignore.
 
     Warning filters belong to the whole process, so this goes around threads that check images, not into them.
@@ -95,7 +95,7 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
         raise BadSample("too_large", f"{name} has {len(data)} bytes, and the limit is {limits.max_bytes}")
     image = _header(data, kind, name, limits)
     try:
-        plain = None if _decodes_small(image) else _plain(image)
+        plain = None if _decodes_small(image) else _plain_rgb(image)
     except _UNDECODABLE as error:
         raise _undecodable(data, kind, name, error) from None
     if plain is None:
@@ -122,7 +122,7 @@ def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
 
 
 def _decodes_small(image: Pillow.Image) -> bool:
-    """Decode an upright JPEG of plain colours at an eighth of its size; False where `_plain` has to look.
+    """Decode an upright JPEG of plain colours at an eighth of its size; False where `_plain_rgb` has to look.
 
     All of its data are read so, and a fault is found as in the whole image, for half the time.
     """
@@ -136,8 +136,8 @@ def _decodes_small(image: Pillow.Image) -> bool:
 def _undecodable(data: bytes, kind: str, name: str, error: Exception) -> BadSample:
     if _ends_early(data, kind):
         return BadSample("truncated_image", f"{name}: the {kind} file ends early, after {len(data)} bytes")
-    said = first_line(error)
-    return BadSample("bad_image", f"{name} can't be decoded as {kind}: {said.split(' <_io')[0]}")
+    reason = first_line(error)
+    return BadSample("bad_image", f"{name} can't be decoded as {kind}: {reason.split(' <_io')[0]}")
 
 
 def _ends_early(data: bytes, kind: str) -> bool:
@@ -151,7 +151,7 @@ def _ends_early(data: bytes, kind: str) -> bool:
     return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
-def _plain(image: Pillow.Image) -> Pillow.Image | None:
+def _plain_rgb(image: Pillow.Image) -> Pillow.Image | None:
     """The RGB image a person sees, where the file as it is would not give it; None where it would."""
     image.load()
     turned = _orientation(image) != 1

@@ -88,13 +88,13 @@ def choose(
         for index, record in enumerate(of_source):
             picks.append(Pick(source, index, record, rank_of(config.seed, record.key)))
     picks = _usable(choice, names, picks, config)
-    _keep_apart(names, picks, heldout)
-    picks = _distinct(choice, names, picks)
+    _refuse_heldout_training_rows(names, picks, heldout)
+    picks = _without_duplicates(choice, names, picks)
     if config.near_duplicates > 0:
-        picks = _far(choice, names, picks, config.near_duplicates)
+        picks = _without_near_duplicates(choice, names, picks, config.near_duplicates)
     if benchmark is not None:
-        picks = _clean(choice, names, picks, benchmark)
-    picks = _capped(choice, picks, caps or [0] * len(names))
+        picks = _decontaminated(choice, names, picks, benchmark)
+    picks = _limited_by_source(choice, picks, caps or [0] * len(names))
     if augment is not None:
         picks += augment(choice, picks)
     picks = _mixed(choice, picks, config)
@@ -103,11 +103,11 @@ def choose(
 
 
 def rank_of(seed: int, key: str) -> str:
-    """A pick's rank."""
+    """The rank of a content key: 64 hex digits, by which picks are shuffled alike on every machine."""
     return seeded_digest(seed, key).hex()
 
 
-def _keep_apart(names: list[str], picks: list[Pick], heldout: frozenset[str]) -> None:
+def _refuse_heldout_training_rows(names: list[str], picks: list[Pick], heldout: frozenset[str]) -> None:
     """UsageError when a row to be trained on is of a held-out family."""
     for pick in picks:
         if pick.record.family in heldout and pick.record.split == "train":
@@ -136,13 +136,13 @@ def _usable(choice: Choice, names: list[str], picks: list[Pick], config: Prepare
     return kept
 
 
-def _distinct(choice: Choice, names: list[str], picks: list[Pick]) -> list[Pick]:
+def _without_duplicates(choice: Choice, names: list[str], picks: list[Pick]) -> list[Pick]:
     """One row a content key: a test row stays before a training row, one not for training first."""
     kept: dict[str, Pick] = {}
 
     def order(pick: Pick) -> tuple[bool, bool, int, int]:
-        test, kept_out = pick.record.split == "test", NO_TRAINING in pick.record.flags
-        return not test, not kept_out, pick.source, pick.index
+        test, not_for_training = pick.record.split == "test", NO_TRAINING in pick.record.flags
+        return not test, not not_for_training, pick.source, pick.index
 
     for pick in sorted(picks, key=order):
         first = kept.setdefault(pick.record.key, pick)
@@ -151,7 +151,7 @@ def _distinct(choice: Choice, names: list[str], picks: list[Pick]) -> list[Pick]
     return list(kept.values())
 
 
-def _far(choice: Choice, names: list[str], picks: list[Pick], threshold: float) -> list[Pick]:
+def _without_near_duplicates(choice: Choice, names: list[str], picks: list[Pick], threshold: float) -> list[Pick]:
     # Test rows first, so that the training twin goes; then by rank, so that file order decides nothing.
     picks = sorted(picks, key=lambda p: (p.record.split != "test", p.rank, p.source, p.index))
     repeats = near_duplicates((p.record for p in picks), threshold)
@@ -161,7 +161,7 @@ def _far(choice: Choice, names: list[str], picks: list[Pick], threshold: float) 
     return [p for position, p in enumerate(picks) if position not in repeats]
 
 
-def _clean(choice: Choice, names: list[str], picks: list[Pick], benchmark: Benchmark) -> list[Pick]:
+def _decontaminated(choice: Choice, names: list[str], picks: list[Pick], benchmark: Benchmark) -> list[Pick]:
     kept = []
     for pick in picks:
         why = None if pick.record.split == "test" else benchmark.find(pick.record)
@@ -172,7 +172,7 @@ def _clean(choice: Choice, names: list[str], picks: list[Pick], benchmark: Bench
     return kept
 
 
-def _capped(choice: Choice, picks: list[Pick], caps: list[int]) -> list[Pick]:
+def _limited_by_source(choice: Choice, picks: list[Pick], caps: list[int]) -> list[Pick]:
     """At most so many of each source, seeded."""
     kept, taken = [], Counter[int]()
     for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
@@ -203,30 +203,30 @@ def _mixed(choice: Choice, picks: list[Pick], config: PrepareConfig) -> list[Pic
     return drawn
 
 
-def _shares(choice: Choice, there: dict[str, int], config: PrepareConfig) -> dict[str, int]:
+def _shares(choice: Choice, available: dict[str, int], config: PrepareConfig) -> dict[str, int]:
     """Rows wanted a label, by largest remainder; never more than there are."""
     weights = {label: w for label, w in sorted(config.weights.items()) if w > 0}
     for label, weight in config.weights.items():
         if weight < 0:
             raise UsageError(f"prepare.weights.{label} = {weight} is negative", "a share is 0 or more")
-        if weight > 0 and label not in there:
-            close = difflib.get_close_matches(label, there, n=1)
+        if weight > 0 and label not in available:
+            close = difflib.get_close_matches(label, available, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            known = ", ".join(sorted(there)) or "none"
+            known = ", ".join(sorted(available)) or "none"
             raise UsageError(f"prepare.weights names {label!r}, which no row has", f"{hint}labels: {known}")
     if not weights:
         raise UsageError("prepare.weights are all 0", "give one label a share, or leave weights out")
     total = sum(weights.values())
-    limit = config.limit or int(min(there[label] * total / w for label, w in weights.items()))
+    limit = config.limit or int(min(available[label] * total / w for label, w in weights.items()))
     exact = {label: limit * w / total for label, w in weights.items()}
-    wanted = {label: int(x) for label, x in exact.items()}
-    spare = sorted(exact, key=lambda label: (wanted[label] - exact[label], label))
-    for label in spare[: limit - sum(wanted.values())]:
-        wanted[label] += 1
-    for label, n in wanted.items():
-        if n > there[label]:
-            choice.notes.append(f"label {label}: {n} rows wanted for its weight, {there[label]} there are")
-    return {label: min(n, there[label]) for label, n in wanted.items()}
+    rows = {label: int(x) for label, x in exact.items()}
+    spare = sorted(exact, key=lambda label: (rows[label] - exact[label], label))
+    for label in spare[: limit - sum(rows.values())]:
+        rows[label] += 1
+    for label, n in rows.items():
+        if n > available[label]:
+            choice.notes.append(f"label {label}: {n} rows wanted for its weight, {available[label]} there are")
+    return {label: min(n, available[label]) for label, n in rows.items()}
 
 
 def _where(names: list[str], pick: Pick) -> str:

@@ -69,15 +69,15 @@ def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, in
 
 
 def _within(group: list[tuple[int, Record]], threshold: float) -> Iterator[tuple[int, int]]:
-    kept = _Kept(threshold, _Rarity((_numbers(record) for _, record in group), len(group)), len(group))
+    kept = _KeptTexts(threshold, _Rarity((_shingle_hashes(record) for _, record in group), len(group)), len(group))
     for position, record in group:
         stays = record.split == "test"
-        twin = kept.meet(position, _numbers(record), stays)
+        twin = kept.find_or_add(position, _shingle_hashes(record), stays)
         if twin is not None and not stays:
             yield position, twin
 
 
-def _numbers(record: Record) -> frozenset[int]:
+def _shingle_hashes(record: Record) -> frozenset[int]:
     """The record's shingles as 64-bit numbers: good within one process, and a fifth of the memory."""
     return frozenset(map(hash, shingles(words(record.text))))
 
@@ -96,7 +96,7 @@ class _Rarity:
         return sorted(text, key=lambda shingle: (self._counts[shingle % len(self._counts)], shingle))
 
 
-class _Kept:
+class _KeptTexts:
     """Texts that stayed, found again by their rarest shingles.
 
     Two texts of Jaccard t share at least t x n of the n shingles of each. So their n - ceil(t x n) + 1 rarest, by one
@@ -108,30 +108,30 @@ class _Kept:
         self._threshold, self._rarity = threshold, rarity
         self._positions: list[int] = []
         self._texts: list[array[int]] = []
-        self._marks, self._sizes = np.zeros(most, np.uint64), np.zeros(most, np.int64)
+        self._bitmaps, self._sizes = np.zeros(most, np.uint64), np.zeros(most, np.int64)
         self._index: dict[int, array[int]] = {}
 
-    def meet(self, position: int, here: frozenset[int], stays: bool) -> int | None:
+    def find_or_add(self, position: int, here: frozenset[int], stays: bool) -> int | None:
         """The earliest kept text that is close enough; with none, or where it stays all the same, this one is kept."""
-        prefix, mark = self._prefix(here), _mark(here)
-        twin = self._find(here, prefix, mark)
+        prefix, bitmap = self._prefix(here), _bitmap(here)
+        twin = self._find(here, prefix, bitmap)
         if twin is None or stays:
             number = len(self._texts)
             self._positions.append(position)
             self._texts.append(array("q", here))
-            self._marks[number], self._sizes[number] = mark, len(here)
+            self._bitmaps[number], self._sizes[number] = bitmap, len(here)
             for shingle in prefix:
                 self._index.setdefault(shingle, array("q")).append(number)
         return twin
 
-    def _find(self, here: frozenset[int], prefix: list[int], mark: np.uint64) -> int | None:
+    def _find(self, here: frozenset[int], prefix: list[int], bitmap: np.uint64) -> int | None:
         proposed = [self._index[shingle] for shingle in prefix if shingle in self._index]
         if not proposed:
             return None
         near = np.unique(np.concatenate([np.frombuffer(found, np.int64) for found in proposed]))
         # Each bit that differs is a shingle that only one of the two has.
         apart = (self._sizes[near] + len(here)) * (1 - self._threshold) / (1 + self._threshold)
-        near = near[np.bitwise_count(self._marks[near] ^ mark) <= apart + _INEXACT]
+        near = near[np.bitwise_count(self._bitmaps[near] ^ bitmap) <= apart + _INEXACT]
         kept = (k for k in near.tolist() if jaccard(here, frozenset(self._texts[k])) >= self._threshold)
         return next((self._positions[k] for k in kept), None)
 
@@ -141,12 +141,12 @@ class _Kept:
         return self._rarity.rarest_first(here)[: len(here) - shared + 1]
 
 
-def _mark(text: frozenset[int]) -> np.uint64:
+def _bitmap(text: frozenset[int]) -> np.uint64:
     """64 bits, each the parity of the shingles that fall on it."""
-    mark = 0
+    bitmap = 0
     for shingle in text:
-        mark ^= 1 << (shingle & 63)
-    return np.uint64(mark)
+        bitmap ^= 1 << (shingle & 63)
+    return np.uint64(bitmap)
 
 
 @dataclass(slots=True)
@@ -175,27 +175,27 @@ class Benchmark:
         if where is not None:
             return f"the same words as {where}"
         for gram in _runs(found, GRAM):
-            if (where := self.grams.get(_number(gram))) is not None:
+            if (where := self.grams.get(_gram_hash(gram))) is not None:
                 return f"{GRAM} words in a row as in {where}: {gram!r}"
         return None
 
 
 def benchmark_of(records: Iterable[tuple[str, Record]]) -> Benchmark:
     """Index test records, given with the words that say where each is."""
-    found, held = Benchmark(), Counter[int]()
+    found, texts_with = Benchmark(), Counter[int]()
     for where, record in records:
         found.keys.setdefault(record.key, where)
         text = words(record.text)
         if text:
             found.texts.setdefault((" ".join(text), record.images), where)
-        for gram in {_number(g) for g in _runs(text, GRAM)}:
-            held[gram] += 1
+        for gram in {_gram_hash(g) for g in _runs(text, GRAM)}:
+            texts_with[gram] += 1
             found.grams.setdefault(gram, where)
-    for gram, n in held.items():
+    for gram, n in texts_with.items():
         if n > BOILERPLATE:
             del found.grams[gram]
     return found
 
 
-def _number(gram: str) -> int:
+def _gram_hash(gram: str) -> int:
     return int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest(), "big")

@@ -18,19 +18,20 @@ from schemas.rejected import RejectedRow
 from stages.core.cache import cache_root
 from stages.core.registry import KINDS
 from stages.core.stage import Plan
-from stages.prepare.reading.files import keep
+from stages.prepare.reading.files import write_cache_file
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-def remembered(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
+def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
     """The plan of this key from the user cache, or a new one."""
+    # The code is in the name, not the stage's version alone: a plan from before an edit would be another's plan.
     note = cache_root() / "plans" / f"{digest([key, _code()])[:32]}.json.gz"
     try:
         found = json.loads(gzip.decompress(note.read_bytes()))
     except (OSError, EOFError, ValueError, zlib.error):
         plan = make()
-        keep(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
+        write_cache_file(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
         return plan
     rejected = [RejectedRow(**r) for r in found["rejected"]]
     return Plan(found["shards"], found["key"], rejected, found["provenance"])

@@ -12,15 +12,15 @@ from schemas.prompts import PromptRow
 from stages.core.errors import BadSample, InputError
 from stages.core.parallel_map import in_order
 from stages.core.stage import Resources
-from stages.prepare.augment import flagged, named_heldout
+from stages.prepare.augment import flagged, named_heldout_families
 from stages.prepare.augmentations.base import through
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
-from stages.prepare.image_checks import Limits, check_image, quiet, sniff, suffix_lies
+from stages.prepare.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from stages.prepare.mixing import Step
 from stages.prepare.sources import Source, records
 
-_WARM = 16
+_MOST_RECENT = 16
 """Rows kept in memory for the twins and families that come next."""
 _DECODERS = 4
 """More threads than that wait for each other's Python."""
@@ -28,68 +28,70 @@ Made = tuple[PromptRow, list[str]]
 """A row, and what is odd about its images' names."""
 
 
-class Maker:
+class RowMaker:
     """Makes rows from the plan's positions; anything that fails is a BadSample."""
 
     def __init__(self, sources: list[Source], config: PrepareConfig, resources: Resources) -> None:
         self._sources, self._config, self._resources = sources, config, resources
         self._limits = Limits(config.max_image_bytes, config.max_image_pixels, config.min_image_side)
-        self._heldout = named_heldout(config, sources)
-        self._held: dict[int, list[Record]] = {}
-        self._warm: OrderedDict[tuple[int, int], Made] = OrderedDict()
+        self._heldout = named_heldout_families(config, sources)
+        self._records: dict[int, list[Record]] = {}
+        self._recent: OrderedDict[tuple[int, int], Made] = OrderedDict()
 
     def record(self, source: int, index: int) -> Record:
         """The record at a planned position; InputError when the source is another by now."""
-        if source not in self._held:
-            self._held[source] = records(self._sources[source], self._config.seed, self._resources)
-        found = self._held[source]
+        if source not in self._records:
+            self._records[source] = records(self._sources[source], self._config.seed, self._resources)
+        found = self._records[source]
         if index >= len(found) or found[index].rejected is not None:
             raise InputError(f"{self._sources[source].shown} changed while it was prepared", "run the command again")
         return found[index]
 
-    def made(self, places: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
+    def make_rows(self, positions: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
         """The rows of planned positions (source, index), in order, their images decoded by several threads.
 
         Sources are read in this thread: files are read well one after the other.
         """
-        read = ((place, self._read(place)) for place in places)
+        read = ((position, self._read(position)) for position in positions)
         workers = min(_DECODERS, os.cpu_count() or 1)
-        with quiet():
-            for place, made in in_order(lambda one: (one[0], self._checked(one[1])), read, workers):
+        with silence_pillow():
+            for position, made in in_order(lambda one: (one[0], self._checked(one[1])), read, workers):
                 if not isinstance(made, BadSample):
-                    self._keep(place, made)
-                yield place, made
+                    self._keep(position, made)
+                yield position, made
 
     def finish(self, made: Made, source: int, step: Step | None) -> Made:
         """The row as the plan wants it: as it was made, or augmented."""
-        row, lies = made
+        row, wrong_names = made
         if step is None:
-            return flagged(row, row.family in self._heldout), lies
-        twin_of, partner = (None if n is None else self._base((source, n))[0] for n in (step.twin_of, step.partner))
+            return flagged(row, row.family in self._heldout), wrong_names
+        twin_of, partner = (
+            None if n is None else self._other_row((source, n))[0] for n in (step.twin_of, step.partner)
+        )
         new = through(row, step.family, self._config.seed, twin_of, partner)
         if new is None:
             raise BadSample("not_applicable", f"family {step.family!r} can't rewrite this row")
         return flagged(new, step.heldout), []
 
-    def _base(self, place: tuple[int, int]) -> Made:
+    def _other_row(self, position: tuple[int, int]) -> Made:
         """A row that another one is made with."""
-        if place not in self._warm:
-            made = self._checked(self._read(place))
+        if position not in self._recent:
+            made = self._checked(self._read(position))
             if isinstance(made, BadSample):
                 raise made
-            self._keep(place, made)
-        return self._warm[place]
+            self._keep(position, made)
+        return self._recent[position]
 
-    def _keep(self, place: tuple[int, int], made: Made) -> None:
-        self._warm[place] = made
-        if len(self._warm) > _WARM:
-            self._warm.popitem(last=False)
+    def _keep(self, position: tuple[int, int], made: Made) -> None:
+        self._recent[position] = made
+        if len(self._recent) > _MOST_RECENT:
+            self._recent.popitem(last=False)
 
-    def _read(self, place: tuple[int, int]) -> PromptRow | BadSample:
+    def _read(self, position: tuple[int, int]) -> PromptRow | BadSample:
         """The row as its source has it."""
-        chosen = self._sources[place[0]]
+        chosen = self._sources[position[0]]
         try:
-            return chosen.plugin.row(self.record(*place), chosen.options)
+            return chosen.plugin.row(self.record(*position), chosen.options)
         except BadSample as error:
             return error
 
@@ -97,12 +99,12 @@ class Maker:
         """The row with images any decoder reads; its id follows where one had to be rewritten."""
         if isinstance(row, BadSample):
             return row
-        lies = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_lies(i.path or "", i.bytes)]
+        wrong_names = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_is_wrong(i.path or "", i.bytes)]
         try:
             images = [check_image(i.bytes, i.path or "image", self._limits) for i in row.images]
         except BadSample as error:
             return error
         if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)):
-            return row, lies
+            return row, wrong_names
         new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)
-        return dataclasses.replace(row, id=new_id, images=images), lies
+        return dataclasses.replace(row, id=new_id, images=images), wrong_names

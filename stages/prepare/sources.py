@@ -105,8 +105,8 @@ def _plugin(name: str) -> Dataset:
 
 def _augment(values: dict[str, Any], where: str) -> AugmentOptions:
     """What the table says of augmentation, taken out of it; UsageError for an unknown family."""
-    ours = [f.name for f in dataclasses.fields(AugmentOptions)]
-    asked: AugmentOptions = build(AugmentOptions, {k: values.pop(k) for k in ours if k in values}, where)
+    own_keys = [f.name for f in dataclasses.fields(AugmentOptions)]
+    asked: AugmentOptions = build(AugmentOptions, {k: values.pop(k) for k in own_keys if k in values}, where)
     asked = dataclasses.replace(
         asked,
         augment=[registry.enter("augmentation", f) for f in asked.augment],
@@ -148,10 +148,10 @@ RECORDS: Kind[dict[str, list[Record]]] = Kind("records")
 
 def records(source: Source, seed: int, resources: Resources) -> list[Record]:
     """All records of a source in order, rejected ones included; InputError when there is none."""
-    held = resources.get(RECORDS, str(seed), dict)
+    cached = resources.get(RECORDS, str(seed), dict)
     key = digest({**identity(source), "limit": 0})
-    if key not in held:
-        held[key] = list(source.plugin.records(source.options, seed))
-    if not held[key]:
+    if key not in cached:
+        cached[key] = list(source.plugin.records(source.options, seed))
+    if not cached[key]:
         raise InputError(f"{source.shown} holds no samples", "check that it is the right file and not empty")
-    return held[key]
+    return cached[key]

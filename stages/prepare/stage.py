@@ -31,9 +31,9 @@ class PrepareStage(Stage):
     def plan(self, ctx: Context) -> Plan:
         """Choose the records. A shard is `{"source": [...], "index": [...], "of": number of shards}`.
 
-        Where rows are augmented, `steps` says of each how (`choose.Step`), or null.
+        Where rows are augmented, `steps` says of each how (`mixing.Step`), or null.
         """
-        from stages.prepare.plan_cache import remembered
+        from stages.prepare.plan_cache import cached_plan
 
         sources = _sources(ctx.config)
         tests = [parse(spec, "prepare.decontaminate") for spec in ctx.config.decontaminate]
@@ -41,7 +41,7 @@ class PrepareStage(Stage):
             "sources": [identity(s) for s in sources],
             "decontaminate": [identity(s) for s in tests],
         }
-        plan = remembered({**key, "config": key_of(ctx.config)}, lambda: _plan(ctx, sources, tests, key))
+        plan = cached_plan({**key, "config": key_of(ctx.config)}, lambda: _plan(ctx, sources, tests, key))
         for note in plan.provenance["notes"]:
             ctx.progress.log(note)
         return plan
@@ -49,10 +49,10 @@ class PrepareStage(Stage):
     def open(self, ctx: Context) -> Work:
         """Rows of the planned records; a record that turns out bad is rejected in its shard."""
         from stages.prepare.mixing import Step
-        from stages.prepare.row_maker import Maker
+        from stages.prepare.row_maker import RowMaker
 
         sources = _sources(ctx.config)
-        maker = Maker(sources, ctx.config, ctx.resources)
+        maker = RowMaker(sources, ctx.config, ctx.resources)
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
             steps = [s and Step(*s) for s in shard.get("steps") or [None] * len(shard["index"])]
@@ -60,32 +60,34 @@ class PrepareStage(Stage):
             ctx.progress.start("prepare", len(picks), "rows")
             rows: dict[int, PromptRow] = {}
             bad: Counter[str] = Counter()
-            lies: list[str] = []
+            wrong_names: list[str] = []
             # Made in the source's order, which is how large files are read well; written in the plan's order.
-            wanted: dict[tuple[int, int], list[int]] = {}
+            asked_for: dict[tuple[int, int], list[int]] = {}
             for n in sorted(range(len(picks)), key=lambda n: picks[n][:2]):
-                wanted.setdefault(picks[n][:2], []).append(n)
-            for place, made in maker.made(wanted):
-                for n in wanted[place]:
+                asked_for.setdefault(picks[n][:2], []).append(n)
+            for position, made in maker.make_rows(asked_for):
+                for n in asked_for[position]:
                     step = picks[n][2]
                     try:
                         if isinstance(made, BadSample):
                             raise made
-                        rows[n], odd = maker.finish(made, place[0], step)
-                        lies += odd
+                        rows[n], odd = maker.finish(made, position[0], step)
+                        wrong_names += odd
                     except BadSample as error:
                         bad[error.reason] += 1
-                        record = maker.record(*place)
+                        record = maker.record(*position)
                         ref = f"{record.ref} +{step.family}" if step else record.ref
-                        writer.reject(sources[place[0]].name, ref, error.reason, error.detail)
+                        writer.reject(sources[position[0]].name, ref, error.reason, error.detail)
                     ctx.progress.advance()
             if not rows and shard["of"] == 1:
                 raise _nothing_left(bad)
             for n in range(len(picks)):
                 if n in rows:
                     writer.row(rows[n])
-            if lies:
-                ctx.progress.log(f"{len(lies)} images are of another type than their name says: {lies[0]}")
+            if wrong_names:
+                ctx.progress.log(
+                    f"{len(wrong_names)} images are of another type than their name says: {wrong_names[0]}"
+                )
 
         return work
 
@@ -97,15 +99,15 @@ def _sources(config: PrepareConfig) -> list[Source]:
 
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:
-    from stages.prepare.augment import Augmenter, held_out
+    from stages.prepare.augment import Augmenter, all_heldout_families
     from stages.prepare.mixing import choose
 
     config: PrepareConfig = ctx.config
     found = [records(s, config.seed, ctx.resources) for s in sources]
     names = [s.name for s in sources]
-    held = held_out(config, sources, found)
+    heldout = all_heldout_families(config, sources, found)
     limits = [s.limit for s in sources]
-    choice = choose(names, found, config, _benchmark(ctx, tests), limits, held, Augmenter(sources, config, held))
+    choice = choose(names, found, config, _benchmark(ctx, tests), limits, heldout, Augmenter(sources, config, heldout))
     if not choice.picks:
         raise _nothing_left(Counter(r.reason for r in choice.rejected) + choice.not_drawn, choice)
     pieces = list(chunks(choice.picks, config.shard_rows))
@@ -114,7 +116,7 @@ def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[st
         "records": {f"{k} {s.name}": len(r) for k, (s, r) in enumerate(zip(sources, found, strict=True))},
         "labels": dict(sorted(Counter(p.record.label for p in choice.picks).items())),
         "families": dict(sorted(Counter(p.record.family for p in choice.picks if p.record.family).items())),
-        "heldout_families": sorted(held),
+        "heldout_families": sorted(heldout),
         "not_drawn": dict(sorted(choice.not_drawn.items())),
         "notes": choice.notes,
     }
@@ -130,24 +132,36 @@ def _shard(piece: list[Pick], of: int) -> dict[str, Any]:
 def _benchmark(ctx: Context, tests: list[Source]) -> Benchmark | None:
     from stages.prepare.near_duplicates import benchmark_of
 
-    held = []
+    test_rows = []
     for source in tests:
         rows = [r for r in records(source, ctx.config.seed, ctx.resources) if r.split == "test"]
         if not rows:
             raise InputError(
                 f"{source.shown} has no test rows to decontaminate against", 'give its table split = "test"'
             )
-        held += [(f"{source.name} {r.ref}", r) for r in rows]
-    return benchmark_of(held) if tests else None
+        test_rows += [(f"{source.name} {r.ref}", r) for r in rows]
+    return benchmark_of(test_rows) if tests else None
 
 
 def _nothing_left(reasons: Counter[str], choice: Choice | None = None) -> InputError:
-    told = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
-    hint = "look at the sources and at prepare's filters"
+    counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    (most, _), *_ = reasons.most_common(1) or [("", 0)]
+    setting = next((s for start, s in _LEFT_OUT_BY.items() if most.startswith(start)), None)
+    hint = f"most were left out by {setting}" if setting else "look at the sources and at prepare's filters"
     if choice is not None and choice.rejected:
         first = choice.rejected[0]
         hint = f"the first: {first.source} {first.ref}: {first.detail}"
-    return InputError(f"no rows left: {told}", hint)
+    return InputError(f"no rows left: {counts}", hint)
 
+
+_LEFT_OUT_BY = {
+    "split": "prepare.split",
+    "with": "prepare.images",
+    "filtered": "prepare.drop_flags",
+    "near_duplicate": "prepare.near_duplicates",
+    "contaminated": "prepare.decontaminate",
+    "label without weight": "prepare.weights",
+}
+"""The setting behind a reason, by how the reason begins."""
 
 STAGE = PrepareStage()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from stages.core.errors import BadSample
-from stages.prepare.image_checks import Limits, check_image, quiet, sniff, suffix_lies
+from stages.prepare.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from tests.prepare.made import image
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, min_side=4)
@@ -63,9 +63,9 @@ def test_a_plain_image_keeps_its_bytes(kind: str) -> None:
 def test_the_type_is_read_from_the_bytes() -> None:
     data = image(kind="WEBP")
     assert check_image(data, "photo.png", LIMITS).bytes is data
-    assert suffix_lies("photo.png", data)
-    assert not suffix_lies("photo.webp", data)
-    assert not suffix_lies("photo", data)
+    assert suffix_is_wrong("photo.png", data)
+    assert not suffix_is_wrong("photo.webp", data)
+    assert not suffix_is_wrong("photo", data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
@@ -109,7 +109,7 @@ def test_size_limits_come_before_decoding() -> None:
 
 def test_a_large_limit_is_kept_without_warnings(recwarn: pytest.WarningsRecorder) -> None:
     # 100 million pixels are above Pillow's own warning; the body is missing, so decoding must have begun.
-    with quiet():
+    with silence_pillow():
         assert refused(bomb(10_000, 10_000), limits=Limits(1 << 20, 150_000_000, 1)).reason == "bad_image"
     assert not recwarn.list
 
@@ -148,7 +148,7 @@ def test_a_rotated_jpeg_is_rewritten_as_png() -> None:
 
 def test_broken_exif_is_taken_as_upright() -> None:
     data = image(kind="JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
-    with quiet():
+    with silence_pillow():
         assert check_image(data, "a.jpg", LIMITS).bytes is data
 
 

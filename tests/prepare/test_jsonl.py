@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,46 @@ def test_a_image_that_changes_after_planning_is_told_by_another_fingerprint(tmp_
     changed = prepare(tmp_path / "runs", f"jsonl:{file}")
     assert (first.state, again.state, changed.state) == ("done", "cached", "done")
     assert first.rows[0].id != changed.rows[0].id
+
+
+LONG = "x" * 300 + ".png"
+
+
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (base64.b64encode(image("red", (99, 99))).decode(), "image 1 is no file; base64 needs data:image/png;base64,"),
+        # A JPEG in base64 looks like an absolute path.
+        ("/" + base64.b64encode(image("red", (99, 99))).decode(), "image 1 is no file; base64 needs data:image/"),
+        (LONG, "(304 characters): File name too long"),
+        (f"{LONG}/cup.png", "File name too long"),
+        ("cup.png/cup.png", "no image cup.png/cup.png"),
+        ("a\0b.png", "no image"),
+    ],
+)
+def test_a_name_that_no_disk_takes_is_one_bad_row(tmp_path: Path, value: str, detail: str) -> None:
+    (tmp_path / "cup.png").write_bytes(image("red"))
+    good = [{"prompt": f"what is drawn here for {n} ?", "image": "cup.png"} for n in ("ann", "ben", "cara")]
+    file = write_lines(tmp_path / "mine.jsonl", *good[:2], {"prompt": "broken ?", "image": value}, good[2])
+    made = prepare(tmp_path / "runs", f"jsonl:{file}", near_duplicates=0.0)
+    assert len(made.rows) == 3
+    (left,) = made.rejected
+    assert (left.ref, left.reason) == ("mine.jsonl line 3", "missing_image")
+    assert detail in left.detail
+    assert len(left.detail) < 250
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser enters every folder")
+def test_an_image_in_a_closed_folder_is_one_bad_row(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "cup.png").write_bytes(image("red"))
+    file = write_lines(tmp_path / "mine.jsonl", {"prompt": "a ?", "image": "closed/cup.png"}, {"prompt": "b ?"})
+    closed.chmod(0)
+    try:
+        made = prepare(tmp_path / "runs", f"jsonl:{file}")
+    finally:
+        closed.chmod(0o700)
+    assert [r.reason for r in made.rejected] == ["missing_image"]
+    assert "Permission denied" in made.rejected[0].detail
+    assert len(made.rows) == 1

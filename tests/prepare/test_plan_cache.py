@@ -1,4 +1,4 @@
-"""What is remembered between runs only saves time."""
+"""What is cached_plan between runs only saves time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.stage import Plan
-from stages.prepare.plan_cache import remembered
+from stages.prepare.plan_cache import cached_plan
 from stages.prepare.reading import files
 from tests.prepare.made import prepare, write_lines
 
@@ -19,18 +19,18 @@ def plan(n: int) -> Plan:
 
 def test_a_plan_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSMO_CACHE", str(tmp_path))
-    assert remembered({"a": 1}, lambda: plan(1)) == plan(1)
-    assert remembered({"a": 1}, lambda: plan(2)) == plan(1)
-    assert remembered({"a": 2}, lambda: plan(2)) == plan(2)
+    assert cached_plan({"a": 1}, lambda: plan(1)) == plan(1)
+    assert cached_plan({"a": 1}, lambda: plan(2)) == plan(1)
+    assert cached_plan({"a": 2}, lambda: plan(2)) == plan(2)
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", b"\x1f\x8b\x08\x00" * 9])
 def test_a_damaged_memory_is_made_again(damage: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSMO_CACHE", str(tmp_path))
-    remembered({"a": 1}, lambda: plan(1))
+    cached_plan({"a": 1}, lambda: plan(1))
     (note,) = (tmp_path / "plans").iterdir()
     note.write_bytes(damage)
-    assert remembered({"a": 1}, lambda: plan(2)) == plan(2)
+    assert cached_plan({"a": 1}, lambda: plan(2)) == plan(2)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,16 @@ def test_a_folder_with_another_layout_is_named(name: str, tmp_path) -> None:
         with pytest.raises(InputError, match=re.escape(str(path))) as error:
             read(f"{name}:{path}")
         assert error.value.hint
+
+
+def test_an_image_name_that_no_disk_takes_is_one_bad_row(tmp_path: Path) -> None:
+    lines = (SHARED / "math_v" / "data" / "testmini.jsonl").read_text().splitlines()[:3]
+    items = [json.loads(line) for line in lines]
+    for name in {item["image"] for item in items}:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((SHARED / "math_v" / name).read_bytes())
+    items[1]["image"] = "z" * 300
+    (tmp_path / "testmini.jsonl").write_text("\n".join(map(json.dumps, items)))
+    records, rows = read({"name": "math_v", "path": str(tmp_path)})
+    assert [r.rejected and r.rejected[0] for r in records] == [None, "missing_image", None]
+    assert len(rows) == 2

@@ -107,8 +107,9 @@ def test_nothing_left_says_why(tmp_path: Path) -> None:
     assert "bad.jsonl line 1" in error.value.hint
     with pytest.raises(InputError, match="no rows left: 1 truncated_image"):
         prepare(tmp_path / "runs", f"jsonl:{images}")
-    with pytest.raises(InputError, match="no rows left: 4 split train"):
+    with pytest.raises(InputError, match="no rows left: 4 split train") as error:
         prepare(tmp_path / "runs", f"jsonl:{fine}", split="test")
+    assert "prepare.split" in error.value.hint
 
 
 def test_decontamination(tmp_path: Path) -> None:

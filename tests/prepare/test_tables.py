@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import time
@@ -155,3 +156,14 @@ def test_a_hub_id_out_of_reach_is_unavailable_at_once() -> None:
     assert error.value.code == 4
     assert error.value.hint
     assert time.monotonic() - started < 10
+
+
+def test_base64_without_its_data_url_and_names_that_no_disk_takes_are_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(image("red"))
+    raw = base64.b64encode(image("red", (99, 99))).decode()
+    names = ["p.png", raw, "y" * 300, None, "p.png"]
+    prompts = ["which colour ?", "how large ?", "who drew it ?", "what is four ?", "what is left ?"]
+    pq.write_table(pa.table({"prompt": prompts, "image": names}), tmp_path / "t.parquet")
+    made = prepare(tmp_path / "runs", f"parquet:{tmp_path}/t.parquet")
+    assert made.why() == {"t.parquet row 1": "missing_image", "t.parquet row 2": "missing_image"}
+    assert len(made.rows) == 3

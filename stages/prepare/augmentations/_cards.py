@@ -56,10 +56,10 @@ def list_of(row: PromptRow, rng: Random) -> PillowImage:
     """FigStep's card of the row's title; wider lines of smaller letters where the published ones can't hold it."""
     from stages.world.drawing.cards import PUBLISHED_SIZE, PUBLISHED_WRAP, list_card, wrap_for
 
-    told = hints(row)
-    wrap = _SMALL_WRAP if _small(row) else wrap_for(told.title) or PUBLISHED_WRAP
-    shown = look(row, told.title, rng, lambda r: {"shift": (r.randrange(2), r.randrange(2))})
-    return list_card(told.title, told.image or PUBLISHED_SIZE, wrap, **shown)
+    known = hints(row)
+    wrap = _SMALL_WRAP if _small(row) else wrap_for(known.title) or PUBLISHED_WRAP
+    shown = look(row, known.title, rng, lambda r: {"shift": (r.randrange(2), r.randrange(2))})
+    return list_card(known.title, known.image or PUBLISHED_SIZE, wrap, **shown)
 
 
 def list_text(row: PromptRow) -> str:

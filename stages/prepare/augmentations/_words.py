@@ -26,9 +26,9 @@ def key_word(row: PromptRow) -> str:
 
     For public sets without hints this is a guess: the longest word is not always the one that names the risk.
     """
-    told, text = hints(row).keyword, words(row)
-    if told and _whole(told).search(text):
-        return told
+    keyword, text = hints(row).keyword, words(row)
+    if keyword and _whole(keyword).search(text):
+        return keyword
     found = [w for w in _CONTENT.findall(text) if w.lower() not in _PLAIN and not w.endswith("ly")]
     return max(found, key=len, default="")
 

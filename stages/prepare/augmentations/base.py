@@ -56,13 +56,13 @@ class Hints:
 
 def hints(row: PromptRow) -> Hints:
     """What is known of a row beyond its words."""
-    told: dict[str, Any] = json.loads(row.extra) if row.extra else {}
-    keyword = told.get("keyword") or next(iter(row.hazards), "")
-    side = told.get("picture")
+    extra: dict[str, Any] = json.loads(row.extra) if row.extra else {}
+    keyword = extra.get("keyword") or next(iter(row.hazards), "")
+    side = extra.get("picture")
     return Hints(
         keyword=str(keyword),
-        title=str(told.get("title") or words(row)),
-        context=str(told.get("context") or ""),
+        title=str(extra.get("title") or words(row)),
+        context=str(extra.get("context") or ""),
         image=side if isinstance(side, int) else None,
     )
 

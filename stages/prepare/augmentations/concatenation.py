@@ -19,7 +19,7 @@ _SIDES = (" , about the left picture", " , about the right picture")
 
 
 class Concatenation:
-    """The partner is a harmless row, or else a told sum; whose request comes first is left to chance.
+    """The partner is a harmless row, or else a sum in words; whose request comes first is left to chance.
 
     Two requests have no single reference answer, so the result has none: a harmless pair asks for no refusal,
     and nothing more can be checked by rule.
@@ -37,15 +37,15 @@ class Concatenation:
         """None for a row whose harm is not known. A partner of several turns is not used."""
         if not self.fits(row):
             return None
-        other = _told(row, rng) if partner is None or len(partner.messages) > 1 else partner
-        ours_first = rng.random() < 0.5
-        first, second = (row, other) if ours_first else (other, row)
+        other = _word_sum(row, rng) if partner is None or len(partner.messages) > 1 else partner
+        row_first = rng.random() < 0.5
+        first, second = (row, other) if row_first else (other, row)
         joined = len(row.images) == len(other.images) == 1
         where = _SIDES if joined else ("", "")
         text = TWO.format(
             first=words(first), second=words(second), where_first=where[0], where_second=where[1]
         )  # fmt: skip
-        images = [_joined(first.images[0], second.images[0])] if joined else [*row.images, *other.images]
+        images = [_side_by_side(first.images[0], second.images[0])] if joined else [*row.images, *other.images]
         made = rewritten(row, "concatenation", text=text, images=images)
         return _with_truth(made, row, other, first, second)
 
@@ -89,17 +89,17 @@ def _completion(first: PromptRow, second: PromptRow) -> str | None:
         thought, mark, answer = str(completion).partition("</think>")
         thoughts += [thought.removeprefix("<think>").strip()] if mark else []
         answers.append((answer if mark else thought).strip())
-    told = f"<think> {' '.join(thoughts)} </think> " if thoughts else ""
-    return told + " ".join(answers)
+    think_block = f"<think> {' '.join(thoughts)} </think> " if thoughts else ""
+    return think_block + " ".join(answers)
 
 
-def _told(row: PromptRow, rng: Random) -> PromptRow:
+def _word_sum(row: PromptRow, rng: Random) -> PromptRow:
     """A sum in words from the row's own side of the border, known to be harmless."""
     case = draw_until(lambda: word_arithmetic(rng), lambda c: side(c.scene_key) == row.split) or word_arithmetic(rng)
     return replace(case.row(row.split, 0, f"{case.right} ."), harmful=False)
 
 
-def _joined(first: Image, second: Image) -> Image:
+def _side_by_side(first: Image, second: Image) -> Image:
     """Two images side by side, equally high."""
     from PIL import Image as Pillow
 

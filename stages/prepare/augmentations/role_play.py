@@ -17,7 +17,7 @@ class RolePlay:
     pairs = False
 
     def fits(self, row: PromptRow) -> bool:
-        """Rows with words."""
+        """Rows whose last turn has words: the role is put before them."""
         return bool(words(row))
 
     def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:

@@ -131,6 +131,7 @@ class _Drawer:
             yield self._record(f"{i}", self._need(case, i), None, None)
 
     def _pair(self, i: int) -> Iterator[Record]:
+        # A generator for each pair, not one for all: a larger world begins with the rows of a smaller one.
         rng = rng_for(self.seed, self.split, self.label, i)
         family, works_on, turn = self._family(i)
         risks = {"words": ("text",), "image": ("picture", "both")}.get(works_on, safety.RISKS)
@@ -161,7 +162,7 @@ class _Drawer:
         if found is None:
             raise UsageError(
                 f"the built-in world has no more than about {done} {self.label!r} rows for {self.split}",
-                f"lower {self.split}, or the weight of {self.label!r}",
+                f"lower builtin.{self.split}, or the weight of {self.label!r}",
             )
         return found
 
@@ -213,24 +214,28 @@ def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
 def _check(options: BuiltinOptions) -> None:
     """UsageError for options that contradict each other."""
     if options.image % _STEP:
-        raise UsageError(f"image = {options.image} is not a multiple of {_STEP}", "84 and 112 are")
+        raise UsageError(f"builtin.image = {options.image} is not a multiple of {_STEP}", "84 and 112 are")
     for name, weights in (("weights", options.weights), ("test_weights", options.test_weights)):
         unknown = [label for label in weights if label not in LABELS]
         if unknown:
-            raise UsageError(f"{name} has the unknown label {unknown[0]!r}", f"labels: {', '.join(LABELS)}")
+            raise UsageError(f"builtin.{name} has the unknown label {unknown[0]!r}", f"labels: {', '.join(LABELS)}")
         if any(w < 0 for w in weights.values()) or not any(weights.values()):
-            raise UsageError(f"{name} = {weights} gives no label a positive weight", "or has a negative one")
+            raise UsageError(f"builtin.{name} = {weights} gives no label a positive weight", "or has a negative one")
     both = sorted(set(options.families) & set(options.heldout))
     if both:
-        raise UsageError(f"family {both[0]!r} is in families and in heldout", "held out means never trained")
+        raise UsageError(
+            f"family {both[0]!r} is in builtin.families and in builtin.heldout", "held out means never trained"
+        )
     for family in (*options.families, *options.heldout):
         load("augmentation", family)
     wanted = options.train and options.weights.get("jailbreak")
     tested = options.test and options.test_weights.get("jailbreak")
     if not options.families and (wanted or (tested and not options.heldout)):
-        raise UsageError("families is empty, and weights wants jailbreak rows", "name one family")
+        raise UsageError("builtin.families is empty, and builtin.weights asks for jailbreak rows", "name one family")
     if options.naive_comply + options.naive_refuse > 1:
-        raise UsageError("naive_comply + naive_refuse is more than 1", "the rest of 1 is the share that warns")
+        raise UsageError(
+            "builtin.naive_comply + builtin.naive_refuse is more than 1", "the rest of 1 is the share that warns"
+        )
 
 
 PLUGIN = Builtin()

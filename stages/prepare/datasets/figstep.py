@@ -21,8 +21,9 @@ from schemas.values import text_message
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, file_image, records_of, row_of
-from stages.prepare.reading.files import column, csv_rows, first_file, sha256
+from stages.prepare.reading.files import column, csv_rows, digest_if_file, first_file, sha256
+from stages.prepare.reading.records import Draft, records_of, row_of
+from stages.prepare.reading.unread_images import file_image
 
 # The benchmark's fixed text, the same for every image.
 PROMPT = (
@@ -55,7 +56,7 @@ class Figstep:
         for subset, file in self._files(options).items():
             found[subset] = sha256(file)
             images = [_image(file, subset, row) for _, row in csv_rows(file, _COLUMNS)]
-            found[f"{subset} images"] = digest([[p.name, sha256(p)] for p in images if p.is_file()])
+            found[f"{subset} images"] = digest([[p.name, known] for p in images if (known := digest_if_file(p))])
         return found
 
     def records(self, options: FigstepOptions, seed: int) -> Iterator[Record]:
@@ -86,8 +87,8 @@ def _draft(sample: tuple[Path, str, dict[str, str]], arm: str) -> Draft:
     for name in _COLUMNS:
         if not column(item, name):
             raise BadSample("malformed", f"column {name!r} is empty")
-    place = _image(file, subset, item)
-    images = [file_image(place, f"{_SETS[subset]}/{place.name}")] if arm == "image" else []
+    path = _image(file, subset, item)
+    images = [file_image(path, f"{_SETS[subset]}/{path.name}")] if arm == "image" else []
     row = PromptRow(
         id="",
         label="jailbreak" if images else "safety",

@@ -26,9 +26,10 @@ from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UnavailableError, first_line
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS, item_of, mapping
-from stages.prepare.reading.drafts import Draft, image_from, record_of, refused, row_of
 from stages.prepare.reading.files import sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
+from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
+from stages.prepare.reading.unread_images import image_from
 
 _BATCH = 256
 _SECONDS = 5.0
@@ -54,7 +55,7 @@ class HfOptions:
 
 
 class Hf:
-    """Whatever `datasets.load_dataset` reads."""
+    """Datasets of the Hugging Face hub, or folders: whatever `datasets.load_dataset` reads."""
 
     version = 1
     options = HfOptions
@@ -79,7 +80,7 @@ class Hf:
                 try:
                     yield record_of(make(item), ref, (data, make, n))
                 except BadSample as bad:
-                    yield refused(ref, bad)
+                    yield rejected_record(ref, bad)
                 n += 1
 
     def row(self, record: Record, options: HfOptions) -> PromptRow:
@@ -113,9 +114,9 @@ def _commit(path: str, wanted: str) -> str:
     try:
         return str(HfApi().dataset_info(path, revision=revision, timeout=_SECONDS).sha)
     except HfHubHTTPError as error:
-        said = first_line(error)
+        reason = first_line(error)
         raise UnavailableError(
-            f"no such dataset on the hub: {path} ({said})",
+            f"no such dataset on the hub: {path} ({reason})",
             "check the id; a private one needs `hf auth login`",
         ) from None
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
@@ -151,10 +152,10 @@ def _loaded(options: HfOptions) -> Any:
 
     folder = _local(options)
     revision = None if folder is not None else _commit(options.path, options.revision)
-    place = options.path if folder is None else str(folder)
+    location = options.path if folder is None else str(folder)
     datasets.disable_progress_bars()
     try:
-        return _loaded_part(place, options.config, options.split, revision)
+        return _loaded_part(location, options.config, options.split, revision)
     except ConnectionError as error:
         raise UnavailableError(
             f"can't download {options.path}: {first_line(error)}",

@@ -20,9 +20,10 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, UnreadImage, image_from, record_of, refused, row_of
 from stages.prepare.reading.files import json_line, lines, matching, sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
+from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
+from stages.prepare.reading.unread_images import UnreadImage, image_from
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Jsonl:
         found = {}
         for n, file in enumerate(self._files(options)):
             found[f"{n:05d}"] = sha256(file)
-            if images := _outside(file):
+            if images := _image_files(file):
                 found[f"{n:05d} images"] = digest(images)
         return found
 
@@ -63,7 +64,7 @@ class Jsonl:
                 try:
                     yield record_of(_draft(raw, file, options), ref, (file, offset))
                 except BadSample as bad:
-                    yield refused(ref, bad)
+                    yield rejected_record(ref, bad)
 
     def row(self, record: Record, options: JsonlOptions) -> PromptRow:
         """The row of one line, which is read again: lines with images inside are not kept in memory."""
@@ -89,7 +90,7 @@ def _draft(raw: bytes, file: Path, options: JsonlOptions) -> Draft:
     return draft_of(json_line(raw), defaults, partial(image_from, folder=file.parent))
 
 
-def _outside(file: Path) -> list[list[str]]:
+def _image_files(file: Path) -> list[list[str]]:
     """(name, sha256) of every image file that is named in the lines; missing ones are named too."""
     found: list[list[str]] = []
 

@@ -21,8 +21,9 @@ from schemas.values import Message, Part
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, file_image, records_of, row_of
-from stages.prepare.reading.files import column, first_file, json_line, lines, sha256
+from stages.prepare.reading.files import column, digest_if_file, first_file, is_file, json_line, lines, sha256
+from stages.prepare.reading.records import Draft, records_of, row_of
+from stages.prepare.reading.unread_images import file_image
 
 _MARK = re.compile(r"<image(\d*)>")
 _LETTERS = [*"ABCDE"]
@@ -48,11 +49,11 @@ class MathV:
         images = []
         for _, _, raw in lines(file):
             try:
-                place = _place(file, column(json_line(raw), "image"))
+                path = _image_path(file, column(json_line(raw), "image"))
             except BadSample:
                 continue  # Its record says so.
-            if place.is_file():
-                images.append([place.name, sha256(place)])
+            if known := digest_if_file(path):
+                images.append([path.name, known])
         return {"problems": sha256(file), "images": digest(images)}
 
     def records(self, options: MathVOptions, seed: int) -> Iterator[Record]:
@@ -69,9 +70,9 @@ class MathV:
         return first_file(Path(options.path).expanduser(), names, "MATH-V")
 
 
-def _place(file: Path, image: str) -> Path:
+def _image_path(file: Path, image: str) -> Path:
     folders = (file.parent.parent, file.parent)
-    return next((p for f in folders if (p := f / image).is_file()), folders[0] / image)
+    return next((p for f in folders if is_file(p := f / image)), folders[0] / image)
 
 
 def _draft(sample: tuple[Path, bytes]) -> Draft:
@@ -100,7 +101,7 @@ def _draft(sample: tuple[Path, bytes]) -> Draft:
         flags=[NO_TRAINING],
         extra=_extra(item),
     )
-    return Draft(row, [file_image(_place(file, image), image)], _MARK.sub(" ", question))
+    return Draft(row, [file_image(_image_path(file, image), image)], _MARK.sub(" ", question))
 
 
 def _extra(item: dict[str, Any]) -> str:

@@ -26,9 +26,10 @@ from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UsageError, first_line
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS, item_of, mapping
-from stages.prepare.reading.drafts import Draft, bytes_image, image_from, record_of, refused, row_of
-from stages.prepare.reading.files import matching, sha256
+from stages.prepare.reading.files import digest_if_file, matching, sha256
 from stages.prepare.reading.plain_samples import Defaults, draft_of
+from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
+from stages.prepare.reading.unread_images import bytes_image, image_from
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -53,7 +54,7 @@ class ParquetOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _RowLocation:
     """Where a record lies, and how it is read."""
 
     path: Path
@@ -64,7 +65,7 @@ class _Place:
 
 
 class Parquet:
-    """Tables on disk."""
+    """Rows of tables on disk: prompt rows of our own, or plain samples."""
 
     version = 1
     options = ParquetOptions
@@ -74,7 +75,7 @@ class Parquet:
         found = {}
         for n, path in enumerate(_files(options)):
             found[f"{n:05d}"] = sha256(path)
-            if images := _outside(path, options):
+            if images := _image_files(path, options):
                 found[f"{n:05d} images"] = digest(images)
         return found
 
@@ -89,16 +90,16 @@ class Parquet:
                     for n, item in enumerate(rows):
                         ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
                         try:
-                            yield record_of(make(item), ref, _Place(path, group, n, tuple(columns), make))
+                            yield record_of(make(item), ref, _RowLocation(path, group, n, tuple(columns), make))
                         except BadSample as bad:
-                            yield refused(ref, bad)
+                            yield rejected_record(ref, bad)
 
     def row(self, record: Record, options: ParquetOptions) -> PromptRow:
         """The row of one table row; the last row group read stays in memory."""
-        place: _Place = record.payload
-        block, at = divmod(place.row, _BLOCK)
-        found = _block(place.path, place.path.stat().st_mtime_ns, place.group, place.columns, block)
-        return row_of(place.make(found[at]))
+        location: _RowLocation = record.payload
+        block, at = divmod(location.row, _BLOCK)
+        found = _block(location.path, location.path.stat().st_mtime_ns, location.group, location.columns, block)
+        return row_of(location.make(found[at]))
 
 
 def _files(options: ParquetOptions) -> list[Path]:
@@ -159,13 +160,15 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
             answer_kind=options.answer_kind,
             flags=tuple(options.flags),
         )
-        return partial(_plain, whole=whole, defaults=defaults, folder=path.parent), sorted({*whole.values()})
+        return partial(_plain_sample_draft, whole=whole, defaults=defaults, folder=path.parent), sorted(
+            {*whole.values()}
+        )
     if options.columns:
         raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
-    return _ours, list(PROMPTS.row.__dataclass_fields__)
+    return _prompt_row_draft, list(PROMPTS.row.__dataclass_fields__)
 
 
-def _outside(path: Path, options: ParquetOptions) -> list[list[str]]:
+def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
     """(name, sha256) of every image file that a column of paths names."""
     import pyarrow as pa
 
@@ -179,17 +182,17 @@ def _outside(path: Path, options: ParquetOptions) -> list[list[str]]:
         for n in paths:
             for value in file.read(columns=[n]).column(n).to_pylist():
                 for name in value if isinstance(value, list) else [value]:
-                    place = path.parent / str(name)
-                    if name and not name.startswith("data:") and place.is_file():
-                        found.append([name, sha256(place)])
+                    # A name that is no file, raw base64 for one, has no digest: its row will say what is wrong.
+                    if name and not name.startswith("data:") and (known := digest_if_file(path.parent / name)):
+                        found.append([name, known])
     return found
 
 
-def _plain(item: dict[str, Any], whole: dict[str, str], defaults: Defaults, folder: Path) -> Draft:
+def _plain_sample_draft(item: dict[str, Any], whole: dict[str, str], defaults: Defaults, folder: Path) -> Draft:
     return draft_of(item_of(item, whole), defaults, partial(image_from, folder=folder))
 
 
-def _ours(item: dict[str, Any]) -> Draft:
+def _prompt_row_draft(item: dict[str, Any]) -> Draft:
     """A prompt row as it was, its id made anew from its content."""
     import dataclasses
 

@@ -16,15 +16,15 @@ from schemas.values import text_message
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, records_of, row_of
 from stages.prepare.reading.files import column, csv_rows, first_file, sha256
+from stages.prepare.reading.records import Draft, records_of, row_of
 
 _COLUMNS = ("id", "prompt", "type", "label")
 
 
 @dataclass(frozen=True)
 class XstestOptions:
-    """Where XSTest lies."""
+    """Where XSTest lies, and which half of it is asked for."""
 
     path: str = option("", "The repository's folder, or xstest_prompts.csv", affects=False)
     subset: str = option("all", "safe, unsafe or all prompts", choices=("all", "safe", "unsafe"))
@@ -44,8 +44,8 @@ class Xstest:
         """One record a CSV row of the subset."""
         file = self._file(options)
         samples = ((f"{file.name} line {n}", row) for n, row in csv_rows(file, _COLUMNS))
-        wanted = (s for s in samples if options.subset in ("all", s[1].get("label")))
-        yield from records_of(wanted, _draft)
+        selected = (s for s in samples if options.subset in ("all", s[1].get("label")))
+        yield from records_of(selected, _draft)
 
     def row(self, record: Record, options: XstestOptions) -> PromptRow:
         """The row of one prompt."""

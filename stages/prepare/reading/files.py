@@ -47,6 +47,25 @@ def matching(root: Path, suffix: str, what: str) -> list[Path]:
     return found
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; False too where the name is too long for the disk or its folder can't be entered.
+
+    `Path.is_file` raises for those two, and names of images come from rows of data, where anything may stand.
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def digest_if_file(path: Path) -> str | None:
+    """`sha256` of a file that a row names, or None where it can't be had: the row itself is rejected for that."""
+    try:
+        return sha256(path) if is_file(path) else None
+    except InputError:
+        return None
+
+
 def sha256(path: Path) -> str:
     """Content digest of a file; remembered by path, size and mtime, on disk too when the file is large."""
     try:
@@ -66,7 +85,7 @@ def _remembered(path: Path, known: tuple[str, int, int]) -> str:
         return noted
     found = file_sha256(path)
     if large:
-        keep(note, found.encode())
+        write_cache_file(note, found.encode())
     return found
 
 
@@ -79,7 +98,7 @@ def _noted(note: Path) -> str | None:
     return text if is_sha256(text) else None
 
 
-def keep(note: Path, data: bytes) -> None:
+def write_cache_file(note: Path, data: bytes) -> None:
     """Put a file into the user cache whole; a cache that can't be written costs time and nothing else."""
     aside = note.with_name(f".{note.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -27,7 +27,8 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
 from stages.core.errors import BadSample
-from stages.prepare.reading.drafts import Draft, UnreadImage
+from stages.prepare.reading.records import Draft
+from stages.prepare.reading.unread_images import UnreadImage
 
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
 LISTS = ("choices", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
@@ -36,7 +37,7 @@ KNOWN = (
     *("harmful", "instructions", "id", "extra", *TEXTS, *LISTS),
 )
 KINDS = ("number", "choice", "text", "math")
-MARK = "<image>"
+IMAGE_MARK = "<image>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,11 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
     return Draft(row, images, plain_text(messages))
 
 
-def _wrong(name: str, value: Any, wanted: str) -> BadSample:
+def _wrong(name: str, value: Any, expected: str) -> BadSample:
     shown = repr(value)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     kind = type(value).__name__
-    return BadSample("malformed", f"column {name!r} is {shown} ({kind}), and must be {wanted}")
+    return BadSample("malformed", f"column {name!r} is {shown} ({kind}), and must be {expected}")
 
 
 def _spelling(item: Mapping[str, Any]) -> None:
@@ -197,7 +198,7 @@ def _conversation(item: Mapping[str, Any], images: int) -> tuple[list[Message], 
         which = "neither 'prompt' nor 'messages'" if prompt is None else "both 'prompt' and 'messages'"
         raise BadSample("malformed", f"there is {which}; one of them must be there")
     if prompt is not None:
-        messages = [_marked("user", prompt)]
+        messages = [_message_of_text("user", prompt)]
     else:
         if not isinstance(turns, list) or not turns:
             raise _wrong("messages", turns, "a list of turns")
@@ -209,7 +210,7 @@ def _conversation(item: Mapping[str, Any], images: int) -> tuple[list[Message], 
             messages = messages[:-1]
     if not messages or messages[-1].role != "user":
         raise BadSample("malformed", "the last turn before the completion must be the user's")
-    messages = _placed(messages, images)
+    messages = _with_image_parts(messages, images)
     if not any(p.type == "image" or (p.text and p.text.strip()) for p in messages[-1].content):
         raise BadSample("malformed", "the prompt is empty")
     return messages, response
@@ -220,7 +221,7 @@ def _turn(turn: Any) -> Message:
         raise _wrong("messages", turn, "turns with role system, user or assistant and a content")
     content = turn.get("content")
     if isinstance(content, str):
-        return _marked(turn["role"], content)
+        return _message_of_text(turn["role"], content)
     if not isinstance(content, list) or not all(isinstance(p, dict) for p in content):
         raise _wrong("messages.content", content, "text or a list of parts")
     parts = []
@@ -230,23 +231,23 @@ def _turn(turn: Any) -> Message:
         elif part.get("type") == "image":
             parts.append(Part("image"))
         else:
-            wanted = 'a part {"type": "text", "text": ...} or {"type": "image"}'
-            raise _wrong("messages.content", part, wanted)
+            expected = 'a part {"type": "text", "text": ...} or {"type": "image"}'
+            raise _wrong("messages.content", part, expected)
     return Message(turn["role"], parts)
 
 
-def _marked(role: str, text: str) -> Message:
+def _message_of_text(role: str, text: str) -> Message:
     """A turn whose `<image>` marks become image parts."""
     parts = []
-    for n, piece in enumerate(text.split(MARK)):
+    for n, piece in enumerate(text.split(IMAGE_MARK)):
         if n:
             parts.append(Part("image"))
         if piece.strip():
-            parts.append(Part("text", piece.strip("\n") if MARK in text else piece))
+            parts.append(Part("text", piece.strip("\n") if IMAGE_MARK in text else piece))
     return Message(role, parts)
 
 
-def _placed(messages: list[Message], images: int) -> list[Message]:
+def _with_image_parts(messages: list[Message], images: int) -> list[Message]:
     """Image parts and images agree in number; without any part the images open the last turn."""
     parts = sum(p.type == "image" for m in messages for p in m.content)
     if parts == images:

@@ -1,0 +1,75 @@
+"""From what a source says to a record and a row: the part every file-based dataset shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.identity import digest
+from schemas.prompts import PromptRow
+from schemas.values import Image
+from stages.core.errors import BadSample
+from stages.prepare.datasets.base import Record
+from stages.prepare.reading.unread_images import UnreadImage
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row without its id and images, and what stands for them."""
+
+    row: PromptRow
+    """`id` is "" and `images` is empty."""
+    images: list[UnreadImage]
+    """In the order of the row's image parts."""
+    text: str
+    """The record's `text`."""
+
+
+def content_key(row: PromptRow, images: list[str]) -> str:
+    """The row's id by its images' sha256: what `schemas.identity.prompt_id` makes of the whole row."""
+    turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
+    return digest([row.label, turns, images, row.answer])[:16]
+
+
+def record_of(draft: Draft, ref: str, payload: Any) -> Record:
+    """What planning needs of a draft."""
+    row, hashes = draft.row, [p.digest() for p in draft.images]
+    return Record(
+        ref=ref,
+        key=content_key(row, hashes),
+        label=row.label,
+        task=row.task,
+        split=row.split,
+        text=draft.text,
+        flags=tuple(row.flags),
+        payload=payload,
+        images=digest(hashes)[:16] if hashes else "",
+        family=row.family or "",
+    )
+
+
+def row_of(draft: Draft) -> PromptRow:
+    """The whole row, images read but not checked; BadSample when one has gone since."""
+    try:
+        images = [Image(p.load(), p.name) for p in draft.images]
+    except OSError as error:
+        raise BadSample("missing_image", f"can't read {error.filename}: {error.strerror}") from None
+    hashes = [hashlib.sha256(i.bytes).hexdigest() for i in images]
+    return dataclasses.replace(draft.row, id=content_key(draft.row, hashes), images=images)
+
+
+def rejected_record(ref: str, bad: BadSample) -> Record:
+    """A record that says why there will be no row."""
+    return Record(ref, "", "", "", "", "", rejected=(bad.reason, bad.detail))
+
+
+def records_of(samples: Iterable[tuple[str, Any]], make: Callable[[Any], Draft]) -> Iterator[Record]:
+    """One record for each (ref, payload), in order; a BadSample raised by `make` becomes a refused record."""
+    for ref, payload in samples:
+        try:
+            yield record_of(make(payload), ref, payload)
+        except BadSample as bad:
+            yield rejected_record(ref, bad)
