@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from schemas.tables import PROMPTS
 from stages.core.config import key_of
 from stages.core.errors import BadSample, InputError, UsageError
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import Source, identity, parse, records
 
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
+    from stages.core.runs.folder import RunFolder
     from stages.prepare.mixing import Choice, Pick
     from stages.prepare.near_duplicates import Benchmark
 
@@ -91,6 +92,30 @@ class PrepareStage(Stage):
 
         return work
 
+    def quality(self, folder: RunFolder) -> Quality:
+        """Rows by label, and what was rejected by reason; a warning where more was rejected than kept.
+
+        The closing line names the labels alone: the runner adds what was rejected and why, as for every stage.
+        """
+        rows = Counter(folder.columns(["label"]).column("label").to_pylist())
+        rejected: Counter[str] = Counter()
+        for receipt in folder.receipts().values():
+            rejected.update(receipt["rejected"])
+        kept, lost = rows.total(), rejected.total()
+        # What repeats another row is no loss: one of the two is there.
+        doubles = sum(rejected[reason] for reason in _DOUBLES)
+        numbers = {
+            "labels": dict(sorted(rows.items())),
+            "rejected": dict(sorted(rejected.items())),
+            "duplicates": doubles,
+        }
+        line = ", ".join(f"{n} {label}" for label, n in rows.most_common())
+        if lost - doubles <= kept:
+            return Quality(line, numbers)
+        most, n = max(((r, n) for r, n in rejected.items() if r not in _DOUBLES), key=lambda entry: entry[1])
+        warning = f"{lost - doubles} of {lost - doubles + kept} samples were rejected, {n} of them as {most}"
+        return Quality(line, numbers, warning=warning, hint=f"cosmo show {folder.where} --rejected")
+
 
 def _sources(config: PrepareConfig) -> list[Source]:
     if not config.sources:
@@ -154,6 +179,7 @@ def _nothing_left(reasons: Counter[str], choice: Choice | None = None) -> InputE
     return InputError(f"no rows left: {counts}", hint)
 
 
+_DOUBLES = ("duplicate", "near_duplicate")
 _LEFT_OUT_BY = {
     "split": "prepare.split",
     "with": "prepare.images",

@@ -13,8 +13,9 @@ from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import parse
+from stages.prepare.stage import STAGE
 from tests.prepare.made import image, needs_shared, prepare, write_lines
-from tests.support.cli import SHARED
+from tests.support.cli import SHARED, complaint, cosmo
 
 NAMES = [
     *("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"),
@@ -206,3 +207,26 @@ def test_the_built_in_world_loses_nothing_on_the_way(tmp_path: Path) -> None:
     twins = [r for r in run.rows if r.harmful is False and r.parent_id is not None]
     assert len(twins) > 10
     assert all(r.parent_id in ids for r in twins)
+
+
+def test_a_run_says_its_labels_and_warns_where_most_was_rejected(tmp_path: Path) -> None:
+    fine = write_lines(tmp_path / "fine.jsonl", *questions(4), questions(4)[0], {**questions(5)[4], "label": "math"})
+    made = prepare(tmp_path / "runs", f"jsonl:{fine}")
+    quality = STAGE.quality(made.folder)
+    assert quality.line == "4 general, 1 math"
+    assert quality.numbers == {"labels": {"general": 4, "math": 1}, "rejected": {"duplicate": 1}, "duplicates": 1}
+    assert quality.warning is quality.failure is None
+    # Of copies one is left: however many they are, nothing is lost. Of bad lines, none is.
+    copies = write_lines(tmp_path / "copies.jsonl", *questions(1) * 9)
+    assert STAGE.quality(prepare(tmp_path / "runs", f"jsonl:{copies}").folder).warning is None
+    bad = write_lines(tmp_path / "bad.jsonl", *questions(2), *["{"] * 2, {"answer": 1}, *questions(2)[:1] * 3)
+    quality = STAGE.quality(prepare(tmp_path / "runs", f"jsonl:{bad}").folder)
+    assert quality.warning == "3 of 5 samples were rejected, 3 of them as malformed"
+    assert quality.hint.endswith("--rejected")
+
+
+def test_a_run_without_a_row_exits_with_3(tmp_path: Path) -> None:
+    bad = write_lines(tmp_path / "bad.jsonl", "{")
+    done = cosmo("prepare", f"jsonl:{bad}", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no rows left: 1 malformed" in complaint(done)[0]
