@@ -100,7 +100,7 @@ class PrepareStage(Stage):
         rows = Counter(folder.columns(["label"]).column("label").to_pylist())
         rejected: Counter[str] = Counter()
         for receipt in folder.receipts().values():
-            rejected.update(receipt["rejected"])
+            rejected.update(receipt.rejected)
         kept, lost = rows.total(), rejected.total()
         # What repeats another row is no loss: one of the two is there.
         doubles = sum(rejected[reason] for reason in _DOUBLES)
