@@ -9,7 +9,7 @@ is what happens while one of these calls is under way; they are wrapped from her
 
 - generating: the engine's `encode`, `sample` and `decode`;
 - verifying: `in_order` over the grader, without the time in which it waits for rows to be read;
-- training: `RolloutTrainer.learn`, the optimizer steps.
+- training: `RlTrainer.learn`, the optimizer steps.
 
 All the rest of the turn is overhead: planning, fingerprints, reading and writing shards, digests, syncing, locks, warm
 models handed over, trainers built, the policy and the optimizer's state saved, old policies pruned, the line on the
@@ -95,13 +95,13 @@ def watch(clock: Clock) -> None:
     from cosmo_cli.recipe import run as loop
     from stages.engines.transformers.engine import TransformersEngine as Engine
     from stages.score import stage as score
-    from stages.train.rl.trainer import RolloutTrainer
+    from stages.train.rl.trainer import RlTrainer
 
     plain_sample, plain_in_order, plain_run = Engine.sample, score.in_order, loop.run_stage
     Engine.encode = clock.call("generate", Engine.encode)  # type: ignore[method-assign]
     Engine.decode = clock.call("generate", Engine.decode)  # type: ignore[method-assign]
     Engine.sample = lambda *given: clock.each("generate", plain_sample(*given))  # type: ignore[method-assign]
-    RolloutTrainer.learn = clock.call("train", RolloutTrainer.learn)  # type: ignore[method-assign]
+    RlTrainer.learn = clock.call("train", RlTrainer.learn)  # type: ignore[method-assign]
 
     def in_order(do: Any, items: Iterable[Any], workers: int) -> Iterator[Any]:
         return clock.each("verify", plain_in_order(do, clock.each(OVERHEAD, items), workers))

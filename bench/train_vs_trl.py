@@ -112,7 +112,7 @@ def _group(policy: Any, shape: Shape, number: int) -> Any:
 
 def token_groups(policy: Any, rows: list[Any]) -> list[Any]:
     """The groups as tensors' makers want them."""
-    from stages.train.rl.logprobs import TokenGroup
+    from stages.train.rl.packed import TokenGroup
 
     return [
         TokenGroup(
@@ -165,19 +165,21 @@ class Ours:
     def trainer(self) -> Any:
         """A trainer of one rollout: the same update over and over."""
         from stages.train.rl.batches import estimate_advantages, make_groups, make_updates
-        from stages.train.rl.trainer import RolloutTrainer
+        from stages.train.rl.rollout import Rollout
+        from stages.train.rl.trainer import RlTrainer
 
         config = self.session.config
         groups = make_groups(self.rows, "bench", config, self.session.reject)
         carried = estimate_advantages(groups, config, {})
-        return RolloutTrainer(self.session, 0, make_updates(groups, config, 0), [], None, ({}, carried))
+        rollout = Rollout(0, make_updates(groups, config, 0), [], {}, carried, None)
+        return RlTrainer(self.session, rollout, None, True)
 
     def loss_and_gradients(self) -> tuple[float, dict[str, Any]]:
         """Of one step, without taking it."""
         model = self.policy.model
         with self.session.training():
             trainer = self.trainer()
-            loss = trainer.training_step(model, trainer.queue[0])
+            loss = trainer.step(model, trainer.queue[0])
         return loss.item(), _gradients(model)
 
     def step(self) -> float:

@@ -162,8 +162,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """UsageError for an unknown objective, a table of losses or advantages that no plugin has, or a key in one."""
         load("objective", self.objective)
-        check_tables("loss", self.losses)
-        check_tables("advantage", self.advantages)
+        check_tables("loss", self.loss, self.losses)
+        check_tables("advantage", self.advantage or "", self.advantages)
 
     def resolved(self) -> TrainConfig:
         """The same settings, with what is left open taken from the objective."""

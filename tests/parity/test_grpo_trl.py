@@ -17,7 +17,8 @@ from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Batch
 from stages.train.config import TrainConfig
 from stages.train.losses.base import LossInputs, StepTotals, sequence_weight
-from stages.train.rl.logprobs import TokenGroup, completion_logprobs
+from stages.train.rl.logprobs import completion_logprobs
+from stages.train.rl.packed import TokenGroup
 from tests.train.made import image
 
 G, PROMPTS, LONGEST = 4, 3, 8

@@ -6,6 +6,7 @@ import math
 import statistics
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from stages.core.errors import InputError
 from stages.core.registry import load, names
 from stages.train.advantages import base
 from stages.train.advantages.base import Batch, clamped, is_flat
+from stages.train.advantages.batch_norm import BatchNormSettings
 from stages.train.advantages.canon import CanonSettings
 from stages.train.advantages.lagrangian import LAMBDA, LagrangianSettings
 
@@ -103,6 +105,40 @@ def test_batch_norm_compares_groups_with_each_other():
     assert estimate("batch_norm", [[1.0, 1.0], [1.0]]) == [[0.0, 0.0], [0.0]]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.lists(
+        st.lists(st.tuples(st.one_of(st.none(), st.floats(-5, 5)), st.integers(1, 9)), min_size=1, max_size=5),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_batch_norm_over_tokens_is_a_plain_loop_over_every_token(groups):
+    """As REINFORCE++'s authors do it: a tensor of one reward a token, its masked mean, its biased variance."""
+    rewards = [[r for r, _ in g] for g in groups]
+    lengths = [[n for _, n in g] for g in groups]
+    tokens = [r for g in groups for r, n in g if r is not None for _ in range(n)]
+    found = estimate("batch_norm", rewards, lengths, options=BatchNormSettings(over="tokens"))
+    assert [[a is None for a in g] for g in found] == [[r is None for r in g] for g in rewards]
+    if not tokens:
+        return
+    tokens_T = torch.tensor(tokens, dtype=torch.float64)
+    mean_T = tokens_T.sum() / len(tokens)
+    rstd = ((tokens_T - mean_T) ** 2).sum().div(len(tokens)).clamp(min=1e-8).rsqrt()
+    for rewards_G, found_G in zip(rewards, found, strict=True):
+        for reward, advantage in zip(rewards_G, found_G, strict=True):
+            if reward is not None:
+                assert advantage == pytest.approx(((reward - mean_T) * rstd).item(), rel=1e-9, abs=1e-6)
+
+
+def test_over_tokens_a_long_completion_weighs_more():
+    rewards, lengths = [[0.0, 1.0]], [[9, 1]]
+    plain = estimate("batch_norm", rewards, lengths)[0]
+    by_token = estimate("batch_norm", rewards, lengths, options=BatchNormSettings(over="tokens"))[0]
+    assert plain == pytest.approx([-(0.5**0.5), 0.5**0.5])
+    assert by_token == pytest.approx([-1 / 3, 3.0])  # mean 0.1, deviation 0.3
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), half=st.integers(1, 6))
 def test_canon_with_mu_a_half_and_a_one_is_dr_grpos_advantage(data, half):
@@ -182,6 +218,27 @@ def test_a_constraint_on_what_was_never_judged_is_an_error():
 
 def test_an_estimator_hands_on_what_another_one_carries():
     assert run("group_norm", [[0.0, 1.0]], carried={LAMBDA: 3.0})[1] == {LAMBDA: 3.0}
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("limit", [10.0, 0.0])
+def test_clamp_refuses_what_is_no_number(wrong, limit):
+    with pytest.raises(ValueError, match=str(wrong)):
+        clamped([[1.0, None], [wrong, 0.0]], limit)
+
+
+@pytest.mark.parametrize(("gap", "flat"), [(0.0, True), (0.9e-9, True), (1e-8, False)])
+def test_rewards_closer_than_a_billionth_are_equal(gap, flat):
+    """The threshold itself: rounding of a weighted sum is no reason to learn, a real difference always is."""
+    group = [1.0, 1.0 + gap, 1.0]
+    assert is_flat(group) is flat
+    assert (set(estimate("group_norm", [group])[0]) == {0.0}) is flat
+
+
+def test_two_known_values_are_needed():
+    assert is_flat([])
+    assert is_flat([None, 1.0])
+    assert not is_flat([None, 1.0, 0.0])
 
 
 def test_clamp():

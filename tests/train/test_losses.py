@@ -18,6 +18,8 @@ from stages.train.config import TrainConfig
 from stages.train.losses.base import AGGREGATIONS, LossInputs, StepTotals, k3, sequence_weight
 
 CONFIG = TrainConfig().resolved().loss_settings()
+ALL = names("loss")
+ONE = torch.ones(1, 1, dtype=torch.float64)
 CPGD, GRPO = load("loss", "cpgd"), load("loss", "grpo")
 
 
@@ -116,6 +118,21 @@ def test_clip_removes_the_gradient_only_on_the_outward_side(ratio, advantage, cl
     assert stats["clipped"].item() == float(clipped)
 
 
+@pytest.mark.parametrize("above", [True, False])
+def test_at_the_boundary_itself_cpgd_has_no_gradient_any_more(above):
+    """The paper's gradient form: 1[not clipped] is r < 1 + eps where A > 0, and r > 1 - eps where A < 0."""
+    config = cpgd_settings(0.0, clip_low=0.5, clip_high=1.0)
+    edge = math.log(2.0) if above else math.log(0.5)
+    old = torch.zeros(1, 1, dtype=torch.float64)
+    for log_ratio, clipped in ((edge, True), (edge * (1 - 1e-9), False)):
+        new = torch.full((1, 1), log_ratio, dtype=torch.float64, requires_grad=True)
+        advantage = torch.tensor([1.0 if above else -1.0], dtype=torch.float64)
+        loss, stats = loss_of(CPGD, new, old, advantage, ONE, ONE[0], config)
+        loss.backward()
+        assert (new.grad.item() == 0.0) is clipped
+        assert stats["clipped"].item() == float(clipped)
+
+
 def test_a_clipped_token_is_still_pulled_back_by_the_drift():
     """Without it nothing would: this is what drift is for."""
     old, one = torch.zeros(1, 1, dtype=torch.float64) - 2, torch.ones(1, 1, dtype=torch.float64)
@@ -147,10 +164,6 @@ def test_at_the_edge_of_the_clip_ppo_moves_the_ratio_further_than_cpg(eps):
 
     ppo, cpg = ratio_after(GRPO), ratio_after(CPGD)
     assert abs(ppo - 1) > abs(cpg - 1) > eps - 1e-6
-
-
-ALL = names("loss")
-ONE = torch.ones(1, 1, dtype=torch.float64)
 
 
 def no_drift(name, **changes):
@@ -376,3 +389,37 @@ def test_a_table_is_for_its_own_plugin_and_takes_what_recipes_write():
     assert config.advantage_settings() is None
     assert replace(config, loss="grpo").loss_settings().own is None
     assert replace(config, advantage="canon").advantage_settings().a == 1.0
+
+
+PULL = """
+'''A pull towards the old policy.'''
+from dataclasses import dataclass
+from stages.core.config import option
+from stages.train.losses.base import LossPlugin
+
+@dataclass(frozen=True)
+class PullSettings:
+    strength: float = option(0.5, "Weight of the pull", low=0.0)
+
+def per_token(inputs, settings):
+    log_ratio_NT = inputs.log_ratio_NT
+    pull_NT = settings.own.strength * log_ratio_NT**2
+    return pull_NT - log_ratio_NT * inputs.advantages_N1, {"ratio": log_ratio_NT.exp()}
+
+pull = LossPlugin(version=1, per_token=per_token, settings=PullSettings)
+"""
+
+
+def test_a_loss_with_a_setting_is_one_file(tmp_path):
+    """Outside of this repository, its table by its own name."""
+    file = tmp_path / "pull.py"
+    file.write_text(PULL)
+    name = f"{file}:pull"
+    new, old, a, mask, w = batch(3)
+    for table, strength in (({}, 0.5), ({"pull": {"strength": 2}}, 2.0), ({name: {"strength": 3.0}}, 3.0)):
+        config = build(TrainConfig, {"loss": name, "losses": table}, "train").resolved()
+        loss, _ = loss_of(load("loss", name), new, old, a, mask, w, config.loss_settings())
+        expected = ((strength * (new - old) ** 2 - (new - old) * a[:, None]) * mask * w[:, None]).sum()
+        torch.testing.assert_close(loss, expected)
+    with pytest.raises(UsageError, match="unknown key 'strenght'"):
+        build(TrainConfig, {"loss": name, "losses": {"pull": {"strenght": 2}}}, "train").resolved().loss_settings()

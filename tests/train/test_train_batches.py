@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup
 from schemas.values import Image, text_message
+from stages.core.errors import InputError
+from stages.train.advantages.base import AdvantagePlugin
 from stages.train.config import TrainConfig
 from stages.train.optim import rate_factor
 from stages.train.rl.batches import (
     Group,
-    Sample,
+    TrainCompletion,
     Update,
     estimate_advantages,
     make_groups,
@@ -70,7 +72,7 @@ def test_token_weights_add_up_to_one_when_nothing_is_left_out(mode):
     groups, _ = grouped(rows)
     config = replace(CONFIG, aggregation=mode, updates_per_rollout=1)
     (update,) = make_updates(groups, config, 0)
-    assert math.fsum(s.weight * s.length for g in update.live for s in g.samples) == pytest.approx(1.0)
+    assert math.fsum(s.weight * s.length for g in update.live for s in g.completions) == pytest.approx(1.0)
 
 
 def test_flat_groups_keep_their_share_of_the_mean():
@@ -78,13 +80,13 @@ def test_flat_groups_keep_their_share_of_the_mean():
     groups, _ = grouped([group(0, [0.0, 1.0]), group(1, [1.0, 1.0])])
     for mode in ("group_tokens", "sequence_mean", "global_tokens"):
         (update,) = make_updates(groups, replace(CONFIG, aggregation=mode), 0)
-        assert sum(s.weight * s.length for g in update.live for s in g.samples) == pytest.approx(0.5)
+        assert sum(s.weight * s.length for g in update.live for s in g.completions) == pytest.approx(0.5)
 
 
 def test_flat_groups_can_be_kept():
     groups, _ = grouped([group(0, [1.0, 1.0])], replace(CONFIG, drop_flat_groups=False))
     assert groups[0].live
-    assert [s.advantage for s in groups[0].samples] == [0.0, 0.0]
+    assert [s.advantage for s in groups[0].completions] == [0.0, 0.0]
 
 
 def test_a_group_with_no_usable_completion_is_kept_for_the_count_and_left_out():
@@ -97,7 +99,7 @@ def test_dr_grpos_weight_is_one_constant_and_a_plain_sum_has_none():
     groups, _ = grouped([group(0, [0.0, 1.0], [2, 5]), group(1, [1.0, 1.0], [1, 8])])
     for mode, expected in (("constant_length", 1 / (4 * 8)), ("sequence_sum", 1 / 4)):
         (update,) = make_updates(groups, replace(CONFIG, aggregation=mode), 0)
-        assert {s.weight for g in update.live for s in g.samples} == {expected}  # 4 completions of at most 8 tokens
+        assert {s.weight for g in update.live for s in g.completions} == {expected}  # 4 completions of at most 8 tokens
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,40 @@ def test_canon_keeps_a_group_of_equal_rewards_and_unequal_lengths():
 def test_advantages_are_clamped():
     config = replace(CONFIG, advantage="group_mean", advantage_clamp=2.0)
     groups, _ = grouped([group(0, [-100.0, 100.0])], config)
-    assert [s.advantage for s in groups[0].samples] == [-2.0, 2.0]
+    assert [s.advantage for s in groups[0].completions] == [-2.0, 2.0]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_a_reward_that_is_no_number_names_its_prompt(wrong):
+    """It would make every advantage of its group the largest there is."""
+    rows = [group(0, [0.0, 1.0]), group(1, [0.0, wrong, 1.0])]
+    with pytest.raises(InputError, match=f"prompt g1, completion 1: its reward is {wrong}") as caught:
+        grouped(rows)
+    assert "cosmo score" in caught.value.hint
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_an_estimator_that_gives_no_number_is_named_with_the_prompt(monkeypatch, wrong):
+    plugin = AdvantagePlugin(1, lambda batch: [[0.5, -0.5], [wrong, None]])
+    monkeypatch.setattr("stages.train.rl.batches.load", lambda kind, name: plugin)
+    with pytest.raises(InputError, match=f"prompt g1: advantage group_norm gave {wrong} of rewards"):
+        grouped([group(0, [0.0, 1.0]), group(1, [0.0, 1.0])])
+
+
+@pytest.mark.parametrize(("advantage", "live"), [(0.0, False), (0.9e-9, False), (1e-8, True), (-1e-8, True)])
+def test_a_group_is_flat_where_no_advantage_is_above_a_billionth(monkeypatch, advantage, live):
+    plugin = AdvantagePlugin(1, lambda batch: [[0.0, advantage]])
+    monkeypatch.setattr("stages.train.rl.batches.load", lambda kind, name: plugin)
+    assert grouped([group(0, [0.0, 1.0])])[0][0].live is live
+
+
+def test_a_single_micro_batch_of_the_exact_budget_is_not_cut():
+    groups, _ = grouped([group(i, [0.0, 1.0]) for i in range(2)])
+    (update,) = make_updates(groups, replace(CONFIG, updates_per_rollout=1), 0)
+    # Shared: two prompts of 5 and four completions of 3 tokens. Padded: four rows of 8.
+    for share, tokens in ((True, 22), (False, 32)):
+        assert [len(b.completions) for b in micro_batches(update, tokens, share)] == [4]
+        assert [len(b.completions) for b in micro_batches(update, tokens - 1, share)] == [2, 2]
 
 
 def test_the_seeded_order_depends_on_seed_and_rollout_only():
@@ -159,21 +194,21 @@ def test_the_seeded_order_depends_on_seed_and_rollout_only():
     budget=st.integers(1, 200),
     share=st.booleans(),
 )
-def test_micro_batches_hold_every_sample_once_in_order_within_the_budget(lengths, budget, share):
+def test_micro_batches_hold_every_completion_once_in_order_within_the_budget(lengths, budget, share):
     groups = []
     for i, ns in enumerate(lengths):
         row = group(i, [0.0] * len(ns), ns)
-        groups.append(Group(row, [Sample(c, 1.0) for c in row.completions], live=True))
+        groups.append(Group(row, [TrainCompletion(c, 1.0) for c in row.completions], live=True))
     batches = list(micro_batches(Update(0, groups), budget, share))
-    order = [id(s) for b in batches for s in b.samples]
-    assert order == [id(s) for g in groups for s in g.samples]
+    order = [id(s) for b in batches for s in b.completions]
+    assert order == [id(s) for g in groups for s in g.completions]
     for batch in batches:
-        rows = [(len(g.row.prompt_token_ids), [s.length for s in samples]) for g, samples in batch.parts]
+        rows = [(len(g.row.prompt_token_ids), [c.length for c in completions]) for g, completions in batch.parts]
         if share:
             padded = sum(p + sum(r) for p, r in rows)
         else:
             padded = sum(len(r) for _, r in rows) * max(p + n for p, r in rows for n in r)
-        assert padded <= budget or len(batch.samples) == 1
+        assert padded <= budget or len(batch.completions) == 1
 
 
 @pytest.mark.parametrize("shape", ["cosine", "linear", "constant"])

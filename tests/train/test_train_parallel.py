@@ -15,7 +15,7 @@ from stages.core.errors import UsageError
 from stages.core.runs.folder import RunFolder
 from stages.train.config import TrainConfig
 from stages.train.parallel.split import Part, part_of, passes, portions
-from stages.train.rl.batches import Group, Sample, Update, micro_batches
+from stages.train.rl.batches import Group, TrainCompletion, Update, micro_batches
 from tests.support.cli import COSMO, complaint, cosmo, environment
 from tests.train.made import steps, train
 from tests.train.parallel import SETTINGS, assert_same, ended_by, flags, parallel_inputs
@@ -114,7 +114,7 @@ GROUPS = st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.lists(st.integ
 @given(GROUPS, st.integers(1, 5), st.booleans(), st.integers(20, 90))
 def test_every_sample_is_done_once_and_all_meet(made, count, lockstep, budget):
     groups = [
-        Group(Prompt(tokens, images), [Sample(ParsedCompletion(n), 1.0, 0.1) for n in completions], live=True)
+        Group(Prompt(tokens, images), [TrainCompletion(ParsedCompletion(n), 1.0, 0.1) for n in completions], live=True)
         for tokens, images, completions in made
     ]
     update = Update(0, groups)
@@ -122,8 +122,8 @@ def test_every_sample_is_done_once_and_all_meet(made, count, lockstep, budget):
         part_of(update, lambda u: micro_batches(u, budget, share=False), Part(rank, count, lockstep))
         for rank in range(count)
     ]
-    done = [s for micros in parts for micro in micros for s in micro.samples if s.weight]
-    assert sorted(map(id, done)) == sorted(id(s) for g in groups for s in g.samples)
+    done = [s for micros in parts for micro in micros for s in micro.completions if s.weight]
+    assert sorted(map(id, done)) == sorted(id(s) for g in groups for s in g.completions)
     if count > 1 and groups:
         assert all(parts)
     if count > 1 and lockstep:

@@ -87,7 +87,12 @@ def std(values_G: list[float | None]) -> float:
 
 
 def clamped(advantages: Advantages, limit: float) -> Advantages:
-    """Advantages held within +-limit; 0 means no limit."""
+    """Advantages limited to +-limit; 0 means no limit. ValueError for one that is no finite number.
+
+    min and max return either argument where one is NaN: it would come out as the largest advantage there is.
+    """
+    for value in (a for group in advantages for a in group if a is not None and not math.isfinite(a)):
+        raise ValueError(f"an advantage is {value}")
     if limit <= 0:
         return advantages
     return [[None if a is None else max(-limit, min(limit, a)) for a in group] for group in advantages]

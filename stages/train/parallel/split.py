@@ -1,7 +1,7 @@
 """What each rank does of a step: whole groups, dealt by cost, with no rule about how many there are.
 
-A sample's weight is its share in the whole step's loss, so ranks may have as many groups as they like. Where the
-model is whole on each rank (DDP), a rank without a group takes part with a filler: a sample of weight 0. Where
+A completion's weight is its share in the whole step's loss, so ranks may have as many groups as they like. Where the
+model is whole on each rank (DDP), a rank without a group takes part with a filler: a completion of weight 0. Where
 it is sharded, every forward is a meeting of all ranks: then they have equally many micro-batches, and where the
 step has images, each of these has one.
 """
@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from stages.train.rl.batches import Group, MicroBatch, Sample, Update
+from stages.train.rl.batches import Group, MicroBatch, TrainCompletion, Update
 
 Cut = Callable[[Update], Iterable[MicroBatch]]
 
@@ -57,9 +57,9 @@ def _cost(group: Group) -> int:
     return len(group.row.prompt_token_ids) + group.tokens
 
 
-def _filler(group: Group) -> tuple[Group, list[Sample]]:
-    """The group's shortest sample, counting for nothing."""
-    return group, [replace(min(group.samples, key=lambda s: s.length), weight=0.0, old_logprobs=None)]
+def _filler(group: Group) -> tuple[Group, list[TrainCompletion]]:
+    """The group's shortest completion, counting for nothing."""
+    return group, [replace(min(group.completions, key=lambda c: c.length), weight=0.0, old_logprobs=None)]
 
 
 @dataclass(frozen=True, slots=True)

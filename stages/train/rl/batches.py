@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -23,10 +24,11 @@ Reject = Callable[[str, str, str, str], None]
 
 
 @dataclass(slots=True)
-class Sample:
+class TrainCompletion:
     """One completion that is learned from."""
 
-    completion: ScoredCompletion
+    scored: ScoredCompletion
+    """The completion with its grades and its reward, as `score` left it."""
     advantage: float
     weight: float = 0.0
     """Its tokens' share in the step's loss."""
@@ -35,8 +37,8 @@ class Sample:
 
     @property
     def length(self) -> int:
-        """Its tokens."""
-        return len(self.completion.token_ids)
+        """How many tokens it has."""
+        return len(self.scored.token_ids)
 
 
 @dataclass(slots=True)
@@ -44,20 +46,20 @@ class Group:
     """One prompt of a rollout. A flat one keeps its numbers and no images."""
 
     row: ScoredGroup
-    samples: list[Sample]
-    """The scored completions; the others were left out."""
+    completions: list[TrainCompletion]
+    """Those that have a reward and a token; the others were left out."""
     live: bool
     """False for a group left out of the loss because it has no advantage: its rewards are equal, most often."""
 
     @property
     def tokens(self) -> int:
-        """Tokens of its samples."""
-        return sum(s.length for s in self.samples)
+        """Tokens of its completions together."""
+        return sum(c.length for c in self.completions)
 
     @property
     def reward_std(self) -> float:
-        """Spread of its rewards."""
-        return std([s.completion.reward for s in self.samples])
+        """Unbiased standard deviation of its rewards; 0 for fewer than two."""
+        return std([c.scored.reward for c in self.completions])
 
 
 @dataclass(slots=True)
@@ -70,27 +72,27 @@ class Update:
 
     @property
     def live(self) -> list[Group]:
-        """Those that are learned from."""
+        """The groups that are learned from."""
         return [g for g in self.groups if g.live]
 
     @property
     def totals(self) -> StepTotals:
         """What the step's normalisers count, left-out flat groups included."""
-        samples = [s for g in self.groups for s in g.samples]
-        limit = max((s.completion.sampling.max_new_tokens for s in samples), default=0)
-        return StepTotals(len(self.groups), len(samples), sum(s.length for s in samples), limit)
+        completions = [c for g in self.groups for c in g.completions]
+        limit = max((c.scored.sampling.max_new_tokens for c in completions), default=0)
+        return StepTotals(len(self.groups), len(completions), sum(c.length for c in completions), limit)
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """What goes through the model at once: groups, or parts of one that is too large."""
 
-    parts: list[tuple[Group, list[Sample]]]
+    parts: list[tuple[Group, list[TrainCompletion]]]
 
     @property
-    def samples(self) -> list[Sample]:
-        """All its samples, in order."""
-        return [s for _, samples in self.parts for s in samples]
+    def completions(self) -> list[TrainCompletion]:
+        """All its completions, in the order of their scores' rows."""
+        return [c for _, completions in self.parts for c in completions]
 
 
 def usable(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> Iterator[ScoredGroup]:
@@ -135,39 +137,57 @@ def _check_sampling(row: ScoredGroup, config: TrainConfig) -> None:
 
 
 def make_groups(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> list[Group]:
-    """Groups still without advantages. Completions without a reward or a token are rejected and not counted."""
+    """Groups still without advantages. Completions without a reward or a token are rejected and not counted.
+
+    InputError for a reward that is no finite number: with it every advantage of its group would be one.
+    """
     groups = []
     for row in rows:
-        samples = []
-        for completion in row.completions:
-            if completion.error is not None or not completion.token_ids:
-                reject(source, f"{row.id}#{completion.index}", "no_reply", completion.error or "no tokens")
-            elif completion.reward is None:
-                reject(source, f"{row.id}#{completion.index}", "no_reward", "no verifier gave a value")
+        completions = []
+        for scored in row.completions:
+            if scored.error is not None or not scored.token_ids:
+                reject(source, f"{row.id}#{scored.index}", "no_completion", scored.error or "no tokens")
+            elif scored.reward is None:
+                reject(source, f"{row.id}#{scored.index}", "no_reward", "no verifier gave a value")
+            elif not math.isfinite(scored.reward):
+                raise InputError(
+                    f"prompt {row.id}, completion {scored.index}: its reward is {scored.reward}",
+                    "cosmo score the rollout again: a grade that is no finite number is an error there",
+                )
             else:
-                samples.append(Sample(completion, 0.0))
-        groups.append(Group(row, samples, bool(samples)))
+                completions.append(TrainCompletion(scored, 0.0))
+        groups.append(Group(row, completions, bool(completions)))
     return groups
 
 
 def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carried) -> Carried:
-    """Give every sample its advantage, and return what the estimator carries on to the next rollout.
+    """Give every completion its advantage, and return what the estimator carries on to the next rollout.
 
-    A group where none has any, most often one of equal rewards, is left out and loses its images.
+    A group where none has any, most often one of equal rewards, is left out and loses its images. InputError where
+    the estimator gives something that is no finite number.
     """
     plugin: AdvantagePlugin = load("advantage", str(config.advantage))
     batch = Batch(
-        rewards=[[s.completion.reward for s in g.samples] for g in groups],
-        lengths=[[s.length for s in g.samples] for g in groups],
-        costs=[[complied_unsafely(s.completion) for s in g.samples] for g in groups],
+        rewards=[[c.scored.reward for c in g.completions] for g in groups],
+        lengths=[[c.length for c in g.completions] for g in groups],
+        costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
         settings=config.advantage_settings(),
         carried=carried,
     )
     advantages, carried = estimate(plugin, batch)
+    for group, values in zip(groups, advantages, strict=True):
+        # Before they are clamped: max(-limit, min(limit, nan)) is the limit itself.
+        if (wrong := next((a for a in values if a is not None and not math.isfinite(a)), None)) is not None:
+            raise InputError(
+                f"prompt {group.row.id}: advantage {config.advantage} gave {wrong} of rewards "
+                f"{[c.scored.reward for c in group.completions]}",
+                "another --advantage, or mend the plugin",
+            )
     for group, values in zip(groups, clamped(advantages, config.advantage_clamp), strict=True):
-        for sample, value in zip(group.samples, values, strict=True):
-            sample.advantage = value or 0.0
-        if config.drop_flat_groups and all(abs(s.advantage) <= FLAT for s in group.samples):
+        for completion, value in zip(group.completions, values, strict=True):
+            completion.advantage = value or 0.0
+        # By the advantages, not by the rewards: a constrained or a batch-wide estimator learns of equal rewards too.
+        if config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions):
             group.live, group.row = False, replace(group.row, images=[])
     return carried
 
@@ -194,8 +214,8 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
         totals = update.totals
         for group in update.live:
             tokens = group.tokens
-            for sample in group.samples:
-                sample.weight = sequence_weight(str(config.aggregation), sample.length, tokens, totals)
+            for completion in group.completions:
+                completion.weight = sequence_weight(str(config.aggregation), completion.length, tokens, totals)
     return updates
 
 
@@ -209,30 +229,30 @@ def micro_batches(update: Update, budget: int, share: bool) -> Iterator[MicroBat
 
     A group larger than the budget is split; a single completion never is.
     """
-    parts: list[tuple[Group, list[Sample]]] = []
+    parts: list[tuple[Group, list[TrainCompletion]]] = []
     for group in update.live:
-        for samples in _pieces(group, budget, share):
-            if parts and _cost([*parts, (group, samples)], share) > budget:
+        for completions in _pieces(group, budget, share):
+            if parts and _cost([*parts, (group, completions)], share) > budget:
                 yield MicroBatch(parts)
                 parts = []
-            parts = [*parts, (group, samples)]
+            parts = [*parts, (group, completions)]
     if parts:
         yield MicroBatch(parts)
 
 
-def _pieces(group: Group, budget: int, share: bool) -> Iterator[list[Sample]]:
-    piece: list[Sample] = []
-    for sample in group.samples:
-        if piece and _cost([(group, [*piece, sample])], share) > budget:
+def _pieces(group: Group, budget: int, share: bool) -> Iterator[list[TrainCompletion]]:
+    piece: list[TrainCompletion] = []
+    for completion in group.completions:
+        if piece and _cost([(group, [*piece, completion])], share) > budget:
             yield piece
             piece = []
-        piece.append(sample)
+        piece.append(completion)
     yield piece
 
 
-def _cost(parts: list[tuple[Group, list[Sample]]], share: bool) -> int:
+def _cost(parts: list[tuple[Group, list[TrainCompletion]]], share: bool) -> int:
     """Tokens of a forward pass over these parts, padding counted; packed groups have none."""
-    lengths = [(len(group.row.prompt_token_ids), [s.length for s in samples]) for group, samples in parts]
+    lengths = [(len(group.row.prompt_token_ids), [c.length for c in completions]) for group, completions in parts]
     if share:
         return sum(prompt + sum(completions) for prompt, completions in lengths)
     return sum(len(completions) for _, completions in lengths) * max(

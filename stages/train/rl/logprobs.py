@@ -16,21 +16,8 @@ from torch import Tensor
 from stages.models.families import prompt_positions
 from stages.models.processor import PromptProcessor
 from stages.train.rl import packed
+from stages.train.rl.packed import TokenGroup
 from stages.train.rl.token_scores import TokenScorer, project
-
-
-@dataclass(frozen=True, slots=True)
-class TokenGroup:
-    """One prompt with the completions to be scored."""
-
-    prompt: list[int]
-    """Token ids of the prompt, image placeholders expanded. Shape (P,)."""
-    image_inputs: dict[str, Tensor]
-    """What the model wants for its images; {} without."""
-    completions: list[list[int]]
-    """Token ids of the completions, none empty."""
-    temperatures: list[float]
-    """The temperature each was sampled at; 0 (greedy) counts as 1."""
 
 
 @dataclass(frozen=True, slots=True)

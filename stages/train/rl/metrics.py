@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,36 +19,10 @@ _SCALARS = (
 _BY_LABEL = ("reward", "refusal_rate", "unsafe_rate", "length")
 
 
-@dataclass(slots=True)
-class TokenSums:
-    """Sums over the tokens of a step, added up micro-batch by micro-batch."""
-
-    tokens: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, tokens: float, sums: dict[str, float]) -> None:
-        """One micro-batch more."""
-        self.tokens += tokens
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def mean(self, name: str) -> float | None:
-        """Mean over the tokens; None where it was not measured."""
-        return self.sums[name] / self.tokens if name in self.sums and self.tokens else None
-
-
-def sum_up(parts: Iterable[TokenSums]) -> TokenSums:
-    """The sums of several ranks as one."""
-    whole = TokenSums()
-    for part in parts:
-        whole.add(part.tokens, part.sums)
-    return whole
-
-
 def mean(values: Iterable[float]) -> float | None:
-    """Mean, or None of nothing."""
-    held = list(values)
-    return fmean(held) if held else None
+    """Their mean; None where there are none: an empty label has no reward, not a reward of 0."""
+    known = list(values)
+    return fmean(known) if known else None
 
 
 def refused(completion: ScoredCompletion) -> bool | None:
@@ -63,10 +36,10 @@ def label_stats(groups: list[Group]) -> list[LabelStat]:
     stats = []
     for label in sorted({g.row.label for g in groups}):
         mine = [g for g in groups if g.row.label == label]
-        benign = [refused(s.completion) for g in mine if g.row.harmful is False for s in g.samples]
-        harmful = [complied_unsafely(s.completion) for g in mine if g.row.harmful is True for s in g.samples]
+        benign = [refused(c.scored) for g in mine if g.row.harmful is False for c in g.completions]
+        harmful = [complied_unsafely(c.scored) for g in mine if g.row.harmful is True for c in g.completions]
         refusals, unsafe = [r for r in benign if r is not None], [u for u in harmful if u is not None]
-        completions = [s.completion for g in mine for s in g.samples]
+        completions = [c.scored for g in mine for c in g.completions]
         stats.append(
             LabelStat(
                 label=label,
@@ -87,8 +60,8 @@ def term_stats(groups: list[Group]) -> list[TermStat]:
     """These groups by reward term, over the completions to which each applied."""
     values: dict[str, list[float]] = {}
     for group in groups:
-        for sample in group.samples:
-            for term in sample.completion.terms:
+        for completion in group.completions:
+            for term in completion.scored.terms:
                 if term.value is not None:
                     values.setdefault(term.name, []).append(term.value)
     return [TermStat(name=n, mean=fmean(v), completions=len(v)) for n, v in sorted(values.items())]
@@ -96,13 +69,13 @@ def term_stats(groups: list[Group]) -> list[TermStat]:
 
 def rollout_numbers(groups: list[Group]) -> dict[str, Any]:
     """The fields of a StepRow that come from the groups alone."""
-    completions = [s.completion for g in groups for s in g.samples]
+    completions = [c.scored for g in groups for c in g.completions]
     return {
         "groups": len(groups),
         "dropped_groups": sum(not g.live for g in groups),
         "reward_mean": mean(c.reward for c in completions if c.reward is not None),
-        "reward_std": mean(g.reward_std for g in groups if g.samples),
-        "advantage_abs": mean(abs(s.advantage) for g in groups for s in g.samples),
+        "reward_std": mean(g.reward_std for g in groups if g.completions),
+        "advantage_abs": mean(abs(c.advantage) for g in groups for c in g.completions),
         "completion_length": mean(len(c.token_ids) for c in completions),
         "truncated_fraction": mean(float(c.finish_reason == "length") for c in completions),
         "labels": label_stats(groups),

@@ -9,6 +9,7 @@ computed fall from G x (P + R) to P + G x R a group. Only public inputs of the m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,20 @@ from stages.train.config import TrainConfig, half_precision
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
-    from stages.train.rl.logprobs import TokenGroup
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGroup:
+    """One prompt with the completions to be scored."""
+
+    prompt: list[int]
+    """Token ids of the prompt, image placeholders expanded. Shape (P,)."""
+    image_inputs: dict[str, Tensor]
+    """What the model wants for its images; {} without."""
+    completions: list[list[int]]
+    """Token ids of the completions, none empty."""
+    temperatures: list[float]
+    """The temperature each was sampled at; 0 (greedy) counts as 1."""
 
 
 def choose_kernel(models: list[Any], config: TrainConfig, device: torch.device) -> str | None:

@@ -1,6 +1,6 @@
 """The output head of completion tokens alone: their log-probs and entropies, never a whole table of logits.
 
-A model's forward projects what `logits_to_keep` leaves. Where its head is the last thing it does, the head is lent
+A model's forward projects what `logits_to_keep` leaves. Where its head is the last thing it does, the head gets
 another forward for the call: hidden states in, two numbers a token out, a bounded number of tokens at a time.
 Everything still passes through the model's own forward, so that whatever wraps it (mixed precision, DDP, ZeRO) sees
 parameters used where it expects them.
@@ -70,7 +70,7 @@ def project(
             return torch.cat([one(piece) for piece in pieces], dim=1)
         return torch.cat([_again(one, piece) for piece in pieces], dim=1)
 
-    with _lent(model.get_output_embeddings(), scored):
+    with _replaced_forward(model.get_output_embeddings(), scored):
         return forward(**kwargs).logits
 
 
@@ -85,7 +85,7 @@ def _rows(values_BKX: Tensor, row_M: Tensor) -> Tensor:
 
 
 @contextmanager
-def _lent(head: Any, scored: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Iterator[None]:
+def _replaced_forward(head: Any, scored: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Iterator[None]:
     """The head module with another forward for a while; its hooks stay."""
     own, plain = "forward" in vars(head), head.forward
     head.forward = lambda hidden: scored(plain, hidden)

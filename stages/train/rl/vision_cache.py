@@ -1,4 +1,4 @@
-"""Images of prompts as model inputs, and as a frozen tower's features: made when needed, held while there is room."""
+"""Images of prompts as model inputs, and as a frozen tower's features: made when needed, kept while there is room."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _ROOM = 1 << 30
 T = TypeVar("T")
 
 
-class Held(Generic[T]):
-    """What was made last, up to a number of bytes; the newest is always held."""
+class SizedCache(Generic[T]):
+    """What was made last, up to a number of bytes; the newest is always kept, however large it is."""
 
     def __init__(self, size: Callable[[T], int], room: int = _ROOM) -> None:
         self._size, self._room, self._bytes = size, room, 0
         self._values: OrderedDict[str, T] = OrderedDict()
 
     def peek(self, key: str) -> T | None:
-        """The value of a key, None where it is not held."""
+        """The value of a key, which counts as used; None where it is not kept any more."""
         if key in self._values:
             self._values.move_to_end(key)
         return self._values.get(key)
 
     def put(self, key: str, value: T) -> T:
-        """Hold a value; the oldest make room for it."""
+        """Keep a value and return it; those longest unused make room for it."""
         if (before := self._values.pop(key, None)) is not None:
             self._bytes -= self._size(before)
         self._values[key] = value
@@ -53,7 +53,9 @@ class ImageInputs:
 
     def __init__(self, processor: PromptProcessor, room: int = _ROOM) -> None:
         self._processor = processor
-        self._held: Held[dict[str, Tensor]] = Held(lambda inputs: sum(v.nbytes for v in inputs.values()), room)
+        self._cache: SizedCache[dict[str, Tensor]] = SizedCache(
+            lambda inputs: sum(v.nbytes for v in inputs.values()), room
+        )
 
     def of(self, row: RolloutGroup) -> dict[str, Tensor]:
         """Model inputs for the row's images; {} without.
@@ -62,8 +64,8 @@ class ImageInputs:
         """
         if not row.images:
             return {}
-        held = self._held.peek(row.id)
-        return self._held.put(row.id, self._encode(row)) if held is None else held
+        cached = self._cache.peek(row.id)
+        return self._cache.put(row.id, self._encode(row)) if cached is None else cached
 
     def _encode(self, row: RolloutGroup) -> dict[str, Tensor]:
         encoded = self._processor.encode(row.messages, row.images)
@@ -80,7 +82,9 @@ class FrozenTower:
         self._tower = self._family.tower(model)
         # Of the tower's last output: a family's own class may have fields that others have not.
         self._output_class: Any = None
-        self._held: Held[dict[str, Tensor]] = Held(lambda parts: sum(p.nbytes for p in parts.values()), room)
+        self._cache: SizedCache[dict[str, Tensor]] = SizedCache(
+            lambda parts: sum(p.nbytes for p in parts.values()), room
+        )
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -89,22 +93,24 @@ class FrozenTower:
         return tower is not model and not any(p.requires_grad for p in tower.parameters())
 
     @contextmanager
-    def lent(self, prompts: list[tuple[str, dict[str, Tensor]]]) -> Iterator[None]:
-        """Answer the tower's calls of the next forward from what is held of these prompts' (id, image inputs).
+    def cached(self, prompts: list[tuple[str, dict[str, Tensor]]]) -> Iterator[None]:
+        """Answer the tower's calls of the next forward from what is kept of these prompts' (id, image inputs).
 
-        Where one of them is not held the tower runs for all, and its output is shared out by their patches.
+        Where one of them is missing the tower runs for all, and its output is shared out by their patches. The model's
+        own forward still calls the tower, so whatever it does around that call stays as it is.
         """
         plain = self._tower.forward
 
         def forward(*given: Any, **named: Any) -> Any:
+            # Hidden states of each layer are not kept: nothing in training asks for them.
             if named.get("output_hidden_states"):
                 return plain(*given, **named)
-            held = [parts for key, _ in prompts if (parts := self._held.peek(key)) is not None]
-            if len(held) < len(prompts):
+            kept = [parts for key, _ in prompts if (parts := self._cache.peek(key)) is not None]
+            if len(kept) < len(prompts):
                 output = plain(*given, **named)
                 self._keep(prompts, output)
                 return output
-            whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in held]) for name in held[0]}
+            whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in kept]) for name in kept[0]}
             return self._output_class(**whole)
 
         self._tower.forward = forward
@@ -120,4 +126,8 @@ class FrozenTower:
         found = {name: value.detach() for name, value in self._family.kept_outputs(self._tower, output).items()}
         shares = {n: v.split([len(v) * p // sum(patches) for p in patches]) for n, v in found.items()}
         for i, (key, _) in enumerate(prompts):
-            self._held.put(key, {name: share[i].clone() for name, share in shares.items()})
+            self._cache.put(key, {name: share[i].clone() for name, share in shares.items()})
+
+
+def _bytes_of(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())

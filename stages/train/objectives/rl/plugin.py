@@ -67,9 +67,9 @@ class Rl(Objective):
 
     def train(self, session: Session) -> None:
         """Learn from every input folder in turn: one folder is one rollout."""
-        from stages.train.rl.trainer import train_rl
+        from stages.train.rl.start import start_rl
 
-        train_rl(session)
+        start_rl(session)
 
 
 def _sampled_by(folder: RunFolder) -> str | None:

@@ -1,0 +1,60 @@
+"""What RL has ready before its first step: the reference model, how prompts are computed, the rollouts."""
+
+from __future__ import annotations
+
+from stages.core.resources import Kind, Resources
+from stages.models.families import unshared_reason
+from stages.models.load import Policy, load_policy
+from stages.models.policy_ref import resolve_policy
+from stages.train.config import TrainConfig
+from stages.train.rl.packed import choose_kernel
+from stages.train.rl.rollout import read_rollouts
+from stages.train.rl.trainer import train_rl
+from stages.train.session import Session
+
+REF_POLICY: Kind[Policy] = Kind("ref_policy", on_device=True)
+"""The frozen model of the reference KL, by its id."""
+
+
+def start_rl(session: Session) -> None:
+    """Learn from the run's input folders, or from the one in which a killed run stood; each is one rollout."""
+    config, ctx, resumed = session.config, session.ctx, session.resumed
+    reference = load_reference(config, ctx.resources)
+    # An upper bound: a rollout with few live groups makes fewer updates.
+    ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
+    if session.rows:
+        ctx.progress.advance(len(session.rows))
+    share = prompts_are_shared(session, reference)
+    first = resumed.record["rollout"] if resumed else 0
+    carried = resumed.record["carried"] if resumed else session.start.carried
+    number = session.start.rollouts + first
+    rollouts = read_rollouts(ctx.inputs[first:], number, config, carried, session.reject)
+    train_rl(session, rollouts, reference, share)
+
+
+def load_reference(config: TrainConfig, resources: Resources) -> Policy | None:
+    """The reference model, kept warm between runs; None where its KL has no weight: then it takes no memory."""
+    if config.ref_kl == 0.0:
+        return None
+    ref = resolve_policy(config.ref_policy or "")
+    policy = resources.get(
+        REF_POLICY,
+        ref.id,
+        lambda: load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code),
+    )
+    policy.model.requires_grad_(False)
+    return policy
+
+
+def prompts_are_shared(session: Session, reference: Policy | None) -> bool:
+    """True where each prompt is computed once for its completions; says once why not, or why not by one kernel."""
+    config, log = session.config, session.ctx.progress.log
+    models = [p.model for p in (session.policy, reference) if p is not None]
+    if config.prefix_sharing != "auto":
+        return False
+    if reason := next((why for m in models if (why := unshared_reason(m))), None):
+        log(f"each completion is computed with its own copy of the prompt: {reason}")
+        return False
+    if reason := choose_kernel(models, config, session.policy.device):
+        log(f"attention goes block by block: variable-length attention can't be used: {reason}")
+    return True

@@ -1,0 +1,65 @@
+"""AdamW's groups, the schedule's first step, and moments that go from run to run, on two small layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stages.train.config import TrainConfig
+from stages.train.optim import make_optimizer, make_scheduler, optimizer_state
+
+
+def layers() -> torch.nn.Module:
+    """A matrix with a bias, and a norm."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+
+
+def test_weight_decay_is_for_matrices_alone():
+    """A bias and a norm's weight are no directions to be kept small."""
+    model = layers()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(model, TrainConfig(learning_rate=0.1, weight_decay=0.5), {})
+    # Without a gradient's pull only the decay moves anything: w - rate * decay * w.
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        expected = before[name] * (1 - 0.1 * 0.5) if name == "0.weight" else before[name]
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_frozen_parameters_have_no_place_in_it():
+    model = layers()
+    model[0].requires_grad_(False)
+    optimizer = make_optimizer(model, TrainConfig(), {})
+    kept = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert kept == {id(p) for p in model[1].parameters()}
+
+
+@pytest.mark.parametrize(("first_step", "rates"), [(0, [0.25, 0.5, 0.75, 1.0, 1.0]), (2, [0.75, 1.0, 1.0])])
+def test_warm_up_begins_above_zero_and_a_chained_run_goes_on_in_it(first_step, rates):
+    """A first step at rate 0 would be a rollout's first update thrown away."""
+    config = TrainConfig(learning_rate=2.0, warmup_steps=4)
+    optimizer = make_optimizer(layers(), config, {})
+    scheduler = make_scheduler(optimizer, config, first_step, 0)
+    found = []
+    for _ in rates:
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert found == [2.0 * rate for rate in rates]
+
+
+def test_moments_go_on_where_their_shapes_fit():
+    model, config = layers(), TrainConfig(learning_rate=0.1)
+    optimizer = make_optimizer(model, config, {})
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = optimizer_state(model, optimizer)
+    again = optimizer_state(model, make_optimizer(model, config, state))
+    assert again.keys() == state.keys()
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+    other = {**state, "0.weight.exp_avg": torch.zeros(1, 1), "0.weight.exp_avg_sq": torch.zeros(1, 1)}
+    assert not any(name.startswith("0.weight") for name in optimizer_state(model, make_optimizer(model, config, other)))
