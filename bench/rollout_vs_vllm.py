@@ -39,12 +39,12 @@ class Bench:
         from stages.core.registry import load
         from stages.core.stage import Resources
         from stages.engines.base import EngineSettings
-        from stages.engines.vllm.plugin import RUNNING
+        from stages.engines.vllm.plugin import SESSION
         from stages.models.policy_ref import resolve_policy
 
         resources = Resources()
         self.engine = load("engine", "vllm").open(resolve_policy(spec), EngineSettings(), resources)
-        self.llm = resources.peek(RUNNING, "")._llm
+        self.llm = resources.peek(SESSION, "")._llm
         self.sampling = Sampling(1.0, 1.0, 0, NEW_TOKENS, 0)
         self.conversations = [self._conversation(i) for i in range(PROMPTS)]
         self.requests = self.encode()

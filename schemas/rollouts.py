@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated
 
 from schemas.prompts import PromptRow
 
 Int32 = Annotated[int, "int32"]
 Float32 = Annotated[float, "float32"]
+
+
+class FinishReason(StrEnum):
+    """Why a completion ends where it does; stored as these words."""
+
+    STOP = "stop"
+    """The policy ended it with an end-of-sequence token."""
+    LENGTH = "length"
+    """It was cut off at `Sampling.max_new_tokens`."""
+    ERROR = "error"
+    """There is no completion: see `Completion.error`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,36 @@
-"""What samples completions: the protocol that engines fill and the rollout stage (and judges) use."""
+"""What samples completions: the base classes that engines fill, and what the rollout stage and judges hand them.
+
+An engine plugin says what it needs and opens an engine; the engine renders prompts, samples and decodes. Both have
+optional hooks with defaults that are right for most engines.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from schemas.rollouts import Sampling
+from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
 from stages.core.config import option
-from stages.core.errors import UsageError
+from stages.core.errors import UsageError, first_line
 from stages.core.stage import Resources
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
 TIMED_OUT = "timed out"
-"""What `Sampled.error` begins with when time was the reason."""
+"""What `SampledCompletion.error` begins with when time was the reason."""
 
 
 @dataclass(frozen=True)
 class ServerTable:
-    """How an engine that asks a server reaches it. None of it can change a row."""
+    """How an engine that asks a server reaches it.
+
+    None of it can change a row, so none of it is in a run's key.
+    """
 
     url: str = option("", "OpenAI-compatible server: http://HOST:8000/v1 (engine openai)", affects=False)
     model: str = option("", "What the server calls the model; left out: the policy as it was typed", affects=False)
@@ -95,16 +103,16 @@ class EngineSettings:
 
 @dataclass(slots=True)
 class SampleRequest:
-    """One prompt and how many completions it wants."""
+    """One prompt and how many completions it is to get."""
 
     id: str
-    """The prompt's id: with the seed and an index it decides a sample's noise."""
+    """The prompt's id: with the seed and an index it decides a completion's noise."""
     token_ids: list[int]
     """The rendered prompt, image placeholders expanded. Shape (P,)."""
     image_inputs: dict[str, Any]
     """What `Engine.encode` returned for the images."""
     n: int
-    """Completions wanted."""
+    """How many completions."""
     messages: list[Message] = field(default_factory=list)
     """The conversation, for engines that render it themselves."""
     images: list[Image] = field(default_factory=list)
@@ -112,19 +120,24 @@ class SampleRequest:
 
 
 @dataclass(slots=True)
-class Sampled:
-    """One completion."""
+class SampledCompletion:
+    """One completion as an engine gives it."""
 
     token_ids: list[int]
     """The end-of-sequence token included when it was sampled. Shape (T,)."""
     logprobs: list[float]
     """Of each id, as the sampler drew it: at its temperature, banned tokens excluded. Shape (T,)."""
-    finish_reason: str
-    """`stop`, `length` or `error`."""
+    finish_reason: FinishReason
+    """Why it ends where it does."""
     error: str | None = None
     """Why there is no completion, when the reason is `error`."""
     words: list[str] | None = None
     """The completion in pieces, one a token where there are log-probs, from an engine that was asked for no ids."""
+
+    @classmethod
+    def failed(cls, reason: str) -> SampledCompletion:
+        """No completion, and one line that says why."""
+        return cls([], [], FinishReason.ERROR, reason)
 
 
 class Encoding(Protocol):
@@ -134,8 +147,25 @@ class Encoding(Protocol):
     image_inputs: dict[str, Any]
 
 
-class Engine(Protocol):
-    """A loaded engine with its policy."""
+class Engine(ABC):
+    """A loaded engine with its policy.
+
+    Example: an engine that says the same to everyone::
+
+        class Parrot(Engine):
+            label, banned_token_ids, max_positions = "parrot/1", [], 4096
+
+            def encode(self, messages, images):
+                return Encoded(list(plain_text(messages).encode()), {})
+
+            def decode(self, token_ids):
+                return bytes(token_ids).decode()
+
+            def sample(self, requests, sampling):
+                for request in requests:
+                    one = SampledCompletion(list(b"hello"), [0.0] * 5, FinishReason.STOP)
+                    yield request.id, [one] * request.n
+    """
 
     label: str
     """Its name and version, kept in every completion."""
@@ -144,38 +174,65 @@ class Engine(Protocol):
     max_positions: int
     """The longest prompt and completion together."""
 
+    @abstractmethod
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """Render a prompt; BadSample when this model can't take it."""
 
+    @abstractmethod
     def decode(self, token_ids: list[int]) -> str:
-        """The words of a completion."""
+        """The text of a completion, without control tokens."""
 
-    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    @abstractmethod
+    def sample(
+        self, requests: Iterable[SampleRequest], sampling: Sampling
+    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         """(prompt id, its completions in index order) as they get ready, in any order of prompts.
 
-        The same (prompt, seed, policy, index) gives the same completion whatever else is in the call.
+        The same (prompt, seed, policy, index) gives the same completion whatever else is in the call. A completion that
+        can't be had is a failed one; what is raised ends the run.
         """
 
+    def notice(self) -> str | None:
+        """One line a person should read about how this policy is sampled, said once a process; by default none."""
+        return None
 
-class EnginePlugin(Protocol):
+
+class EnginePlugin(ABC):
     """An engine file's PLUGIN.
 
-    It may have one method more: `gpus(settings)`, how many GPUs one of these engines takes where there are any.
+    Example::
+
+        class ParrotPlugin(EnginePlugin):
+            version = 1
+            needs_policy = False
+
+            def open(self, ref, settings, resources):
+                return Parrot()
+
+        PLUGIN = ParrotPlugin()
     """
 
     version: int
     """Raised when the same inputs would give other completions."""
-    needs_policy: bool
-    """False for an engine that samples without a model."""
+    needs_policy: bool = True
+    """False for an engine that can sample without a model of its own."""
 
+    @abstractmethod
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> Engine:
-        """Load it, or find it loaded in `resources`."""
+        """Load the policy, or find it loaded in `resources`.
+
+        Raises UsageError for settings that can't be, UnavailableError where this machine lacks something.
+        """
+
+    def gpus(self, settings: EngineSettings) -> int:
+        """How many GPUs one of these engines takes where there are any; by default none."""
+        return 0
 
 
-def gpus(plugin: EnginePlugin, settings: EngineSettings) -> int:
-    """GPUs that one such engine takes where there are any."""
-    say = getattr(plugin, "gpus", None)
-    return say(settings) if say is not None else 0
+def error_line(error: BaseException) -> str:
+    """A foreign error's type and the first line of its text: many say little without the one or the other."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name} {line}"
 
 
 def engine_name(name: str) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from schemas.rollouts import Sampling
+from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message, plain_text
 from stages.core.errors import BadSample
 from stages.core.stage import Resources
-from stages.engines.base import EngineSettings, Sampled, SampleRequest
+from stages.engines.base import Engine, EnginePlugin, EngineSettings, SampledCompletion, SampleRequest
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -33,7 +33,7 @@ class _Bytes:
     image_inputs: dict[str, Any] = field(default_factory=dict)
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Deterministic completions of a few shapes: right, wrong, refusing, without a think block."""
 
     def __init__(self) -> None:
@@ -53,15 +53,17 @@ class FakeEngine:
         return _Bytes([_IMAGE] * len(images) + list(plain_text(messages).encode()))
 
     def decode(self, token_ids: list[int]) -> str:
-        """The bytes as text."""
+        """The bytes as text, without the end and the images."""
         return bytes(i for i in token_ids if i < _EOS).decode(errors="replace")
 
-    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    def sample(
+        self, requests: Iterable[SampleRequest], sampling: Sampling
+    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         """Completions from sha256(seed, prompt id, index); see `Engine.sample`."""
         for request in requests:
             yield request.id, [self._completion(request, index, sampling) for index in range(request.n)]
 
-    def _completion(self, request: SampleRequest, index: int, sampling: Sampling) -> Sampled:
+    def _completion(self, request: SampleRequest, index: int, sampling: Sampling) -> SampledCompletion:
         # A greedy sampler has no luck: every sample of a prompt is the same.
         drawn = (sampling.seed, index) if sampling.temperature > 0 else ()
         noise = hashlib.sha256(f"{drawn}|{request.id}".encode()).digest()
@@ -71,17 +73,19 @@ class FakeEngine:
         )
         token_ids = [*text.encode(), _EOS][: sampling.max_new_tokens]
         logprobs = [-(noise[at % len(noise)] + 1) / 256 for at in range(len(token_ids))]
-        return Sampled(token_ids, logprobs, "stop" if token_ids[-1] == _EOS else "length")
+        return SampledCompletion(
+            token_ids, logprobs, FinishReason.STOP if token_ids[-1] == _EOS else FinishReason.LENGTH
+        )
 
 
-class FakePlugin:
-    """Opens the engine."""
+class FakePlugin(EnginePlugin):
+    """Opens a fake engine, whose version is that of its completions."""
 
     version = 1
     needs_policy = False
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> FakeEngine:
-        """Nothing to load."""
+        """A new engine: there is no model to load, so a policy is only named."""
         return FakeEngine()
 
 

@@ -14,7 +14,7 @@ from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.runs.select import Entry, index, select
 from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
-from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
+from stages.engines.base import Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
 from stages.rollout.adaptive_weights import followed
 from stages.rollout.config import RolloutConfig
 
@@ -72,7 +72,8 @@ class RolloutStage(Stage):
 
     def gpus(self, config: RolloutConfig) -> int:
         """GPUs that one worker takes where there are any: its engine's."""
-        return gpus(load("engine", engine_name(config.engine)), _settings(config))
+        gpus: int = load("engine", engine_name(config.engine)).gpus(_settings(config))
+        return gpus
 
 
 class _Sampler:
@@ -113,11 +114,11 @@ class _Sampler:
             prompt.images,
         )
 
-    def _completions(self, requests: list[SampleRequest]) -> dict[str, list[Sampled]]:
+    def _completions(self, requests: list[SampleRequest]) -> dict[str, list[SampledCompletion]]:
         """All completions by prompt id; CosmoError when not one sample succeeded."""
         progress, started, tokens = self._ctx.progress, time.monotonic(), 0
         progress.start("rollout", len(requests), "groups")
-        completions: dict[str, list[Sampled]] = {}
+        completions: dict[str, list[SampledCompletion]] = {}
         for ident, samples in self._engine.sample(requests, self._sampling):
             completions[ident] = samples
             tokens += sum(len(s.token_ids) for s in samples)
@@ -130,7 +131,7 @@ class _Sampler:
             )
         return completions
 
-    def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[Sampled]) -> RolloutGroup:
+    def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[SampledCompletion]) -> RolloutGroup:
         completions = [
             Completion(
                 index=number,

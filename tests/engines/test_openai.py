@@ -26,7 +26,7 @@ from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
-from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, ServerTable
+from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, ServerTable
 from stages.engines.openai.wire import data_url
 from stages.models.images import decode_image
 from stages.rollout.config import RolloutConfig
@@ -78,7 +78,7 @@ def engine(url: str, need: str = "words", policy_too: bool = True, **server: Any
     return opened
 
 
-def ask(opened: Engine, count: int = 1, n: int = 1, temperature: float = 1.0) -> dict[str, list[Sampled]]:
+def ask(opened: Engine, count: int = 1, n: int = 1, temperature: float = 1.0) -> dict[str, list[SampledCompletion]]:
     requests = []
     for number in range(count):
         messages = [text_message("user", f"question {number} ?")]

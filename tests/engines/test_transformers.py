@@ -11,7 +11,7 @@ import torch
 from schemas.rollouts import Sampling
 from stages.core.registry import load
 from stages.core.stage import Resources
-from stages.engines.base import EngineSettings, Sampled, SampleRequest
+from stages.engines.base import EngineSettings, SampledCompletion, SampleRequest
 from stages.engines.transformers.engine import TransformersEngine
 from stages.models.families import prompt_positions
 from stages.models.load import Policy
@@ -39,7 +39,7 @@ def _engine(spec: str, batch_tokens: int = 65536) -> TransformersEngine:
     return TransformersEngine(policy(spec), "test/1", batch_tokens)
 
 
-def _ids(out: Iterable[tuple[str, list[Sampled]]]) -> dict[str, list[list[int]]]:
+def _ids(out: Iterable[tuple[str, list[SampledCompletion]]]) -> dict[str, list[list[int]]]:
     return {ident: [s.token_ids for s in samples] for ident, samples in out}
 
 

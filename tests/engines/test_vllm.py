@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from stages.core.config import build, key_of
 from stages.core.registry import load, names
-from stages.engines.base import EngineSettings, VllmTable, gpus
+from stages.engines.base import EngineSettings, VllmTable
 from stages.engines.vllm.arguments import with_head
 from stages.engines.vllm.probe import distance
 from stages.models.families import collapsed
@@ -91,9 +91,9 @@ def test_what_can_change_a_completion_is_in_the_key(setting: dict[str, object]) 
 
 def test_engines_say_how_many_gpus_they_take() -> None:
     table = VllmTable(tensor_parallel_size=4)
-    taken = {name: gpus(load("engine", name), EngineSettings(vllm=table)) for name in names("engine")}
+    taken = {name: load("engine", name).gpus(EngineSettings(vllm=table)) for name in names("engine")}
     assert taken == {"fake": 0, "openai": 0, "transformers": 1, "vllm": 4}
-    assert gpus(load("engine", "vllm"), EngineSettings(device="cpu", vllm=table)) == 0
+    assert load("engine", "vllm").gpus(EngineSettings(device="cpu", vllm=table)) == 0
     config = build(RolloutConfig, {"engine": "vllm", "vllm": {"tensor_parallel_size": 2}}, "rollout")
     assert RolloutStage().gpus(config) == 2
 

@@ -8,7 +8,7 @@ import torch
 
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message, text_message
-from stages.engines.base import Engine, EngineSettings, Sampled, SampleRequest
+from stages.engines.base import Engine, EngineSettings, SampledCompletion, SampleRequest
 from stages.models.load import Policy, load_policy, save_policy
 from stages.models.policy_ref import resolve_policy
 from tests.models.made import image, prompt
@@ -49,7 +49,7 @@ def forced(policy: Policy, request: SampleRequest, completion: list[int], temper
 
 
 def largest_gap(
-    policy: Policy, asked: list[SampleRequest], given: dict[str, list[Sampled]], temperature: float
+    policy: Policy, asked: list[SampleRequest], given: dict[str, list[SampledCompletion]], temperature: float
 ) -> float:
     """The largest difference between the sampler's log-probs and those of a forward over its completions."""
     gaps = [

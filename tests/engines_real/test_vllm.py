@@ -15,8 +15,8 @@ from stages.core.registry import load
 from stages.core.stage import Resources
 from stages.engines.base import VllmTable
 from stages.engines.transformers.engine import TransformersEngine
+from stages.engines.vllm import session as vllm_session
 from stages.engines.vllm.engine import VllmEngine
-from stages.engines.vllm.plugin import session as _vllm_running
 from stages.models.load import Policy
 from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, nudged, requests, sampling
@@ -32,9 +32,9 @@ def opened(spec: str, **settings: Any) -> VllmEngine:
     return engine
 
 
-def running() -> _vllm_running.Running:
+def running() -> vllm_session.VllmSession:
     held = RESOURCES.peek("vllm", "engine")
-    assert isinstance(held, _vllm_running.Running)
+    assert isinstance(held, vllm_session.VllmSession)
     return held
 
 
@@ -146,14 +146,14 @@ def test_new_weights_go_into_the_running_engine(spec: str, tmp_path: Path, monke
     if spec != "tiny:llama":
         return
     # The same with the trap open: the probe sees it, and a start from nothing mends it.
-    monkeypatch.setattr(_vllm_running, "with_head", lambda folder: None)
+    monkeypatch.setattr(vllm_session, "with_head", lambda folder: None)
     held = nudged(spec, tmp_path / "trapped", 3)
     engine = opened(str(tmp_path / "trapped"))
     assert running().starts == starts + 1
     asked = requests(engine, 6, 3, False)
     assert largest_gap(held, asked, dict(engine.sample(asked, sampling())), 1.0) < 1e-4
     # And a probe that nothing satisfies ends the run with what it found.
-    monkeypatch.setattr(_vllm_running, "distance", lambda *_: 7.0)
+    monkeypatch.setattr(vllm_session, "distance", lambda *_: 7.0)
     nudged(spec, tmp_path / "never", 4)
     with pytest.raises(UnavailableError, match="by 7 times what is allowed"):
         opened(str(tmp_path / "never"))

@@ -20,7 +20,7 @@ from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, ServerTable
-from stages.engines.vllm.plugin import RUNNING
+from stages.engines.vllm.plugin import SESSION
 from stages.models.load import load_policy, save_policy
 from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, requests, sampling
@@ -88,13 +88,13 @@ def test_a_real_training_step_goes_into_the_running_engine(chain: dict[str, Path
     assert largest_gap(trained, asked, new, 1.0) < 1e-4
     assert largest_gap(policy(SPEC), asked, new, 1.0) > 1e-3
     assert largest_gap(policy(SPEC), asked, old, 1.0) < 1e-4
-    assert resources.peek(RUNNING, "").starts == 1
+    assert resources.peek(SESSION, "").starts == 1
     # And back: nothing of what the trained weights computed is left.
     again = dict(plugin.open(resolve_policy(SPEC), SETTINGS, resources).sample(asked, sampling()))
     assert {k: [s.token_ids for s in v] for k, v in again.items()} == {
         k: [s.token_ids for s in v] for k, v in old.items()
     }
-    resources.peek(RUNNING, "").stop()
+    resources.peek(SESSION, "").stop()
 
 
 RECIPE = """
@@ -208,7 +208,7 @@ def test_the_engine_openai_samples_from_vllms_server(server: str) -> None:
     inside = load("engine", "vllm").open(resolve_policy(SPEC), SETTINGS, resources)
     for ident, samples in inside.sample(requests(inside, 6, 2), sampling()):
         assert [s.token_ids for s in samples] == [s.token_ids for s in given[ident]]
-    resources.peek(RUNNING, "").stop()
+    resources.peek(SESSION, "").stop()
 
 
 def test_a_running_server_takes_a_trained_policy_and_proves_it(server: str, tmp_path: Path) -> None:

@@ -222,14 +222,14 @@ def test_a_run_of_nothing_but_errors_is_an_exit_code(prompts: Path, tmp_path: Pa
 
 
 def test_failed_samples_are_kept_with_their_error(prompts: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from stages.engines.base import Sampled
+    from stages.engines.base import SampledCompletion
     from stages.engines.fake import FakeEngine
 
     completion = FakeEngine.sample
 
-    def sometimes(self: FakeEngine, requests: Any, sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    def sometimes(self: FakeEngine, requests: Any, sampling: Sampling) -> Iterator[tuple[str, list[SampledCompletion]]]:
         for ident, samples in completion(self, requests, sampling):
-            yield ident, [Sampled([], [], "error", "out of memory"), *samples[1:]]
+            yield ident, [SampledCompletion.failed("out of memory"), *samples[1:]]
 
     monkeypatch.setattr(FakeEngine, "sample", sometimes)
     groups = _groups(_run(prompts, tmp_path / "runs", engine="fake", policy=""))

@@ -13,7 +13,7 @@ from schemas.scored import Grade, ScoredGroup, grade_of
 from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.stage import Context, Resources, Silent
-from stages.engines.base import Sampled, SampleRequest
+from stages.engines.base import SampledCompletion, SampleRequest
 from stages.engines.fake import FakeEngine, FakePlugin
 from stages.score.config import JudgeTable, RewardTable, ScoreConfig
 from stages.score.grading import Grader
@@ -134,9 +134,11 @@ class Says(FakeEngine):
         self.said = text.encode()
         self.logprobs = [-n / 1000 for n in range(len(self.said))]
 
-    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    def sample(
+        self, requests: Iterable[SampleRequest], sampling: Sampling
+    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         for request in requests:
-            yield request.id, [Sampled(list(self.said), list(self.logprobs), "stop")]
+            yield request.id, [SampledCompletion(list(self.said), list(self.logprobs), "stop")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The engine behind `openai.py`: many calls at a time, each tried again until it is good or its tries are used up.
+"""The engine behind `plugin.py`: many calls at a time, each tried again until it is good or its tries are used up.
 
 The package's own retries are off: a body that trickles in or is no JSON has to count as a failed try as well, and the
 time limit is for a whole try. Nothing that a server does raises here, but for one that can't serve at all.
@@ -18,7 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message
 from stages.core.errors import BadSample
-from stages.engines.base import TIMED_OUT, Encoding, Sampled, SampleRequest, ServerTable
+from stages.engines.base import TIMED_OUT, Encoding, Engine, SampledCompletion, SampleRequest, ServerTable
 from stages.engines.openai.wire import ChatCalls, MalformedAnswer, Rendered, is_upright
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 # Pauses before another try: doubled each time, with jitter, or as long as the server asks for.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
-_PASSING = (408, 409, 425, 429)
+_RETRIED = (408, 409, 425, 429)
 _NO_KEY = "none"
-_MESSAGE = 100
+_LONGEST_TEXT = 100
 
 
-class OpenAIEngine:
-    """A server that samples."""
+class OpenAIEngine(Engine):
+    """A server that samples, and the policy's tokenizer where ids are needed."""
 
     def __init__(
         self,
@@ -64,11 +64,13 @@ class OpenAIEngine:
         """The words of a completion that has ids."""
         return self._processor.decode(token_ids) if self._processor else ""
 
-    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    def sample(
+        self, requests: Iterable[SampleRequest], sampling: Sampling
+    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         """Completions as they arrive. See `Engine.sample`; requests are taken one by one, as calls get free."""
         waiting = iter(requests)
-        under_way: dict[Future[Sampled], tuple[SampleRequest, int]] = {}
-        drawn: dict[int, dict[int, Sampled]] = {}
+        under_way: dict[Future[SampledCompletion], tuple[SampleRequest, int]] = {}
+        drawn: dict[int, dict[int, SampledCompletion]] = {}
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(self._client()) as client:
             free = portal.call(anyio.Semaphore, self._server.concurrency)
             while True:
@@ -102,8 +104,8 @@ class OpenAIEngine:
 
     async def _ask(
         self, client: openai.AsyncOpenAI, free: anyio.Semaphore, body: dict[str, Any], prompt_ids: list[int]
-    ) -> Sampled:
-        """One completion; a Sampled with the last try's reason when all of them failed."""
+    ) -> SampledCompletion:
+        """One completion; a failed one with the last try's reason when all of them failed."""
         async with free:
             for attempt in range(self._server.retries + 1):
                 reason, pause = "", 0.0
@@ -115,7 +117,7 @@ class OpenAIEngine:
                     reason = f"{TIMED_OUT} after {self._server.timeout_s:g} s"
                 except openai.APIStatusError as error:
                     reason = self._status(error)
-                    if error.status_code not in _PASSING and error.status_code < 500:
+                    if error.status_code not in _RETRIED and error.status_code < 500:
                         break
                     pause = _asked_for(error)
                 except MalformedAnswer as error:
@@ -128,15 +130,15 @@ class OpenAIEngine:
                     reason = type(error).__name__
                 if attempt < self._server.retries:
                     await anyio.sleep(max(pause, _backoff(attempt)))
-        return Sampled([], [], "error", reason)
+        return SampledCompletion.failed(reason)
 
     def _status(self, error: openai.APIStatusError) -> str:
         """The status, with the server's word for it; never the key, which some servers repeat."""
         body = error.body if isinstance(error.body, dict) else {}
-        said = " ".join(str(body.get("message") or "").split())
-        if error.status_code in (401, 403) or (self._key and self._key in said):
-            said = ""
-        return f"HTTP {error.status_code}" + (f": {said[:_MESSAGE]}" if said else "")
+        text = " ".join(str(body.get("message") or "").split())
+        if error.status_code in (401, 403) or (self._key and self._key in text):
+            text = ""
+        return f"HTTP {error.status_code}" + (f": {text[:_LONGEST_TEXT]}" if text else "")
 
 
 def _backoff(attempt: int) -> float:

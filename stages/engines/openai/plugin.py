@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.resources import Kind, Resources
-from stages.engines.base import Engine, EngineSettings, ServerTable
+from stages.engines.base import Engine, EnginePlugin, EngineSettings, ServerTable
 from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
-    from stages.engines.openai.reload import Server
+    from stages.engines.openai.reload import ServedPolicy
     from stages.models.policy_ref import PolicyRef
 
-SERVED: Kind[Server] = Kind("served")
+SERVED: Kind[ServedPolicy] = Kind("served")
 """What a server that takes policies was given last, by its URL."""
 
 
-class OpenAIPlugin:
-    """Opens the engine."""
+class OpenAIPlugin(EnginePlugin):
+    """Opens the engine on one server; each call is a completion."""
 
     version = 1
     needs_policy = False
@@ -47,10 +47,10 @@ class OpenAIPlugin:
         if server.reload:
             if ref is None:
                 raise UsageError("server.reload was given no policy to hand over", "add --policy")
-            from stages.engines.openai.reload import Server
+            from stages.engines.openai.reload import ServedPolicy
 
-            served = resources.get(SERVED, server.url, Server)
-            served.take(ref, settings, model, key, resources.peek(POLICY, ref.id))
+            served = resources.get(SERVED, server.url, ServedPolicy)
+            served.hand_over(ref, settings, model, key, resources.peek(POLICY, ref.id))
         from stages.engines.openai.engine import OpenAIEngine
         from stages.models.processor import load_processor
 

@@ -27,27 +27,29 @@ _CACHES = ("reset_prefix_cache", "reset_mm_cache", "reset_encoder_cache")
 
 
 @dataclasses.dataclass(slots=True)
-class Server:
-    """What a server was given last by this process."""
+class ServedPolicy:
+    """The policy that a server was given last by this process."""
 
     policy_id: str = ""
     folder: Any = None
     """The temporary folder that it was given, where that was not the policy's own."""
 
-    def take(self, ref: PolicyRef, settings: EngineSettings, model: str, key: str | None, warm: Policy | None) -> None:
+    def hand_over(
+        self, ref: PolicyRef, settings: EngineSettings, model: str, key: str | None, warm: Policy | None
+    ) -> None:
         """See to it that the server samples from this policy; UnavailableError where it can't be made to."""
         if self.policy_id == ref.id:
             return
         self.policy_id = ""
-        asked = _Endpoints(settings, model, key)
+        endpoints = _Endpoints(settings, model, key)
         overlay = with_head(ref.path)
         folder = overlay.name if overlay else str(Path(ref.path).resolve())
-        asked.post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
+        endpoints.post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
         for name in _CACHES:
-            asked.post(name, None)
+            endpoints.post(name, None)
         # Images go by another endpoint; a server that has taken the weights has taken the tower's, too.
         probes = [p for p in expected(ref, "float32", settings.trust_remote_code, warm) if not p.image]
-        apart = distance(probes, [asked.logprobs(probe) for probe in probes], _dtype(settings))
+        apart = distance(probes, [endpoints.logprobs(probe) for probe in probes], _dtype(settings))
         if apart > 1:
             raise UnavailableError(
                 f"the server at {settings.server.url} was given {ref.spec}, and its log-probs differ from the policy's"
@@ -72,7 +74,7 @@ class _Endpoints:
         try:
             # Weights of a large model take their time to be read.
             with urllib.request.urlopen(request, timeout=max(600.0, self._table.timeout_s)) as answer:
-                said = answer.read()
+                content = answer.read()
         except urllib.error.HTTPError as error:
             hint = "start it with VLLM_SERVER_DEV_MODE=1" if error.code == 404 else "its log says why"
             raise UnavailableError(f"the server at {self._table.url} answers {error.code} to /{path}", hint) from None
@@ -80,15 +82,15 @@ class _Endpoints:
             raise UnavailableError(
                 f"the server at {self._table.url} can't be reached: {first_line(error)}", "is it up?"
             ) from None
-        return json.loads(said) if said else None
+        return json.loads(content) if content else None
 
     def logprobs(self, probe: Probe) -> list[float]:
         """The server's log-probs of a probe's completion; nothing where it answers otherwise than asked."""
         ids = probe.token_ids + probe.completion_ids
         body = {"model": self._model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        said = self.post("v1/completions", body)
+        answer = self.post("v1/completions", body)
         try:
-            given = said["choices"][0]["prompt_logprobs"][len(probe.token_ids) :]
+            given = answer["choices"][0]["prompt_logprobs"][len(probe.token_ids) :]
             return [float(at[str(token)]["logprob"]) for token, at in zip(probe.completion_ids, given, strict=True)]
         except (KeyError, IndexError, TypeError, ValueError):
             return []

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image as Pillow
 
-from schemas.rollouts import Sampling
+from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
 from stages.core.errors import UnavailableError
-from stages.engines.base import Sampled, SampleRequest
+from stages.engines.base import SampledCompletion, SampleRequest
 from stages.engines.seeds import sampler_seed
 from stages.models.images import decode_image
 
@@ -83,7 +83,7 @@ class ChatCalls:
             body |= {"frequency_penalty": 0.0, "presence_penalty": 0.0}
         return body
 
-    def read(self, content: bytes, prompt_ids: list[int]) -> Sampled:
+    def read(self, content: bytes, prompt_ids: list[int]) -> SampledCompletion:
         """The completion in an answer's body; MalformedAnswer where it has none."""
         try:
             answer = json.loads(content)
@@ -94,30 +94,31 @@ class ChatCalls:
             count = len(choices) if isinstance(choices, list) else "no"
             raise MalformedAnswer(f"malformed answer: {count} choices where 1 was asked for")
         choice = choices[0]
-        reason = "length" if choice.get("finish_reason") == "length" else "stop"
+        cut = choice.get("finish_reason") == FinishReason.LENGTH
+        reason = FinishReason.LENGTH if cut else FinishReason.STOP
         if self.need == "words":
-            return Sampled([], [], reason, words=[_content(choice)])
+            return SampledCompletion([], [], reason, words=[_content(choice)])
         words, logprobs = _logprobs(choice)
         if self.processor is None:
-            return Sampled([], logprobs, reason, words=words)
+            return SampledCompletion([], logprobs, reason, words=words)
         token_ids = self._ids(answer, choice, prompt_ids, self.processor)
         if len(token_ids) != len(logprobs):
             raise MalformedAnswer(f"malformed answer: {len(token_ids)} token ids and {len(logprobs)} log-probs")
-        return Sampled(token_ids, logprobs, reason)
+        return SampledCompletion(token_ids, logprobs, reason)
 
     def _ids(
         self, answer: dict[str, Any], choice: dict[str, Any], prompt_ids: list[int], processor: PromptProcessor
     ) -> list[int]:
-        token_ids, theirs = _list_of_ids(choice.get("token_ids")), _list_of_ids(answer.get("prompt_token_ids"))
-        if token_ids is None or theirs is None:
+        token_ids, read_ids = _list_of_ids(choice.get("token_ids")), _list_of_ids(answer.get("prompt_token_ids"))
+        if token_ids is None or read_ids is None:
             raise UnavailableError(
                 f"the server of {self.model} returns no token ids, and training needs the ids that were sampled",
                 "use vLLM's server (return_token_ids), or --engine transformers",
             )
         # Images: some versions give the prompt before its placeholders are expanded.
-        if theirs not in (prompt_ids, processor.renderer_ids(prompt_ids)):
+        if read_ids not in (prompt_ids, processor.renderer_ids(prompt_ids)):
             raise OtherPrompt(
-                f"the server read the prompt as {len(theirs)} tokens and the policy's own template gives"
+                f"the server read the prompt as {len(read_ids)} tokens and the policy's own template gives"
                 f" {len(prompt_ids)}: is it the same model?"
             )
         return token_ids
@@ -137,8 +138,8 @@ def _content(choice: dict[str, Any]) -> str:
 
 def _logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
     """Each token's words and log-prob."""
-    held = choice.get("logprobs")
-    entries = held.get("content") if isinstance(held, dict) else None
+    given = choice.get("logprobs")
+    entries = given.get("content") if isinstance(given, dict) else None
     if not isinstance(entries, list):
         raise MalformedAnswer("malformed answer: no log-probs, which were asked for")
     try:

@@ -1,4 +1,4 @@
-"""What carries a batch from its prefilled prompts through the tokens of its samples."""
+"""What carries a batch from its prefilled prompts through the tokens of its completions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from transformers import Cache
 
-from stages.engines.transformers.kv_cache import roomy_cache
+from stages.engines.transformers.kv_cache import growing_cache
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.shared_prefix import SharedPrefix, layers_of
 from stages.models.families import unshared_reason
 
 
-class Expanded:
-    """Every sample has a copy of its prompt's cache: right for any model."""
+class CopiedPrompts:
+    """Every completion has a copy of its prompt's cache: right for any model."""
 
     def __init__(self, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> None:
         cache.batch_select_indices(source_R)
@@ -31,29 +31,30 @@ class Expanded:
         return {"attention_mask": self._mask_RL, "past_key_values": self._cache}
 
 
-class Shared:
-    """Prompts are held once, and the cache has the samples' own tokens alone."""
+class SharedPrompts:
+    """A prompt's keys and values are kept once, and the cache has the completions' own tokens alone."""
 
     def __init__(self, model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> None:
         use_packed_attention(model)
         self._prefix = SharedPrefix(layers_of(cache), mask_BP, source_R)
-        self._own = roomy_cache(model.config)
+        self._own = growing_cache(model.config)
         # Anything 4-D is taken for a finished mask: own tokens are all seen, and the prefix knows its padding.
         self._mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=mask_BP.device)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone."""
         self._prefix.keep(rows)
+        # Before the first token of its own the cache has no tensors to select from.
         if self._own.get_seq_length():
             self._own.batch_select_indices(rows)
 
     def following(self) -> dict[str, Any]:
-        """Forward keywords for the next token of every row."""
+        """Forward keywords for the next token of every row; `prefix` is handed down to every attention layer."""
         return {"attention_mask": self._mask, "past_key_values": self._own, "prefix": self._prefix}
 
 
-def decoding(model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> Expanded | Shared:
-    """The cheaper way that the model can go; row r goes on from prompt `source_R[r]`."""
+def decoding(model: Any, cache: Cache, mask_BP: torch.Tensor, source_R: torch.Tensor) -> CopiedPrompts | SharedPrompts:
+    """The cheaper way that the model's family can go; row r goes on from prompt `source_R[r]`."""
     if unshared_reason(model) is None:
-        return Shared(model, cache, mask_BP, source_R)
-    return Expanded(cache, mask_BP, source_R)
+        return SharedPrompts(model, cache, mask_BP, source_R)
+    return CopiedPrompts(cache, mask_BP, source_R)

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 from stages.core.errors import UsageError
 from stages.core.stage import Resources
-from stages.engines.base import Engine, EngineSettings
+from stages.engines.base import Engine, EnginePlugin, EngineSettings
 from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
 
-class TransformersPlugin:
-    """Opens the engine."""
+class TransformersPlugin(EnginePlugin):
+    """Opens the engine on a policy that is loaded, or warm from an earlier stage of this process."""
 
     version = 1
-    needs_policy = True
 
     def gpus(self, settings: EngineSettings) -> int:
         """One, unless a CPU was asked for."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +29,10 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 # Parts of config.json in which folders of one architecture differ.
-_PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_IGNORED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 _GIB = 1 << 30
+# See `check_version`; the extra `vllm` of pyproject.toml ends before it.
+_V2_RUNNER_SINCE = (0, 31)
 # Tokens of one step: enough for 256 sequences and some prompts.
 _STEP_TOKENS = 8192
 
@@ -46,10 +50,10 @@ def _on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def fit_of(config: dict[str, Any], processor: PromptProcessor, settings: EngineSettings) -> str:
-    """Policies of one fit differ in their weights alone: they can follow each other in one running vLLM."""
+def shape_of(config: dict[str, Any], processor: PromptProcessor, settings: EngineSettings) -> str:
+    """A digest of all but the weights: policies that share it can follow each other in one running vLLM."""
     files = sorted((name, digest(content.hex())) for name, content in processor.files.items())
-    lasting = {k: v for k, v in config.items() if k not in _PASSING}
+    lasting = {k: v for k, v in config.items() if k not in _IGNORED}
     how = [settings.device, settings.dtype, settings.trust_remote_code, dataclasses.asdict(settings.vllm)]
     return digest([lasting, files, processor.eos_token_ids, how])
 
@@ -58,10 +62,12 @@ def arguments(
     settings: EngineSettings, config: dict[str, Any], processor: PromptProcessor, max_positions: int
 ) -> dict[str, Any]:
     """The arguments of `vllm.LLM`, the model's folder apart."""
-    from stages.engines.vllm.banned_tokens import BANNED, Bans
+    from stages.engines.vllm.banned_tokens import BANNED, BannedTokens
 
     table, on_cpu = settings.vllm, _on_cpu()
     _check_device(settings.device, on_cpu)
+    if not on_cpu:
+        check_version(metadata.version("vllm"))
     ours: dict[str, Any] = {
         "dtype": dtype_of(settings),
         "trust_remote_code": settings.trust_remote_code,
@@ -70,7 +76,7 @@ def arguments(
         # Nothing that the model's folder recommends may change how it samples.
         "generation_config": "vllm",
         # By name: with several GPUs each has a process of its own.
-        "logits_processors": [f"{Bans.__module__}:{Bans.__name__}"],
+        "logits_processors": [f"{BannedTokens.__module__}:{BannedTokens.__name__}"],
         "additional_config": {BANNED: processor.banned_token_ids},
         "seed": 0,
     }
@@ -104,6 +110,22 @@ def _check_device(device: str, on_cpu: bool) -> None:
         raise UnavailableError(
             f"device {device!r}: this vLLM was built for {'a CPU' if on_cpu else 'a GPU'}", "use --set device=auto"
         )
+
+
+def check_version(version: str) -> None:
+    """UnavailableError for a vLLM for GPUs whose default model runner refuses our logits processor.
+
+    From 0.31 on that is the V2 runner wherever there is Triton, which is every CUDA install: it wants processors of
+    another base class, and says so only after the weights are loaded. Without the processor banned tokens could be
+    drawn, and log-probs would not be the trainer's.
+    """
+    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if release < _V2_RUNNER_SINCE or os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "0":
+        return
+    raise UnavailableError(
+        f"vLLM {version} on a GPU can't take out banned tokens: its V2 model runner refuses our logits processor",
+        "pip install 'vllm>=0.22,<0.31', or export VLLM_USE_V2_MODEL_RUNNER=0",
+    )
 
 
 @contextlib.contextmanager
@@ -152,17 +174,11 @@ def _embedding_as_head(folder: Path) -> torch.Tensor | None:
     return found
 
 
-def line_of(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join([type(error).__name__, *said[:1]])
-
-
 def hint_for(error: BaseException) -> str:
     """What may help against it."""
-    said = str(error)
-    if "torchvision" in said:
+    text = str(error)
+    if "torchvision" in text:
         return "install the torchvision build that fits this torch (on a CPU: from download.pytorch.org/whl/cpu)"
-    if "KV cache" in said or "kv_cache" in said or "memory" in said:
+    if "KV cache" in text or "kv_cache" in text or "memory" in text:
         return "--set vllm.max_model_len=4096, or another vllm.gpu_memory_utilization or vllm.kv_cache_gb"
     return "use --engine transformers, or another vllm.extra"

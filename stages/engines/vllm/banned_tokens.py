@@ -15,8 +15,8 @@ BANNED = "cosmo_banned_token_ids"
 """Where vLLM's `additional_config` has them."""
 
 
-class Bans(LogitsProcessor):
-    """Gives the banned ids no probability."""
+class BannedTokens(LogitsProcessor):
+    """A logits processor of the V1 model runner: the banned ids get no probability."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         self._ids = torch.tensor(vllm_config.additional_config[BANNED], dtype=torch.long, device=device)

@@ -1,4 +1,4 @@
-"""The engine behind `vllm.py`: prompts as ids, images for vLLM to process, one request a sample."""
+"""The engine behind `plugin.py`: prompts as ids, images for vLLM to process, one request a sample."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from schemas.rollouts import Sampling
+from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
 from stages.core.errors import CosmoError, UnavailableError, UsageError
-from stages.engines.base import Encoding, Sampled, SampleRequest
+from stages.engines.base import Encoding, Engine, SampledCompletion, SampleRequest, error_line
 from stages.engines.seeds import sampler_seed
-from stages.engines.vllm.session import Running
+from stages.engines.vllm.session import VllmSession
 from stages.models.images import decode_image
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _COLDEST, _HOTTEST = 0.01, 2.0
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """A policy in a running vLLM."""
 
-    def __init__(self, running: Running, processor: PromptProcessor, label: str) -> None:
+    def __init__(self, session: VllmSession, processor: PromptProcessor, label: str) -> None:
         self.label = label
         self.banned_token_ids = processor.banned_token_ids
-        self.max_positions = running.max_positions
-        self._running, self._processor = running, processor
+        self.max_positions = session.max_positions
+        self._session, self._processor = session, processor
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """The ids; BadSample when this model can't take the prompt. vLLM processes the images again itself."""
@@ -41,7 +41,9 @@ class VllmEngine:
         """The words of a completion."""
         return self._processor.decode(token_ids)
 
-    def sample(self, requests: Iterable[SampleRequest], sampling: Sampling) -> Iterator[tuple[str, list[Sampled]]]:
+    def sample(
+        self, requests: Iterable[SampleRequest], sampling: Sampling
+    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         """Completions for every request. See `Engine.sample`.
 
         UnavailableError where vLLM reads no prompt as the policy's own processor does.
@@ -64,33 +66,33 @@ class VllmEngine:
                 if len(batch) > 1:
                     waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 else:
-                    yield batch[0].id, _failed(batch[0], " ".join([type(error).__name__, *str(error).splitlines()[:1]]))
+                    yield batch[0].id, _failed(batch[0], error_line(error))
                 continue
             for request, outputs in zip(batch, answers, strict=True):
-                theirs = outputs[0].prompt_token_ids
-                if theirs != request.token_ids:
+                read_ids = outputs[0].prompt_token_ids
+                if read_ids != request.token_ids:
                     mismatch = (
-                        f"vLLM reads the prompt as {len(theirs)} tokens and the policy's own processor gives"
+                        f"vLLM reads the prompt as {len(read_ids)} tokens and the policy's own processor gives"
                         f" {len(request.token_ids)}"
                     )
                     yield request.id, _failed(request, mismatch)
                     continue
                 read += 1
-                samples = [_sampled(output.outputs[0]) for output in outputs]
+                samples = [_completion(output.outputs[0]) for output in outputs]
                 yield request.id, samples if sampling.temperature > 0 else samples * request.n
         if mismatch and not read:
             raise UnavailableError(f"{mismatch}, for every prompt", "this model family needs --engine transformers")
 
     def _generate(self, batch: list[SampleRequest], sampling: Sampling) -> list[list[Any]]:
         """vLLM's outputs by request. A greedy sampler has no luck: one tells all samples of a prompt."""
-        prompts, wanted, counts = [], [], []
+        prompts, params, counts = [], [], []
         for request in batch:
             prompt = self._prompt(request)
             counts.append(request.n if sampling.temperature > 0 else 1)
             for index in range(counts[-1]):
                 prompts.append(prompt)
-                wanted.append(self._params(sampling, sampler_seed(sampling.seed, request.id, index)))
-        outputs = iter(self._running.generate(prompts, wanted))
+                params.append(self._params(sampling, sampler_seed(sampling.seed, request.id, index)))
+        outputs = iter(self._session.generate(prompts, params))
         return [[next(outputs) for _ in range(count)] for count in counts]
 
     def _prompt(self, request: SampleRequest) -> dict[str, Any]:
@@ -120,18 +122,18 @@ class VllmEngine:
         )
 
 
-def _failed(request: SampleRequest, reason: str) -> list[Sampled]:
-    return [Sampled([], [], "error", reason) for _ in range(request.n)]
+def _failed(request: SampleRequest, reason: str) -> list[SampledCompletion]:
+    return [SampledCompletion.failed(reason) for _ in range(request.n)]
 
 
-def _sampled(output: Any) -> Sampled:
+def _completion(output: Any) -> SampledCompletion:
     """A completion of vLLM; an error where its numbers are lost or it ended for a reason of its own."""
     token_ids, logprobs = list(output.token_ids), list(output.logprobs.logprobs)
     if len(logprobs) != len(token_ids):
-        return Sampled([], [], "error", f"vLLM gave {len(logprobs)} log-probs for {len(token_ids)} tokens")
+        return SampledCompletion.failed(f"vLLM gave {len(logprobs)} log-probs for {len(token_ids)} tokens")
     lost = next((i for i, logprob in enumerate(logprobs) if not math.isfinite(logprob)), None)
     if lost is not None:
-        return Sampled([], [], "error", f"the model's output at token {lost + 1} is not finite")
-    if output.finish_reason not in ("stop", "length"):
-        return Sampled([], [], "error", f"vLLM ended the completion: {output.finish_reason}")
-    return Sampled(token_ids, logprobs, output.finish_reason)
+        return SampledCompletion.failed(f"the model's output at token {lost + 1} is not finite")
+    if output.finish_reason not in (FinishReason.STOP, FinishReason.LENGTH):
+        return SampledCompletion.failed(f"vLLM ended the completion: {output.finish_reason}")
+    return SampledCompletion(token_ids, logprobs, FinishReason(output.finish_reason))

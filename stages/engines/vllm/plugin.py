@@ -13,22 +13,21 @@ from typing import TYPE_CHECKING
 
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.resources import Kind, Resources
-from stages.engines.base import Engine, EngineSettings
+from stages.engines.base import Engine, EnginePlugin, EngineSettings
 from stages.models.warm import POLICY
 
 if TYPE_CHECKING:
-    from stages.engines.vllm.session import Running
+    from stages.engines.vllm.session import VllmSession
     from stages.models.policy_ref import PolicyRef
 
-RUNNING: Kind[Running] = Kind("vllm", on_device=True)
+SESSION: Kind[VllmSession] = Kind("vllm", on_device=True)
 """The one vLLM of this process: it is given another policy, never started twice. Kept under the key ""."""
 
 
-class VllmPlugin:
-    """Opens the engine."""
+class VllmPlugin(EnginePlugin):
+    """Opens the engine on the one vLLM of this process."""
 
     version = 1
-    needs_policy = True
 
     def gpus(self, settings: EngineSettings) -> int:
         """As many as share one copy of the model."""
@@ -41,13 +40,13 @@ class VllmPlugin:
         if ref is None:
             raise UsageError("engine vllm samples from a model", "add --policy")
         from stages.engines.vllm.engine import VllmEngine
-        from stages.engines.vllm.session import Running
+        from stages.engines.vllm.session import VllmSession
         from stages.models.processor import load_processor
 
         processor = load_processor(ref, trust_remote_code=settings.trust_remote_code)
-        running = resources.get(RUNNING, "", Running)
-        running.take(ref, processor, settings, resources.peek(POLICY, ref.id))
-        return VllmEngine(running, processor, f"vllm/{self.version}")
+        session = resources.get(SESSION, "", VllmSession)
+        session.use(ref, processor, settings, resources.peek(POLICY, ref.id))
+        return VllmEngine(session, processor, f"vllm/{self.version}")
 
 
 PLUGIN = VllmPlugin()

@@ -24,14 +24,14 @@ def ask(llm: Any, probes: list[Probe], processor: PromptProcessor) -> list[list[
     """vLLM's log-probs of the probes' completions; nothing for a prompt that it reads otherwise."""
     from vllm import SamplingParams
 
-    wanted = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+    params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
     prompts = [_prompt(probe, processor) for probe in probes]
-    said = []
-    for probe, output in zip(probes, llm.generate(prompts, wanted, use_tqdm=False), strict=True):
+    answers = []
+    for probe, output in zip(probes, llm.generate(prompts, params, use_tqdm=False), strict=True):
         same = list(output.prompt_token_ids) == probe.token_ids + probe.completion_ids
         given = output.prompt_logprobs[len(probe.token_ids) :] if same else []
-        said.append([at[token].logprob for token, at in zip(probe.completion_ids, given, strict=same)])
-    return said
+        answers.append([at[token].logprob for token, at in zip(probe.completion_ids, given, strict=same)])
+    return answers
 
 
 def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> list[Probe]:
@@ -42,11 +42,11 @@ def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> li
     return make_probes(warm or load_policy(ref, device="cpu", dtype=dtype, trust_remote_code=trust))
 
 
-def distance(probes: list[Probe], said: list[list[float]], dtype: str) -> float:
+def distance(probes: list[Probe], answers: list[list[float]], dtype: str) -> float:
     """How far apart, as a multiple of what is allowed; infinite where a prompt was read otherwise."""
-    if any(len(probe.completion_ids) != len(logprobs) for probe, logprobs in zip(probes, said, strict=True)):
+    if any(len(probe.completion_ids) != len(logprobs) for probe, logprobs in zip(probes, answers, strict=True)):
         return float("inf")
-    found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(probes, said, strict=True)]
+    found = [dataclasses.replace(probe, logprobs=logprobs) for probe, logprobs in zip(probes, answers, strict=True)]
     mean, largest = gaps(probes, found)
     return largest / _LARGEST_GAP if dtype == "float32" else mean / _MEAN_GAP_HALF
 

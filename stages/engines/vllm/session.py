@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import CosmoError, UnavailableError
-from stages.engines.base import EngineSettings
+from stages.engines.base import EngineSettings, error_line
 from stages.engines.vllm.arguments import (
     ENVIRONMENT,
     arguments,
     dtype_of,
-    fit_of,
     hint_for,
-    line_of,
     offline,
+    shape_of,
     with_head,
 )
 from stages.engines.vllm.probe import ask, distance, expected
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
 
 
-class Running:
-    """The one vLLM of a process; empty until a policy is taken."""
+class VllmSession:
+    """The one vLLM of a process; nothing is started until a policy is to be used."""
 
     def __init__(self) -> None:
         self.max_positions = 0
@@ -39,24 +38,24 @@ class Running:
         self.starts = 0
         """How often vLLM was started from nothing."""
         self._llm: Any = None
-        self._fit = self._policy_id = ""
+        self._shape = self._policy_id = ""
         self._overlay: tempfile.TemporaryDirectory[str] | None = None
 
-    def take(self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, warm: Policy | None) -> None:
+    def use(self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, warm: Policy | None) -> None:
         """Sample from this policy from now on. `warm` is the same policy as transformers has it loaded, if it has."""
         if not (ref.path / "config.json").is_file():
             raise UnavailableError(f"the policy of {ref.spec} is not there any more: {ref.path}", "train it again")
         config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
-        fit = fit_of(config, processor, settings)
-        if self._llm is not None and (self._fit, self._policy_id) == (fit, ref.id):
+        shape = shape_of(config, processor, settings)
+        if self._llm is not None and (self._shape, self._policy_id) == (shape, ref.id):
             return
         # Whatever goes wrong from here on, it is in no known state.
         self._policy_id = ""
-        if self._llm is not None and self._fit == fit:
-            self._change(ref, processor, settings, config, warm)
+        if self._llm is not None and self._shape == shape:
+            self._reload(ref, processor, settings, config, warm)
         else:
             self._start(ref, processor, settings, config)
-        self._fit, self._policy_id = fit, ref.id
+        self._shape, self._policy_id = shape, ref.id
 
     def generate(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
         """vLLM's outputs, in the prompts' order."""
@@ -67,13 +66,13 @@ class Running:
                 # It broke under way: what it still holds would come out among the next answers.
                 self.stop()
                 raise CosmoError(
-                    f"vLLM broke down: {line_of(error)}", "run it again: finished shards are kept"
+                    f"vLLM broke down: {error_line(error)}", "run it again: finished shards are kept"
                 ) from None
             raise
         return outputs
 
     def stop(self) -> None:
-        """Give the memory back."""
+        """Give the memory back: an LLM outlives its last reference, so it is released by name."""
         if self._llm is None:
             return
         from vllm.distributed import cleanup_dist_env_and_memory
@@ -97,10 +96,10 @@ class Running:
         except CosmoError:
             raise
         except Exception as error:
-            raise UnavailableError(f"vLLM can't start with {ref.spec}: {line_of(error)}", hint_for(error)) from None
+            raise UnavailableError(f"vLLM can't start with {ref.spec}: {error_line(error)}", hint_for(error)) from None
         self.starts += 1
 
-    def _change(
+    def _reload(
         self,
         ref: PolicyRef,
         processor: PromptProcessor,
@@ -112,7 +111,7 @@ class Running:
         probes = expected(ref, dtype_of(settings), settings.trust_remote_code, warm)
         try:
             before = self._ask(probes, processor)
-            self._put(ref.path)
+            self._load_weights(ref.path)
             after = self._ask(probes, processor)
             # Other weights that say the very same were not taken.
             apart = float("inf") if before == after else distance(probes, after, dtype_of(settings))
@@ -133,7 +132,7 @@ class Running:
     def _ask(self, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
         return ask(self._llm, probes, processor)
 
-    def _put(self, folder: Path) -> None:
+    def _load_weights(self, folder: Path) -> None:
         """Weights in place, and nothing left of what the old ones computed."""
         overlay = with_head(folder)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_path": overlay.name if overlay else str(folder)})

@@ -22,7 +22,7 @@ from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind, Resources
 from stages.core.stage import Context
-from stages.engines.base import TIMED_OUT, Engine, EngineSettings, Sampled, SampleRequest, engine_name, gpus
+from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, load_prompt
 from stages.score.config import JudgeTable
@@ -86,7 +86,7 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
         judge = _Judge(name, table, prompt, digest(identity), plugin.open(ref, settings, warm), cache, ctx.progress.log)
         return judge.grade_groups
 
-    return ModelVerifier(name, identity, open_judge, gpus(plugin, settings))
+    return ModelVerifier(name, identity, open_judge, plugin.gpus(settings))
 
 
 def _own_place(model: str) -> Kind[Resources]:
@@ -180,7 +180,7 @@ class _Judge:
         if length + self.table.max_new_tokens > self.engine.max_positions:
             raise BadSample("too_long", f"{length} tokens of a question exceed {self.engine.max_positions} positions")
 
-    def _answered(self, key: str, sampled: Sampled) -> Judgement:
+    def _answered(self, key: str, sampled: SampledCompletion) -> Judgement:
         if sampled.finish_reason == "error":
             reason = sampled.error or "the engine failed"
             return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)

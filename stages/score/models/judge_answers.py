@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate, pairwise
 
-from stages.engines.base import Engine, Sampled
+from stages.engines.base import Engine, SampledCompletion
 from stages.judging.prompt import JudgePrompt, find_verdict
 from stages.score.verifiers.base import Judgement, failed, judged
 
@@ -33,7 +33,7 @@ def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None) -> 
     return judged(p * value + (1 - p) * other, verdict, f"said with probability {p:.3f}")
 
 
-def answer_pieces(engine: Engine, sampled: Sampled, *, apart: bool) -> list[str]:
+def answer_pieces(engine: Engine, sampled: SampledCompletion, *, apart: bool) -> list[str]:
     """The answer token by token where it is wanted `apart` and can be had; else in one piece."""
     if sampled.words is not None:
         return sampled.words
