@@ -109,8 +109,8 @@ def _turn(
         select["select.labels"] = mix
     if phase.follow_reward and iteration:
         turns = range(max(0, iteration - FOLLOWED_TURNS), iteration)
-        select["select.follow"] = [Ref(f"{phase.name}_{turn + 1}_scored") for turn in turns]
-        select["select.follow_strength"] = phase.follow_reward
+        select["select.adapt_to"] = [Ref(f"{phase.name}_{turn + 1}_scored") for turn in turns]
+        select["select.adapt_strength"] = phase.follow_reward
     rollout = {"policy": policy, **select, **flatten(phase.rollout)}
     yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
     yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)

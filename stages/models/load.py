@@ -80,8 +80,8 @@ def _load(
     dtype: str,
     trust_remote_code: bool,
 ) -> Policy:
-    """The model as `load` makes it, in its place, with its processor."""
-    place = _device(device)
+    """The model as `load` makes it, on its device, with its processor."""
+    target = _device(device)
     if not (ref.path / "config.json").is_file():
         raise UnavailableError(
             f"the policy of {ref.spec} is not there any more: {ref.path} has no config.json",
@@ -92,11 +92,11 @@ def _load(
     try:
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
         processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
-        model = load(ref.path, config, _dtype(dtype, place), trust_remote_code)
+        model = load(ref.path, config, _dtype(dtype, target), trust_remote_code)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         line = first_line(error)
         raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
-    return Policy(ref, model.to(place).eval(), processor, place)
+    return Policy(ref, model.to(target).eval(), processor, target)
 
 
 def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
@@ -107,7 +107,7 @@ def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code
     family: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     model, missing = _from_folder(family, folder, config, dtype, trust_remote_code)
     if missing:
-        # transformers would go on with random numbers in their place.
+        # transformers would go on with random numbers instead.
         raise ValueError(_missing(missing))
     return model
 

@@ -123,12 +123,12 @@ def _policy_id(files: dict[str, str]) -> str:
 
 def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
     """sha256 by file name; remembered by path, size and time, for folders of many gigabytes."""
-    place = str(folder.resolve())
-    memo_file = cache_root() / "digests" / f"{digest(place)[:32]}.json"
+    path = str(folder.resolve())
+    cache_file = cache_root() / "digests" / f"{digest(path)[:32]}.json"
     known: dict[str, list[Any]] = {}
     # A cache that can't be read or written costs a second hashing and nothing else.
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(memo_file.read_text(encoding="utf-8"))
+        known = json.loads(cache_file.read_text(encoding="utf-8"))
 
     def entry(name: str) -> list[Any]:
         stat = (folder / name).stat()
@@ -138,14 +138,14 @@ def _hashes(folder: Path, names: list[str]) -> dict[str, str]:
         believed = isinstance(old, list) and old[:2] == mark and is_sha256(old[-1])
         return [*mark, old[-1] if believed and old else _sha256(folder / name)]
 
-    memo = dict(zip(names, in_order(entry, names, min(8, len(names))), strict=True))
-    if memo != known:
+    current = dict(zip(names, in_order(entry, names, min(8, len(names))), strict=True))
+    if current != known:
         with contextlib.suppress(OSError):
-            memo_file.parent.mkdir(parents=True, exist_ok=True)
-            beside = memo_file.with_name(f"{memo_file.name}.{os.getpid()}")
-            beside.write_text(json.dumps(memo), encoding="utf-8")
-            os.replace(beside, memo_file)
-    return {name: found[2] for name, found in memo.items()}
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            beside = cache_file.with_name(f"{cache_file.name}.{os.getpid()}")
+            beside.write_text(json.dumps(current), encoding="utf-8")
+            os.replace(beside, cache_file)
+    return {name: found[2] for name, found in current.items()}
 
 
 def _sha256(path: Path) -> str:
@@ -162,18 +162,18 @@ def _hub_folder(spec: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, _, revision = spec.partition("@")
-    wanted: dict[str, Any] = {
+    request: dict[str, Any] = {
         "repo_id": repo,
         "revision": revision or None,
         "allow_patterns": [f"*{s}" for s in _SUFFIXES],
         "ignore_patterns": ["*/*"],
     }
     with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
-        folder = Path(snapshot_download(**wanted, local_files_only=True))
+        folder = Path(snapshot_download(**request, local_files_only=True))
         if _whole(folder):
             return folder
     try:
-        folder = Path(snapshot_download(**wanted, etag_timeout=10))
+        folder = Path(snapshot_download(**request, etag_timeout=10))
         reason = "" if _whole(folder) else "only part of its files could be had"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = first_line(error)

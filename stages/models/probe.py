@@ -87,8 +87,8 @@ def completion_logprobs(
     batch = {k: v.to(policy.device) for k, v in batch.items()}
     with torch.inference_mode():
         logits_TV = policy.model(**batch).logits[0, len(token_ids) - 1 : -1].float()
-    wanted_T1 = torch.tensor(completion_ids, device=logits_TV.device)[:, None]
-    return logits_TV.log_softmax(-1).gather(1, wanted_T1)[:, 0].tolist()
+    ids_T1 = torch.tensor(completion_ids, device=logits_TV.device)[:, None]
+    return logits_TV.log_softmax(-1).gather(1, ids_T1)[:, 0].tolist()
 
 
 def gaps(before: list[Probe], after: list[Probe]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
-"""Label weights that follow the reward: more of what the policy does not do well yet (our own rule).
+"""Label weights that adapt to the reward: more of what the policy does not do well yet (our own rule).
 
-The weights are computed from scored groups when a rollout is planned, so a rollout that follows is a function of its
-inputs, like any other: the followed folders are part of its identity, and the weights are kept in its manifest.
+The weights are computed from scored groups when a rollout is planned, so a rollout that adapts is a function of its
+inputs, like any other: the scored folders are part of its identity, and the weights are kept in its manifest.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ LEAST_NEED = 0.1
 
 
 @dataclass(frozen=True)
-class FollowingSelection(Selection):
-    """A selection whose label weights may follow the reward."""
+class AdaptiveSelection(Selection):
+    """A selection whose label weights may adapt to the reward of earlier turns."""
 
     # Where the folders lie changes nothing: what is in them is in the plan's key.
-    follow: list[str] = option([], "Scored runs: labels that earned little there get more weight", affects=False)
-    follow_strength: float = option(0.5, "0 keeps the label weights, 1 follows altogether", high=1.0, low=0.0)
+    adapt_to: list[str] = option([], "Scored runs: labels that earned little there get more weight", affects=False)
+    adapt_strength: float = option(0.5, "0 keeps the label weights, 1 adapts them altogether", high=1.0, low=0.0)
 
 
-def followed(selection: FollowingSelection) -> tuple[FollowingSelection, dict[str, Any]]:
+def adapted(selection: AdaptiveSelection) -> tuple[AdaptiveSelection, dict[str, Any]]:
     """The selection with the weights to draw with, and what the plan's key says of it."""
-    if not selection.follow:
+    if not selection.adapt_to:
         return selection, {}
     if not selection.labels:
         raise UsageError(
-            "select.follow changes label weights, and select.labels gives none",
+            "select.adapt_to changes label weights, and select.labels gives none",
             "--set 'select.labels={general = 1.0, safety = 1.0}'",
         )
-    folders = [_scored(path) for path in selection.follow]
+    folders = [_scored(path) for path in selection.adapt_to]
     shares = reward_shares(folders)
-    weights = following(selection.labels, shares, selection.follow_strength)
+    weights = adapted_weights(selection.labels, shares, selection.adapt_strength)
     key = {
-        "follow": [folder.fingerprint for folder in folders],
-        "followed_labels": weights,
+        "adapt_to": [folder.fingerprint for folder in folders],
+        "adapted_labels": weights,
     }
     return replace(selection, labels=weights), key
 
 
-def following(labels: Mapping[str, float], shares: Mapping[str, float], strength: float) -> dict[str, float]:
+def adapted_weights(labels: Mapping[str, float], shares: Mapping[str, float], strength: float) -> dict[str, float]:
     """Label weights, summing to 1, moved by `strength` towards weight x (1 - share of the reward earned).
 
     A label of which nothing is known is taken to need as much as the known ones do on average.
@@ -89,8 +89,8 @@ def _terms(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     with open_shard(path, SCORED) as file:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]
         # Writers call the inside of a list `element` or `item`: the ends of the path are what is sure.
-        wanted = [n for n in leaves if ".terms." in n and n.endswith((".weight", ".value"))]
-        table = file.read(columns=["label", *wanted]).to_pydict()
+        terms = [n for n in leaves if ".terms." in n and n.endswith((".weight", ".value"))]
+        table = file.read(columns=["label", *terms]).to_pydict()
     return [
         (label, completion["terms"] or [])
         for label, completions in zip(table["label"], table["completions"], strict=True)
@@ -103,7 +103,7 @@ def _scored(path: str) -> RunFolder:
 
     folder = RunFolder.open(Path(path))
     if folder.table != SCORED.name:
-        raise InputError(f"select.follow: {path} holds {folder.table}, not scored groups", "name a cosmo score run")
+        raise InputError(f"select.adapt_to: {path} holds {folder.table}, not scored groups", "name a cosmo score run")
     if folder.missing():
-        raise InputError(f"select.follow: {path} is incomplete", "finish it with the same cosmo score command")
+        raise InputError(f"select.adapt_to: {path} is incomplete", "finish it with the same cosmo score command")
     return folder

@@ -12,30 +12,33 @@ from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import rows_at
 
 THREADS = 4
-Place = tuple[int, int, int]
+PromptAddress = tuple[int, int, int]
 """Where a prompt lies: input folder, shard, row."""
 
 
-def fetch(inputs: list[RunFolder], entries: Iterable[tuple[int, int, int, str]]) -> list[tuple[Place, PromptRow]]:
+def fetch(
+    inputs: list[RunFolder], entries: Iterable[tuple[int, int, int, str]]
+) -> list[tuple[PromptAddress, PromptRow]]:
     """The prompts at (folder, shard, row, id), in the order asked for.
 
     InputError when a row is no longer the planned one.
     """
-    wanted: dict[tuple[int, int], dict[int, str]] = {}
-    order: list[Place] = []
+    planned: dict[tuple[int, int], dict[int, str]] = {}
+    order: list[PromptAddress] = []
     for folder, shard, row, ident in entries:
-        wanted.setdefault((folder, shard), {})[row] = ident
+        planned.setdefault((folder, shard), {})[row] = ident
         order.append((folder, shard, row))
-    places = sorted(wanted)
-    paths = {folder: inputs[folder].shard_paths() for folder in {folder for folder, _ in places}}
+    shards = sorted(planned)
+    paths = {folder: inputs[folder].shard_paths() for folder in {folder for folder, _ in shards}}
 
-    def read(place: tuple[int, int]) -> list[PromptRow]:
-        return list(rows_at(paths[place[0]][place[1]], PROMPTS, sorted(wanted[place])))
+    def read(at: tuple[int, int]) -> list[PromptRow]:
+        folder, shard = at
+        return list(rows_at(paths[folder][shard], PROMPTS, sorted(planned[at])))
 
-    found: dict[Place, PromptRow] = {}
+    found: dict[PromptAddress, PromptRow] = {}
     # Parquet is decoded outside of Python.
-    for (folder, shard), prompts in zip(places, in_order(read, places, THREADS), strict=True):
-        rows = wanted[folder, shard]
+    for (folder, shard), prompts in zip(shards, in_order(read, shards, THREADS), strict=True):
+        rows = planned[folder, shard]
         for row, prompt in zip(sorted(rows), prompts, strict=True):
             if prompt.id != rows[row]:
                 raise InputError(
@@ -43,4 +46,4 @@ def fetch(inputs: list[RunFolder], entries: Iterable[tuple[int, int, int, str]])
                     "the input has changed since this run began: start it again with the same command",
                 )
             found[folder, shard, row] = prompt
-    return [(place, found[place]) for place in order]
+    return [(address, found[address]) for address in order]

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
-from schemas.rollouts import Completion, RolloutGroup, Sampling
+from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
-from stages.core.errors import BadSample, CosmoError, UsageError
+from stages.core.errors import BadSample, InputError, UsageError
 from stages.core.registry import load, plugin_key
+from stages.core.resources import Kind
+from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, index, select
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work, chunks
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.engines.base import Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
-from stages.rollout.adaptive_weights import followed
+from stages.rollout.adaptive_weights import adapted
 from stages.rollout.config import RolloutConfig
+from stages.rollout.quality import FAILED_HINT, rollout_quality, why_failed
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
 # The policy's name in rows where an engine needs none.
 NO_POLICY = "none"
+NOTICE: Kind[str] = Kind("rollout.notice")
+"""What an engine had to say that was printed already."""
 
 
 class RolloutStage(Stage):
@@ -41,13 +47,13 @@ class RolloutStage(Stage):
         engine = engine_name(config.engine)
         plugin = load("engine", engine)
         ref = _policy(config, plugin.needs_policy)
-        selection, following = followed(config.select)
-        chosen, repeated = _distinct(select(index(ctx.inputs, ctx.resources), selection, moving=bool(following)))
+        selection, adapted_key = adapted(config.select)
+        chosen, repeated = _distinct(select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key)))
         shards = [
             {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
             for part in chunks(chosen, config.shard_groups)
         ]
-        key = {"engine": plugin_key("engine", engine), "policy": ref.id if ref else NO_POLICY, **following}
+        key = {"engine": plugin_key("engine", engine), "policy": ref.id if ref else NO_POLICY, **adapted_key}
         rejected = [
             RejectedRow(
                 stage=self.name,
@@ -67,6 +73,10 @@ class RolloutStage(Stage):
         plugin = load("engine", engine_name(config.engine))
         ref = _policy(config, plugin.needs_policy)
         engine: Engine = plugin.open(ref, _settings(config), ctx.resources)
+        if (notice := engine.notice()) is not None and ctx.resources.peek(NOTICE, notice) is None:
+            # A recipe opens an engine at every turn, and the line says nothing new then.
+            ctx.resources.put(NOTICE, notice, notice)
+            ctx.progress.log(notice)
         sampler = _Sampler(ctx, engine, ref.id if ref else NO_POLICY)
         return sampler.work
 
@@ -74,6 +84,10 @@ class RolloutStage(Stage):
         """GPUs that one worker takes where there are any: its engine's."""
         gpus: int = load("engine", engine_name(config.engine)).gpus(_settings(config))
         return gpus
+
+    def quality(self, folder: RunFolder) -> Quality:
+        """Completions, those that failed and why, their length, and how fast they were sampled."""
+        return rollout_quality(folder)
 
 
 class _Sampler:
@@ -115,7 +129,10 @@ class _Sampler:
         )
 
     def _completions(self, requests: list[SampleRequest]) -> dict[str, list[SampledCompletion]]:
-        """All completions by prompt id; CosmoError when not one sample succeeded."""
+        """All completions by prompt id.
+
+        InputError when not one could be sampled: the shard stays undone, so that another try finds it so.
+        """
         progress, started, tokens = self._ctx.progress, time.monotonic(), 0
         progress.start("rollout", len(requests), "groups")
         completions: dict[str, list[SampledCompletion]] = {}
@@ -123,12 +140,10 @@ class _Sampler:
             completions[ident] = samples
             tokens += sum(len(s.token_ids) for s in samples)
             progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
-        errors = [s.error for samples in completions.values() for s in samples if s.finish_reason == "error"]
-        if errors and len(errors) == sum(len(samples) for samples in completions.values()):
-            raise CosmoError(
-                f"no completion of {len(errors)} could be sampled: {errors[0]}",
-                "try --set batch_tokens=4096, or --set device=cpu; if the numbers are not finite, check the policy",
-            )
+        every = [one for samples in completions.values() for one in samples]
+        errors = Counter(one.error or "" for one in every if one.finish_reason == FinishReason.ERROR)
+        if every and errors.total() == len(every):
+            raise InputError(f"no completion of {len(every)} could be sampled: {why_failed(errors)}", FAILED_HINT)
         return completions
 
     def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[SampledCompletion]) -> RolloutGroup:
@@ -138,7 +153,7 @@ class _Sampler:
                 text=self._engine.decode(s.token_ids),
                 token_ids=s.token_ids,
                 logprobs=s.logprobs,
-                finish_reason=s.finish_reason,
+                finish_reason=str(s.finish_reason),
                 sampling=self._sampling,
                 policy_id=self._policy_id,
                 engine=self._engine.label,

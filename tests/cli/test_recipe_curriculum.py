@@ -30,7 +30,7 @@ from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, Selection, select
 from stages.core.stage_list import load_config, load_stage
-from stages.rollout.adaptive_weights import LEAST_NEED, following, reward_shares
+from stages.rollout.adaptive_weights import LEAST_NEED, adapted_weights, reward_shares
 from tests.eval.made import group, scored_run, step, steps_run
 
 LABELS = {"general": 0.5, "safety": 0.5}
@@ -94,12 +94,12 @@ def test_a_reference_that_is_still_needed_is_not_pruned(tmp_path: Path) -> None:
 
 def test_a_turn_follows_the_last_turns_of_its_phase() -> None:
     found = overrides(changed(iterations=7))
-    assert "select.follow" not in found["two_1_groups"]
-    assert found["two_2_groups"]["select.follow"] == [Ref("two_1_scored")]
-    assert found["two_7_groups"]["select.follow"] == [Ref(f"two_{n}_scored") for n in range(7 - FOLLOWED_TURNS, 7)]
-    assert found["two_7_groups"]["select.follow_strength"] == 0.8
+    assert "select.adapt_to" not in found["two_1_groups"]
+    assert found["two_2_groups"]["select.adapt_to"] == [Ref("two_1_scored")]
+    assert found["two_7_groups"]["select.adapt_to"] == [Ref(f"two_{n}_scored") for n in range(7 - FOLLOWED_TURNS, 7)]
+    assert found["two_7_groups"]["select.adapt_strength"] == 0.8
     assert found["two_7_groups"]["select.labels"] == LABELS
-    assert "select.follow" not in overrides(changed(follow_reward=0.0))["two_2_groups"]
+    assert "select.adapt_to" not in overrides(changed(follow_reward=0.0))["two_2_groups"]
     with pytest.raises(UsageError, match="no label weights to move"):
         parse(changed(labels={}))
 
@@ -110,22 +110,22 @@ weights = st.dictionaries(st.sampled_from("abcd"), st.floats(0.05, 10.0), min_si
 
 @given(weights, shares, st.floats(0.0, 1.0))
 def test_weights_stay_a_mix_and_keep_every_label(labels, known, strength) -> None:
-    moved = following(labels, known, strength)
+    moved = adapted_weights(labels, known, strength)
     assert sum(moved.values()) == pytest.approx(1.0, abs=1e-5)
     assert moved.keys() == labels.keys()
     total = sum(labels.values())
     assert all(moved[k] >= LEAST_NEED * w / total - 1e-5 for k, w in labels.items())
-    assert following(labels, known, 0.0) == pytest.approx({k: w / total for k, w in labels.items()}, abs=1e-5)
-    assert following(labels, dict.fromkeys(labels, 0.3), strength) == pytest.approx(
+    assert adapted_weights(labels, known, 0.0) == pytest.approx({k: w / total for k, w in labels.items()}, abs=1e-5)
+    assert adapted_weights(labels, dict.fromkeys(labels, 0.3), strength) == pytest.approx(
         {k: w / total for k, w in labels.items()}, abs=1e-5
     )
 
 
 @given(st.floats(0.0, 0.85), st.floats(0.05, 1.0), st.floats(0.05, 1.0))
 def test_the_label_with_less_reward_gets_more(low, gap, strength) -> None:
-    moved = following({"a": 1.0, "b": 1.0}, {"a": low, "b": min(1.0, low + gap)}, strength)
+    moved = adapted_weights({"a": 1.0, "b": 1.0}, {"a": low, "b": min(1.0, low + gap)}, strength)
     assert moved["a"] > 0.5 > moved["b"]
-    assert moved["a"] >= following({"a": 1.0, "b": 1.0}, {"a": low, "b": min(1.0, low + gap)}, strength / 2)["a"]
+    assert moved["a"] >= adapted_weights({"a": 1.0, "b": 1.0}, {"a": low, "b": min(1.0, low + gap)}, strength / 2)["a"]
 
 
 def scored(label: str, n: int, terms: list[Term]) -> ScoredGroup:
@@ -193,11 +193,11 @@ def test_a_rollout_that_follows_is_a_function_of_what_it_follows(prompts: Path, 
     bad = [scored("general", 0, [Term("answer", 1.0, 0.0)]), scored("safety", 0, [Term("safety", 1.0, 1.0)])]
     here, there = scored_run(tmp_path / "x", good), scored_run(tmp_path / "y", good)
     other = scored_run(tmp_path / "z", bad)
-    first = rolled(prompts, tmp_path / "1", follow=[str(here.path)], follow_strength=1.0)
-    again = rolled(prompts, tmp_path / "2", follow=[str(there.path)], follow_strength=1.0)
+    first = rolled(prompts, tmp_path / "1", adapt_to=[str(here.path)], adapt_strength=1.0)
+    again = rolled(prompts, tmp_path / "2", adapt_to=[str(there.path)], adapt_strength=1.0)
     assert again.fingerprint == first.fingerprint
-    turned = rolled(prompts, tmp_path / "1", follow=[str(other.path)], follow_strength=1.0)
-    weaker = rolled(prompts, tmp_path / "1", follow=[str(here.path)], follow_strength=0.5)
+    turned = rolled(prompts, tmp_path / "1", adapt_to=[str(other.path)], adapt_strength=1.0)
+    weaker = rolled(prompts, tmp_path / "1", adapt_to=[str(here.path)], adapt_strength=0.5)
     plain = rolled(prompts, tmp_path / "1")
     assert len({r.fingerprint for r in (first, turned, weaker, plain)}) == 4
 
@@ -208,17 +208,17 @@ def test_a_rollout_that_follows_is_a_function_of_what_it_follows(prompts: Path, 
     counts = [count(r) for r in (turned, plain, weaker, first)]
     assert [abs(n - 20 * w) <= 1 for n, w in zip(counts, (1 / 11, 0.5, 0.704545, 10 / 11), strict=True)] == [True] * 4
     key = read_json(first.path / "manifest.json")["key"]["plan"]
-    assert key["followed_labels"] == {"general": 0.090909, "safety": 0.909091}
-    assert key["follow"] == [here.fingerprint]
+    assert key["adapted_labels"] == {"general": 0.090909, "safety": 0.909091}
+    assert key["adapt_to"] == [here.fingerprint]
 
 
 def test_following_mistakes_name_themselves(prompts: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds steps, not scored groups"):
-        rolled(prompts, tmp_path, follow=[str(steps_run(tmp_path, [step(1)]).path)])
+        rolled(prompts, tmp_path, adapt_to=[str(steps_run(tmp_path, [step(1)]).path)])
     with pytest.raises(UsageError, match=r"select\.labels gives none"):
-        rolled(prompts, tmp_path, follow=["x"], labels={})
+        rolled(prompts, tmp_path, adapt_to=["x"], labels={})
     with pytest.raises(InputError, match="no such run folder"):
-        rolled(prompts, tmp_path, follow=[str(tmp_path / "gone")])
+        rolled(prompts, tmp_path, adapt_to=[str(tmp_path / "gone")])
 
 
 # Lengths.
@@ -284,8 +284,8 @@ def test_typed_lines_find_what_the_loop_made(whole: Path) -> None:
         paths[one.name] = result.path
     assert folders(whole) == before
     key = read_json(paths["two_2_groups"] / "manifest.json")["key"]["plan"]
-    assert key["follow"] == [RunFolder.open(paths["two_1_scored"]).fingerprint]
-    assert key["followed_labels"] != LABELS
+    assert key["adapt_to"] == [RunFolder.open(paths["two_1_scored"]).fingerprint]
+    assert key["adapted_labels"] != LABELS
     # The KL's reference is the policy at the phase's start, in both turns.
     reference = [read_json(paths[n] / "manifest.json")["key"]["plan"]["ref_policy"] for n in ("two_1", "two_2")]
     assert reference[0] == reference[1] == read_json(paths["two_1"] / "manifest.json")["key"]["plan"]["policy"]

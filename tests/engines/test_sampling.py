@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.rollouts import Sampling
 from stages.engines.base import SampleRequest
-from stages.engines.seeds import sample_key
+from stages.engines.seeds import sample_key, sampler_seed
 from stages.engines.transformers.batching import batches, halves
 from stages.engines.transformers.sampling import choose, distribution, gumbel_noise
 
@@ -19,6 +19,26 @@ def _sampling(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> S
 
 def _keys(count: int, prompt: str = "p") -> torch.Tensor:
     return torch.tensor([sample_key(0, prompt, i) for i in range(count)])
+
+
+def test_noise_and_draws_are_those_of_every_version_before() -> None:
+    """A change here would give every run other completions under the name that it has."""
+    assert [sample_key(*names) for names in ((0, "p", 0), (0, "p", 1), (7, "a prompt", 3))] == [
+        -698823775819068233, 64543974294288438, -2889698791195959077,
+    ]  # fmt: skip
+    assert [sampler_seed(0, "p", 0), sampler_seed(7, "a prompt", 3)] == [2041908407, 2061738203]
+    first, sixth = (gumbel_noise(_keys(3), step, 5) for step in (0, 5))
+    assert first[0].tolist() == pytest.approx([1.5441041, 2.7007332, 1.6668690, 2.2668376, 1.8913640], abs=1e-5)
+    assert sixth[1].tolist() == pytest.approx([2.3154211, 5.3196507, -0.4517166, -1.0244935, 2.1357327], abs=1e-5)
+    drawn = {
+        _sampling(): [[1, 0, 1], [1, 1, 1], [0, 0, 3], [7, 1, 3], [5, 3, 0], [0, 1, 0]],
+        _sampling(0.5, top_p=0.8): [[1, 0, 1], [1, 1, 0], [0, 0, 7], [0, 1, 0], [0, 0, 0], [0, 1, 0]],
+        _sampling(2.0, top_k=4): [[1, 0, 1], [1, 1, 1], [0, 0, 3], [7, 1, 3], [3, 3, 0], [0, 1, 7]],
+    }
+    logits = torch.tensor([[1.5, 1.0, 0.7, 0.3, -0.5, -1.0, -2.0, 0.9]]).repeat(3, 1)
+    for sampling, expected in drawn.items():
+        drawn_from = distribution(logits.clone(), sampling, torch.tensor([2]))
+        assert [choose(drawn_from, _keys(3), t, sampling.temperature)[0].tolist() for t in range(6)] == expected
 
 
 def test_noise_is_a_pure_function_of_its_names() -> None:
@@ -107,6 +127,44 @@ def test_margins_tell_how_close_another_outcome_was() -> None:
     ids, margins = choose(distribution(logits.repeat(500, 1), _sampling(top_p=mass + 2e-5), none), _keys(500), 0, 1.0)
     assert (margins[ids == 2] <= 0).all()
     assert 0.02 < float((margins < 1e-3).float().mean()) < 0.5
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_margins_are_in_undivided_log_probs(temperature: float) -> None:
+    """What rounding moves are the model's logits: divided by the temperature they and the margin move together."""
+    logits = torch.tensor([[1.5, 1.0, 0.7, 0.3, -0.5]]).repeat(20, 1)
+    drawn_from = distribution(logits.clone(), _sampling(temperature), torch.tensor([], dtype=torch.long))
+    ids, margins = choose(drawn_from, _keys(20), 3, temperature)
+    # By so much the winner's logit has to fall for another token to win.
+    scores = logits + temperature * gumbel_noise(_keys(20), 3, 5)
+    best = scores.topk(2, dim=-1)
+    assert ids.tolist() == best.indices[:, 0].tolist()
+    torch.testing.assert_close(margins, best.values[:, 0] - best.values[:, 1], atol=1e-5, rtol=0)
+
+
+def test_the_likeliest_token_is_left_whatever_is_cut() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 5.0]])
+    none = torch.tensor([], dtype=torch.long)
+    for sampling in (_sampling(top_p=0.0), _sampling(top_k=1), _sampling(3.0, top_p=1e-9)):
+        drawn_from = distribution(logits.clone(), sampling, none)
+        assert drawn_from.logprobs_RV.isfinite().tolist() == [[False, True, False], [False, False, True]]
+        assert choose(drawn_from, _keys(2), 0, sampling.temperature)[0].tolist() == [1, 2]
+        # Renormalised: what is left is certain.
+        assert drawn_from.logprobs_RV.amax(-1).tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_batches_are_the_same_whatever_order_requests_come_in() -> None:
+    """In half precision a completion may depend on its company, so the company must not depend on the order."""
+    requests = [SampleRequest(f"{i}", [0] * (10 + i % 2), {}, 2) for i in range(12)]
+
+    def made(given: list[SampleRequest]) -> list[list[tuple[str, list[int]]]]:
+        return [[(s.request.id, s.indices) for s in batch] for batch in batches(given, 5, 100)]
+
+    assert made(requests) == made(requests[::-1]) == made(requests[5:] + requests[:5])
+    # Prompts of one length together, the longest first: memory runs out at the start or never.
+    lengths = [[len(s.request.token_ids) for s in b] for b in batches(requests, 5, 100)]
+    assert [length for batch in lengths for length in batch] == [11] * 6 + [10] * 6
+    assert all(len(b) == 3 for b in lengths)
 
 
 @given(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from stages.core.registry import load
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, SampledCompletion, SampleRequest
 from stages.engines.transformers.engine import TransformersEngine
-from stages.models.families import prompt_positions
+from stages.models.families import FAMILIES, prompt_positions
 from stages.models.load import Policy
 from stages.models.policy_ref import resolve_policy
 from stages.models.warm import POLICY
@@ -86,6 +88,88 @@ def test_close_calls_are_drawn_again_alone() -> None:
         engine = TransformersEngine(tied, "t", tokens)
         outs.append(_ids(engine.sample(requests, _sampling(0.0, new=6))))
     assert outs[0] == outs[1] == outs[2]
+
+
+class _Company:
+    """A forward in which company matters: with n rows in a batch, token `first + n` is likelier by n times `by`."""
+
+    def __init__(self, model: Any, first: int, by: float) -> None:
+        self._forward, self._first, self._by = model.forward, first, by
+        self.alone = self.together = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        out = self._forward(*args, **kwargs)
+        rows = len(kwargs["input_ids"])
+        out.logits[:, -1, self._first + rows] += self._by * rows
+        self.alone += not kwargs["use_cache"]
+        self.together += kwargs["use_cache"]
+        return out
+
+
+def _tied(spec: str, by: float) -> tuple[TransformersEngine, _Company]:
+    """An engine on a model whose tokens are all equally likely, but for the company's favourite."""
+    tied = copy.copy(policy(spec))
+    tied.model = copy.deepcopy(tied.model)
+    with torch.no_grad():
+        tied.model.model.norm.weight.mul_(1e-6)
+    company = _Company(tied.model, 300, by)
+    tied.model.forward = company
+    return TransformersEngine(tied, "t", 65536), company
+
+
+def test_a_token_that_company_decided_is_drawn_again_without_it() -> None:
+    """The redraw itself: without it each batch size would have a favourite of its own."""
+    engine, company = _tied("tiny:llama", 1e-5)
+    requests = _requests(engine, 5, 2)
+    out = dict(engine.sample(requests, _sampling(0.0, new=4)))
+    # Alone there is one row, whose favourite is 301; the log-prob is that of the redraw, too.
+    assert _ids(out.items()) == {r.id: [[301] * 4] * 2 for r in requests}
+    assert company.alone == 5 * 2 * 4
+    flat = math.log(engine.policy.processor.vocab_size - len(engine.banned_token_ids))
+    logprobs = [p for samples in out.values() for s in samples for p in s.logprobs]
+    assert logprobs == pytest.approx([1e-5 - flat] * len(logprobs), abs=4e-6)
+
+
+def test_a_clear_winner_is_not_drawn_again() -> None:
+    """A redraw costs a whole forward of its row: it is for close calls alone."""
+    engine, company = _tied("tiny:llama", 1e-2)
+    out = dict(engine.sample(_requests(engine, 5, 2), _sampling(0.0, new=4)))
+    # All ten rows in one batch, but for the prefill of five prompts: favourites 305, then 310.
+    assert {tuple(s.token_ids) for samples in out.values() for s in samples} == {(305, 310, 310, 310)}
+    assert (company.alone, company.together) == (0, 4)
+
+
+def _brief(spec: str) -> TransformersEngine:
+    """An engine on a model that ends about one completion in ten at every token."""
+    brief = copy.copy(policy(spec))
+    brief.model = copy.copy(brief.model)
+    forward, end = brief.model.forward, brief.processor.eos_token_ids[0]
+
+    def likelier_to_end(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        out.logits[:, -1, end] += 5.0
+        return out
+
+    brief.model.forward = likelier_to_end
+    return TransformersEngine(brief, "t", 65536)
+
+
+def test_a_family_without_a_record_gets_the_same_completions_from_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each completion with its own copy of the prompt's cache, through rows that end and leave the batch."""
+    sampling = _sampling(new=24)
+    requests = _requests(_engine("tiny:qwen2_5_vl"), 6, 6)
+    shared = list(_brief("tiny:qwen2_5_vl").sample(requests, sampling))
+    assert len({len(s.token_ids) for _, samples in shared for s in samples}) > 8
+    assert _engine("tiny:qwen2_5_vl").notice() is None
+    record = replace(FAMILIES["qwen2_5_vl"], unshared="its layers alternate")
+    monkeypatch.setitem(FAMILIES, "qwen2_5_vl", record)
+    engine = _brief("tiny:qwen2_5_vl")
+    copies = list(engine.sample(requests, sampling))
+    assert _ids(copies) == _ids(shared)
+    for (_, mine), (_, other) in zip(copies, shared, strict=True):
+        for one, two in zip(mine, other, strict=True):
+            assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
+    assert engine.notice() == "each completion is sampled with its own copy of the prompt: its layers alternate"
 
 
 @pytest.mark.parametrize("spec", TINY)

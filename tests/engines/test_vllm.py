@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from stages.core.config import build, key_of
+from stages.core.errors import UnavailableError
 from stages.core.registry import load, names
 from stages.engines.base import EngineSettings, VllmTable
-from stages.engines.vllm.arguments import with_head
+from stages.engines.vllm.arguments import check_version, with_head
 from stages.engines.vllm.probe import distance
 from stages.models.families import collapsed
 from stages.models.policy_ref import resolve_policy
@@ -61,6 +64,44 @@ def test_a_tied_head_is_written_out_and_an_own_head_is_left_alone(tmp_path: Path
     own = {"model.embed_tokens.weight": torch.zeros(2, 2), "lm_head.weight": torch.ones(2, 2)}
     save_file(own, tmp_path / "model.safetensors")
     assert with_head(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "runner", "refused"),
+    [
+        ("0.22.0", None, False), ("0.30.0", None, False), ("0.30.1+cu130", "1", False),
+        ("0.31.0", None, True), ("0.31.0rc1", None, True), ("0.33.0+cu130", "1", True), ("1.0.0", None, True),
+        ("0.31.0", "0", False),
+    ],
+)  # fmt: skip
+def test_a_vllm_whose_runner_refuses_our_processor_is_refused_before_it_loads(
+    version: str, runner: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
+    if runner is not None:
+        monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", runner)
+    if not refused:
+        check_version(version)
+        return
+    with pytest.raises(UnavailableError, match=f"vLLM {re.escape(version)} on a GPU .* V2 model runner") as caught:
+        check_version(version)
+    assert caught.value.hint == "pip install 'vllm>=0.22,<0.31', or export VLLM_USE_V2_MODEL_RUNNER=0"
+
+
+def test_the_extra_installs_no_version_that_is_refused(root: Path) -> None:
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert extras["vllm"] == ["vllm>=0.22,<0.31"]
+
+
+def test_the_version_is_looked_at_where_vllm_is_built_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.engines.vllm import arguments as module
+
+    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
+    monkeypatch.setattr(module.metadata, "version", lambda name: "0.31.0")
+    processor = policy("tiny:llama").processor
+    monkeypatch.setattr(module, "_on_cpu", lambda: False)
+    with pytest.raises(UnavailableError, match="on a GPU"):
+        module.arguments(EngineSettings(), {}, processor, 64)
 
 
 def test_the_probe_tells_policies_apart_and_counts_lost_numbers() -> None:

@@ -17,6 +17,7 @@ from stages.engines.base import VllmTable
 from stages.engines.transformers.engine import TransformersEngine
 from stages.engines.vllm import session as vllm_session
 from stages.engines.vllm.engine import VllmEngine
+from stages.engines.vllm.plugin import SESSION
 from stages.models.load import Policy
 from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, nudged, requests, sampling
@@ -33,9 +34,9 @@ def opened(spec: str, **settings: Any) -> VllmEngine:
 
 
 def running() -> vllm_session.VllmSession:
-    held = RESOURCES.peek("vllm", "engine")
-    assert isinstance(held, vllm_session.VllmSession)
-    return held
+    session = RESOURCES.peek(SESSION, "")
+    assert session is not None
+    return session
 
 
 def sees(held: Policy) -> bool:

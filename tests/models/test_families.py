@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stages.core.errors import UnavailableError, UsageError
-from stages.engines.transformers.decoding import Expanded, Shared, decoding
-from stages.engines.transformers.kv_cache import roomy_cache
+from stages.engines.transformers.decoding import CopiedPrompts, SharedPrompts, decoding
+from stages.engines.transformers.kv_cache import growing_cache
 from stages.models import families
 from stages.models.attention import packed_varlen
 from stages.models.families import (
@@ -40,7 +40,7 @@ def neox():
 
 
 def _state(model):
-    cache = roomy_cache(model.config)
+    cache = growing_cache(model.config)
     ids = torch.arange(1, 5)[None]
     with torch.no_grad():
         model(input_ids=ids, past_key_values=cache, use_cache=True)
@@ -55,11 +55,11 @@ def _reversed(model, batch):
 def test_a_family_is_known_by_its_record_alone(neox, monkeypatch):
     """Attention, positions, kernels and head: each is asked of the record where it is used."""
     assert unshared_reason(neox) == "not known to work for gpt_neox"
-    assert isinstance(_state(neox), Expanded)
+    assert isinstance(_state(neox), CopiedPrompts)
     toy = Family("gpt_neox", kernels=(BLOCKS,), positions=Positions(_reversed, axes=(2,)))
     monkeypatch.setitem(FAMILIES, "gpt_neox", toy)
     assert unshared_reason(neox) is None
-    assert isinstance(_state(neox), Shared)
+    assert isinstance(_state(neox), SharedPrompts)
     assert neox.config._attn_implementation == BLOCKS
     positions, following = prompt_positions(neox, {"input_ids": torch.zeros(3, 4, dtype=torch.long)})
     assert positions.shape == (2, 3, 4)

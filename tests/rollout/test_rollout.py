@@ -20,7 +20,7 @@ from stages.core.errors import CosmoError, InputError, UnavailableError, UsageEr
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import ShardFile
-from stages.core.stage import Resources
+from stages.core.stage import Quality, Resources
 from stages.models.warm import POLICY
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE
@@ -216,9 +216,133 @@ def test_a_run_of_nothing_but_errors_is_an_exit_code(prompts: Path, tmp_path: Pa
     with torch.no_grad():
         lost.model.lm_head.weight.fill_(torch.nan)
     warm = Resources()
-    warm.put("policy", lost.ref.id, lost)
+    warm.put(POLICY, lost.ref.id, lost)
     with pytest.raises(CosmoError, match=r"no completion of 90 could be sampled: .* not finite"):
         _run(prompts, tmp_path / "runs", warm=warm)
+
+
+def _failing(every: int, errors: tuple[str, ...] = ("out of memory",)) -> Any:
+    """The fake engine's `sample` with the last completions of each prompt failed, up to `every`."""
+    from stages.engines.base import SampledCompletion
+    from stages.engines.fake import FakeEngine
+
+    plain = FakeEngine.sample
+
+    def sample(self: FakeEngine, requests: Any, sampling: Sampling) -> Iterator[tuple[str, list[SampledCompletion]]]:
+        for number, (ident, samples) in enumerate(plain(self, requests, sampling)):
+            lost = [SampledCompletion.failed(errors[number % len(errors)])] * min(every, len(samples))
+            yield ident, [*samples[len(lost) :], *lost]
+
+    return sample
+
+
+def _quality(prompts: Path, runs: Path, **values: Any) -> Quality:
+    fake = {"engine": "fake", "samples": 3, "max_new_tokens": 30}
+    config = build(RolloutConfig, {**fake, **values}, "rollout")
+    return run_stage(STAGE, config, [prompts], options=Options(runs=runs)).quality
+
+
+def test_a_finished_run_says_how_many_how_long_and_how_fast(prompts: Path, tmp_path: Path) -> None:
+    found = _quality(prompts, tmp_path / "runs", shard_groups=7)
+    folder = RunFolder.open(next((tmp_path / "runs").glob("rollout-*")))
+    done = [c for g in folder.rows(ROLLOUTS) for c in g.completions]
+    lengths = [len(c.token_ids) for c in done]
+    cut = sum(c.finish_reason == "length" for c in done) / len(done)
+    seconds = sum(receipt["seconds"] for receipt in folder.receipts().values())
+    assert 0 < cut < 1
+    assert found.numbers == {
+        "completions": 90, "failed": 0, "failed_reasons": {}, "mean_tokens": round(sum(lengths) / 90, 2),
+        "truncated_share": round(cut, 4), "tokens_per_second": round(sum(lengths) / seconds),
+    }  # fmt: skip
+    assert found.line == (
+        f"90 completions, {sum(lengths) / 90:.1f} tokens each, {cut:.0%} truncated,"
+        f" {round(sum(lengths) / seconds)} tokens a second"
+    )
+    assert (found.warning, found.failure) == (None, None)
+    # A cached run is told of in the same words.
+    assert _quality(prompts, tmp_path / "runs", shard_groups=7) == found
+
+
+def test_completions_that_failed_are_counted_by_reason_and_most_of_them_is_a_warning(
+    prompts: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from stages.engines.fake import FakeEngine
+
+    monkeypatch.setattr(FakeEngine, "sample", _failing(1, ("out of memory", "out of memory", "timed out after 2 s")))
+    few = _quality(prompts, tmp_path / "few")
+    assert few.line.startswith("90 completions, 30 failed (20 out of memory, 10 timed out after 2 s), ")
+    assert (few.warning, few.failure) == (None, None)
+    monkeypatch.undo()
+    monkeypatch.setattr(FakeEngine, "sample", _failing(2, tuple("abcde")))
+    most = _quality(prompts, tmp_path / "most")
+    assert most.warning == "60 of 90 completions failed: 12 a, 12 b, 12 c, 24 for other reasons"
+    assert "--device cpu" in most.hint
+    assert most.failure is None
+    assert most.numbers["failed_reasons"] == {"a": 12, "b": 12, "c": 12}
+    # A failed completion has no length: it neither shortens nor lengthens the mean.
+    folder = RunFolder.open(next((tmp_path / "most").glob("rollout-*")))
+    lengths = [len(c.token_ids) for g in folder.rows(ROLLOUTS) for c in g.completions if c.error is None]
+    assert most.numbers["mean_tokens"] == round(sum(lengths) / len(lengths), 2)
+
+
+def test_a_run_in_which_every_completion_failed_is_exit_code_3(prompts: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from stages.engines.fake import FakeEngine
+
+    monkeypatch.setattr(FakeEngine, "sample", _failing(3, ("HTTP 500", "HTTP 500", "no connection")))
+    with pytest.raises(InputError, match="no completion of 90 could be sampled: 60 HTTP 500, 30 no connection") as bad:
+        _quality(prompts, tmp_path / "runs")
+    assert bad.value.code == 3
+    # Nothing is committed: the same command tries again, here with an engine that is well.
+    monkeypatch.undo()
+    assert _quality(prompts, tmp_path / "runs").numbers["failed"] == 0
+
+
+def test_rows_of_nothing_but_failed_completions_are_a_failure_too(prompts: Path, tmp_path: Path) -> None:
+    """As a run from another version may hold them: the stage itself commits no such shard."""
+    folder = _run(prompts, tmp_path / "runs", engine="fake", policy="")
+    lost = [
+        dataclasses.replace(g, completions=[dataclasses.replace(c, finish_reason="error", error="lost", token_ids=[])
+                                            for c in g.completions])
+        for g in folder.rows(ROLLOUTS)
+    ]  # fmt: skip
+    file = ShardFile(folder.shard_paths()[0], ROLLOUTS)
+    for group in lost:
+        file.add(group)
+    file.close()
+    found = STAGE.quality(folder)
+    assert found.failure == "no completion of 90 could be sampled: 90 lost"
+    assert found.numbers["mean_tokens"] is None
+
+
+def test_the_device_goes_to_the_engine_and_names_no_run(prompts: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from stages.engines.fake import FakeEngine, FakePlugin
+
+    devices = []
+    monkeypatch.setattr(FakePlugin, "open", lambda self, ref, s, warm: devices.append(s.device) or FakeEngine())
+    config = build(RolloutConfig, {"engine": "fake", "samples": 1}, "rollout")
+    flags = {field.name: field.metadata["flag"] for field in dataclasses.fields(config) if "flag" in field.metadata}
+    assert flags["device"] == "--device"
+    first = _run(prompts, tmp_path / "a", engine="fake", policy="", device="cuda:3")
+    assert devices == ["cuda:3"]
+    assert _run(prompts, tmp_path / "b", engine="fake", policy="", device="cpu").fingerprint == first.fingerprint
+
+
+def test_what_an_engine_has_to_say_is_said_once_a_process(prompts: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from stages.core.stage import Silent
+    from stages.engines.fake import FakeEngine
+
+    lines: list[str] = []
+
+    class Heard(Silent):
+        def log(self, message: str) -> None:
+            lines.append(message)
+
+    monkeypatch.setattr(FakeEngine, "notice", lambda self: "each completion has a copy of its prompt")
+    warm = Resources()
+    for seed in (1, 2):
+        config = build(RolloutConfig, {"engine": "fake", "samples": 1, "seed": seed}, "rollout")
+        run_stage(STAGE, config, [prompts], options=Options(runs=tmp_path), resources=warm, progress=Heard())
+    assert lines.count("each completion has a copy of its prompt") == 1
 
 
 def test_failed_samples_are_kept_with_their_error(prompts: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -46,7 +46,7 @@ KINDS = {
             "stages.prepare.datasets.functions",
         ),
         Kind("augmentation", "stages.prepare.augmentations", ("works_on", "pairs", "fits", "apply")),
-        Kind("engine", "stages.engines", ("needs_policy", "open")),
+        Kind("engine", "stages.engines", ("needs_policy", "open", "gpus")),
         Kind("backbone", "stages.models.tiny"),
         Kind("verifier", "stages.score.verifiers", (), "stages.score.verifiers.functions"),
         Kind("loss", "stages.train.losses", ("loss", "settings", "aggregation"), "stages.train.losses.functions"),

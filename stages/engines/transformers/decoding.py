@@ -44,9 +44,7 @@ class SharedPrompts:
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows alone."""
         self._prefix.keep(rows)
-        # Before the first token of its own the cache has no tensors to select from.
-        if self._own.get_seq_length():
-            self._own.batch_select_indices(rows)
+        self._own.batch_select_indices(rows)
 
     def following(self) -> dict[str, Any]:
         """Forward keywords for the next token of every row; `prefix` is handed down to every attention layer."""

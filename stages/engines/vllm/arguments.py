@@ -61,14 +61,14 @@ def shape_of(config: dict[str, Any], processor: PromptProcessor, settings: Engin
 def arguments(
     settings: EngineSettings, config: dict[str, Any], processor: PromptProcessor, max_positions: int
 ) -> dict[str, Any]:
-    """The arguments of `vllm.LLM`, the model's folder apart."""
-    from stages.engines.vllm.banned_tokens import BANNED, BannedTokens
-
+    """The arguments of `vllm.LLM`, the model's folder apart; UnavailableError for a vLLM that can't serve us."""
     table, on_cpu = settings.vllm, _on_cpu()
     _check_device(settings.device, on_cpu)
     if not on_cpu:
         check_version(metadata.version("vllm"))
-    ours: dict[str, Any] = {
+    from stages.engines.vllm.banned_tokens import BANNED, BannedTokens
+
+    fixed: dict[str, Any] = {
         "dtype": dtype_of(settings),
         "trust_remote_code": settings.trust_remote_code,
         # Of the tokens as they were drawn: temperature applied, banned ids out.
@@ -80,7 +80,7 @@ def arguments(
         "additional_config": {BANNED: processor.banned_token_ids},
         "seed": 0,
     }
-    given: dict[str, Any] = {
+    free: dict[str, Any] = {
         "max_model_len": max_positions,
         "tensor_parallel_size": table.tensor_parallel_size,
         "gpu_memory_utilization": table.gpu_memory_utilization,
@@ -90,17 +90,17 @@ def arguments(
     }
     if on_cpu:
         # A seed of its own for each request and prompts in pieces do not go together on a CPU.
-        given |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_positions, _STEP_TOKENS)}
+        free |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_positions, _STEP_TOKENS)}
     if table.kv_cache_gb or on_cpu:
-        given["kv_cache_memory_bytes"] = int((table.kv_cache_gb or 1.0) * _GIB)
+        free["kv_cache_memory_bytes"] = int((table.kv_cache_gb or 1.0) * _GIB)
     if "video_token_id" in config:
-        given["limit_mm_per_prompt"] = {"video": 0}
+        free["limit_mm_per_prompt"] = {"video": 0}
     if getattr(processor.image_processor, "backend", "") == "pil":
         # vLLM would resize images with torchvision: other pixels than those that are trained on.
-        given["mm_processor_kwargs"] = {"use_fast": False}
-    if clash := sorted(set(table.extra) & {*ours, "model"}):
+        free["mm_processor_kwargs"] = {"use_fast": False}
+    if clash := sorted(set(table.extra) & {*fixed, "model"}):
         raise UsageError(f"vllm.extra sets {clash[0]!r}, which is not free", "leave it out")
-    return {**given, **table.extra, **ours}
+    return {**free, **table.extra, **fixed}
 
 
 def _check_device(device: str, on_cpu: bool) -> None:
@@ -150,13 +150,13 @@ def with_head(folder: Path) -> tempfile.TemporaryDirectory[str] | None:
     head = _embedding_as_head(folder)
     if head is None:
         return None
-    place = tempfile.TemporaryDirectory(prefix="cosmo-head-")
+    overlay = tempfile.TemporaryDirectory(prefix="cosmo-head-")
     for file in folder.iterdir():
         # The index lists the weights of the folder as it was.
         if file.is_file() and not file.name.endswith(".index.json"):
-            (Path(place.name) / file.name).symlink_to(file.resolve())
-    save_file({"lm_head.weight": head}, Path(place.name) / "tied-head.safetensors")
-    return place
+            (Path(overlay.name) / file.name).symlink_to(file.resolve())
+    save_file({"lm_head.weight": head}, Path(overlay.name) / "tied-head.safetensors")
+    return overlay
 
 
 def _embedding_as_head(folder: Path) -> torch.Tensor | None:

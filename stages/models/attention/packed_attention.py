@@ -109,5 +109,6 @@ def use_packed_attention(model: Any, kernel: str | None = None) -> None:
     if text._attn_implementation in ((BLOCKS, VARLEN) if kernel is None else (kernel,)):
         return
     part = next((name for name in model.config.sub_configs if getattr(model.config, name) is text), None)
-    wanted = kernel or BLOCKS
-    model.set_attn_implementation({part: wanted} if part else wanted)
+    chosen = kernel or BLOCKS
+    # A model of words alone has no part for them: it is the language model.
+    model.set_attn_implementation({part: chosen} if part else chosen)

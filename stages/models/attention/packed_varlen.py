@@ -98,12 +98,12 @@ def unusable_reason(model: Any, device: torch.device, kernel: Kernel = varlen_at
     ]
     weights = torch.randn(1, length, heads, size, generator=generator).to(device)
     try:
-        wanted = _with_gradients(lambda q, k, v: block_by_block(packed, q, k, v, None), exact, weights)
+        expected = _with_gradients(lambda q, k, v: block_by_block(packed, q, k, v, None), exact, weights)
         halves = [t.bfloat16() for t in exact]
         found = _with_gradients(lambda q, k, v: attend(packed, q, k, v, None, kernel), halves, weights)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         return first_line(error)
-    worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(wanted, found, strict=True))
+    worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(expected, found, strict=True))
     # bfloat16 has three digits; another mask is off by about 1.
     return None if worst < 0.05 else f"its numbers are {worst:.0%} off"
 

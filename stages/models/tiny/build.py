@@ -1,4 +1,8 @@
-"""The user cache: tiny backbones built once, digests of large folders remembered. Losing it costs only time."""
+"""Tiny backbones as folders in the user cache, each built once on a machine. Losing the cache costs only time.
+
+A folder's name holds the backbone, its version, the seed and a digest of the code that decides its content: a changed
+recipe builds another folder and leaves the old one to the runs that name it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def tiny_folder(name: str, seed: int) -> Path:
         _build(name, seed, staging / "model")
         os.rename(staging / "model", folder)
     except OSError:
-        # Another process was first: its folder holds the same bytes.
+        # Another process was first: rename refuses to replace its folder, which holds the same bytes.
         if not folder.is_dir():
             raise
     finally:

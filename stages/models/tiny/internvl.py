@@ -28,7 +28,7 @@ _TILE, _PATCH, _TOKENS_A_TILE, _MOST_TILES = 84, 14, 9, 6
 
 
 class TinyInternVL:
-    """Builds the folder."""
+    """Builds the folder of a tiny InternVL; `version` is part of its name in the cache."""
 
     version = 3
 

@@ -26,7 +26,7 @@ _TEMPLATE = (
 
 
 class TinyLlama:
-    """Builds the folder."""
+    """Builds the folder of a tiny Llama; `version` is part of its name in the cache."""
 
     version = 2
 

@@ -52,7 +52,7 @@ def _image_config() -> dict[str, object]:
 
 
 class TinyQwen25VL:
-    """Builds the folder."""
+    """Builds the folder of a tiny Qwen2.5-VL; `version` is part of its name in the cache."""
 
     version = 3
 

@@ -1,0 +1,89 @@
+"""What a finished rollout came to: how many completions, how many failed and why, how long they are, how fast."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from schemas.rollouts import FinishReason
+from schemas.tables import ROLLOUTS
+from stages.core.runs.folder import RunFolder
+from stages.core.stage import Quality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
+_COLUMNS = ("token_ids", "finish_reason", "error")
+_REASONS = 3
+
+
+def rollout_quality(folder: RunFolder) -> Quality:
+    """Numbers over all completions; a warning where most failed, a failure where all did."""
+    ends: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    tokens = 0
+    for path in folder.shard_paths():
+        for flat in _completions(path):
+            ends.update(flat.field("finish_reason").to_pylist())
+            errors.update(error for error in flat.field("error").to_pylist() if error)
+            # Counted in Arrow: ids as Python integers would be most of the work.
+            tokens += _total_length(flat.field("token_ids"))
+    completions, failed = ends.total(), ends[FinishReason.ERROR]
+    sampled = completions - failed
+    seconds = sum(receipt["seconds"] for receipt in folder.receipts().values())
+    numbers: dict[str, Any] = {
+        "completions": completions,
+        "failed": failed,
+        "failed_reasons": dict(errors.most_common(_REASONS)),
+        "mean_tokens": round(tokens / sampled, 2) if sampled else None,
+        "truncated_share": round(ends[FinishReason.LENGTH] / sampled, 4) if sampled else None,
+        # Of the workers' own time, as the receipts tell it: a cached run says the same.
+        "tokens_per_second": round(tokens / seconds) if seconds > 0 else None,
+    }
+    why = why_failed(errors)
+    if not sampled:
+        return Quality("", numbers, failure=f"no completion of {completions} could be sampled: {why}", hint=FAILED_HINT)
+    warning = f"{failed} of {completions} completions failed: {why}" if 2 * failed > completions else None
+    return Quality(_line(numbers, why), numbers, warning, hint=FAILED_HINT if warning else "")
+
+
+def why_failed(errors: Counter[str]) -> str:
+    """The most frequent reasons with their counts: `12 out of memory, 1 timed out after 5 s`."""
+    rest = errors.total() - sum(count for _, count in errors.most_common(_REASONS))
+    named = [f"{count} {reason}" for reason, count in errors.most_common(_REASONS)]
+    return ", ".join([*named, *([f"{rest} for other reasons"] if rest else [])])
+
+
+def _line(numbers: dict[str, Any], why: str) -> str:
+    failed = f", {numbers['failed']} failed ({why})" if numbers["failed"] else ""
+    speed = numbers["tokens_per_second"]
+    return (
+        f"{numbers['completions']} completions{failed}, {numbers['mean_tokens']:.1f} tokens each,"
+        f" {numbers['truncated_share']:.0%} truncated" + (f", {speed} tokens a second" if speed is not None else "")
+    )
+
+
+def _completions(path: Path) -> Iterator[pa.StructArray]:
+    """The three columns of a shard's completions, one after the other; no prompt and no image is read."""
+    from stages.core.runs.shards import open_shard
+
+    with open_shard(path, ROLLOUTS) as file:
+        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
+        for batch in file.iter_batches(columns=[leaf for leaf in leaves if _is_read(leaf)]):
+            yield batch.column("completions").flatten()
+
+
+def _is_read(leaf: str) -> bool:
+    # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
+    path = [part for part in leaf.split(".") if part not in ("list", "element", "item", "array")]
+    return path[0] == "completions" and len(path) == 2 and path[1] in _COLUMNS
+
+
+def _total_length(lists: pa.ListArray) -> int:
+    import pyarrow.compute as pc
+
+    return pc.sum(pc.list_value_length(lists)).as_py() or 0
