@@ -34,7 +34,7 @@ def rollout_quality(folder: RunFolder) -> Quality:
             tokens += _total_length(flat.field("token_ids"))
     completions, failed = ends.total(), ends[FinishReason.ERROR]
     sampled = completions - failed
-    seconds = sum(receipt["seconds"] for receipt in folder.receipts().values())
+    seconds = sum(receipt.seconds for receipt in folder.receipts().values())
     numbers: dict[str, Any] = {
         "completions": completions,
         "failed": failed,

@@ -248,7 +248,7 @@ def test_a_finished_run_says_how_many_how_long_and_how_fast(prompts: Path, tmp_p
     done = [c for g in folder.rows(ROLLOUTS) for c in g.completions]
     lengths = [len(c.token_ids) for c in done]
     cut = sum(c.finish_reason == "length" for c in done) / len(done)
-    seconds = sum(receipt["seconds"] for receipt in folder.receipts().values())
+    seconds = sum(receipt.seconds for receipt in folder.receipts().values())
     assert 0 < cut < 1
     assert found.numbers == {
         "completions": 90, "failed": 0, "failed_reasons": {}, "mean_tokens": round(sum(lengths) / 90, 2),
@@ -305,11 +305,12 @@ def test_rows_of_nothing_but_failed_completions_are_a_failure_too(prompts: Path,
                                             for c in g.completions])
         for g in folder.rows(ROLLOUTS)
     ]  # fmt: skip
-    file = ShardFile(folder.shard_paths()[0], ROLLOUTS)
+    (tmp_path / "lost").mkdir()
+    file = ShardFile(tmp_path / "lost" / "00000.parquet", ROLLOUTS)
     for group in lost:
         file.add(group)
     file.close()
-    found = STAGE.quality(folder)
+    found = STAGE.quality(RunFolder.open(tmp_path / "lost"))
     assert found.failure == "no completion of 90 could be sampled: 90 lost"
     assert found.numbers["mean_tokens"] is None
 
