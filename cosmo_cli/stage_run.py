@@ -70,7 +70,7 @@ def describe(result: Any) -> str:
     """One line of what came of a run."""
     if result.state == "planned":
         todo = result.shards - result.shards_done
-        return f"would do {todo} of {result.shards} shards in {result.where}"
+        return f"would do {todo} of {_shards(result.shards)} in {result.where}"
     rejected = ", ".join(f"{n} {reason}" for reason, n in sorted(result.rejected.items()))
     left_out = f", rejected {rejected}" if rejected else ""
     if result.state == "waiting":
@@ -78,4 +78,8 @@ def describe(result: Any) -> str:
         return f"{result.where}: {missing} of {result.shards} shards are left to other workers"
     quality = f", {result.quality.line}" if result.quality.line else ""
     took = "cached" if result.state == "cached" else f"{result.seconds:.1f} s"
-    return f"{result.rows} rows in {result.shards} shards{quality}{left_out} ({took})"
+    return f"{result.rows} rows in {_shards(result.shards)}{quality}{left_out} ({took})"
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard" if count == 1 else f"{count} shards"

@@ -17,6 +17,7 @@ from schemas.scored import grade_of
 from schemas.tables import SCORED
 from stages.core.config import build
 from stages.core.runs.folder import RunFolder
+from stages.judging.parsed import parse_completion
 from stages.judging.prompt import load_prompt
 from stages.score.config import JudgeTable
 from tests.support.cli import ROOT
@@ -50,16 +51,14 @@ def bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_pipe_and_a_new_verifier_in_one_file(clone: Path) -> None:
+def test_the_pipe_and_a_reward_of_ones_own(clone: Path) -> None:
     done = bash(block("bash", "| cosmo rollout"), clone)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"runs/train-[0-9a-f]{8}\n", done.stdout)
 
-    (clone / "stages" / "score" / "verifiers" / "brief.py").write_text(block("python", "Brief:"))
-    listed = bash("cosmo list verifier", clone).stdout
-    assert "Brief: 1 when the answer has at most twelve words." in listed
+    (clone / "my_rewards.py").write_text(block("python", "def brief"))
     groups = next((clone / "runs").glob("rollout-*"))
-    command = block("bash", "brief = 0.2").replace("runs/rollout-1a2b3c4d", str(groups))
+    command = block("bash", "my_rewards.py:brief").replace("runs/rollout-1a2b3c4d", str(groups))
     done = bash(command, clone)
     assert done.returncode == 0, done.stderr
     general = [g for g in RunFolder.open(clone / done.stdout.strip()).rows(SCORED) if g.label == "general"]
@@ -69,7 +68,7 @@ def test_the_pipe_and_a_new_verifier_in_one_file(clone: Path) -> None:
         for completion in group.completions:
             grade = grade_of(completion, "brief")
             assert grade is not None
-            assert grade.verdict == ("brief" if grade.value == 1.0 else "long")
+            assert grade.value == (1.0 if len(parse_completion(completion.text).answer.split()) <= 12 else 0.0)
 
 
 def test_make_targets_and_links_exist() -> None:
