@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,19 @@ settings.register_profile("cosmo", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("cosmo")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The addresses that anything tries to connect to, in vain."""
+    tried: list[object] = []
+
+    def refuse(_: socket.socket, address: object) -> None:
+        tried.append(address)
+        raise ConnectionRefusedError(f"no connections in this test: {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return tried
 
 
 @pytest.fixture

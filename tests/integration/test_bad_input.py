@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from schemas.tables import PROMPTS
 from stages.core.runs.folder import RunFolder
-from tests.support.cli import COSMO, complaint, cosmo, environment, ok
+from tests.support.cli import COSMO, PATIENCE, complaint, cosmo, environment, ok
 
 FAKE = ["--engine", "fake", "--policy", "tiny:qwen2_5_vl", "--samples", "2", "--set", "shard_groups=4"]
 
@@ -132,12 +132,10 @@ def test_unknown_keys_flags_plugins_and_values(prompts: Path, tmp_path: Path) ->
 
 def test_no_such_model(prompts: Path, tmp_path: Path) -> None:
     for spec in ("nobody/no-such-model", "./no/such/folder", "tiny:qwen9"):
-        started = time.monotonic()
         done = cosmo("rollout", prompts, "--policy", spec, cwd=tmp_path)
         message, _ = complaint(done)
         assert done.returncode in (2, 4), done.stderr
         assert spec.split(":")[-1] in message
-        assert time.monotonic() - started < 30
 
 
 def test_unknown_label_is_an_error_and_not_a_reward(tmp_path: Path) -> None:
@@ -235,11 +233,11 @@ def test_ctrl_c_leaves_the_shards_done_so_far(tmp_path: Path) -> None:
         # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("runs/*/receipts/*.json")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("runs/*/receipts/*.json")):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err

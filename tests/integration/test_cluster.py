@@ -12,7 +12,7 @@ import pytest
 
 from stages.models.policy_ref import resolve_policy
 from tests.integration.test_examples import script_path
-from tests.support.cli import ROOT, cosmo, environment
+from tests.support.cli import PATIENCE, ROOT, cosmo, environment
 from tests.support.s3 import SECRET, Server, serving
 
 RUNS = "s3://bucket/lab/runs"
@@ -57,7 +57,7 @@ def loop(place: Path, server: Server, **more: str) -> subprocess.CompletedProces
         **{**TINY, **more},
     )
     script = ROOT / "examples" / "cluster" / "loop.sh"
-    return subprocess.run(["bash", script], cwd=place, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(["bash", script], cwd=place, env=env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_turns_on_three_machines(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stages.core.runs.folder import RunFolder
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import load_prompt
 from stages.score.config import JudgeTable
-from tests.support.cli import ROOT
+from tests.support.cli import PATIENCE, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -46,9 +46,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place)}
-    return subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=600
-    )
+    command = ["bash", "-e", "-o", "pipefail", "-c", script]
+    return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_the_pipe_and_a_reward_of_ones_own(clone: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -226,26 +225,23 @@ def test_slips_are_named(tmp_path: Path) -> None:
 
 
 @needs_shared
-def test_every_family_works_on_a_public_set_and_costs_no_more_than_a_row_or_two(tmp_path: Path) -> None:
-    def timed(**more: Any) -> tuple[float, int]:
-        start = time.perf_counter()
+def test_every_family_works_on_a_public_set(tmp_path: Path) -> None:
+    def rows_of(**more: Any) -> int:
         run = prepare(tmp_path / "runs", {"name": "xstest", "path": str(SHARED / "xstest"), "limit": 60, **more})
         assert not run.rejected
         assert all("no_training" in r.flags and r.split == "test" for r in run.rows)
         assert sum(r.harmful is False for r in run.rows) > 0
         made.update(r.family for r in run.rows if r.family)
-        return time.perf_counter() - start, len(run.rows)
+        return len(run.rows)
 
     made: Counter[str] = Counter()
-    timed()
-    seconds, rows = timed(augment=names("augmentation"))
+    rows_of()
+    rows = rows_of(augment=names("augmentation"))
     assert set(made) == {
         "concatenation", "keyword_card", "role_play", "rotation", "split", "substitution", "typographic",
         "word_shuffle",
     }  # fmt: skip
     assert rows > 400
-    # Cards of 760 x 760 pixels are drawn and encoded: some 15 ms each on a slow core.
-    assert seconds / rows < 0.1
 
 
 def test_the_builtin_world_takes_the_new_families_by_name(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
+PATIENCE = 3000.0
+"""Seconds after which a process that hangs is given up on. Nothing that is merely slow may come near it."""
 COSMO = [sys.executable, "-m", "cosmo_cli"]
 
 
@@ -28,7 +30,7 @@ def cosmo(*args: object, cwd: Path, stdin: str | None = None, **env: str) -> sub
         env=environment(**env),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         **options,
     )
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
 from stages.core.runs.folder import RunFolder
-from tests.support.cli import complaint, environment
+from tests.support.cli import PATIENCE, complaint, environment
 from tests.train.made import prompt_row, rejects, scored_group, steps, weights, write_shard
 
 TINY = "tiny:qwen2_5_vl"
@@ -83,7 +83,7 @@ def ended_by(number: signal.Signals, command: list[str], folder: Path, step: int
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     os.kill(_children(process.pid)[-1] if number == signal.SIGKILL else process.pid, number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, complaint(subprocess.CompletedProcess([], process.returncode, out, err))[0]
 
 
