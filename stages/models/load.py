@@ -120,9 +120,12 @@ def _from_folder(
         folder,
         config=config,
         dtype=dtype,
+        # Pickled weights can run code on being read.
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        # The folder is what the policy's id was made of: nothing may be looked up elsewhere.
         local_files_only=True,
+        # Missing weights are a warning otherwise.
         output_loading_info=True,
     )
     return model, set(report["missing_keys"])
@@ -149,6 +152,7 @@ def _load_scalar(
             f"no reward model can be made of {folder}: {config.model_type} {kind}, and TRL trains them on text alone",
             "start from a text-only model, for example --policy tiny:llama; or --objective verifier",
         )
+    # transformers would make a classifier of two classes.
     config.num_labels = 1
     with _no_report():
         model, missing = _from_folder(AutoModelForSequenceClassification, folder, config, dtype, trust_remote_code)

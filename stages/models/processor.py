@@ -90,6 +90,7 @@ class PromptProcessor:
         text = self._processor.apply_chat_template(
             [_as_dict(m) for m in messages], tokenize=False, add_generation_prompt=True
         )
+        # The template has written the tokens that begin a prompt: a tokenizer would add them once more.
         if not images:
             return Encoded(self.tokenizer(text, add_special_tokens=False)["input_ids"], {})
         decoded_images = [decode_image(image, i) for i, image in enumerate(images)]
@@ -132,12 +133,14 @@ class PromptProcessor:
         ids_BL = torch.full((len(token_ids), width), self.pad_token_id, dtype=torch.long)
         mask_BL = torch.zeros(len(token_ids), width, dtype=torch.long)
         for row, ids in enumerate(token_ids):
+            # Sampling wants every row's last token in one column; scoring its first.
             at = slice(width - len(ids), width) if side == "left" else slice(0, len(ids))
             ids_BL[row, at] = torch.tensor(ids, dtype=torch.long)
             mask_BL[row, at] = 1
         out = {"input_ids": ids_BL, "attention_mask": mask_BL}
         if self._extra_inputs is not None:
             out |= self._extra_inputs(ids_BL, self.image_token_id)
+        # Models match images to placeholders by order alone, so rows without images take no part.
         with_images = [inputs for inputs in image_inputs if inputs]
         if with_images:
             for key in with_images[0]:

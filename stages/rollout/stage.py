@@ -109,12 +109,14 @@ class _Sampler:
             except BadSample as bad:
                 writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
         completions = self._completions(requests)
+        # Engines end prompts in an order of their own; a shard's rows have the plan's.
         for prompt, request in zip(prompts, requests, strict=True):
             writer.row(self._group(prompt, request, completions[prompt.id]))
 
     def _request(self, prompt: PromptRow) -> SampleRequest:
         encoded = self._engine.encode(prompt.messages, prompt.images)
         length, new = len(encoded.token_ids), self._sampling.max_new_tokens
+        # Past its positions a model goes on and writes nonsense: better no row than that one.
         if length + new > self._engine.max_positions:
             raise BadSample(
                 "too_long", f"{length} prompt tokens and {new} new ones exceed {self._engine.max_positions} positions"

@@ -63,6 +63,7 @@ class ChatCalls:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": _messages(request.messages, request.images),
+            # One call a completion, each with its own seed: of n in one call the k-th would depend on n.
             "n": 1,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

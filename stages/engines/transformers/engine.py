@@ -74,6 +74,7 @@ class TransformersEngine(Engine):
             with torch.no_grad():
                 return self._sampler.draw(batch, sampling)
         except torch.OutOfMemoryError:
+            # Blocks of the failed attempt are of sizes that the halves will not ask for.
             torch.cuda.empty_cache()
             self._budget = max(1, self._budget // 2)
             reason = "out of memory"

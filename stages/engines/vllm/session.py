@@ -86,6 +86,7 @@ class VllmSession:
     ) -> None:
         self.stop()
         self.max_positions = min(settings.vllm.max_model_len or processor.max_positions, processor.max_positions)
+        # Before the import: vLLM reads them then, and never again.
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:

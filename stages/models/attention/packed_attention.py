@@ -97,6 +97,8 @@ def _flat(rows_GRHD: Tensor, lengths: list[int]) -> Tensor:
 
 
 AttentionInterface.register(BLOCKS, packed_attention)
+# Without a mask function of the same name transformers would build no mask at all, and a model that keeps this
+# attention while it samples would look at padding.
 AttentionMaskInterface.register(BLOCKS, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 

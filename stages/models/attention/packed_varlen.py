@@ -117,4 +117,5 @@ def _with_gradients(attention: Kernel, given: list[Tensor], weights: Tensor) -> 
 
 
 AttentionInterface.register(VARLEN, packed_varlen)
+# As for the blocks: no mask function of this name would mean no mask.
 AttentionMaskInterface.register(VARLEN, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])

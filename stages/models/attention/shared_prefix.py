@@ -48,10 +48,12 @@ class SharedPrefix:
         rows, heads, _, size = query.shape
         groups = key.shape[1]
         query_RKQD = (query * (size**-0.5 if scale is None else scale)).reshape(rows, groups, heads // groups, size)
+        # All rows of a prompt against its one cache: a matrix product where copies would be as many small ones.
         scores = self._table(query_RKQD) @ keys_BKPD.transpose(2, 3)
         hidden = scores.masked_fill(~self._mask_BP[:, None, None, :], torch.finfo(scores.dtype).min)
         before_RKQP = self._rows(hidden)
         own_RKQT = query_RKQD @ key.transpose(2, 3)
+        # One softmax over prompt and own tokens, in float32 as in transformers' own attention.
         weights = torch.cat([before_RKQP, own_RKQT], dim=-1).float().softmax(dim=-1).to(value.dtype)
         before, own = weights.split([before_RKQP.shape[-1], own_RKQT.shape[-1]], dim=-1)
         out_RKQD = self._rows(self._table(before) @ values_BKPD) + own @ value
