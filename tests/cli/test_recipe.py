@@ -20,7 +20,7 @@ from stages.core.config import assign, parse_assignment
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Quality
+from stages.core.stage import Context, Quality, ShardWriter, Work
 from tests.support.toy import ToyConfig, ToyStage
 
 SMALL: dict[str, Any] = {
@@ -143,14 +143,29 @@ def test_flatten_keeps_label_weights_whole() -> None:
     assert flatten(table) == {"select.labels": {"a": 1.0}, "select.take": 3, "loss": "cpgd"}
 
 
+class TrainingToy(ToyStage):
+    """Commits what a training run does: weights and trainer state, in its receipt."""
+
+    def open(self, ctx: Context) -> Work:
+        toy = super().open(ctx)
+
+        def work(shard: dict[str, Any], writer: ShardWriter) -> None:
+            toy(shard, writer)
+            for name in ("policy", "trainer"):
+                writer.artifact(f"{name}/weights").write_text("heavy")
+
+        return work
+
+
+def turn(place: Path, n: int) -> Result:
+    return run_stage(TrainingToy(), ToyConfig(shards=1, rows=n + 1), [], options=Options(runs=place))
+
+
 def trained(place: Path, count: int) -> list[tuple[Step, Path]]:
     """Toy runs that look like training turns."""
     made = []
     for n in range(count):
-        path = run_stage(ToyStage(), ToyConfig(shards=1, rows=n + 1), [], options=Options(runs=place)).path
-        for name in ("policy", "trainer"):
-            (path / name).mkdir()
-            (path / name / "weights").write_text("heavy")
+        path = turn(place, n).path
         step = Step("train", f"t{n}", [], phase="p", iteration=n + 1, iterations=count, ends_phase=n == 1)
         made.append((step, path))
     return made
@@ -166,6 +181,11 @@ def test_retention_keeps_the_last_policies_and_phase_ends(tmp_path: Path) -> Non
         assert folder.complete
         assert len(list(folder.rows(ToyStage.table))) == folder.receipt(0).rows
     assert prune(Retention(policies=2), made) == []
+    # None is trained again for what was pruned; but for what is only lost, it is.
+    assert [turn(tmp_path, n).state for n in range(5)] == ["cached"] * 5
+    (made[4][1] / "policy" / "weights").unlink()
+    (made[0][1] / "notes" / "0.txt").unlink()
+    assert [turn(tmp_path, n).state for n in range(5)] == ["done", *["cached"] * 3, "done"]
 
 
 def test_disk_estimate_grows_with_what_is_kept_and_made() -> None:

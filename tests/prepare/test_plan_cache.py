@@ -52,3 +52,27 @@ def test_digests_of_large_files_follow_the_content(tmp_path: Path, monkeypatch: 
         files._known.clear()
         assert files.sha256(path) == wanted
     assert len(list((tmp_path / "cache" / "files").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"0" * 63, b"0" * 65, b"g" * 64, b"0" * 64 + b"\n", None])
+def test_a_damaged_note_of_a_digest_decides_nothing(
+    damage: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss leaves an empty note; it gave a file the digest "" and every run of it another name."""
+    monkeypatch.setenv("COSMO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "_REMEMBER_BYTES", 1)
+    monkeypatch.setattr(files, "_known", {})
+    path = tmp_path / "large"
+    path.write_bytes(b"content")
+    wanted = hashlib.sha256(b"content").hexdigest()
+    assert files.sha256(path) == wanted
+    [note] = (tmp_path / "cache" / "files").iterdir()
+    if damage is None:
+        note.unlink()
+        note.mkdir()
+    else:
+        note.write_bytes(damage)
+    files._known.clear()
+    assert files.sha256(path) == wanted
+    # And it is mended where it can be.
+    assert damage is None or note.read_text() == wanted

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -17,11 +17,9 @@ from ray.exceptions import RayError
 from stages.core.config import as_dict
 from stages.core.errors import CosmoError, UnavailableError
 from stages.core.executors.base import Job
+from stages.core.executors.ray.config import RayConfig
 from stages.core.executors.ray.progress import Tally
 from stages.core.executors.ray.worker import Mailbox, Outcome, Task, Worker
-
-if TYPE_CHECKING:
-    from stages.core.executors.ray.plugin import RayConfig
 
 _POLL_S = 0.5
 _TERMINATED = 128 + signal.SIGTERM

@@ -12,29 +12,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
-from dataclasses import dataclass
 from typing import Any
 
-from stages.core.config import option
 from stages.core.errors import UnavailableError, first_line
 from stages.core.executors.base import Job
+from stages.core.executors.ray.config import RayConfig
 
 # What travels through Ray's own store is small: rows go through the file system.
 _STORE_BYTES = 128 << 20
-
-
-@dataclass(frozen=True)
-class RayConfig:
-    """Which cluster, and what one worker takes of it."""
-
-    address: str = option(
-        "", "HOST:6379, or auto for one on this machine; left out: RAY_ADDRESS, else one is started", affects=False
-    )
-    workers: int = option(0, "Most workers at a time; 0: as many as there is room for", low=0, affects=False)
-    cpus: float = option(1.0, "CPU cores a worker takes", low=0.0, affects=False)
-    gpus: float = option(
-        -1.0, "GPUs a worker takes; -1: what its engine or judges need, where there are any", low=-1.0, affects=False
-    )
 
 
 class RayExecutor:
