@@ -148,7 +148,7 @@ class Ours:
         from stages.core.stage import Context, Resources, Silent
         from stages.models.policy_ref import resolve_policy
         from stages.train.config import TrainConfig
-        from stages.train.session import Session
+        from stages.train.setup import open_session
 
         config = TrainConfig(
             loss="grpo", advantage="grpo_norm", aggregation="sequence_mean", updates_per_rollout=1,
@@ -158,7 +158,7 @@ class Ours:
         )  # fmt: skip
         scratch.mkdir(exist_ok=True)
         context = Context(config, [], Silent(), Resources(), scratch)
-        self.session = Session.open(context, None, resolve_policy(setup.policy))  # type: ignore[arg-type]
+        self.session = open_session(context, None, resolve_policy(setup.policy))  # type: ignore[arg-type]
         self.policy = self.session.policy
         self.rows = made_groups(self.policy, shape)
 

@@ -84,7 +84,9 @@ class StepRow:
     ref_kl: float | None = None
     """Mean k3 estimate of KL to the reference policy, where one is used."""
     pair_accuracy: float | None = None
-    """Reward model: share of the step's pairs that it ordered as their rewards do, before the update."""
+    """On pairs: share of the step's that were ordered as their rewards are, before the update."""
+    pair_margin: float | None = None
+    """On pairs: mean of what the better completion was given minus what the worse one was, before the update."""
     sampler_gap: float | None = None
     """Mean absolute difference between the sampler's log-probs and the recomputed old ones."""
     completion_length: float | None = None

@@ -26,7 +26,7 @@ class Table:
 PROMPTS = Table("prompts", 1, PromptRow)
 ROLLOUTS = Table("rollouts", 1, RolloutGroup)
 SCORED = Table("scored", 2, ScoredGroup)
-STEPS = Table("steps", 2, StepRow)
+STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 1, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)
 REJECTED = Table("rejected", 1, RejectedRow)

@@ -114,9 +114,20 @@ def _turn(
     rollout = {"policy": policy, **select, **flatten(phase.rollout)}
     yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
     yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)
-    train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **reference}
+    later = _carried_on(recipe, phase) if iteration else {}
+    train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **reference, **later}
     last = iteration + 1 == phase.iterations
     yield Step("train", tag, [Ref(f"{tag}_scored")], train, **where, ends_phase=last)
+
+
+def _carried_on(recipe: Recipe, phase: Phase) -> dict[str, Any]:
+    """What a phase's turns after its first have otherwise: a fresh optimizer is fresh where the phase begins.
+
+    Every turn afresh would mean that no turn gets past its first steps: of the warm-up, of Adam's moments, of the
+    multipliers that an advantage carries, and of the drift watch's window.
+    """
+    afresh = {**recipe.table("train"), **phase.train}.get("optimizer") == "fresh"
+    return {"optimizer": "auto"} if afresh else {}
 
 
 def _reference(recipe: Recipe, phase: Phase, start: str | Ref) -> dict[str, Any]:

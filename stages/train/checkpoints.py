@@ -1,22 +1,33 @@
-"""What a policy's training leaves beside its weights: where it stands, and the optimizer's moments."""
+"""What a training run saves and finds again: policy, trainer state, and the checkpoints of a run in hand."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import InputError
+from stages.core.registry import load
 from stages.core.resources import Kind
 from stages.core.runs.folder import artifact
+from stages.models.policy_ref import PolicyRef, folder_id
+from stages.models.warm import POLICY
+from stages.train.parallel import ranks
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from stages.models.policy_ref import PolicyRef
+    from stages.core.stage import Context, ShardWriter
+    from stages.models.load import Policy
+    from stages.train.lora import Adapters
 
 FORMAT = 1
 
@@ -26,7 +37,7 @@ class Position:
     """How far a lineage of runs with one objective has come."""
 
     objective: str
-    """sft, rl, verifier or reward."""
+    """The plugin's name: steps of another objective are no steps of this lineage."""
     step: int = 0
     """Optimizer steps taken since the lineage began."""
     rollouts: int = 0
@@ -109,8 +120,9 @@ class Checkpoints:
         aside = self.folder / f".checkpoint-{step:08d}-{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        for name, values in tensors.items():
-            save_file({k: v.contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
+        with disk_errors():
+            for name, values in tensors.items():
+                save_file({k: v.contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
         (aside / "record.json").write_text(json.dumps(record), encoding="utf-8")
         for path in (*aside.iterdir(), aside):
             _sync(path)
@@ -143,3 +155,65 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def save_run(
+    ctx: Context,
+    writer: ShardWriter,
+    policy: Policy,
+    position: Position,
+    optimizer: torch.optim.Optimizer,
+    adapters: Adapters | None,
+) -> None:
+    """Write policy and trainer state as artifacts of the shard, and leave both warm for the next stage.
+
+    OSError where the disk is full: nothing of the shard is committed then.
+    """
+    from stages.models.load import save_policy
+    from stages.train.optim import optimizer_state
+
+    tensors = optimizer_state(policy.model, optimizer)
+    if adapters:
+        # Taken out before they go into the weights: the next run takes them away from there again.
+        tensors |= adapters.state()
+        adapters.merge()
+    folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
+    state = TrainerState(position, tensors)
+    # Writing and hashing happen outside of Python: the larger file goes beside the others.
+    with disk_errors(), ThreadPoolExecutor(1) as pool:
+        written = pool.submit(lambda: [writer.sha256(path) for path in write_state(state, trainer)])
+        save_policy(policy.model, policy.processor, folder)
+        objective = load("objective", position.objective)
+        # Nobody samples from a reward model, and ranks end with the run.
+        if not objective.reward_model and not ranks.launched():
+            _keep_warm(ctx, writer, policy, folder, state)
+        written.result()
+
+
+def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, state: TrainerState) -> None:
+    """Leave the model as `load_policy` would give it, and its trainer state, under the id of what was saved."""
+    import torch
+
+    model = policy.model
+    model.zero_grad(set_to_none=True)
+    model.requires_grad_(True)
+    model.eval()
+    new_id = folder_id(folder, writer.sha256)
+    ref = replace(policy.ref, spec="", id=new_id, run=None, name=new_id)
+    ctx.resources.put(TRAINER_STATE, new_id, state)
+    # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.
+    if policy.device.type == "cpu" and model.dtype == torch.float32:
+        ctx.resources.put(POLICY, new_id, replace(policy, ref=ref))
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """A full disk, met by safetensors, as the OSError that Python would have raised: its own has no error number."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None

@@ -108,12 +108,16 @@ class TrainConfig:
         None, "Peak rate; not given: 1e-6 for RL, else 1e-5", flag="--learning-rate", low=0.0
     )
     schedule: str = option("cosine", "Shape of the rate after warm-up", choices=("cosine", "linear", "constant"))
-    schedule_steps: int = option(0, "Steps of the whole schedule; 0: constant for RL, else this run's", low=0)
+    schedule_steps: int = option(
+        0, "Steps of the whole schedule, counted from where the optimizer was last fresh; 0: constant for RL, else "
+        "this run's", low=0
+    )  # fmt: skip
     warmup_steps: int = option(0, "Steps of linear warm-up", low=0)
     min_rate_ratio: float = option(0.1, "Where the schedule ends, as a share of the peak", low=0.0, high=1.0)
     optimizer: str = option(
         "auto",
-        "AdamW state: carried where the parent has the same objective, always, or never",
+        "AdamW state and step count: carried where the parent has the same objective, always, or never; in a recipe "
+        "`fresh` is for a phase's first turn",
         choices=("auto", "carry", "fresh"),
     )
     weight_decay: float = option(0.01, "AdamW weight decay (matrices only)", low=0.0)

@@ -80,7 +80,7 @@ def should_report(error: BaseException) -> bool:
     if isinstance(error, StoppedError):
         # After Ctrl-C it is the launcher that says so.
         return ranks.first() and not STOP.by_launcher
-    lost_another = ranks.bereft(error)
+    lost_another = ranks.is_peer_failure(error)
     if isinstance(error, KeyboardInterrupt) or (lost_another and STOP.signalled):
         return False
     if lost_another:

@@ -59,11 +59,11 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
 
     quiet_imports()
     from stages.train.parallel.stop import listening
-    from stages.train.session import Session
+    from stages.train.setup import open_session
 
     objective = objective_of(ctx.config)
     with listening():
-        objective.train(Session.open(ctx, writer, objective.start_policy(ctx)))
+        objective.train(open_session(ctx, writer, objective.start_policy(ctx)))
 
 
 def objective_of(config: TrainConfig) -> Objective:

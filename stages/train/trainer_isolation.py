@@ -9,11 +9,20 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils import deterministic as fill
+
+from stages.core.errors import UnavailableError
+from stages.train.config import TrainConfig, autocasts
+from stages.train.parallel import ranks
+
+if TYPE_CHECKING:
+    from stages.models.load import Policy
+    from stages.train.parallel.layout import Layout
 
 _LOGGERS = ("transformers", "trl", "accelerate", "datasets")
 _PATCHED = ("forward", "_original_forward", "model_tags")
@@ -25,8 +34,41 @@ def quiet_imports() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
+def training_arguments(config: TrainConfig, policy: Policy, layout: Layout, scratch: Path | None) -> dict[str, Any]:
+    """TrainingArguments under which a trainer writes no files, reports nothing, and tells us of every step.
+
+    UnavailableError where one process has several GPUs: the trainer would wrap the model in `DataParallel`.
+    """
+    device = policy.device
+    if device.type == "cuda" and torch.cuda.device_count() > 1 and not torch.distributed.is_initialized():
+        raise UnavailableError(
+            f"one process, {torch.cuda.device_count()} GPUs: training uses one",
+            f"--nproc {torch.cuda.device_count()}, or set CUDA_VISIBLE_DEVICES=0",
+        )
+    return {
+        "output_dir": str(scratch),
+        "report_to": "none",
+        # Checkpoints are ours: a trainer's would not hold rows, rejected samples and alarms.
+        "save_strategy": "no",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        # It would replace a loss that is no number by the mean of the others; a row says what it was.
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "log_level": "error",
+        "use_cpu": device.type == "cpu",
+        "ddp_timeout": int(ranks.TIMEOUT.total_seconds()),
+        **layout.arguments(policy.model, autocasts(config, device.type)),
+        "max_grad_norm": config.max_grad_norm,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "dataloader_pin_memory": device.type == "cuda",
+        # Collators give more than the forward takes: it would be dropped before our hooks see it.
+        "remove_unused_columns": False,
+    }
+
+
 @contextmanager
-def contained(model: Any, device: torch.device) -> Iterator[None]:
+def isolated(model: Any, device: torch.device) -> Iterator[None]:
     """No talk and no traces: random state, logging, the model's forward and configs come out as they went in.
 
     A trainer seeds the global generators, wraps the model's forward and edits its config; a policy that stays

@@ -28,6 +28,7 @@ WHOLE = (
     ("KL to the reference", "ref_kl", "nats a token"),
     ("Sampler gap", "sampler_gap", "mean absolute log-prob difference"),
     ("Pair accuracy", "pair_accuracy", "share of pairs ordered as their rewards"),
+    ("Pair margin", "pair_margin", "mean difference between a pair's two completions"),
     ("Gradient norm", "grad_norm", "before clipping"),
     ("Cut off by length", "truncated_fraction", "share of completions"),
 )

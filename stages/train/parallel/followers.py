@@ -51,7 +51,7 @@ class Leader:
         inputs = [f.files.location.absolute() for f in ctx.inputs]
         scratch = ctx.scratch
         place = str(scratch.absolute()) if scratch is not None else None
-        ranks.told({"config": as_dict(ctx.config), "inputs": inputs, "scratch": place, "shard": shard})
+        ranks.broadcast({"config": as_dict(ctx.config), "inputs": inputs, "scratch": place, "shard": shard})
         self.working = True
         yield
         self.working = False
@@ -59,7 +59,7 @@ class Leader:
     def dismiss(self, code: int) -> None:
         """Send the others home, unless they are in the midst of work: then the end of this process ends them."""
         if not self.working:
-            ranks.told({"code": code})
+            ranks.broadcast({"code": code})
 
 
 LEADER = Leader()
@@ -67,7 +67,7 @@ LEADER = Leader()
 
 def follow(train: Train) -> int:
     """Do what rank 0 finds to be done until it says that all is done; its exit code."""
-    while "code" not in (job := ranks.told(None)):
+    while "code" not in (job := ranks.broadcast(None)):
         inputs = [RunFolder.open(Path(p)) for p in job["inputs"]]
         scratch = Path(job["scratch"]) if job["scratch"] is not None else None
         config = build(TrainConfig, job["config"], "train")

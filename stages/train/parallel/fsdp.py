@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from stages.train.optim import STATE, trainable
 from stages.train.parallel import ranks
-from stages.train.parallel.layout import Tensors
+from stages.train.parallel.gather import Tensors
 
 
 class Fsdp:

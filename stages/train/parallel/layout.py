@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from stages.train.config import TrainConfig
 from stages.train.optim import optimizer_state, trainable
 from stages.train.parallel import ranks
-
-Tensors = dict[str, Tensor]
+from stages.train.parallel.gather import Tensors, saved_buffers
 
 
 class Layout(Protocol):
@@ -79,16 +77,3 @@ def layout_of(config: TrainConfig) -> Layout:
     from stages.train.parallel.zero import Zero
 
     return Zero(config.parallel)
-
-
-def saved_buffers(model: Any) -> Tensors:
-    """The buffers that are saved with a model."""
-    return {n: b.cpu() for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
-
-
-def put_weights(model: Any, weights: Tensors) -> None:
-    """Into a whole model, in place."""
-    with torch.no_grad():
-        held = dict(model.named_parameters()) | dict(model.named_buffers())
-        for name, value in weights.items():
-            held[name].copy_(value)

@@ -1,4 +1,4 @@
-"""The processes of one training run (ranks): how they find each other, and the few things they say to each other.
+"""The processes of one training run (ranks): how they find each other, and the collective operations they need.
 
 With one process everything here is a no-op. Nothing imports torch before it is needed.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(hours=2)
 # accelerate's own configuration would override what was asked for here.
 _ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU")
-_BEREFT = ("DistBackendError", "DistNetworkError", "onnection closed by peer", "reset by peer", "ProcessGroup")
+_PEER_FAILURES = ("DistBackendError", "DistNetworkError", "onnection closed by peer", "reset by peer", "ProcessGroup")
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -42,7 +42,7 @@ def first() -> bool:
 
 
 def join(device: str) -> None:
-    """Meet the other ranks: NCCL on GPUs, one each, else gloo."""
+    """Open the process group: NCCL on GPUs, one a rank, else gloo. UsageError for more ranks than GPUs."""
     import torch
     from accelerate import PartialState
 
@@ -61,10 +61,10 @@ def join(device: str) -> None:
     PartialState(cpu=cpu, timeout=TIMEOUT)
 
 
-def bereft(error: BaseException) -> bool:
-    """True for what a rank sees of another's death."""
-    said = f"{type(error).__name__} {error}"
-    return any(sign in said for sign in _BEREFT)
+def is_peer_failure(error: BaseException) -> bool:
+    """True for the error that a rank gets because another one has died: that one says why, not this."""
+    text = f"{type(error).__name__} {error}"
+    return any(sign in text for sign in _PEER_FAILURES)
 
 
 def _joined() -> bool:
@@ -74,7 +74,7 @@ def _joined() -> bool:
 
 
 def count() -> int:
-    """How many train together."""
+    """How many ranks train together; 1 without a process group."""
     import torch
 
     return torch.distributed.get_world_size() if _joined() else 1
@@ -87,7 +87,7 @@ def rank() -> int:
     return torch.distributed.get_rank() if _joined() else 0
 
 
-def placed(device: str) -> str:
+def device_of_rank(device: str) -> str:
     """The device of this rank: its own GPU where there are several ranks."""
     import torch
 
@@ -96,8 +96,8 @@ def placed(device: str) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
-def gathered(value: Any) -> list[Any]:
-    """Everybody's value, in the order of ranks."""
+def all_gather(value: Any) -> list[Any]:
+    """Everybody's value, pickled, in the order of ranks: as torch.distributed.all_gather_object."""
     import torch
 
     if count() == 1:
@@ -107,8 +107,8 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def told(value: Any) -> Any:
-    """What rank 0 said."""
+def broadcast(value: Any) -> Any:
+    """Rank 0's value, on every rank; the others' are ignored."""
     import torch
 
     if count() == 1:
@@ -118,19 +118,19 @@ def told(value: Any) -> Any:
     return values[0]
 
 
-def summed(values: Tensor, device: Any) -> Tensor:
+def all_reduce(values: Tensor, device: Any) -> Tensor:
     """The sum of everybody's tensor, on the CPU."""
     import torch
 
     if count() == 1:
         return values
-    held = values.to(device)
-    torch.distributed.all_reduce(held)
-    return held.cpu()
+    total = values.to(device)
+    torch.distributed.all_reduce(total)
+    return total.cpu()
 
 
-def meet() -> None:
-    """Wait until all are here."""
+def barrier() -> None:
+    """Return once every rank has called it."""
     import torch
 
     if count() > 1:

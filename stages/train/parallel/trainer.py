@@ -24,7 +24,7 @@ class RankTrainer:
 
     session: Session
     total: int
-    """Steps of the whole schedule; 0 for constant."""
+    """Steps of this run, over which the rate goes down where `schedule_steps` is open; 0 for constant."""
     model: Any
     optimizer: Any
     lr_scheduler: Any

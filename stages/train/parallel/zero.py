@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stages.core.errors import UnavailableError
 from stages.train.optim import trainable
-from stages.train.parallel.layout import Tensors, saved_buffers
+from stages.train.parallel.gather import Tensors, saved_buffers
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -14,7 +14,7 @@ from stages.train.rl.batches import Group, complied_unsafely
 _SCALARS = (
     "loss", "grad_norm", "learning_rate", "tokens", "groups", "dropped_groups", "reward_mean", "reward_std",
     "advantage_abs", "entropy", "ratio_mean", "clip_fraction", "cost_weight", "drift", "ref_kl", "sampler_gap",
-    "pair_accuracy", "completion_length", "truncated_fraction", "seconds",
+    "pair_accuracy", "pair_margin", "completion_length", "truncated_fraction", "seconds",
 )  # fmt: skip
 _BY_LABEL = ("reward", "refusal_rate", "unsafe_rate", "length")
 

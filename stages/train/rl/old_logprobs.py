@@ -36,7 +36,7 @@ def old_logprobs_tensor(rollout: Rollout, device: torch.device) -> Tensor:
     """All the rollout's old log-probs end to end, for a checkpoint. A meeting of all ranks."""
     # Each completion's are with the rank that has it; the others add zeros.
     values = [torch.zeros(c.length) if c.old_logprobs is None else c.old_logprobs for c in rollout.completions()]
-    return ranks.summed(torch.cat(values) if values else torch.zeros(0), device)
+    return ranks.all_reduce(torch.cat(values) if values else torch.zeros(0), device)
 
 
 def restore_old_logprobs(rollout: Rollout, flat: Tensor, own: list[TrainCompletion]) -> None:

@@ -38,7 +38,7 @@ def train_rl(session: Session, rollouts: Iterable[Rollout], reference: Policy | 
         carried = rollout.carried_after
         # After the last one the policy is saved first: the runner asks again about a finished run's alarms.
         if rollout.number + 1 < end:
-            session.heed()
+            session.stop_on_alarm()
     session.finish(rollouts=len(session.ctx.inputs), carried=carried)
 
 
@@ -123,7 +123,7 @@ class RlTrainer(RankTrainer, Trainer):
 
     def _record_step(self, logs: dict[str, float]) -> None:
         session, update = self.session, self.queue[self.state.global_step - 1]
-        self.sums = added_up(session.meet(self.sums))
+        self.sums = added_up(session.all_gather(self.sums))
         self.done += 1
         row = step_row(
             step=session.step + 1,

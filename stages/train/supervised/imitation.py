@@ -96,7 +96,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         self.session, self.step_log = session, StepLog(session)
         self.tokens: list[int] = []
         config = session.config
-        self.total = config.schedule_steps or steps
+        self.total = steps
         size, micro = config.batch_size, config.micro_batch_size or config.batch_size
         self.portions = portions(positions, size, micro, self.part)
         more = one_pass(config, micro, passes(size, micro, self.part.count))
@@ -134,5 +134,5 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
 
 def _entropy(means: list[float], tokens: list[int]) -> float | None:
     """Over the step's tokens. TRL has one mean a micro-batch, of all ranks, and takes the mean of these."""
-    counts = [sum(mine) for mine in zip(*ranks.gathered(tokens), strict=True)]
+    counts = [sum(mine) for mine in zip(*ranks.all_gather(tokens), strict=True)]
     return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts) if sum(counts) else None

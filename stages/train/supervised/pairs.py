@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any
 
 from schemas.scored import ScoredGroup
@@ -14,6 +15,7 @@ from stages.core.seeded import seeded_order
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
 from stages.train.supervised.examples import completions_by_shard, trainable_entries
+from stages.train.supervised.examples import permutations as epochs_of
 from stages.train.supervised.pair_options import PairOptions
 
 
@@ -67,6 +69,15 @@ def pairs_of(group: list[dict[str, Any]], name: str, options: PairOptions, seed:
         if group[a]["text"] != group[b]["text"]
     ]
     return seeded_order(found, seed, name, name=lambda pair: pair)[: options.max_pairs or None]
+
+
+def pair_order(refs: Sequence[str], config: TrainConfig) -> list[int]:
+    """Every pair the run will see, by its place in `refs`, in order: one permutation an epoch.
+
+    `steps` of `batch_size` where steps are given, else whole epochs. A resumed run is a slice of this.
+    """
+    wanted = config.steps * config.batch_size or config.epochs * len(refs)
+    return list(islice(epochs_of(range(len(refs)), config.seed, refs.__getitem__), wanted))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ rejected with the reason `no_vision`. A generative verifier (`--objective verifi
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from datasets import Dataset
@@ -17,13 +16,11 @@ from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from schemas.tables import SCORED
-from stages.core.errors import BadSample, InputError, UsageError
-from stages.train.config import TrainConfig
+from stages.core.errors import BadSample, InputError
 from stages.train.session import Session
-from stages.train.supervised.examples import ExampleRows, permutations
-from stages.train.supervised.pairs import Pair, PairTexts, as_texts, pair_entries
-from stages.train.supervised.step_log import StepLog, one_pass
-from stages.train.trainer_isolation import contained
+from stages.train.supervised.examples import ExampleRows
+from stages.train.supervised.pairs import Pair, PairTexts, as_texts, pair_entries, pair_order
+from stages.train.supervised.step_log import StepLog, equal_passes
 
 
 def train_reward(session: Session) -> None:
@@ -32,11 +29,10 @@ def train_reward(session: Session) -> None:
     dataset = encode_pairs(session)
     session.ctx.progress.log(f"pairs: {len(dataset):,}")
     refs = list(dataset["ref"])
-    wanted = config.steps * config.batch_size or config.epochs * len(dataset)
-    order = list(islice(permutations(range(len(dataset)), config.seed, refs.__getitem__), wanted))
+    order = pair_order(refs, config)
     left, steps = session.begin(len(order))
     if left:
-        with contained(session.policy.model, session.policy.device):
+        with session.training():
             PairTrainer(session, dataset.select(order[left.start :]), steps).train()
     session.finish(rollouts=0)
 
@@ -73,14 +69,6 @@ def _encode(session: Session, pair: Pair, texts: PairTexts) -> dict[str, Any]:
     }
 
 
-def _passes(config: TrainConfig) -> dict[str, Any]:
-    """TRL averages over a micro-batch's pairs, so they have to be equally many."""
-    micro = config.micro_batch_size or config.batch_size
-    if config.batch_size % micro:
-        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
-    return one_pass(config, micro, config.batch_size // micro)
-
-
 class PairCollator:
     """TRL's batch of pairs, with `rows`: (label, completion tokens) of each."""
 
@@ -100,11 +88,11 @@ class PairTrainer(RewardTrainer):
         processor = session.policy.processor
         super().__init__(
             model=session.policy.model,
-            args=RewardConfig(**session.arguments(**_passes(session.config))),
+            args=RewardConfig(**session.arguments(**equal_passes(session.config))),
             data_collator=PairCollator(processor.pad_token_id),
             train_dataset=dataset,
             processing_class=processor.tokenizer,
-            optimizers=(session.optimizer, session.scheduler(session.config.schedule_steps or steps)),
+            optimizers=(session.optimizer, session.scheduler(steps)),
         )
         self.remove_callback(PrinterCallback)
 
@@ -116,4 +104,9 @@ class PairTrainer(RewardTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step; TRL puts its own numbers into `logs`."""
         super().log(logs, start_time)
-        self.step_log.record(logs, pair_accuracy=logs.get("accuracy"), reward_mean=logs.get("mean_reward"))
+        self.step_log.record(
+            logs,
+            pair_accuracy=logs.get("accuracy"),
+            pair_margin=logs.get("margin"),
+            reward_mean=logs.get("mean_reward"),
+        )

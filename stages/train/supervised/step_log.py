@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from schemas.steps import LabelStat, StepRow
+from stages.core.errors import UsageError
 from stages.train.config import TrainConfig
 from stages.train.session import Session
 
@@ -23,6 +24,17 @@ def one_pass(config: TrainConfig, micro: int, passes: int) -> dict[str, Any]:
         "train_sampling_strategy": "sequential",
         "max_length": None,
     }
+
+
+def equal_passes(config: TrainConfig) -> dict[str, Any]:
+    """`one_pass` for trainers that average over a micro-batch's pairs: these have to be equally many.
+
+    UsageError where `batch_size` is no multiple of `micro_batch_size`.
+    """
+    micro = config.micro_batch_size or config.batch_size
+    if config.batch_size % micro:
+        raise UsageError(f"batch_size {config.batch_size} is no multiple of micro_batch_size {micro}", "make it one")
+    return one_pass(config, micro, config.batch_size // micro)
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -51,7 +63,7 @@ class StepLog:
         """What a trainer logged, as the step's row; anything but a step's log is passed over."""
         if "grad_norm" not in logs:
             return
-        self._seen = [example for part in self._session.meet(self._seen) for example in part]
+        self._seen = [example for part in self._session.all_gather(self._seen) for example in part]
         by_label: dict[str, list[int]] = {}
         for label, length in self._seen:
             by_label.setdefault(label, []).append(length)

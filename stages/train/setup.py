@@ -1,0 +1,98 @@
+"""Opening a session: the start policy, its trainer state, the optimizer, and the checkpoint of a run cut short."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stages.core.errors import InputError, UsageError
+from stages.core.registry import load
+from stages.core.stage import Context, ShardWriter
+from stages.models.load import Policy, load_policy, load_reward_model
+from stages.models.policy_ref import PolicyRef
+from stages.models.warm import POLICY
+from stages.train.checkpoints import TRAINER_STATE, Checkpoints, Position, TrainerState, read_state, state_folder
+from stages.train.config import TrainConfig, vision_frozen
+from stages.train.drift.monitor import Watch
+from stages.train.lora import Adapters
+from stages.train.objectives.base import Objective
+from stages.train.optim import make_optimizer, set_frozen
+from stages.train.parallel import ranks
+from stages.train.parallel.gather import put_weights
+from stages.train.parallel.layout import layout_of
+from stages.train.run_log import RunLog
+from stages.train.session import Session
+
+
+def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
+    """Load the policy and its trainer state, or the checkpoint that a killed run left in scratch."""
+    config: TrainConfig = ctx.config.resolved()
+    objective: Objective = load("objective", config.objective)
+    layout = layout_of(config)
+    if config.lora.rank and layout.sharded:
+        raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
+    policy, parent = _warm_or_load(ctx, ref, objective.reward_model, layout.sharded)
+    start, moments = _carried(config, parent)
+    set_frozen(policy.model, vision_frozen(config))
+    # Before the checkpoint's weights: adapters are parameters of their own, and the checkpoint has their values.
+    adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
+    log = RunLog(Watch.after(config.watch, ref.run if start.step else None), objective.watched)
+    checkpoints = Checkpoints(ctx.scratch)
+    if (moment := checkpoints.last()) is not None:
+        put_weights(policy.model, checkpoints.tensors(moment, "model"))
+        moments = checkpoints.tensors(moment, "optimizer")
+        log.restore(moment.record)
+        ctx.progress.log(f"going on after step {len(log.rows)} of a run that was cut short")
+    optimizer = make_optimizer(policy.model, config, moments)
+    return Session(config, ctx, writer, policy, optimizer, start, log, checkpoints, moment, layout, adapters)
+
+
+def _warm_or_load(
+    ctx: Context, ref: PolicyRef, reward_model: bool, sharded: bool
+) -> tuple[Policy, TrainerState | None]:
+    """The start policy and its trainer state, as an earlier stage left them in memory or else from disk.
+
+    One that is to be sharded is loaded into the CPU's memory: a GPU may have no room for the whole.
+    The warm policy is taken away from the others: it is about to change.
+    """
+    config: TrainConfig = ctx.config
+    policy: Policy | None = None if reward_model else ctx.resources.peek(POLICY, ref.id)
+    state: TrainerState | None = ctx.resources.peek(TRAINER_STATE, ref.id)
+    ctx.resources.drop(POLICY)
+    ctx.resources.drop(TRAINER_STATE)
+    if policy is None or not _is_as_loaded(policy, config):
+        load_model = load_reward_model if reward_model else load_policy
+        device = ranks.device_of_rank(config.device)
+        policy = load_model(
+            ref,
+            device="cpu" if sharded else device,
+            dtype=config.dtype,
+            trust_remote_code=config.trust_remote_code,
+        )
+        if sharded and device != "auto":
+            policy = replace(policy, device=torch.device(device))
+    policy = replace(policy, ref=ref)
+    if state is None and (folder := state_folder(ref)) is not None:
+        state = read_state(folder)
+    return policy, state
+
+
+def _is_as_loaded(policy: Policy, config: TrainConfig) -> bool:
+    """True when a warm policy is what `load_policy` would give."""
+    device = config.device in ("auto", str(policy.device), policy.device.type)
+    return device and str(policy.model.dtype) == f"torch.{config.dtype}"
+
+
+def _carried(config: TrainConfig, parent: TrainerState | None) -> tuple[Position, dict[str, Tensor]]:
+    """The position to go on from, and the optimizer's moments to start with."""
+    fresh = Position(config.objective)
+    if config.optimizer == "carry" and parent is None:
+        raise InputError("optimizer = carry, and the policy has no trainer state", "use --set optimizer=auto")
+    if parent is None or config.optimizer == "fresh":
+        return fresh, {}
+    if parent.position.objective == config.objective:
+        return parent.position, parent.tensors
+    # Another objective's steps are not steps of this one: a new position, the moments only where asked for.
+    return fresh, parent.tensors if config.optimizer == "carry" else {}
