@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.tables import PROMPTS, SCORED, STEPS, Table
-from stages.core.registry import load, plugin_key, short_name
-from stages.core.stage import Context, Plan, ShardWriter, Stage, Work
+from stages.core.registry import find, load, plugin_key, short_name
+from stages.core.runs.folder import RunFolder
+from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.train.config import TrainConfig
 from stages.train.drift.monitor import check as check_watch
 from stages.train.drift.monitor import heed_run
@@ -47,6 +48,12 @@ class TrainStage(Stage):
                 train(ctx, shard, writer)
 
         return work
+
+    def quality(self, folder: RunFolder) -> Quality:
+        """What the objective says of the run's steps; nothing where the objective is not installed here."""
+        rows = list(folder.rows(STEPS))
+        objective: Objective | None = find("objective", rows[0].objective) if rows else None
+        return objective.quality(rows) if objective is not None else Quality()
 
     def deliver(self, config: TrainConfig, path: Path) -> None:
         """The watch's verdict on a finished run, cached or not: CosmoError where it is to stop what follows."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.tables import PROMPTS, SCORED, Table
 from stages.core.config import key_of
 from stages.core.errors import InputError, UsageError
 from stages.core.runner import accepts
+from stages.core.stage import Context, Quality
 from stages.models.policy_ref import PolicyRef, resolve_policy
 
 if TYPE_CHECKING:
     from schemas.steps import StepRow
-    from stages.core.stage import Context
     from stages.train.config import TrainConfig
     from stages.train.session import Session
 
@@ -100,11 +101,40 @@ class Objective(ABC):
     def train(self, session: Session) -> None:
         """Train the session's policy from where it stands, and end with `session.finish(...)`."""
 
-    def quality(self, rows: list[StepRow]) -> dict[str, float]:
-        """Numbers for the run's closing line, by what they are called: by default the loss, first and last."""
-        return {"first loss": rows[0].loss, "last loss": rows[-1].loss} if rows else {}
+    def quality(self, rows: list[StepRow]) -> Quality:
+        """What a finished run came to, from its steps: by default its loss, first and last, and gradient norm.
+
+        A failure (exit 3) where no step learned from anything.
+        """
+        return supervised_quality(rows)
 
     @property
     def needs_rollouts(self) -> bool:
         """Whether prompts alone are not enough: each turn of a recipe's phase samples and scores before it trains."""
         return PROMPTS not in self.reads
+
+
+def supervised_quality(rows: list[StepRow]) -> Quality:
+    """Steps, loss first and last, gradient norm, and the share of pairs in order where there are pairs.
+
+    A failure where no step learned from anything: no step at all, or none with an example.
+    """
+    learned = [row for row in rows if row.groups]
+    if not learned:
+        return Quality(
+            line=f"{len(rows)} steps",
+            numbers={"steps": len(rows)},
+            failure="nothing was learned: no step had an example",
+            hint="cosmo show --rejected on this run says why",
+        )
+    first, last = learned[0], learned[-1]
+    numbers: dict[str, Any] = {"steps": len(rows), "first_loss": first.loss, "last_loss": last.loss}
+    parts = [f"{len(rows)} steps", f"loss {first.loss:.3g} -> {last.loss:.3g}"]
+    norms = [row.grad_norm for row in learned if row.grad_norm is not None]
+    if norms:
+        numbers["grad_norm"] = fmean(norms)
+        parts.append(f"gradient norm {numbers['grad_norm']:.3g}")
+    if last.pair_accuracy is not None:
+        numbers["pair_accuracy"] = last.pair_accuracy
+        parts.append(f"{last.pair_accuracy:.0%} of the last step's pairs in order")
+    return Quality(line=", ".join(parts), numbers=numbers)

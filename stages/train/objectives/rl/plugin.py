@@ -16,7 +16,8 @@ from stages.models.policy_ref import PolicyRef, resolve_policy
 from stages.train.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from stages.core.stage import Context
+    from schemas.steps import StepRow
+    from stages.core.stage import Context, Quality
     from stages.train.config import TrainConfig
     from stages.train.session import Session
 
@@ -64,6 +65,12 @@ class Rl(Objective):
         if config.ref_kl > 0.0:
             key["ref_policy"] = resolve_policy(config.ref_policy or "").id
         return key
+
+    def quality(self, rows: list[StepRow]) -> Quality:
+        """Steps, reward, groups used of all, gradient norm, drift; a failure where no group had an advantage."""
+        from stages.train.rl.quality import rl_quality
+
+        return rl_quality(rows)
 
     def train(self, session: Session) -> None:
         """Learn from every input folder in turn: one folder is one rollout."""
