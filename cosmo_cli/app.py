@@ -129,7 +129,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """Console script."""
+    """The console script `cosmo`: run what was typed and end the process with its exit code."""
     code = main()
     if "RANK" in os.environ:
         from cosmo_cli.rank_output import end_process

@@ -56,7 +56,7 @@ class Output:
 
     @property
     def console(self) -> Console:
-        """Rich on stderr."""
+        """Rich's console on stderr, made when it is first needed: importing Rich takes a moment."""
         if self._console is None:
             from rich.console import Console
 
@@ -148,16 +148,16 @@ class QuietProgress:
         self._output = output
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Nothing."""
+        """Nothing is shown while it runs."""
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """Nothing."""
+        """Nothing is shown while it runs."""
 
     def log(self, message: str) -> None:
-        """Nothing."""
+        """Nothing is shown while it runs."""
 
     def close(self) -> None:
-        """Nothing to tidy."""
+        """There is nothing to take away."""
 
 
 class PlainProgress:
@@ -168,29 +168,29 @@ class PlainProgress:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._what, self._unit, self._total, self._done = "", "", 0, 0
-        self._begun = self._said = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Begin counting."""
+        """Begin to count; the first line comes after `every` seconds."""
         self._what, self._unit, self._total, self._done = what, unit, total or 0, 0
-        self._begun = self._said = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         """Count, and say so if the last line is a while ago."""
         self._done += n
         now = time.monotonic()
-        if now - self._said >= self.every:
-            self._said = now
+        if now - self._last_line >= self.every:
+            self._last_line = now
             of = f"/{self._total}" if self._total else ""
             rate = self._done / max(now - self._begun, 1e-9)
             self._output.say(f"{self._what} {self._done}{of} {self._unit}, {rate:.3g}/s{spell(numbers)}")
 
     def log(self, message: str) -> None:
-        """One line."""
+        """A line of its own, at once."""
         self._output.say(message)
 
     def close(self) -> None:
-        """Nothing to tidy."""
+        """There is nothing to take away."""
 
 
 class RichProgress:
@@ -220,7 +220,7 @@ class RichProgress:
         self._task = self._bar.add_task(what, total=total, numbers="")
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """Move the bar."""
+        """Move the bar, and put the numbers beside it."""
         if self._bar is not None:
             self._bar.update(self._task, advance=n)
             if numbers:

@@ -17,6 +17,9 @@ from stages.core.stage import Context, Resources, Silent
 from stages.core.stage_list import STAGES, load_stage
 from stages.core.storage.location import is_url, public
 
+ABSENT = "not set"
+"""In place of a value that one side does not have: of a setting, that it is at its default."""
+
 
 class Survey:
     """Many runs looked at together: what one look needs and another has read already is read once."""
@@ -80,14 +83,18 @@ class Survey:
             raise
         except CosmoError as error:
             return [f"it can't be planned again: {error.message}"]
-        return list(changes(folder.manifest.key, identity(stage, config, inputs, plan)))
+        before, now = folder.manifest.key, identity(stage, config, inputs, plan)
+        if before.get("version") != now["version"]:
+            # What else differs is what the other version makes of the same settings, and would only hide this.
+            return [f"made by version {before.get('version')} of cosmo {folder.stage}; this is {now['version']}"]
+        return list(changes(before, now))
 
 
 def changes(before: Any, after: Any, where: str = "") -> Iterator[str]:
     """`plan.digests.data.jsonl changed: 1f3a -> 77c0`, one line a leaf of two nested dicts that differs."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted(set(before) | set(after)):
-            yield from changes(before.get(name), after.get(name), f"{where}.{name}" if where else name)
+            yield from changes(before.get(name, ABSENT), after.get(name, ABSENT), f"{where}.{name}" if where else name)
     elif before != after:
         yield f"{where} changed: {_clip(before)} -> {_clip(after)}"
 

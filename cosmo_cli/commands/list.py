@@ -1,4 +1,4 @@
-"""cosmo list."""
+"""cosmo list: every plugin by kind, also those of installed packages."""
 
 from __future__ import annotations
 

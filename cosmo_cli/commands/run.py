@@ -32,7 +32,7 @@ def command(
     quiet: QuietOption = False,
     run_code: RunCodeOption = False,
 ) -> None:
-    """Run a recipe."""
+    """Go through a recipe's steps in this process, or with --dry-run print them as commands."""
     from cosmo_cli.commands.eval import print_table
     from cosmo_cli.output import Output
     from cosmo_cli.recipe.schema import parse, read

@@ -21,7 +21,7 @@ def command(
     rejected: Annotated[bool, typer.Option("--rejected", help="The rejected rows and their reasons.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Print rows."""
+    """Print the first rows that fit; InputError where an id or a label was asked for and none does."""
     from cosmo_cli.output import Output
     from schemas.arrow import to_record
     from schemas.tables import TABLES

@@ -60,7 +60,7 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
 
 
 def size(count: float) -> str:
-    """`1.5 GiB`."""
+    """A number of bytes as people say it: `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"

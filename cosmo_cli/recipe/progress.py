@@ -24,7 +24,7 @@ class Turns:
         self._learned: set[str] = set()
 
     def begin(self, step: Step) -> None:
-        """A step starts."""
+        """Say which phase begins, if one does with this step."""
         title = step.phase or step.verb
         if title != self._phase:
             self._phase = title
@@ -105,7 +105,7 @@ def _mean(stats: list[Any], name: str) -> float | None:
 
 
 def clock(seconds: float) -> str:
-    """`1:05` or `2:03:04`."""
+    """Seconds as minutes, `1:05`, or hours, `2:03:04`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

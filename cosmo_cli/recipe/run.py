@@ -131,7 +131,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Work so far."""
+        """Seconds of work so far, over all starts."""
         return round(self._before + time.monotonic() - self._begun, 1)
 
     def add(self) -> None:

@@ -28,7 +28,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One stage command."""
+    """One stage command of a recipe, with what it reads and in which phase and turn it stands."""
 
     verb: str
     name: str
