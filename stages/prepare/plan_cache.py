@@ -10,17 +10,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from schemas.identity import canonical, digest
 from schemas.rejected import RejectedRow
 from stages.core.cache import cache_root
-from stages.core.registry import KINDS
+from stages.core.plugins.kinds import KINDS, ROOT
 from stages.core.stage import Plan
 from stages.prepare.reading.files import write_cache_file
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
@@ -40,6 +37,6 @@ def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
 def _code() -> str:
     """Digest of all code that can decide a plan."""
     plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder)
-    folders = (*plugins, _ROOT / "stages" / "prepare", _ROOT / "stages" / "world", _ROOT / "schemas")
+    folders = (*plugins, ROOT / "stages" / "prepare", ROOT / "stages" / "world", ROOT / "schemas")
     files = sorted(p for f in folders for p in f.rglob("*.py"))
     return digest([[p.name, p.read_text(encoding="utf-8")] for p in files])

@@ -47,7 +47,7 @@ KINDS = {
         ),
         Kind("augmentation", "stages.prepare.augmentations", ("works_on", "pairs", "fits", "apply")),
         Kind("engine", "stages.engines", ("needs_policy", "open", "gpus")),
-        Kind("backbone", "stages.models.tiny"),
+        Kind("backbone", "stages.models.tiny", ("build",)),
         Kind("verifier", "stages.score.verifiers", (), "stages.score.verifiers.functions"),
         Kind("loss", "stages.train.losses", ("loss", "settings", "aggregation"), "stages.train.losses.functions"),
         Kind("advantage", "stages.train.advantages", ("advantages", "settings"), "stages.train.advantages.functions"),

@@ -16,9 +16,8 @@ from pathlib import Path
 from schemas.identity import digest
 from stages.core.cache import cache_root
 from stages.core.errors import UnavailableError
-from stages.core.registry import KINDS, load
-
-_ROOT = Path(__file__).resolve().parents[2]
+from stages.core.plugins.kinds import KINDS, ROOT
+from stages.core.registry import load, plugin_key, short_name
 
 
 def tiny_folder(name: str, seed: int) -> Path:
@@ -27,12 +26,15 @@ def tiny_folder(name: str, seed: int) -> Path:
     Built in a process of its own, so that planning a run never loads torch into this one.
     """
     plugin = load("backbone", name)
-    folder = cache_root() / "tiny" / f"{name}-v{plugin.version}-s{seed}-{_recipe_digest()}"
+    called = short_name(name)
+    # One from outside goes by its source: nobody looks after its version.
+    made = f"v{plugin.version}" if called == name else str(plugin_key("backbone", name)[1])[-12:]
+    folder = cache_root() / "tiny" / f"{called}-{made}-s{seed}-{_recipe_digest()}"
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        staging = Path(tempfile.mkdtemp(prefix=f".{called}-", dir=folder.parent))
     except OSError as error:
         raise UnavailableError(
             f"can't write to the cache {folder.parent}: {error.strerror}", "point COSMO_CACHE to a folder of yours"
@@ -50,7 +52,7 @@ def tiny_folder(name: str, seed: int) -> Path:
 
 
 def _build(name: str, seed: int, folder: Path) -> None:
-    path = os.pathsep.join(p for p in (str(_ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
     done = subprocess.run(
         [sys.executable, "-m", "stages.models.tiny.build", name, str(seed), str(folder)],
         env={**os.environ, "PYTHONPATH": path},
@@ -65,7 +67,7 @@ def _build(name: str, seed: int, folder: Path) -> None:
 
 def _recipe_digest() -> str:
     """8 hex digits over the code that decides a tiny folder's content: a change there builds a new one."""
-    folders = (KINDS["backbone"].folder, _ROOT / "stages" / "world")
+    folders = (KINDS["backbone"].folder, ROOT / "stages" / "world")
     files = sorted(p for f in folders for p in f.rglob("*.py"))
     return digest([[p.name, p.read_text(encoding="utf-8")] for p in files])[:8]
 
