@@ -143,7 +143,14 @@ def _identity(kind: str, name: str) -> Any:
 def summary(kind: str, name: str) -> str:
     """What a plugin is, in one line: of a built-in one without importing it."""
     file = builtin.find(kind, name)
-    return builtin.summary(file) if file is not None else _first_sentence(load(kind, name), kind)
+    if file is not None:
+        return builtin.summary(file)
+    plugin, found = load(kind, name), outside.load(kind, _outside(kind, name))
+    # A function says it itself; of an object its class does, but for what dataclasses write by themselves.
+    for text in (found.__doc__, getattr(plugin, "title", None), type(found).__doc__):
+        if text and not str(text).startswith(f"{type(found).__name__}("):
+            return str(text).strip().partition("\n")[0]
+    return f"a {kind} without a docstring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +180,7 @@ def listed(kind: str) -> list[Listed]:
             found.append(Listed(name, "can't be used by this name: a built-in plugin has it", origin, True))
             continue
         try:
-            found.append(Listed(name, _first_sentence(load(kind, name), kind), origin))
+            found.append(Listed(name, summary(kind, name), origin))
         except CosmoError as error:
             found.append(Listed(name, f"{error.message}; {error.hint}", origin, True))
     return sorted(found, key=lambda one: one.name)
-
-
-def _first_sentence(plugin: Any, kind: str) -> str:
-    text = getattr(plugin, "__doc__", None) or getattr(plugin, "title", None) or kind
-    return str(text).strip().partition("\n")[0]

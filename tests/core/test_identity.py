@@ -210,11 +210,10 @@ def test_an_edited_built_in_plugin_goes_by_its_digest(copy: Path, tmp_path: Path
     assert key("verifier", "refusal", tmp_path, copy) == ["refusal", 1]
 
 
-def test_the_readme_s_verifier_edited_grades_anew(copy: Path, tmp_path: Path) -> None:
+def test_a_verifier_in_the_repository_edited_grades_anew(copy: Path, tmp_path: Path) -> None:
     """`words <= 12` to `words <= 3`: another grade, so another run; and the old grades are not kept."""
-    text = next(
-        t for t in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "<= 12" in t
-    )
+    page = (ROOT / "docs" / "extending.md").read_text()
+    text = next(t for t in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if t.startswith("# brief.py"))
     env = {**environment(), "PYTHONPATH": str(copy)}
 
     def run(*args: object) -> tuple[Path, str]:

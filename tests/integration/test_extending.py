@@ -36,12 +36,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_every_command_works(folder: Path) -> None:
-    script = f'set -euo pipefail\ncosmo() {{ {shlex.quote(sys.executable)} -m cosmo_cli "$@"; }}\n'
-    script += "".join(text for language, text in BLOCKS if language == "bash")
-    done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment(), capture_output=True, text=True)
+COMMANDS = [text for language, text in BLOCKS if language == "bash"]
+
+
+@pytest.mark.parametrize("number", range(len(COMMANDS)))
+def test_every_command_works(number: int, folder: Path) -> None:
+    """In the page's order, a block a test: what a block calls its runs is known to the next ones."""
+    state = folder / "state.sh"
+    script = [
+        "set -euo pipefail",
+        f'cosmo() {{ {shlex.quote(sys.executable)} -m cosmo_cli "$@"; }}',
+        f"[ ! -e {state} ] || source {state}",
+        COMMANDS[number],
+        f"for name in PROMPTS GROUPS_ SCORED POLICY; do if [ -v $name ]; then declare -p $name; fi; done > {state}",
+    ]
+    command = ["bash", "-c", "\n".join(script)]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    named = {text.partition("\n")[0].removeprefix("# ") for language, text in BLOCKS if language == "python"}
     # A backbone is built in a process of its own.
-    assert {n for n in named if f"running code of ./{n}" not in done.stderr} <= {"my_families.py", "my_backbones.py"}
-    assert "running code of my_families.py" in done.stderr
+    for name in set(re.findall(r"\./(\w+\.py):", COMMANDS[number])) - {"my_backbones.py"}:
+        assert re.search(rf"running code of (\./)?{name}", done.stderr), done.stderr
