@@ -47,8 +47,7 @@ def names(kind: str) -> list[str]:
 
 def is_known(kind: str, name: str) -> bool:
     """Whether `name` is a plugin by name, or says where one is."""
-    known = builtin.find(kind, name) is not None or references.parse(_entered.get((kind, name), name)) is not None
-    return known or name in installed.offered(kind)
+    return builtin.find(kind, name) is not None or _by_place(kind, name) or name in installed.offered(kind)
 
 
 def short_name(name: str) -> str:
@@ -99,10 +98,14 @@ def _outside(kind: str, name: str) -> Reference:
     raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
 
 
+def _by_place(kind: str, name: str) -> bool:
+    return references.parse(_entered.get((kind, name), name)) is not None
+
+
 @cache
 def _load_outside(kind: str, reference: Reference, name: str) -> Any:
     """The object as its kind has it: a plain function is made into one by the kind's adapter."""
-    made = outside.load(kind, reference)
+    made = outside.load(kind, reference, _by_place(kind, name))
     try:
         if (adapter := KINDS[kind].adapter) and importlib.util.find_spec(adapter):
             made = importlib.import_module(adapter).adapt(short_name(name), made)
@@ -145,7 +148,7 @@ def summary(kind: str, name: str) -> str:
     file = builtin.find(kind, name)
     if file is not None:
         return builtin.summary(file)
-    plugin, found = load(kind, name), outside.load(kind, _outside(kind, name))
+    plugin, found = load(kind, name), outside.load(kind, _outside(kind, name), _by_place(kind, name))
     # A function says it itself; of an object its class does, but for what dataclasses write by themselves.
     for text in (found.__doc__, getattr(plugin, "title", None), type(found).__doc__):
         if text and not str(text).startswith(f"{type(found).__name__}("):
@@ -183,4 +186,7 @@ def listed(kind: str) -> list[Listed]:
             found.append(Listed(name, summary(kind, name), origin))
         except CosmoError as error:
             found.append(Listed(name, f"{error.message}; {error.hint}", origin, True))
+        except Exception as error:
+            # Whatever a stranger's object does when it is looked at, the others are shown.
+            found.append(Listed(name, f"{type(error).__name__}: {first_line(error)}", origin, True))
     return sorted(found, key=lambda one: one.name)

@@ -37,15 +37,19 @@ def no_named_code(why: str) -> Iterator[None]:
         _refused.pop()
 
 
-def load(kind: str, reference: Reference) -> Any:
-    """The object that a reference names, its file or module imported; UsageError where that fails."""
-    if _refused:
+def load(kind: str, reference: Reference, by_place: bool = True) -> Any:
+    """The object that a reference names, its file or module imported; UsageError where that fails.
+
+    `by_place`: somebody wrote file or module down; else it is an installed package's, which its owner chose to install.
+    """
+    if _refused and by_place:
         raise ForeignCodeError(f"{_refused[-1]} names code: {reference.text}", "add --run-code if you trust it")
     what = f"{kind} {reference.text}"
     with failures(what, reference.shown):
         if reference.is_file and not Path(reference.where).is_file():
             raise UsageError(f"{what}: no such file: {reference.shown}", "a relative path starts at the working folder")
-        _announce(reference)
+        if by_place:
+            _announce(reference)
         module = _file_module(Path(reference.where)) if reference.is_file else _module(reference.where)
     if not hasattr(module, reference.attribute):
         there = sorted(n for n, v in vars(module).items() if not n.startswith("_") and callable(v))

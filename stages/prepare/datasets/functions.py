@@ -22,8 +22,9 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.drafts import Draft, UnreadImage, image_from, record_of, refused, row_of
 from stages.prepare.reading.plain_samples import Defaults, draft_of
+from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
+from stages.prepare.reading.unread_images import UnreadImage, image_from
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class FunctionDataset:
             try:
                 yield record_of(self._draft(sample, options, image_from), ref, sample)
             except BadSample as bad:
-                yield refused(ref, bad)
+                yield rejected_record(ref, bad)
 
     def row(self, record: Record, options: Any) -> PromptRow:
         """The row of one sample."""
