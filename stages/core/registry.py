@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -107,7 +106,7 @@ def _load_outside(kind: str, reference: Reference, name: str) -> Any:
     """The object as its kind has it: a plain function is made into one by the kind's adapter."""
     made = outside.load(kind, reference, _by_place(kind, name))
     try:
-        if (adapter := KINDS[kind].adapter) and importlib.util.find_spec(adapter):
+        if adapter := KINDS[kind].adapter:
             made = importlib.import_module(adapter).adapt(short_name(name), made)
     except TypeError as error:
         raise UsageError(f"{kind} {name} is none: {first_line(error)}", _HINT) from None
