@@ -62,7 +62,7 @@ def command(
         )
     from cosmo_cli.recipe.run import run_recipe
 
-    with plugin.held(configured):
+    with plugin.shared(configured):
         summary = run_recipe(parsed, root, output, (executor, settings))
     if "metrics" in summary:
         print_table(output, Path(str(summary["metrics"])))

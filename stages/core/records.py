@@ -26,7 +26,7 @@ _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One committed file."""
+    """What a receipt says of one committed file."""
 
     path: str
     """Where in the run folder: relative, inside, `/` between the parts."""
@@ -227,21 +227,21 @@ class _Fields:
         return self.value[name]
 
     def text(self, name: str) -> str:
-        """A string."""
+        """The field as a string."""
         return str(self._typed(name, str, "a text"))
 
     def table(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-        """An object."""
+        """The field as a table."""
         if default is not None and name not in self.value:
             return default
         return dict(self._typed(name, dict, "a table"))
 
     def items(self, name: str) -> list[Any]:
-        """A list."""
+        """The field as a list."""
         return list(self._typed(name, list, "a list"))
 
     def count(self, name: str, default: int | None = None) -> int:
-        """A whole number of at least 0."""
+        """The field as a whole number of at least 0."""
         if default is not None and name not in self.value:
             return default
         if not _is_count(value := self._typed(name, int, "a count")):
@@ -249,7 +249,7 @@ class _Fields:
         return int(value)
 
     def number(self, name: str) -> float:
-        """A finite number of at least 0: seconds."""
+        """The field as a finite number of at least 0: seconds."""
         value = self._typed(name, (int, float), "a number")
         # Python's whole numbers may be too large for a float.
         if not 0 <= value < _LONGEST_S:
@@ -257,13 +257,13 @@ class _Fields:
         return float(value)
 
     def digest(self, name: str) -> str:
-        """64 hex digits."""
+        """The field as a sha256 in hex."""
         if not is_sha256(value := self.text(name)):
             raise self.wrong(f"{name} is {_shown(value)}, not 64 hex digits")
         return value
 
     def name(self, name: str, default: str | None = None) -> str:
-        """Letters, digits, `_` and `-`: a verb, a fingerprint."""
+        """The field as a verb or a fingerprint: letters, digits, `_` and `-`."""
         if default is not None and name not in self.value:
             return default
         if not _NAME.fullmatch(value := self.text(name)):

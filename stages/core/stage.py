@@ -33,13 +33,13 @@ class Silent:
     """A Progress that says nothing."""
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Nothing."""
+        """Ignore it: nobody watches."""
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """Nothing."""
+        """Ignore it: nobody watches."""
 
     def log(self, message: str) -> None:
-        """Nothing."""
+        """Ignore it: nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class ShardWriter(Protocol):
     """Where a shard's results go; nothing is visible until the shard is committed whole."""
 
     def row(self, row: Any) -> None:
-        """One output row."""
+        """Add one output row; rows keep their order."""
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """One sample left out, with its reason."""
@@ -126,7 +126,7 @@ class Stage(ABC):
 
     @abstractmethod
     def plan(self, ctx: Context) -> Plan:
-        """Decide the shards."""
+        """Decide the shards and what identifies the rows; UsageError or InputError where it can't be done."""
 
     @abstractmethod
     def open(self, ctx: Context) -> Work:

@@ -36,7 +36,7 @@ def test_who_does_the_shards_is_no_part_of_a_runs_name(tmp_path: Path) -> None:
         for more in ([], ["--executor", "ray"], ["--executor", "ray", "--set", "executor.cpus=4"])
     }
     assert len(said) == 1
-    assert "would do 1 of 1 shards in runs/prepare-" in said.pop()
+    assert "would do 1 of 1 shard in runs/prepare-" in said.pop()
 
 
 @pytest.mark.parametrize(

@@ -39,5 +39,5 @@ class ExecutorPlugin(Protocol):
         Returns when each is committed, here or by whoever else was at it. Raises what a stage raises, at once.
         """
 
-    def held(self, settings: Any) -> AbstractContextManager[None]:
+    def shared(self, settings: Any) -> AbstractContextManager[None]:
         """Around several jobs of one command: what they can share is made once."""

@@ -10,16 +10,16 @@ from stages.core.executors.base import Job
 
 @dataclass(frozen=True)
 class LocalConfig:
-    """Nothing to set."""
+    """Doing shards in this process takes no setting."""
 
 
 class LocalExecutor:
-    """First the shards that nobody holds, then those that another process does, if it did not finish them."""
+    """One shard after another, in the command's own process."""
 
     config = LocalConfig
 
     def do(self, job: Job, settings: LocalConfig) -> None:
-        """Do the shards."""
+        """Each shard that nobody else has in hand, then those that others had and did not finish."""
         from stages.core.executors.shard_worker import ShardWorker
 
         worker = ShardWorker(job.stage, job.ctx, job.folder, job.plan.rejected)
@@ -29,8 +29,8 @@ class LocalExecutor:
         for shard in elsewhere:
             worker.do(shard, wait=True)
 
-    def held(self, settings: LocalConfig) -> AbstractContextManager[None]:
-        """Nothing to share."""
+    def shared(self, settings: LocalConfig) -> AbstractContextManager[None]:
+        """Around several jobs: a process has nothing to share with itself."""
         return nullcontext()
 
 

@@ -44,7 +44,7 @@ class StagedShard:
         self._rows = ShardFile(self.root / "shards" / self._name, self._table)
 
     def row(self, row: Any) -> None:
-        """One output row."""
+        """Add one output row to the staged shard."""
         assert self._rows is not None, "begin() comes first"
         self._rows.add(row)
 

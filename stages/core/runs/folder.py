@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.tables import REJECTED, Table
-from stages.core.atomic import read_json as read_json
-from stages.core.atomic import write_json as write_json
 from stages.core.records import InputRef, Manifest, Receipt
 from stages.core.runs.open import find_files, open_files
 from stages.core.storage.base import RunFiles

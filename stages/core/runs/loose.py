@@ -28,11 +28,11 @@ class LooseFiles(RunFiles):
         return {}
 
     def has_report(self) -> bool:
-        """False."""
+        """False: no runner made it."""
         return False
 
     def receipts(self) -> dict[int, Receipt]:
-        """None."""
+        """Empty: nothing was committed by a receipt."""
         return {}
 
     def whole(self, receipt: Receipt) -> bool:
@@ -48,11 +48,11 @@ class LooseFiles(RunFiles):
         return self.path / name
 
     def writer(self) -> RunWriter:
-        """Never: UsageError."""
+        """There is none: UsageError."""
         _refuse(self.location)
 
     def indices(self) -> list[int]:
-        """Every file."""
+        """The number of every file."""
         return list(range(len(self._shards)))
 
     def missing(self) -> list[int]:
@@ -64,7 +64,7 @@ class LooseFiles(RunFiles):
         return self._shards[index]
 
     def all_shards(self) -> list[Path]:
-        """Every file."""
+        """Every file, in the order of names."""
         return list(self._shards)
 
 

@@ -28,7 +28,7 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class Selection:
-    """The prompts wanted."""
+    """Which prompts a stage takes of its inputs, and in which draw."""
 
     labels: dict[str, float] = option({}, "Label weights; empty takes every label as it comes")
     split: str = option("", "Only this split", choices=("", "train", "test"))

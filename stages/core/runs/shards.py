@@ -53,7 +53,7 @@ class ShardFile:
         )
 
     def add(self, row: Any) -> None:
-        """Append a row."""
+        """Append a row; it reaches the disk with its row group."""
         self._pending.append(row)
         self._pending_bytes += sum(len(i.bytes) for i in getattr(row, "images", ()))
         if len(self._pending) >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:

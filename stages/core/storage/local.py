@@ -175,7 +175,7 @@ class LocalWriter(RunWriter):
             inside(self._path, name).unlink(missing_ok=True)
 
     def mark(self, receipt: Receipt) -> None:
-        """Replace the receipt."""
+        """Write the receipt over the one that is there."""
         write_json(inside(self._path, f"receipts/{receipt.index:05d}.json"), receipt.as_json())
 
     def clean(self) -> None:

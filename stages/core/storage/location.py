@@ -88,7 +88,7 @@ class LocalLocation(Location):
         return self.folder
 
     def absolute(self) -> str:
-        """The absolute path."""
+        """The path from the root of the file system."""
         return str(self.folder.absolute())
 
     def seen_from(self, run: Location) -> str:
@@ -114,7 +114,7 @@ class BucketLocation(Location):
         return self.place.mirror / self.name
 
     def absolute(self) -> str:
-        """The URL."""
+        """The URL means the same everywhere."""
         return str(self)
 
     def seen_from(self, run: Location) -> str:

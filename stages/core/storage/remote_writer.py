@@ -53,7 +53,7 @@ class RemoteWriter(RunWriter):
         self._mirror.forget(index)
 
     def mark(self, receipt: Receipt) -> None:
-        """Replace the receipt."""
+        """Write the receipt over the one that is there."""
         self._run.store.write(self._run.key(f"receipts/{receipt.index:05d}.json"), json_bytes(receipt.as_json()))
 
     def clean(self) -> None:

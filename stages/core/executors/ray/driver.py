@@ -51,7 +51,7 @@ class Driver:
         self._task = ray.put(_task(job))
         self._mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self._tally = Tally(job, self._mailbox)
-        self._todo, self._held = list(job.shards), list[int]()
+        self._todo, self._elsewhere = list(job.shards), list[int]()
         self._calls: dict[Any, Member] = {}
         self._idle: list[Member] = []
         self._deaths: Counter[int | None] = Counter()
@@ -61,16 +61,16 @@ class Driver:
         """Until every shard is committed; whatever ends it, no worker outlives it."""
         begun = time.monotonic()
         try:
-            while self._todo or self._held or any(m.shard is not None for m in self._calls.values()):
+            while self._todo or self._elsewhere or any(m.shard is not None for m in self._calls.values()):
                 self._fill()
                 ready, _ = ray.wait(list(self._calls), timeout=_POLL_S)
                 for call in ready:
-                    self._settle(call, self._calls.pop(call))
+                    self._receive(call, self._calls.pop(call))
                 self._tally.look()
                 if self._stopped():
                     raise SystemExit(_TERMINATED)
                 if begun and time.monotonic() - begun > _LONG_WAIT_S:
-                    begun = self._patience()
+                    begun = self._say_what_is_awaited()
             self._tally.look(last=True)
         finally:
             for member in (*self._calls.values(), *self._idle):
@@ -78,10 +78,10 @@ class Driver:
 
     def _fill(self) -> None:
         """Give idle workers something to do, then start as many as there are shards for."""
-        while self._idle and (self._todo or self._held):
+        while self._idle and (self._todo or self._elsewhere):
             self._give(self._idle.pop())
         getting_ready = sum(m.shard is None for m in self._calls.values())
-        wanted = min(self._most - len(self._calls), len(self._todo) + len(self._held) - getting_ready)
+        wanted = min(self._most - len(self._calls), len(self._todo) + len(self._elsewhere) - getting_ready)
         for _ in range(wanted):
             self._started += 1
             make = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, scheduling_strategy="SPREAD")(Worker)
@@ -91,10 +91,10 @@ class Driver:
     def _give(self, member: Member) -> None:
         """The next shard: first those that nobody else has in hand."""
         member.waits = not self._todo
-        member.shard = (self._todo or self._held).pop(0)
+        member.shard = (self._todo or self._elsewhere).pop(0)
         self._calls[member.handle.do.remote(member.shard, member.waits)] = member
 
-    def _settle(self, call: Any, member: Member) -> None:
+    def _receive(self, call: Any, member: Member) -> None:
         """A call came back, or its worker won't."""
         shard, member.shard = member.shard, None
         try:
@@ -108,7 +108,7 @@ class Driver:
         if shard is None:
             del self._deaths[None]
         if shard is not None and not outcome.done:
-            self._held.append(shard)
+            self._elsewhere.append(shard)
             self._job.ctx.progress.log(f"shard {shard:05d} is in the hands of another process: waiting for it")
         elif shard is not None:
             self._tally.done(member.number)
@@ -130,10 +130,10 @@ class Driver:
                 f"shard {shard:05d} of {self._job.folder.where} ended {_TRIES} workers: {why}",
                 "lower the batch sizes; the same command without --executor shows what happens",
             )
-        (self._held if member.waits else self._todo).insert(0, shard)
+        (self._elsewhere if member.waits else self._todo).insert(0, shard)
         self._job.ctx.progress.log(f"a worker was lost with shard {shard:05d} ({why}): another does it")
 
-    def _patience(self) -> float:
+    def _say_what_is_awaited(self) -> float:
         """Say once why nothing begins; 0 then, and when there is nothing to say."""
         if all(m.shard is None for m in self._calls.values()) and not self._idle:
             takes = f"{self._cpus:g} CPUs and {self._gpus:g} GPUs"

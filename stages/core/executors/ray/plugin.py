@@ -28,14 +28,14 @@ class RayExecutor:
     config = RayConfig
 
     def do(self, job: Job, settings: RayConfig) -> None:
-        """Do the shards."""
+        """Hand the shards out to workers until each is committed; UnavailableError without a cluster or room in it."""
         # A paragraph of Ray's about each lost worker comes by print; the run says it in one line.
-        with self.held(settings), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), sigterm() as asked:
+        with self.shared(settings), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), sigterm() as asked:
             from stages.core.executors.ray.driver import Driver
 
             Driver(job, settings, asked).run()
 
-    def held(self, settings: RayConfig) -> AbstractContextManager[None]:
+    def shared(self, settings: RayConfig) -> AbstractContextManager[None]:
         """Around several jobs: the cluster of the first one stays."""
         return cluster(settings.address or os.environ.get("RAY_ADDRESS", ""))
 

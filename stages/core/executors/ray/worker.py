@@ -70,7 +70,7 @@ class Worker:
     """One process: a stage, opened at its first shard."""
 
     def __init__(self, task: Task, number: int, mailbox: Any) -> None:
-        self._task, self._told = task, Teller(number, mailbox)
+        self._task, self._reporter = task, Reporter(number, mailbox)
         self._shards: ShardWorker | None = None
 
     def ready(self) -> Outcome:
@@ -84,13 +84,13 @@ class Worker:
     def do(self, shard: int, wait: bool) -> Outcome:
         """A shard, to its commit."""
         assert self._shards is not None
-        self._told.about(shard)
+        self._reporter.about(shard)
         try:
             return Outcome(self._shards.do(shard, wait))
         except Exception as error:
             return Outcome(error=portable(error))
         finally:
-            self._told.flush(wait=True)
+            self._reporter.flush(wait=True)
 
     def _prepared(self) -> ShardWorker:
         task = self._task
@@ -101,7 +101,7 @@ class Worker:
         stage = getattr(importlib.import_module(module), name)()
         config = build(stage.config, task.config, stage.name)
         inputs = [RunFolder.open(Path(p)) for p in task.inputs]
-        ctx = Context(config, inputs, self._told, Resources())
+        ctx = Context(config, inputs, self._reporter, Resources())
         return ShardWorker(stage, ctx, folder, [RejectedRow(**row) for row in task.rejected])
 
     def _folder(self) -> RunFolder:
@@ -130,7 +130,7 @@ def portable(error: Exception) -> Exception:
         return RuntimeError(f"{type(error).__name__}: {first_line(error)}")
 
 
-class Teller:
+class Reporter:
     """A Progress that sends what it is told to a mailbox, now and then."""
 
     def __init__(self, number: int, mailbox: Any) -> None:
@@ -149,14 +149,14 @@ class Teller:
         self._mailbox.put.remote(Note(self._number, self._note.shard, unit))
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """Count."""
+        """Add to the count, and send it now and then."""
         self._note.count += n
         self._note.numbers.update(numbers)
         if time.monotonic() - self._sent >= _EVERY_S:
             self.flush()
 
     def log(self, message: str) -> None:
-        """One line."""
+        """Send one line at once."""
         self.flush()
         self._mailbox.put.remote(Note(self._number, self._note.shard, message=message))
 
@@ -179,7 +179,7 @@ class Mailbox:
         self._notes: list[Note] = []
 
     def put(self, note: Note) -> None:
-        """Keep a note."""
+        """Keep a note until it is taken."""
         self._notes.append(note)
 
     def take(self) -> list[Note]:
