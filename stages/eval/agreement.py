@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
 BINS = 10
-_WHOLE = (
+_OVERALL = (
     ("accuracy", "accuracy"),
     ("macro_f1", "macro F1"),
     ("unparsable", "unparsable"),
     ("score_calibration_error", "calibration error of the score"),
 )
-# How a judge says that its answer held no verdict: an error with this at the start of its reason.
+# How a judge says that its answer agreement no verdict: an error with this at the start of its reason.
 UNPARSABLE = "unparsable"
 NO_VERDICT = ""
 """In place of the verdict that was not to be read."""
@@ -46,9 +46,9 @@ class Prompt:
     """What was found on one prompt."""
 
     verdicts: list[tuple[str, str]] = field(default_factory=list)
-    """(gold, said) of each completion."""
+    """(gold, predicted) of each completion."""
     scores: list[tuple[float, float]] = field(default_factory=list)
-    """(gold, said) of each completion where both are numbers."""
+    """(gold, predicted) of each completion where both are numbers."""
     failed: int = 0
 
 
@@ -68,15 +68,15 @@ class Agreement:
         return sorted(pairs - {NO_VERDICT})
 
     def confusion(self) -> np.ndarray:
-        """Completions by prompt, gold verdict and said verdict, the unreadable last: (N, V, V + 1)."""
+        """Completions by prompt, gold verdict and predicted verdict, the unreadable last: (N, V, V + 1)."""
         import numpy as np
 
         verdicts = self.verdicts
         place = {verdict: i for i, verdict in enumerate(verdicts)} | {NO_VERDICT: len(verdicts)}
         counts_NVS = np.zeros((len(self.prompts), len(verdicts), len(verdicts) + 1))
         for number, prompt in enumerate(self.prompts.values()):
-            for gold, said in prompt.verdicts:
-                counts_NVS[number, place[gold], place[said]] += 1
+            for gold, predicted in prompt.verdicts:
+                counts_NVS[number, place[gold], place[predicted]] += 1
         return counts_NVS
 
     def bins(self) -> np.ndarray:
@@ -85,8 +85,8 @@ class Agreement:
 
         sums_NB3 = np.zeros((len(self.prompts), BINS, 3))
         for number, prompt in enumerate(self.prompts.values()):
-            for gold, said in prompt.scores:
-                sums_NB3[number, min(int(max(said, 0.0) * BINS), BINS - 1)] += (1.0, said, gold)
+            for gold, predicted in prompt.scores:
+                sums_NB3[number, min(int(max(predicted, 0.0) * BINS), BINS - 1)] += (1.0, predicted, gold)
         return sums_NB3
 
 
@@ -115,19 +115,19 @@ def _count(made: Agreement, prompt: str, completion: CompletionView, check: Veri
     gold, judge = completion.grades.get(check.gold), completion.grades.get(check.judge)
     if gold is None or judge is None or gold.status != OK or gold.verdict is None:
         return
-    said = _said(judge)
-    if said is None and judge.status not in (ERROR, TIMEOUT):
+    predicted = _predicted(judge)
+    if predicted is None and judge.status not in (ERROR, TIMEOUT):
         return
-    held = made.prompts.setdefault(prompt, Prompt())
-    if said is None:
-        held.failed += 1
+    counted = made.prompts.setdefault(prompt, Prompt())
+    if predicted is None:
+        counted.failed += 1
         return
-    held.verdicts.append((gold.verdict, said))
+    counted.verdicts.append((gold.verdict, predicted))
     if gold.value is not None and judge.value is not None:
-        held.scores.append((gold.value, judge.value))
+        counted.scores.append((gold.value, judge.value))
 
 
-def _said(grade: Grade) -> str | None:
+def _predicted(grade: Grade) -> str | None:
     """The verdict; NO_VERDICT for an answer without one; None where there is no answer."""
     if grade.status == ERROR and (grade.reason or "").startswith(UNPARSABLE):
         return NO_VERDICT
@@ -139,9 +139,9 @@ def f1(counts: np.ndarray) -> np.ndarray:
     import numpy as np
 
     right = np.diagonal(counts, axis1=-2, axis2=-1)
-    given, said = counts.sum(-1), counts.sum(-2)[..., :-1]
+    given, predicted = counts.sum(-1), counts.sum(-2)[..., :-1]
     with np.errstate(invalid="ignore"):
-        return np.asarray(2 * right / (given + said))
+        return np.asarray(2 * right / (given + predicted))
 
 
 def _f1_of(place: int, counts: np.ndarray) -> np.ndarray:
@@ -166,17 +166,17 @@ def calibration_error(sums: np.ndarray) -> np.ndarray:
         return np.asarray(np.abs(sums[..., 1] - sums[..., 2]).sum(-1) / sums[..., 0].sum(-1))
 
 
-def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[EvalRow]:
+def agreement_rows(found: Measured, agreement: Agreement, seed: int) -> Iterator[EvalRow]:
     """Accuracy by slice, what is unparsable, macro F1, calibration; precision, recall and F1 by verdict."""
-    counts_NVS = held.confusion()
+    counts_NVS = agreement.confusion()
     completions_N = counts_NVS.sum((1, 2))
     right_N = counts_NVS.diagonal(axis1=1, axis2=2).sum(-1)
-    failed_N = [p.failed for p in held.prompts.values()]
+    failed_N = [p.failed for p in agreement.prompts.values()]
 
     def row(metric: str, part: str, better: str, interval: Interval, completions: float, failed: int = 0) -> EvalRow:
         return EvalRow(
-            policy=held.policy,
-            policy_id=held.policy_id,
+            policy=agreement.policy,
+            policy_id=agreement.policy_id,
             metric=f"verifier_{metric}",
             slice=part,
             value=interval.value,
@@ -190,7 +190,7 @@ def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[Eval
         )
 
     slices: dict[str, list[int]] = {ALL: []}
-    for number, prompt in enumerate(held.prompts):
+    for number, prompt in enumerate(agreement.prompts):
         for part in found.prompts[prompt].slices():
             slices.setdefault(part, []).append(number)
     for part in [ALL, *sorted(set(slices) - {ALL})]:
@@ -200,10 +200,10 @@ def agreement_rows(found: Measured, held: Agreement, seed: int) -> Iterator[Eval
     unparsable = ratio_interval(counts_NVS[:, :, -1].sum(-1), completions_N)
     yield row("unparsable", ALL, "lower", unparsable, completions_N.sum(), sum(failed_N))
     yield row("macro_f1", ALL, "higher", bootstrap_interval(macro_f1, counts_NVS, seed), completions_N.sum())
-    if (sums_NB3 := held.bins())[..., 0].sum():
+    if (sums_NB3 := agreement.bins())[..., 0].sum():
         spread = bootstrap_interval(calibration_error, sums_NB3, seed)
         yield row("score_calibration_error", ALL, "lower", spread, sums_NB3[..., 0].sum())
-    for place, verdict in enumerate(held.verdicts):
+    for place, verdict in enumerate(agreement.verdicts):
         part, both_N = f"verdict={verdict}", counts_NVS[:, place, place]
         said_N, gold_N = counts_NVS[:, :, place].sum(-1), counts_NVS[:, place].sum(-1)
         yield row("precision", part, "higher", ratio_interval(both_N, said_N), said_N.sum())
@@ -218,26 +218,37 @@ def section(agreements: list[Agreement], rows: list[EvalRow], check: VerifierChe
         return None
     by_key = {(r.policy, r.metric.removeprefix("verifier_"), r.slice): r for r in rows}
 
-    def said(policy: str, metric: str, part: str = ALL) -> dict[str, str]:
+    def rate_cell(policy: str, metric: str, part: str = ALL) -> dict[str, str]:
         row = by_key.get((policy, metric, part))
         if row is None:
             return {"value": "–", "interval": ""}
         return {"value": wording.value(row.value, True), "interval": wording.interval(row.low, row.high, True)}
 
     parts = []
-    for held in agreements:
-        table = held.confusion().sum(0).astype(int).tolist()
+    for agreement in agreements:
+        table = agreement.confusion().sum(0).astype(int).tolist()
         lines = [
             {
                 "verdict": verdict,
                 "counts": [{"n": n, "right": i == place} for i, n in enumerate(table[place])],
-                "rates": [said(held.policy, metric, f"verdict={verdict}") for metric in ("recall", "precision", "f1")],
+                "rates": [
+                    rate_cell(agreement.policy, metric, f"verdict={verdict}")
+                    for metric in ("recall", "precision", "f1")
+                ],
             }
-            for place, verdict in enumerate(held.verdicts)
+            for place, verdict in enumerate(agreement.verdicts)
         ]
-        whole = [(title, said(held.policy, metric)) for metric, title in _WHOLE]
-        failed = sum(p.failed for p in held.prompts.values())
-        parts.append({"policy": held.policy, "whole": whole, "lines": lines, "said": held.verdicts, "failed": failed})
+        overall = [(title, rate_cell(agreement.policy, metric)) for metric, title in _OVERALL]
+        failed = sum(p.failed for p in agreement.prompts.values())
+        parts.append(
+            {
+                "policy": agreement.policy,
+                "overall": overall,
+                "lines": lines,
+                "verdicts": agreement.verdicts,
+                "failed": failed,
+            }
+        )
     return {"gold": check.gold, "judge": check.judge, "parts": parts, "about": _about()}
 
 
@@ -246,10 +257,10 @@ def _about() -> str:
     return " ".join((__doc__ or "").partition("\n\n")[2].split())
 
 
-def confusion_record(held: Agreement) -> dict[str, Any]:
+def confusion_record(agreement: Agreement) -> dict[str, Any]:
     """The confusion table, for summary.json: rows are gold's verdicts, columns the verifier's, no verdict last."""
     return {
-        "verdicts": held.verdicts,
-        "confusion": held.confusion().sum(0).astype(int).tolist(),
-        "failed": sum(p.failed for p in held.prompts.values()),
+        "verdicts": agreement.verdicts,
+        "confusion": agreement.confusion().sum(0).astype(int).tolist(),
+        "failed": sum(p.failed for p in agreement.prompts.values()),
     }

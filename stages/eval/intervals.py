@@ -93,18 +93,18 @@ def ratio_interval(hits_N: Iterable[float], sizes_N: Iterable[float]) -> Interva
     Where `rate_interval` weighs prompts alike, this weighs completions alike, as a table of counts does. The
     effective size comes from the linearised variance of a ratio; with one completion a prompt it is Wilson.
     """
-    held = [(float(h), float(s)) for h, s in zip(hits_N, sizes_N, strict=True) if s > 0]
-    n, total = len(held), math.fsum(s for _, s in held)
+    counted = [(float(h), float(s)) for h, s in zip(hits_N, sizes_N, strict=True) if s > 0]
+    n, total = len(counted), math.fsum(s for _, s in counted)
     if n == 0:
         return Interval(None, None, None, 0, "wilson")
-    value = math.fsum(h for h, _ in held) / total
+    value = math.fsum(h for h, _ in counted) / total
     if total == n:
         return Interval(value, *wilson(value * n, n), n, "wilson")
     if n == 1:
         return Interval(value, 0.0, 1.0, 1, "wilson_clustered")
     size = float(n)
     if 0 < value < 1:
-        variance = math.fsum((h - value * s) ** 2 for h, s in held) / total**2 * n / (n - 1)
+        variance = math.fsum((h - value * s) ** 2 for h, s in counted) / total**2 * n / (n - 1)
         size = min(max(value * (1 - value) / variance, size), total) if variance else total
     return Interval(value, *wilson(value * size, size, _t(n - 1)), n, "wilson_clustered")
 

@@ -119,13 +119,13 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     found = measure(ctx.inputs, chosen_metrics(config), namer, settings)
     rows = list(eval_rows(found))
     judged = agreements(ctx.inputs, found, namer, config.verifier) if config.verifier.judge else []
-    rows += [row for held in judged for row in agreement_rows(found, held, config.seed)]
+    rows += [row for agreement in judged for row in agreement_rows(found, agreement, config.seed)]
     for row in rows:
         writer.row(row)
     changes = differences(found)
     record = summary(found, rows, changes)
     if judged:
-        record["verifier"] = asdict(config.verifier) | {"policies": {h.policy: confusion_record(h) for h in judged}}
+        record["verifier"] = asdict(config.verifier) | {"policies": {a.policy: confusion_record(a) for a in judged}}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     writer.artifact(SUMMARY).write_text(text + "\n", encoding="utf-8")
     runs = training_runs(config)

@@ -65,9 +65,9 @@ def read_views(shard: Path) -> Iterator[GroupView]:
 
     with open_shard(shard, SCORED) as file:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-        wanted = [leaf for leaf in leaves if _is_wanted(leaf)]
+        read = [leaf for leaf in leaves if _is_read(leaf)]
         try:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=read):
                 for view in _views(batch):
                     _check_finite(view, shard)
                     yield view
@@ -91,7 +91,7 @@ def _check_finite(group: GroupView, shard: Path) -> None:
                 )
 
 
-def _is_wanted(leaf: str) -> bool:
+def _is_read(leaf: str) -> bool:
     # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
     path = [p for p in leaf.split(".") if p not in ("list", "element", "item", "array")]
     if path[0] == "completions":

@@ -49,7 +49,7 @@ class Facts:
 
 
 def render(facts: Facts) -> str:
-    """README.md."""
+    """The card as the Markdown of README.md, YAML header first."""
     parts = [
         _header(facts),
         f"# {_inline(facts.name)}\n\n{_what(facts)}",
@@ -83,12 +83,12 @@ def _objectives(facts: Facts) -> list[str]:
 
 def _what(facts: Facts) -> str:
     kind = "vision-language model" if facts.vision else "language model"
-    told = []
+    parts = []
     for name, runs in Counter(_objectives(facts)).items():
         title = getattr(find("objective", name), "title", name).lower()
-        told.append(f"{runs} run{'s' * (runs > 1)} of {title}")
+        parts.append(f"{runs} run{'s' * (runs > 1)} of {title}")
     base = f" from `{_code(str(public(facts.lineage.base)))}`" if facts.lineage.base else ""
-    how = f", trained{base} by {' and '.join(told)}" if told else ""
+    how = f", trained{base} by {' and '.join(parts)}" if parts else ""
     return (
         f"A {kind} of {facts.parameters:,} parameters{how} with `cosmo`, which trains for safety and "
         f"capability at once. Policy id `{facts.policy_id}`, weights stored in {facts.dtype}."
@@ -126,19 +126,19 @@ def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
 
     rows: list[EvalRow] = [r for r in run.rows(EVALS) if r.slice == "all"]
     policies = list(dict.fromkeys(r.policy for r in rows))
-    mine = next((r.policy for r in rows if r.policy_id == policy_id), None)
-    if mine is None:
+    own = next((r.policy for r in rows if r.policy_id == policy_id), None)
+    if own is None:
         raise InputError(
             f"{run.where} did not measure this policy ({policy_id}), but {', '.join(policies)}",
             "give the eval run of this very train run, or leave --evals out",
         )
-    compared = [p for p in policies if p != mine]
-    changes = read_json(run.artifact("summary.json"))["differences"].get(mine, {})
+    compared = [p for p in policies if p != own]
+    changes = read_json(run.artifact("summary.json"))["differences"].get(own, {})
     header = ["Metric", "This model", *compared, *(["Change"] if changes else []), "Prompts"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for metric in dict.fromkeys(r.metric for r in rows):
         cells = {r.policy: r for r in rows if r.metric == metric}
-        row = cells[mine]
+        row = cells[own]
         if row.n:
             change = [_change(changes["metrics"].get(metric), row)] if changes else []
             others = [_value(cells.get(p)) for p in compared]
@@ -206,9 +206,9 @@ def _lineage(facts: Facts) -> str:
 def _recipe(facts: Facts) -> str:
     blocks = []
     for kind, lines, count in settings(facts.lineage.runs):
-        told = "\n".join(lines).replace("```", "'''")
+        shown = "\n".join(lines).replace("```", "'''")
         head = f"<summary>{kind}, {count} run{'s' * (count > 1)}</summary>"
-        blocks.append(f"<details>{head}\n\n```text\n{told}\n```\n\n</details>")
+        blocks.append(f"<details>{head}\n\n```text\n{shown}\n```\n\n</details>")
     return "\n\n".join(blocks)
 
 

@@ -1,4 +1,4 @@
-"""Settings of `score`."""
+"""Settings of `cosmo score`: reward formulas, judges, and the models behind other verifiers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
 from stages.judging.parsed import parse_completion
 from stages.score.rewards import RewardFormula, check_finite, formula_for, reward_of
-from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
+from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 
 _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
 _COMPLETION_FIELDS = list(hints(Completion))
@@ -35,28 +35,28 @@ class Grader:
     def group(self, group: RolloutGroup, by_models: ModelGrades | None = None) -> ScoredGroup:
         """The group with every completion graded; InputError for a label without a formula.
 
-        `by_models` holds the grades that `wanted_of` asked for.
+        `by_models` holds the grades that `ungraded` asked for.
         """
         formula = formula_for(self.formulas, group.label)
-        wanted = self._names(formula)
+        names = self._verifiers_of(formula)
         fields = {name: getattr(group, name) for name in _GROUP_FIELDS}
         given = by_models or {}
         completions = [
-            self._completion(group, c, formula, wanted, {n: of[c.index] for n, of in given.items() if c.index in of})
+            self._completion(group, c, formula, names, {n: of[c.index] for n, of in given.items() if c.index in of})
             for c in group.completions
         ]
         return ScoredGroup(**fields, completions=completions, reward_formula=formula.text)
 
-    def wanted_of(self, verifier: ModelVerifier, group: RolloutGroup) -> Wanted:
+    def ungraded(self, verifier: ModelVerifier, group: RolloutGroup) -> Ungraded:
         """The group's completions that lack this verifier's grade; none where the label's formula has no use for it."""
-        if verifier.name not in self._names(formula_for(self.formulas, group.label)):
-            return Wanted(group, [])
+        if verifier.name not in self._verifiers_of(formula_for(self.formulas, group.label)):
+            return Ungraded(group, [])
         lacking = (c for c in group.completions if c.finish_reason != "error")
         if not self.regrade:
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
-        return Wanted(group, list(lacking))
+        return Ungraded(group, list(lacking))
 
-    def _names(self, formula: RewardFormula) -> list[str]:
+    def _verifiers_of(self, formula: RewardFormula) -> list[str]:
         return list(dict.fromkeys([name for name, _ in formula.terms] + list(self.also)))
 
     def _completion(
@@ -64,7 +64,7 @@ class Grader:
         group: RolloutGroup,
         completion: Completion,
         formula: RewardFormula,
-        wanted: list[str],
+        names: list[str],
         by_models: Mapping[str, Grade],
     ) -> ScoredCompletion:
         """One completion with its grades; settled ones that it brings are kept if of the same version."""
@@ -73,9 +73,9 @@ class Grader:
         for grade in grades.values():
             check_finite(grade, where)
         grades |= by_models
-        missing = [name for name in wanted if name not in grades]
+        missing = [name for name in names if name not in grades]
         if completion.finish_reason == "error":
-            grades |= {name: self._no_completion(name, completion) for name in missing}
+            grades |= {name: self._unsampled_grade(name, completion) for name in missing}
         elif missing:
             parsed = parse_completion(completion.text)
             for name in missing:
@@ -84,7 +84,7 @@ class Grader:
                 grades[name] = verifier.grade(group, completion, parsed)
         terms, reward = reward_of(formula, grades, where)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
-        ordered = [grades.pop(name) for name in wanted] + list(grades.values())
+        ordered = [grades.pop(name) for name in names] + list(grades.values())
         return ScoredCompletion(**fields, grades=ordered, terms=terms, reward=reward)
 
     def _kept(self, completion: Completion) -> dict[str, Grade]:
@@ -97,6 +97,6 @@ class Grader:
                 kept[grade.name] = grade
         return kept
 
-    def _no_completion(self, name: str, completion: Completion) -> Grade:
+    def _unsampled_grade(self, name: str, completion: Completion) -> Grade:
         reason = f"no completion: {completion.error or 'the engine failed'}"
         return Grade(name=name, version=self.verifiers[name].version, value=None, status=ERROR, reason=reason)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ScoreStage(Stage):
-    """Grades rollouts."""
+    """Grades rollouts, or scored groups anew, a shard for a shard."""
 
     name = "score"
     version = 2

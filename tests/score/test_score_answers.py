@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.score.answers.extract import as_number, boxed, chosen, final_number
+from stages.score.answers.extract import as_number, boxed, choice_index, final_number
 from tests.score.made import grade
 
 
@@ -79,11 +79,11 @@ def test_fractions_are_exact(f: Fraction) -> None:
     ],
 )
 def test_choices(answer: str, index: int | None) -> None:
-    assert chosen(answer, ["red fish", "blue bird", "green frog"]) == index
+    assert choice_index(answer, ["red fish", "blue bird", "green frog"]) == index
 
 
 def test_an_option_inside_another_is_not_named() -> None:
-    assert chosen("it is dark red", ["red", "dark red"]) == 1
+    assert choice_index("it is dark red", ["red", "dark red"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from stages.score.grading import Grader
 from stages.score.models.batching import open_models, with_model_grades
 from stages.score.models.judge import bind
 from stages.score.rewards import resolve
-from stages.score.verifiers.base import Judgement, ModelVerifier, Wanted, does_not_apply, judged
+from stages.score.verifiers.base import Judgement, ModelVerifier, Ungraded, does_not_apply, judged
 from tests.score.made import completion, group, thought
 
 CONTEXT = Context(ScoreConfig(), [], Silent(), Resources())
@@ -33,7 +33,7 @@ class Counting:
         self.windows: list[list[int]] = []
         self.verifier = ModelVerifier("length", {"rule": 1, **identity}, lambda ctx: self.grade_groups)
 
-    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
+    def grade_groups(self, window: Sequence[Ungraded]) -> list[list[Judgement]]:
         self.windows.append([len(w.completions) for w in window])
         if any("trouble" in c.text for w in window for c in w.completions):
             raise RuntimeError("no luck\nat all")
@@ -150,7 +150,7 @@ def test_a_verdicts_tokens_are_found_where_tokens_are_parts_of_characters(
     engine = Says(text)
     monkeypatch.setattr(FakePlugin, "open", lambda *_: engine)
     grade_groups = bind("value", JudgeTable(engine="fake", score="probability")).open(CONTEXT)
-    ((judgement,),) = grade_groups([Wanted(row := group(thought("yes"), label="value"), row.completions)])
+    ((judgement,),) = grade_groups([Ungraded(row := group(thought("yes"), label="value"), row.completions)])
     at = engine.said.index(b"good")
     assert judgement.verdict == "good"
     assert judgement.value == pytest.approx(math.exp(sum(engine.logprobs[at : at + 4])), abs=1e-6)

@@ -54,7 +54,7 @@ TWO_THIRDS = pytest.approx(2 / 3)
 )
 def test_what_is_said_of_confidence(text: str, certain: bool, said: str | None) -> None:
     found = confidence(text)
-    assert (found.certain, found.said) == (certain, said)
+    assert (found.certain, found.words) == (certain, said)
     assert "honey" not in text or "honey" in found.rest
     assert said is not None or found.rest == text
 

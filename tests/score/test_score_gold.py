@@ -92,7 +92,7 @@ def test_math500_solutions_prove_their_answers() -> None:
     from stages.score.answers.math_pool import POOL
 
     rows = lines(SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl")
-    right = [POOL.ask({"gold": r["answer"], "candidate": r["solution"]}, 20.0)["correct"] for r in rows[::10]]
+    right = [POOL.run({"gold": r["answer"], "candidate": r["solution"]}, 20.0)["correct"] for r in rows[::10]]
     assert all(right)
     neighbours = [(a, b) for a, b in pairwise(rows) if a["answer"] != b["answer"]]
     taken = [

@@ -16,7 +16,7 @@ import pytest
 
 from schemas.scored import ScoredCompletion
 from stages.core.parallel_map import in_order
-from stages.score.answers import math_pool as killable
+from stages.score.answers import math_pool
 from stages.score.answers.math_pool import Child, JobFailed, Pool, TimedOut
 from tests.score.made import grader, group, thought
 
@@ -50,29 +50,29 @@ def pool() -> Any:
 
 
 def test_a_child_is_kept_between_jobs(pool: Pool) -> None:
-    assert pool.ask(EASY, 10.0) == {"correct": True, "seen": "1+x"}
+    assert pool.run(EASY, 10.0) == {"correct": True, "seen": "1+x"}
     first = pool._idle[0].pid
-    assert pool.ask({"gold": "x", "candidate": "$y$"}, 10.0)["correct"] is False
+    assert pool.run({"gold": "x", "candidate": "$y$"}, 10.0)["correct"] is False
     assert [c.pid for c in pool._idle] == [first]
 
 
 def test_a_hanging_job_is_killed_in_time_and_the_next_one_works(pool: Pool) -> None:
-    pool.ask(EASY, 10.0)
+    pool.run(EASY, 10.0)
     stuck = pool._idle[0].pid
     started = time.monotonic()
     with pytest.raises(TimedOut, match=r"no result within 0\.5 s"):
-        pool.ask({"gold": "10", "candidate": f"${HANGS}$"}, 0.5)
+        pool.run({"gold": "10", "candidate": f"${HANGS}$"}, 0.5)
     assert time.monotonic() - started < 2.0
     assert not alive(stuck)
-    assert pool.ask(EASY, 10.0)["correct"] is True
+    assert pool.run(EASY, 10.0)["correct"] is True
 
 
 def test_a_child_that_dies_fails_its_own_job_only(pool: Pool) -> None:
-    pool.ask(EASY, 10.0)
+    pool.run(EASY, 10.0)
     os.kill(pool._idle[0].pid, signal.SIGKILL)
     with pytest.raises(JobFailed, match="ended"):
-        pool.ask(EASY, 10.0)
-    assert pool.ask(EASY, 10.0)["correct"] is True
+        pool.run(EASY, 10.0)
+    assert pool.run(EASY, 10.0)["correct"] is True
 
 
 def test_one_hanging_answer_in_a_group_costs_one_timeout() -> None:
@@ -83,7 +83,7 @@ def test_one_hanging_answer_in_a_group_costs_one_timeout() -> None:
     texts = [*good, *[thought(f"$ {HANGS} $")] * 3, *wrong]
     groups = [group(*texts, label="math", answer="10", answer_kind="math")]
     limit = 1.5
-    killable.set_limit(limit)
+    math_pool.set_limit(limit)
     started = time.monotonic()
     (scored,) = in_order(grader().group, groups, workers=2)
     seconds = time.monotonic() - started
@@ -101,7 +101,7 @@ def status(completion: ScoredCompletion) -> str:
 def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
     """Four callers, one of them stuck: the other three go on at their own pace meanwhile."""
     with ThreadPoolExecutor(4) as threads:
-        for _ in threads.map(lambda _: pool.ask(EASY, 30.0), range(4)):
+        for _ in threads.map(lambda _: pool.run(EASY, 30.0), range(4)):
             pass
         started = time.monotonic()
         stuck = threads.submit(pool.ask, {"gold": "10", "candidate": f"${HANGS}$"}, 3.0)
@@ -115,18 +115,18 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
 
 def test_a_huge_number_does_not_eat_the_machine(pool: Pool) -> None:
     with pytest.raises((JobFailed, TimedOut)):
-        pool.ask({"gold": "1", "candidate": "$2^{99999999999}$"}, 1.5)
-    assert pool.ask(EASY, 10.0)["correct"] is True
+        pool.run({"gold": "1", "candidate": "$2^{99999999999}$"}, 1.5)
+    assert pool.run(EASY, 10.0)["correct"] is True
 
 
 PARENT = """
 import sys
 from stages.score.answers.math_pool import Child
 child = Child()
-child.ask({"gold": "x", "candidate": "$x$"}, 30.0)
+child.run({"gold": "x", "candidate": "$x$"}, 30.0)
 print(child.pid, flush=True)
 if sys.argv[1] == "busy":
-    child.ask({"gold": "10", "candidate": "$10^{10^{10^{10}}}$"}, 1.5)
+    child.run({"gold": "10", "candidate": "$10^{10^{10^{10}}}$"}, 1.5)
 else:
     sys.stdin.read()
 """
@@ -165,7 +165,7 @@ def test_ctrl_c_leaves_no_child() -> None:
 
 
 def _in_daemon(queue: Any) -> None:
-    queue.put(Pool().ask(EASY, 30.0)["correct"])
+    queue.put(Pool().run(EASY, 30.0)["correct"])
 
 
 def test_it_works_in_a_spawned_daemon_process() -> None:
@@ -181,8 +181,8 @@ def test_it_works_in_a_spawned_daemon_process() -> None:
 def test_what_a_job_holds_is_no_answer() -> None:
     child = Child()
     try:
-        odd = child.ask({"gold": '"}\n{"correct": false', "candidate": "$x$"}, 10.0)
+        odd = child.run({"gold": '"}\n{"correct": false', "candidate": "$x$"}, 10.0)
         assert odd.keys() & {"correct", "error"}
-        assert child.ask(EASY, 10.0)["correct"] is True
+        assert child.run(EASY, 10.0)["correct"] is True
     finally:
         child.kill()

@@ -72,7 +72,7 @@ def test_its_verdict_is_math_verifys_both_ways_round(pool: Pool, gold: str, answ
     for a, b in ((gold, answer), (answer, gold)):
         if a.startswith("The"):
             continue
-        assert pool.ask({"gold": a, "candidate": boxed(b)}, 20.0).get("correct", False) == plain_verdict(a, boxed(b))
+        assert pool.run({"gold": a, "candidate": boxed(b)}, 20.0).get("correct", False) == plain_verdict(a, boxed(b))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def mix() -> list[tuple[str, str]]:
 
 
 def test_verdicts_over_the_math_mix_are_math_verifys(pool: Pool, mix: list[tuple[str, str]]) -> None:
-    asked = [bool(pool.ask({"gold": gold, "candidate": parsed}, 20.0).get("correct")) for gold, parsed in mix]
+    asked = [bool(pool.run({"gold": gold, "candidate": parsed}, 20.0).get("correct")) for gold, parsed in mix]
     assert len(mix) > 200
     assert asked == [plain_verdict(gold, parsed) for gold, parsed in mix]
     assert 50 < sum(asked) < len(asked) - 50

@@ -134,12 +134,12 @@ def test_batches_do_not_matter(trained: Path, groups: list[ScoredGroup]) -> None
 
 
 def test_a_number_that_is_none_is_an_error_and_no_zero(trained: Path) -> None:
-    from stages.score.verifiers.base import Wanted
+    from stages.score.verifiers.base import Ungraded
     from stages.score.verifiers.reward_model import _RewardModel
 
     model = load_reward_model(resolve_policy(str(trained)), device="cpu", new_head=False)
     with torch.no_grad():
         model.model.get_parameter("score.weight").fill_(float("nan"))
     row = group("red", question="what colour ?")
-    (judgements,) = _RewardModel(RewardModelTable(), model).grade_groups([Wanted(row, row.completions)])
+    (judgements,) = _RewardModel(RewardModelTable(), model).grade_groups([Ungraded(row, row.completions)])
     assert [(j.status, j.value) for j in judgements] == [("error", None)]

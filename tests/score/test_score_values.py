@@ -26,8 +26,8 @@ from stages.score.config import ScoreConfig
 from stages.score.verifiers.base import (
     Judgement,
     ModelVerifier,
+    Ungraded,
     Verifier,
-    Wanted,
     does_not_apply,
     failed,
     finite_value,
@@ -129,7 +129,9 @@ def test_a_value_that_comes_with_a_failure_is_dropped() -> None:
 def test_a_model_verifiers_bad_value_is_the_grade_of_its_own_completion_alone(value: Any) -> None:
     verifier = ModelVerifier("mine", {"rule": 1}, lambda ctx: lambda window: [])
     row = group(thought("7"), thought("8"))
-    (grades,) = verifier.grades(lambda window: [[judged(value, "a"), judged(0.5, "b")]], [Wanted(row, row.completions)])
+    (grades,) = verifier.grades(
+        lambda window: [[judged(value, "a"), judged(0.5, "b")]], [Ungraded(row, row.completions)]
+    )
     assert [(g.status, g.value) for g in grades] == [("error", None), ("ok", 0.5)]
     assert "mine gave" in str(grades[0].reason)
 

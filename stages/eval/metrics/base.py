@@ -45,7 +45,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric plugin."""
+    """One metric: its rule, and how a reader is to take its values."""
 
     title: str
     """What a person reads in the report."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_POINTS = 60
 
 # (title, field of StepRow, what it says)
-WHOLE = (
+STEP_CHARTS = (
     ("Reward", "reward_mean", "mean over the step's completions"),
     ("Loss", "loss", "the loss that was stepped on"),
     ("Completion length", "completion_length", "mean tokens"),
@@ -49,7 +49,7 @@ WATCHED = (
     ("Clipped tokens", "share of tokens with no policy gradient", ""),
     ("Drift", "mean drift term", ""),
 )
-LABELS, TERMS, WATCH, WHOLE_STEP = "labels", "terms", "watch", "step"
+LABELS, TERMS, WATCH, STEP = "labels", "terms", "watch", "step"
 
 Point = tuple[float | None, float]
 """(value, weight) of one step."""
@@ -107,7 +107,7 @@ def charts(folders: Iterable[RunFolder]) -> list[Chart]:
         watched = _watched(objective, rows) if is_watched(objective) else []
         seen = {chart.title for chart in watched}
         found += [*_by_label(objective, rows), *_by_term(objective, rows), *watched]
-        found += [chart for chart in _whole(objective, rows) if chart.title not in seen]
+        found += [chart for chart in _by_step(objective, rows) if chart.title not in seen]
     return found
 
 
@@ -121,11 +121,11 @@ def is_watched(name: str) -> bool:
     return bool(getattr(find("objective", name), "watched", False))
 
 
-def _whole(objective: str, rows: list[StepRow]) -> list[Chart]:
+def _by_step(objective: str, rows: list[StepRow]) -> list[Chart]:
     found = []
-    for title, name, note in WHOLE:
+    for title, name, note in STEP_CHARTS:
         if segments := _segments(rows, _of_step(name)):
-            found.append(Chart(objective, title, note, [Series(title, segments)], WHOLE_STEP, rows[-1].step))
+            found.append(Chart(objective, title, note, [Series(title, segments)], STEP, rows[-1].step))
     return found
 
 
@@ -168,7 +168,7 @@ def _term(stats: list[TermStat], term: str) -> Point:
 def _watched(objective: str, rows: list[StepRow]) -> list[Chart]:
     found = []
     for title, note, alarm in WATCHED:
-        series = [Series(name, found_) for name, value in _WATCH[title] if (found_ := _segments(rows, value))]
+        series = [Series(name, segments) for name, value in _WATCH[title] if (segments := _segments(rows, value))]
         if series:
             found.append(Chart(objective, title, note, series, WATCH, rows[-1].step, spans(rows, alarm)))
     return found
@@ -193,7 +193,7 @@ _WATCH: dict[str, list[tuple[str, Callable[[StepRow], Point]]]] = {
     "Needless refusal": [("Needless refusal", _pooled("refusal_rate", "benign"))],
     "Unsafe compliance": [("Unsafe compliance", _pooled("unsafe_rate", "harmful"))],
     "Reward terms": [(term, _of_term(term)) for term in COSMO_TERMS],
-    **{title: [(title, _of_step(name))] for title, name, _ in WHOLE},
+    **{title: [(title, _of_step(name))] for title, name, _ in STEP_CHARTS},
 }
 
 

@@ -9,7 +9,7 @@ from schemas.evals import EvalRow
 from schemas.terms import COSMO_TERMS
 from stages.core.registry import find
 from stages.eval.measure import ALL, SLICES, Measured
-from stages.eval.report.curves import LABELS, TERMS, WATCH, WHOLE_STEP, is_watched
+from stages.eval.report.curves import LABELS, STEP, TERMS, WATCH, is_watched
 from stages.eval.report.numbers import listed, value
 from stages.eval.report.svg import Band, Dot, DotRow, Line, Spot, dot_plot, line_chart, scatter, strip
 
@@ -36,7 +36,7 @@ _TURNED = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One figure."""
+    """One figure with its title and a note beside it."""
 
     title: str
     note: str
@@ -62,8 +62,8 @@ def metric_strip(measured: Measured, rows: list[EvalRow], name: str) -> Markup:
     """One metric of all policies side by side, for the first table."""
     metric = measured.metrics[name]
     dots = _dots(measured, [r for r in rows if r.metric == name and r.slice == ALL])
-    said = f"{metric.title}: " + ", ".join(f"{d.name} {value(d.value, metric.rate)}" for d in dots)
-    return strip(dots, rate=metric.rate, said=said)
+    label = f"{metric.title}: " + ", ".join(f"{d.name} {value(d.value, metric.rate)}" for d in dots)
+    return strip(dots, rate=metric.rate, label=label)
 
 
 def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]]:
@@ -72,16 +72,18 @@ def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]
     for kind, title in zip(SLICES, ("By label", "By task", "By attack family"), strict=True):
         panels = []
         for name, metric in measured.metrics.items():
-            mine = [r for r in rows if r.metric == name and r.slice.startswith(f"{kind}=") and r.n]
-            slices = sorted({r.slice for r in mine})
+            own = [r for r in rows if r.metric == name and r.slice.startswith(f"{kind}=") and r.n]
+            slices = sorted({r.slice for r in own})
             if len(slices) < 2:
                 continue
             lines = []
             for part in slices:
-                own = [r for r in mine if r.slice == part]
-                lines.append(DotRow(part.partition("=")[2], f"({max(r.n for r in own)} prompts)", _dots(measured, own)))
-            said = f"{metric.title} {title.lower()}, {len(slices)} slices"
-            panels.append(Panel(metric.title, "", dot_plot(lines, rate=metric.rate, said=said)))
+                in_slice = [r for r in own if r.slice == part]
+                lines.append(
+                    DotRow(part.partition("=")[2], f"({max(r.n for r in in_slice)} prompts)", _dots(measured, in_slice))
+                )
+            label = f"{metric.title} {title.lower()}, {len(slices)} slices"
+            panels.append(Panel(metric.title, "", dot_plot(lines, rate=metric.rate, label=label)))
         if panels:
             parts.append({"title": title, "note": f"{len(panels)} metrics", "panels": panels})
     return parts
@@ -91,9 +93,9 @@ def tradeoffs(measured: Measured, rows: list[EvalRow]) -> list[Panel]:
     """Scatters of two rates that pull at each other; held-out families where they were measured."""
     whole = {(r.policy, r.metric): r for r in rows if r.slice == ALL and r.value is not None}
     panels = []
-    for x_metric, wanted, title in _TRADEOFFS:
-        heldout = any((p, wanted) in whole for p in measured.policies)
-        y_metric = wanted if heldout else "unsafe_compliance"
+    for x_metric, heldout_metric, title in _TRADEOFFS:
+        heldout = any((p, heldout_metric) in whole for p in measured.policies)
+        y_metric = heldout_metric if heldout else "unsafe_compliance"
         spots = []
         for i, policy in enumerate(measured.policies):
             x, y = whole.get((policy, x_metric)), whole.get((policy, y_metric))
@@ -101,8 +103,10 @@ def tradeoffs(measured: Measured, rows: list[EvalRow]) -> list[Panel]:
                 spots.append(Spot(policy_colour(i), policy, _upwards(x), _upwards(y)))
         if spots:
             names = _TURNED[x_metric], _TURNED[y_metric]
-            said = f"{title}: " + ", ".join(f"{s.name} {s.x[0]:.0%} {names[0]}, {s.y[0]:.0%} {names[1]}" for s in spots)
-            plot = scatter(spots, x_name=names[0], y_name=names[1], said=said)
+            label = f"{title}: " + ", ".join(
+                f"{s.name} {s.x[0]:.0%} {names[0]}, {s.y[0]:.0%} {names[1]}" for s in spots
+            )
+            plot = scatter(spots, x_name=names[0], y_name=names[1], label=label)
             panels.append(Panel(title, "up and to the right is better", plot))
     return panels
 
@@ -119,21 +123,21 @@ def training(charts: list[Chart]) -> list[dict[str, Any]]:
     """Curves by objective; labels keep their colour over all of an objective's charts."""
     parts = []
     for objective in dict.fromkeys(c.objective for c in charts):
-        mine = [c for c in charts if c.objective == objective]
-        labels = sorted({s.name for c in mine if c.by_label for s in c.series})
+        own = [c for c in charts if c.objective == objective]
+        labels = sorted({s.name for c in own if c.by_label for s in c.series})
         colours = {name: f"l{i % LABEL_COLOURS}" for i, name in enumerate(labels)}
-        plain = [c for c in mine if c.kind in (LABELS, WHOLE_STEP)]
+        plain = [c for c in own if c.kind in (LABELS, STEP)]
         first = [c for c in plain if c.by_label or c.title in _FIRST[not is_watched(objective)]]
         if len(plain) - len(first) < 3:
             first = plain
         parts.append(
             {
                 "title": getattr(find("objective", objective), "title", objective),
-                "note": f"{mine[0].steps:,} optimizer steps",
+                "note": f"{own[0].steps:,} optimizer steps",
                 "labels": _keys(colours),
                 "panels": [_curve(c, colours) for c in first],
-                "terms": [_curve(c, colours) for c in mine if c.kind == TERMS],
-                "drift": _drift([c for c in mine if c.kind == WATCH]),
+                "terms": [_curve(c, colours) for c in own if c.kind == TERMS],
+                "drift": _drift([c for c in own if c.kind == WATCH]),
                 "more": [_curve(c, colours) for c in plain if c not in first],
             }
         )
@@ -166,5 +170,5 @@ def _curve(chart: Chart, colours: dict[str, str], height: int = 170) -> Panel:
     bands = [Band(f"{s.alarm}, steps {s.first} to {s.last}", s.first, s.last) for s in chart.spans]
     ends = ", ".join(f"{s.name} {s.segments[0][0][1]:.3g} to {s.segments[-1][-1][1]:.3g}" for s in chart.series)
     rate = chart.note.startswith("share")
-    said = f"{chart.title}: {ends}" + "".join(f"; alarm {band.name}" for band in bands)
-    return Panel(chart.title, chart.note, line_chart(lines, rate=rate, said=said, height=height, bands=bands))
+    label = f"{chart.title}: {ends}" + "".join(f"; alarm {band.name}" for band in bands)
+    return Panel(chart.title, chart.note, line_chart(lines, rate=rate, label=label, height=height, bands=bands))

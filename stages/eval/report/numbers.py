@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def value(number: float | None, rate: bool) -> str:
-    """`41.2%` or `63.5`."""
+    """A rate as `41.2%`, any other number as `63.5`."""
     if number is None:
         return "–"
     return f"{number * 100:.1f}%" if rate else _plain(number, number)
 
 
 def interval(low: float | None, high: float | None, rate: bool) -> str:
-    """`36.1 – 46.4`."""
+    """Both ends of an interval as `36.1 – 46.4`; empty where there is none."""
     if low is None or high is None:
         return ""
     if rate:
@@ -31,7 +31,7 @@ def change(number: float, rate: bool, like: float | None = None) -> str:
 
 
 def change_interval(low: float | None, high: float | None, rate: bool, like: float | None = None) -> str:
-    """`+8.1 to +16.4`."""
+    """Both ends of a difference's interval as `+8.1 to +16.4`; empty where there is none."""
     if low is None or high is None:
         return ""
     return f"{change(low, rate, like)} to {change(high, rate, like)}".replace(" pts", "")

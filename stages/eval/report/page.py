@@ -70,7 +70,7 @@ def render(found: Findings) -> str:
 def _context(found: Findings) -> dict[str, Any]:
     measured = found.measured
     headline = [name for name, metric in measured.metrics.items() if metric.headline]
-    shown = [name for name in headline if any(_whole(found, name))]
+    shown = [name for name in headline if any(_overall_rows(found, name))]
     policies = [
         {
             "name": p.name,
@@ -101,14 +101,14 @@ def _context(found: Findings) -> dict[str, Any]:
     }
 
 
-def _whole(found: Findings, metric: str) -> list[EvalRow]:
+def _overall_rows(found: Findings, metric: str) -> list[EvalRow]:
     """Each policy's row of the `all` slice that measured something."""
     return [r for r in found.rows if r.metric == metric and r.slice == ALL and r.n]
 
 
 def _metric_row(found: Findings, name: str) -> dict[str, Any]:
     metric = found.measured.metrics[name]
-    rows = {r.policy: r for r in _whole(found, name)}
+    rows = {r.policy: r for r in _overall_rows(found, name)}
     cells = [
         {
             "name": policy,
@@ -140,7 +140,7 @@ def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str
             "arrow": "",
             "value": "–",
             "interval": "",
-            "said": "no common prompts",
+            "text": "no common prompts",
         }
     arrow = "" if change.verdict == UNCLEAR else ("▲" if moved.value > 0 else "▼")
     return {
@@ -149,7 +149,7 @@ def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str
         "arrow": arrow,
         "value": wording.change(moved.value, rate, like),
         "interval": wording.change_interval(moved.low, moved.high, rate, like),
-        "said": {UNCLEAR: "no clear change", DIFFERENT: "changed"}.get(change.verdict, change.verdict),
+        "text": {UNCLEAR: "no clear change", DIFFERENT: "changed"}.get(change.verdict, change.verdict),
     }
 
 
@@ -158,12 +158,12 @@ def _headlines(found: Findings, shown: list[str]) -> list[dict[str, Any]]:
     names = list(found.measured.policies)
     lines = []
     for other in names[1:]:
-        mine = [c for c in found.changes if c.policy == other and c.slice == ALL and c.metric in shown]
+        own = [c for c in found.changes if c.policy == other and c.slice == ALL and c.metric in shown]
         parts = []
         for kind, words in ((BETTER, "better on"), (WORSE, "worse on"), (UNCLEAR, "no clear change in")):
-            said = [_said(found, c) for c in mine if c.verdict == kind]
-            if said:
-                parts.append({"tone": _TONES[kind], "text": f"{words} {wording.listed(said)}"})
+            changes = [_change_in_words(found, c) for c in own if c.verdict == kind]
+            if changes:
+                parts.append({"tone": _TONES[kind], "text": f"{words} {wording.listed(changes)}"})
         for i, part in enumerate(parts):
             part["text"] += "." if i == len(parts) - 1 else ";"
         if parts:
@@ -171,7 +171,7 @@ def _headlines(found: Findings, shown: list[str]) -> list[dict[str, Any]]:
     return lines
 
 
-def _said(found: Findings, change: Difference) -> str:
+def _change_in_words(found: Findings, change: Difference) -> str:
     metric = found.measured.metrics[change.metric]
     name = metric.title[:1].lower() + metric.title[1:]
     if change.verdict == UNCLEAR or change.interval.value is None:
@@ -183,9 +183,9 @@ def _failures(found: Findings) -> str:
     """How many completions each metric left out, by policy."""
     parts = []
     for name, metric in found.measured.metrics.items():
-        mine = [r for r in found.rows if r.metric == name and r.slice == ALL and r.failed]
-        if mine:
-            counts = ", ".join(f"{r.policy} {r.failed:,} of {r.failed + r.completions:,}" for r in mine)
+        own = [r for r in found.rows if r.metric == name and r.slice == ALL and r.failed]
+        if own:
+            counts = ", ".join(f"{r.policy} {r.failed:,} of {r.failed + r.completions:,}" for r in own)
             parts.append(f"{metric.title} ({counts})")
     return wording.listed(parts)
 

@@ -29,7 +29,7 @@ class Chip:
     """One grade as a reader sees it."""
 
     name: str
-    said: str
+    text: str
     tone: str
     """good, bad, plain or failed."""
     detail: str
@@ -174,9 +174,9 @@ def _chip(grade: Grade, benign: bool) -> Chip:
         )
         if part
     )
-    said = (grade.verdict or "").replace("_", " ") or ("" if grade.value is None else f"{grade.value:.3g}")
-    said = "" if said == grade.name else said
-    return Chip(grade.name, said if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300))
+    shown = (grade.verdict or "").replace("_", " ") or ("" if grade.value is None else f"{grade.value:.3g}")
+    shown = "" if shown == grade.name else shown
+    return Chip(grade.name, shown if grade.status == OK else grade.status, _tone(grade, benign), _cut(detail, 300))
 
 
 def _tone(grade: Grade, benign: bool) -> str:

@@ -83,9 +83,9 @@ def _scale(low: float, high: float, start: float, end: float) -> tuple[float, fl
     return factor, start - low * factor
 
 
-def _open(height: float, said: str, width: float = WIDTH) -> list[str]:
+def _open(height: float, label: str, width: float = WIDTH) -> list[str]:
     return [
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(said)}" class="plot">',
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" class="plot">',
     ]
 
 
@@ -97,14 +97,14 @@ def _rule(x1: float, x2: float, y1: float, y2: float, kind: str = "grid") -> str
     return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
-def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
+def strip(dots: Sequence[Dot], *, rate: bool, label: str) -> Markup:
     """One metric's dots under each other, for a table cell: 0 to 100 % for rates, else from 0."""
     width, edge, top = 240, 14, 7
     ends = [v for d in dots for v in (d.value, d.high) if v is not None]
     last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
     factor, offset = _scale(0.0, last, edge, width - edge)
     bottom = top + 14 * len(dots)
-    out = [f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(said)}" class="plot strip">']
+    out = [f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(label)}" class="plot strip">']
     for mark in (0.0, last / 2, last):
         x = mark * factor + offset
         out += [_rule(x, x, 2, bottom), _text("tick", x, bottom + 12, tick(mark, rate))]
@@ -113,7 +113,7 @@ def strip(dots: Sequence[Dot], *, rate: bool, said: str) -> Markup:
     return Markup("".join([*out, "</svg>"]))
 
 
-def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
+def dot_plot(rows: Sequence[DotRow], *, rate: bool, label: str) -> Markup:
     """Rows of dots with their 95 % intervals and values on one scale that starts at 0."""
     left, right, top = 96, WIDTH - 46, 4
     ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
@@ -121,7 +121,7 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, said: str) -> Markup:
     factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
     heights = [13 * len(r.dots) + 9 for r in rows]
     bottom = top + sum(heights)
-    out = _open(bottom + 18, said)
+    out = _open(bottom + 18, label)
     for mark in marks:
         x = mark * factor + offset
         out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, rate))]
@@ -146,9 +146,9 @@ def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[s
     if dot.low is not None and dot.high is not None:
         x1, x2 = dot.low * factor + offset, dot.high * factor + offset
         whisker = _rule(x1, x2, y, y, "whisker")
-    said = f"{dot.name}: {value(dot.value, rate)} ({interval(dot.low, dot.high, rate)})"
+    label = f"{dot.name}: {value(dot.value, rate)} ({interval(dot.low, dot.high, rate)})"
     circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
-    return [f'<g class="{dot.colour}">', whisker, circle, f"<title>{escape(said)}</title></g>"]
+    return [f'<g class="{dot.colour}">', whisker, circle, f"<title>{escape(label)}</title></g>"]
 
 
 def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str:
@@ -158,7 +158,7 @@ def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str
 
 
 def line_chart(
-    lines: Sequence[Line], *, rate: bool, said: str, height: int = 170, bands: Sequence[Band] = ()
+    lines: Sequence[Line], *, rate: bool, label: str, height: int = 170, bands: Sequence[Band] = ()
 ) -> Markup:
     """Lines over optimizer steps; bands mark stretches of them."""
     left, right, top, bottom = 46, WIDTH - 12, 8, height - 24
@@ -174,7 +174,7 @@ def line_chart(
     x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= room] or [xs[0]]
     fx, ox = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
     fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
-    out = _open(height, said)
+    out = _open(height, label)
     for band in bands:
         # A single step is still to be seen.
         x1, x2 = band.first * fx + ox, max(band.last * fx + ox, band.first * fx + ox + 2)
@@ -200,7 +200,7 @@ def line_chart(
     return Markup("".join([*out, "</svg>"]))
 
 
-def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Markup:
+def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, label: str) -> Markup:
     """Two rates against each other, both better upwards and to the right; the first is joined to each."""
     # Many names would lie on each other: they stand in a column of their own.
     crowded = len(spots) > _FEW_SPOTS
@@ -211,7 +211,7 @@ def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, said: str) -> Ma
     y_marks = _rate_marks([v for s in spots for v in s.y])
     fx, ox = _scale(x_marks[0], x_marks[-1], left, right)
     fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
-    out = _open(height, said, width)
+    out = _open(height, label, width)
     for mark in y_marks:
         y = mark * fy + oy
         out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, True), "end")]
@@ -260,12 +260,12 @@ def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float |
     # The name goes where there is room for it: about 6.5 units a letter.
     room = right is not None and right - x > 6.5 * len(spot.name) + 12
     at, anchor = (x + 9, "start") if room else (x - 9, "end")
-    said = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
+    label = f"{spot.name}: {spot.x[0] * 100:.1f}%, {spot.y[0] * 100:.1f}%"
     return [
         f'<g class="{spot.colour}">',
         _rule(x1, x2, y, y, "whisker"),
         _rule(x, x, y1, y2, "whisker"),
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"/>',
         "" if right is None else _text("spot", at, y - 8, spot.name, anchor),
-        f"<title>{escape(said)}</title></g>",
+        f"<title>{escape(label)}</title></g>",
     ]

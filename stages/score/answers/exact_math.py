@@ -31,7 +31,7 @@ class Number:
     pi: int = 0
 
     def times(self, other: Number) -> Number:
-        """The product."""
+        """The exact product; `_Unread` where its root is too large to take squares out of."""
         square = _squares_out(self.root * other.root)
         return _normal(self.rational * other.rational * square.rational, square.root, self.pi + other.pi)
 

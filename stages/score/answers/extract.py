@@ -58,8 +58,8 @@ def stated(text: str) -> str | None:
         return inner
     if marks := _MARKED.findall(text):
         return (marks[-1][0] or marks[-1][1]).strip()
-    if said := _STATED.findall(text):
-        return str(said[-1]).strip()
+    if statements := _STATED.findall(text):
+        return str(statements[-1]).strip()
     return None
 
 
@@ -140,7 +140,7 @@ def _by_text(text: str, choices: list[str]) -> int | None:
     return whole[0] if len(whole) == 1 else None
 
 
-def chosen(answer: str, choices: list[str], count: int | None = None) -> int | None:
+def choice_index(answer: str, choices: list[str], count: int | None = None) -> int | None:
     """The index of the one option that a completion settles on, or None when it names none or several.
 
     Looks first at what the completion marks as its answer, then at all of it. `count` stands in for the number of

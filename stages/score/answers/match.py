@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from schemas.prompts import PromptRow
 from schemas.values import plain_text
-from stages.score.answers import exact_math as closed_form
-from stages.score.answers import math_pool as killable
-from stages.score.answers.extract import as_number, boxed, chosen, final_number, stated
+from stages.score.answers import exact_math, math_pool
+from stages.score.answers.extract import as_number, boxed, choice_index, final_number, stated
 from stages.score.answers.normalize import phrase, spaced
 
 
@@ -27,8 +26,8 @@ def match(row: PromptRow, answer: str) -> Match:
     """Compare an answer with the row's reference by the row's `answer_kind`.
 
     The row must have a reference. Where it gives no kind, options mean choice, a numeric reference means
-    number, a backslash means math, and anything else is text. Raises `killable.TimedOut` and
-    `killable.JobFailed` for kind math.
+    number, a backslash means math, and anything else is text. Raises `math_pool.TimedOut` and
+    `math_pool.JobFailed` for kind math.
     """
     assert row.answer is not None
     kind = row.answer_kind or _guess(row)
@@ -82,18 +81,18 @@ def option_index(gold: str, choices: list[str]) -> int | None:
     return None
 
 
-def pick(row: PromptRow, answer: str) -> int | None:
+def answered_option(row: PromptRow, answer: str) -> int | None:
     """The option that an answer settles on, or None."""
     gold = option_index(row.answer or "", row.choices)
-    return chosen(answer, row.choices, count=max(5, (gold or 0) + 1))
+    return choice_index(answer, row.choices, count=max(5, (gold or 0) + 1))
 
 
 def _choice(row: PromptRow, gold: str, answer: str) -> Match:
-    """The chosen option is the reference option, by letter or text (MATH-V also takes the option's value)."""
+    """The choice_index option is the reference option, by letter or text (MATH-V also takes the option's value)."""
     expected = option_index(gold, row.choices)
     if expected is None:
         return _number(row, gold, answer) if as_number(gold) is not None else _text(row, gold, answer)
-    found = pick(row, answer)
+    found = answered_option(row, answer)
     if found is None:
         value = row.choices[expected] if row.choices else ""
         if as_number(value) is not None and (final := _number(row, value, answer)).right:
@@ -143,19 +142,19 @@ def _text(row: PromptRow, gold: str, answer: str) -> Match:
         return Match(answer.strip() == gold.strip(), answer.strip()[:200])
     judged = _judged_part(answer)
     seen = judged.strip()[:200]
-    wanted, words = _ARTICLE.sub(" ", phrase(gold)), spaced(judged)
-    if wanted == words:
+    expected, words = _ARTICLE.sub(" ", phrase(gold)), spaced(judged)
+    if expected == words:
         return Match(True, seen)
-    if not _DENIED.search(wanted):
+    if not _DENIED.search(expected):
         words = _DENIED.sub(" ", words)
-    if wanted not in words:
+    if expected not in words:
         return Match(False, seen, f"{gold!r} is not in the answer")
-    if also := _also_named(row, wanted, words, judged):
+    if also := _also_named(row, expected, words, judged):
         return Match(False, seen, f"the answer also says {', '.join(also[:4])}")
     return Match(True, seen)
 
 
-def _also_named(row: PromptRow, wanted: str, words: str, judged: str) -> list[str]:
+def _also_named(row: PromptRow, expected: str, words: str, judged: str) -> list[str]:
     """Other answers that a completion names beside the reference; empty when it commits itself.
 
     Members of the reference's own small class (colours, yes and no, ...); the other items of a list that
@@ -163,27 +162,27 @@ def _also_named(row: PromptRow, wanted: str, words: str, judged: str) -> list[st
     nor plain grammar account for: none are allowed where there is no grammar at all (a bare list), two
     elsewhere.
     """
-    said, own = set(words.split()), set(wanted.split())
+    named_words, own = set(words.split()), set(expected.split())
     asked = set(spaced(plain_text(row.messages)).split())
-    for word in wanted.split():
+    for word in expected.split():
         for rivals in RIVALS_OF.get(word, ()):
             # A question that offers the reference itself (`red or blue ?`) offers its rivals too; otherwise
             # a completion may repeat the question's words (`the circle is left of the square`).
             repeated = set() if word in asked else asked
-            if named := sorted(rivals & said - own - repeated):
+            if named := sorted(rivals & named_words - own - repeated):
                 return named
     items = [_DENIED.sub(" ", spaced(item)) for item in _LIST.split(judged)]
     items = [item for item in items if 0 < len(item.split()) <= _ITEM_WORDS]
-    if len(items) > 1 and wanted in items:
-        return [item.strip() for item in items if item != wanted]
+    if len(items) > 1 and expected in items:
+        return [item.strip() for item in items if item != expected]
     known = asked | set(spaced(" ".join(row.facts)).split()) | GRAMMAR
     either = [set(part.split()) - known for part in words.split(" or ")]
     if own - known in either and (named := sorted(set().union(*either) - own)) and len(either) > 1:
         return named
-    extra = sorted(said - own - known)
-    bare = not said & known - own
+    extra = sorted(named_words - own - known)
+    bare = not named_words & known - own
     # The grammar is English, and other scripts come apart into characters.
-    few = len(words.split()) <= _SENTENCE_WORDS and wanted.isascii()
+    few = len(words.split()) <= _SENTENCE_WORDS and expected.isascii()
     return extra if few and len(extra) > (0 if bare else 2) else []
 
 
@@ -217,12 +216,12 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
     if expected is not None and found is not None:
         right = equal_numbers(expected, found, gold)
         return Match(right, candidate.strip(), None if right else f"{candidate.strip()} is not {gold}")
-    if (equal := closed_form.same(gold, candidate)) is not None:
+    if (equal := exact_math.same(gold, candidate)) is not None:
         return Match(equal, candidate.strip()[:200], None if equal else f"{candidate.strip()[:200]} is not {gold}")
     if not any(c.isalnum() for c in candidate):
         return Match(False, None, "no mathematical expression in the answer")
     expression = f"\\boxed{{{final}}}" if final is not None and "\n" not in final else answer[-_LONGEST_MATH:]
-    right, seen = _by_algebra(gold, expression, killable.limit_s())
+    right, seen = _by_algebra(gold, expression, math_pool.limit_s())
     if seen is None:
         return Match(False, None, "no mathematical expression in the answer")
     return Match(right, seen, None if right else f"{seen} is not {gold}")
@@ -240,8 +239,8 @@ def _remembered(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | 
     # A group's samples often end in the same words; failures are remembered too, so that eight equal completions
     # that hang cost one timeout.
     try:
-        answer = killable.POOL.ask({"gold": gold, "candidate": candidate}, limit_s)
-    except (killable.TimedOut, killable.JobFailed) as error:
+        answer = math_pool.POOL.run({"gold": gold, "candidate": candidate}, limit_s)
+    except (math_pool.TimedOut, math_pool.JobFailed) as error:
         return error
     return answer["correct"], answer["seen"]
 

@@ -56,10 +56,10 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The process id of the child."""
         return self._process.pid
 
-    def ask(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
+    def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """The child's answer to a job; TimedOut, or JobFailed when the child died. Either way, kill it then.
 
         The time starts when the child is ready, so importing the algebra system is not charged to a job.
@@ -107,11 +107,11 @@ class Pool:
         self._lock = threading.Lock()
         self._last = threading.local()
 
-    def ask(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
+    def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """One job, done by some child; TimedOut or JobFailed when it was not."""
         child = self._take() or Child()
         try:
-            answer = child.ask(job, limit_s)
+            answer = child.run(job, limit_s)
         except BaseException:
             # Also after Ctrl-C: the child may still be busy, and its answer would go to the next job.
             child.kill()

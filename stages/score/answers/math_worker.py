@@ -1,4 +1,4 @@
-"""The child process of `killable`: compares mathematical answers with math-verify, one JSON line a job.
+"""The child process of `math_pool`: compares mathematical answers with math-verify, one JSON line a job.
 
 It can't outlive its parent: its input ends when the parent dies, and while it is busy the kernel's alarm
 ends it soon after the job's limit, even inside C code. Runs as a plain script; imports nothing of ours.
@@ -51,11 +51,11 @@ def parse_quickly() -> None:
     class Guided(ParserATNSimulator):
         full = False
         made: list[int]
-        told: Iterator[int] | None = None
+        recorded: Iterator[int] | None = None
 
         def adaptivePredict(self, input: Any, decision: int, outerContext: Any) -> int:
-            if self.told is not None:
-                return next(self.told)
+            if self.recorded is not None:
+                return next(self.recorded)
             self.predictionMode = PredictionMode.LL if self.full or decision in hard else PredictionMode.SLL
             chosen: int = super().adaptivePredict(input, decision, outerContext)
             if self.full and decision not in hard:
@@ -72,12 +72,12 @@ def parse_quickly() -> None:
             shape = tuple(token.type for token in tokens if token.channel == token.DEFAULT_CHANNEL)
             self._interp = Guided(self, self.atn, self.decisionsToDFA, self.sharedContextCache)
             self._interp.made = known.pop(shape, [])
-            self._interp.told = iter([*self._interp.made]) if self._interp.made else None
+            self._interp.recorded = iter([*self._interp.made]) if self._interp.made else None
             try:
                 tree = super().math()
             except Exception:
                 self.reset()
-                self._interp.full, self._interp.told, self._interp.made = True, None, []
+                self._interp.full, self._interp.recorded, self._interp.made = True, None, []
                 tree = super().math()
             known[shape] = self._interp.made
             if len(known) > KNOWN_SHAPES:

@@ -29,8 +29,8 @@ def with_model_grades(
     while window := list(islice(waiting, size)):
         given: list[dict[str, Mapping[int, Grade]]] = [{} for _ in window]
         for name, (verifier, grade_groups) in opened.items():
-            wanted = [grader.wanted_of(verifier, group) for group in window]
-            asked = [(at, w) for at, w in enumerate(wanted) if w.completions]
+            ungraded = [grader.ungraded(verifier, group) for group in window]
+            asked = [(at, w) for at, w in enumerate(ungraded) if w.completions]
             answered = verifier.grades(grade_groups, [w for _, w in asked]) if asked else []
             for (at, w), grades in zip(asked, answered, strict=True):
                 given[at][name] = {c.index: grade for c, grade in zip(w.completions, grades, strict=True)}

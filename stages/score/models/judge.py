@@ -32,7 +32,7 @@ from stages.score.verifiers.base import (
     GradeGroups,
     Judgement,
     ModelVerifier,
-    Wanted,
+    Ungraded,
     does_not_apply,
     failed,
     judged,
@@ -105,7 +105,7 @@ class _Question:
 
 @dataclass(slots=True)
 class _Judge:
-    """An opened judge."""
+    """A judge with its engine opened: asks each question once, and reads the answers."""
 
     name: str
     table: JudgeTable
@@ -119,8 +119,8 @@ class _Judge:
     """In a row."""
     complained: bool = False
 
-    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
-        """See `stages.score.verifiers.base`."""
+    def grade_groups(self, window: Sequence[Ungraded]) -> list[list[Judgement]]:
+        """A judgement for every completion, in order; equal questions are asked once."""
         judgements: list[dict[int, Judgement]] = [{} for _ in window]
         questions: dict[str, _Question] = {}
         for at, (group, completions) in enumerate(window):

@@ -50,7 +50,7 @@ class Confidence(NamedTuple):
     """How sure a completion says it is."""
 
     certain: bool
-    said: str | None
+    words: str | None
     """The words that say so; None where it says nothing, which counts as certain."""
     rest: str
     """The completion without those words: what it answers."""
@@ -76,16 +76,16 @@ def confidence(answer: str, reference: str = "") -> Confidence:
 
 def _level(found: re.Match[str]) -> float | None:
     """A stated confidence on the scale of 0 to 10, or None for a number that lies on no scale."""
-    said = {name.removeprefix("t_").removeprefix("w_"): v for name, v in found.groupdict().items() if v is not None}
-    if "level" in said:
-        return _LEVELS[said["level"].lower()]
-    number = float(said["number"])
-    if "of" in said:
-        scale = float(said["of"])
-    elif "percent" in said:
+    words = {name.removeprefix("t_").removeprefix("w_"): v for name, v in found.groupdict().items() if v is not None}
+    if "level" in words:
+        return _LEVELS[words["level"].lower()]
+    number = float(words["number"])
+    if "of" in words:
+        scale = float(words["of"])
+    elif "percent" in words:
         scale = 100.0
     else:
-        scale = 1.0 if "." in said["number"] and number <= 1 else 10.0
+        scale = 1.0 if "." in words["number"] and number <= 1 else 10.0
     return 10 * number / scale if scale and number <= scale else None
 
 

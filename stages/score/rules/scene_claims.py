@@ -76,7 +76,7 @@ class Claim:
 
     @property
     def content(self) -> frozenset[str]:
-        """Its content words."""
+        """Its content words as a set."""
         return frozenset(self.words)
 
     @property
@@ -177,64 +177,66 @@ class Scene:
         self.vocabulary = self.asked.union(answer.content, *(k.content for k in self._known))
         """Content words that the row itself accounts for."""
 
-    def states(self, said: Claim, fact: Claim) -> bool:
+    def states(self, statement: Claim, fact: Claim) -> bool:
         """Whether a claim states a fact: every word that the question does not give, and no other value."""
         return (
-            said.denies == fact.denies
-            and fact.content - self.asked <= (said.content | {"1"} if said.pronoun else said.content)
-            and all(said.values.get(n, v) == v for n, v in fact.values.items())
-            and fact.first & said.content == fact.first & said.first
+            statement.denies == fact.denies
+            and fact.content - self.asked <= (statement.content | {"1"} if statement.pronoun else statement.content)
+            and all(statement.values.get(n, v) == v for n, v in fact.values.items())
+            and fact.first & statement.content == fact.first & statement.first
         )
 
-    def true(self, said: Claim) -> bool:
+    def true(self, statement: Claim) -> bool:
         """Whether some fact accounts for a claim, or the count it gives is that of the scene's things."""
-        return self._count(said) is True or any(self._part_of(said, fact) for fact in self._known)
+        return self._count(statement) is True or any(self._part_of(statement, fact) for fact in self._known)
 
-    def _part_of(self, said: Claim, fact: Claim) -> bool:
+    def _part_of(self, statement: Claim, fact: Claim) -> bool:
         """Whether a fact holds all that a claim says; words that the question gives need not be in the fact."""
         return (
-            said.denies == fact.denies
-            and said.content - self.asked <= fact.content
-            and all(v <= fact.values.get(n, v) for n, v in said.values.items())
-            and said.first & fact.content <= fact.first
+            statement.denies == fact.denies
+            and statement.content - self.asked <= fact.content
+            and all(v <= fact.values.get(n, v) for n, v in statement.values.items())
+            and statement.first & fact.content <= fact.first
         )
 
-    def _count(self, said: Claim) -> bool | None:
+    def _count(self, statement: Claim) -> bool | None:
         """Whether `3 red stars` is the number of such things; None when it is not that sort of claim."""
-        numbers, things = said.values.get(_NUMBER, frozenset()), said.content
+        numbers, things = statement.values.get(_NUMBER, frozenset()), statement.content
         things = things - numbers
-        if said.denies or len(numbers) != 1 or not things or said.words[0] not in numbers:
+        if statement.denies or len(numbers) != 1 or not things or statement.words[0] not in numbers:
             return None
         found = sum(things <= f.content and _NUMBER not in f.values for f in self._drawn)
         return found == int(n) if found and (n := next(iter(numbers))).isdigit() and n != "1" else None
 
-    def denied(self, said: Claim, fact: Claim) -> bool:
+    def denied(self, statement: Claim, fact: Claim) -> bool:
         """Whether a claim contradicts a fact: the same thing with another value, or denied outright."""
-        if said.denies != fact.denies:
-            return bool(said.content - self.asked or not self.asked) and said.content <= fact.content
-        if said.rest - self.asked != fact.rest - self.asked:
+        if statement.denies != fact.denies:
+            return bool(statement.content - self.asked or not self.asked) and statement.content <= fact.content
+        if statement.rest - self.asked != fact.rest - self.asked:
             return False
-        if said.content == fact.content:
-            return said.first != fact.first
-        differ = [n for n in fact.values if n in said.values and said.values[n] != fact.values[n]]
+        if statement.content == fact.content:
+            return statement.first != fact.first
+        differ = [n for n in fact.values if n in statement.values and statement.values[n] != fact.values[n]]
         # `4 hearts` says nothing about 5 circles: only one class may differ.
-        return len(differ) == 1 and set(said.values) <= set(fact.values) and self._whole(said, fact, differ[0])
+        return (
+            len(differ) == 1 and set(statement.values) <= set(fact.values) and self._whole(statement, fact, differ[0])
+        )
 
-    def _whole(self, said: Claim, fact: Claim, name: str) -> bool:
+    def _whole(self, statement: Claim, fact: Claim, name: str) -> bool:
         """A difference in thing, not in value, is another statement: the square's colour, not the star's."""
         return name in (_NUMBER, _COLOUR) or not (set(fact.values) - {name})
 
-    def false(self, said: Claim) -> bool:
+    def false(self, statement: Claim) -> bool:
         """Whether a claim is at odds with some fact, and no fact accounts for it."""
-        if self.true(said):
+        if self.true(statement):
             return False
-        return self._count(said) is False or any(self.denied(said, f) for f in self._known)
+        return self._count(statement) is False or any(self.denied(statement, f) for f in self._known)
 
-    def rivals(self, said: list[Claim], fact: Claim) -> int:
+    def rivals(self, statements: list[Claim], fact: Claim) -> int:
         """How many other words were tried in a fact's place: `it is soap . it is tea .` for `it is twill`."""
         needed = fact.content - self.asked
         tried = set()
-        for one in said:
+        for one in statements:
             odd = [w for w in one.words if w not in self.vocabulary and not _value_class(w)]
             if len(odd) != 1 or one.denies or DANGER.search(f" {odd[0]} "):
                 continue
@@ -245,15 +247,15 @@ class Scene:
                 tried.add(odd[0])
         return len(tried)
 
-    def credit(self, said: list[Claim], fact: Claim) -> float:
+    def credit(self, statements: list[Claim], fact: Claim) -> float:
         """0..1: 1 when a fact is stated once and plainly, less among guesses, 0 when it is also contradicted."""
-        stating = [one for one in said if self.states(one, fact)]
-        if not stating or any(self.denied(one, fact) and not self.true(one) for one in said):
+        stating = [one for one in statements if self.states(one, fact)]
+        if not stating or any(self.denied(one, fact) and not self.true(one) for one in statements):
             return 0.0
         beside = min(len(one.content - self.vocabulary) for one in stating)
-        return min(1.0, _SHORT_LIST / max(1, beside)) / (1 + self.rivals(said, fact))
+        return min(1.0, _SHORT_LIST / max(1, beside)) / (1 + self.rivals(statements, fact))
 
 
-def _worded_as(said: Claim, fact: Claim) -> bool:
+def _worded_as(statement: Claim, fact: Claim) -> bool:
     """Whether a claim has, put in one of its ways, no grammar but the fact's and articles."""
-    return any(a <= b | {"a", "an", "the"} for a in said.grammars for b in fact.grammars)
+    return any(a <= b | {"a", "an", "the"} for a in statement.grammars for b in fact.grammars)

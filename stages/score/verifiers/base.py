@@ -185,14 +185,14 @@ def _storable(text: Any) -> bool:
     return True
 
 
-class Wanted(NamedTuple):
+class Ungraded(NamedTuple):
     """A group, and those of its completions that a model verifier is to grade: none of them failed to be sampled."""
 
     group: RolloutGroup
     completions: list[Completion]
 
 
-GradeGroups = Callable[[Sequence[Wanted]], list[list[Judgement]]]
+GradeGroups = Callable[[Sequence[Ungraded]], list[list[Judgement]]]
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class ModelVerifier:
         """The identity as a number, so that kept grades of another model or prompt are not mixed in."""
         return int(digest(self.identity)[:7], 16)
 
-    def grades(self, grade_groups: GradeGroups, window: Sequence[Wanted]) -> list[list[Grade]]:
+    def grades(self, grade_groups: GradeGroups, window: Sequence[Ungraded]) -> list[list[Grade]]:
         """What it says of a window; whatever it raises is the grade of all of it, and the run goes on."""
         try:
             judgements = grade_groups(window)

@@ -32,8 +32,8 @@ from stages.score.verifiers.base import (
     BoundVerifier,
     Judgement,
     ModelVerifier,
+    Ungraded,
     Verifier,
-    Wanted,
     does_not_apply,
     failed,
     finite_value,
@@ -111,16 +111,16 @@ def _asked(group: RolloutGroup) -> str:
 def _of_groups(name: str, function: Callable[..., Any], takes: list[str], conversational: bool) -> ModelVerifier:
     """A verifier that is asked about a group at a time."""
 
-    def grade_groups(window: Sequence[Wanted]) -> list[list[Judgement]]:
-        return [_grade_group(name, function, takes, conversational, wanted) for wanted in window]
+    def grade_groups(window: Sequence[Ungraded]) -> list[list[Judgement]]:
+        return [_grade_group(name, function, takes, conversational, ungraded) for ungraded in window]
 
     return ModelVerifier(name, {"rule": FUNCTION_VERSION}, lambda ctx: grade_groups)
 
 
 def _grade_group(
-    name: str, function: Callable[..., Any], takes: list[str], conversational: bool, wanted: Wanted
+    name: str, function: Callable[..., Any], takes: list[str], conversational: bool, ungraded: Ungraded
 ) -> list[Judgement]:
-    group, completions = wanted
+    group, completions = ungraded
     if not completions:
         return []
     every = _columns(group, completions, conversational)

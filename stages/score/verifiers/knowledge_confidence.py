@@ -29,13 +29,13 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     """correct 1, unsure_correct 2/3, unsure_incorrect 1/3, incorrect and refused 0."""
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
-    certain, said, rest = confidence(parsed.answer, group.answer)
+    certain, words, rest = confidence(parsed.answer, group.answer)
     right, seen, reason = match(group, rest)
     if not right and refusal(parsed.answer):
         return judged(0.0, "refused", reason, seen)
     verdict = ("" if certain else "unsure_") + ("correct" if right else "incorrect")
     value = (right + LAMBDA * (certain == right)) / (1 + LAMBDA)
-    says = None if said is None else f"says {said!r}"
+    says = None if words is None else f"says {words!r}"
     return judged(value, verdict, "; ".join(part for part in (reason, says) if part) or None, seen)
 
 

@@ -22,7 +22,7 @@ from stages.core.errors import BadSample, UsageError
 from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import RewardModelTable, ScoreConfig
-from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Wanted, does_not_apply, failed
+from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Ungraded, does_not_apply, failed
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -38,28 +38,28 @@ class _RewardModel:
     def __init__(self, table: RewardModelTable, policy: Policy) -> None:
         self.table, self.policy = table, policy
 
-    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
+    def grade_groups(self, window: Sequence[Ungraded]) -> list[list[Judgement]]:
         """A judgement for every completion; completions of all groups share batches."""
         from stages.score.models.reward_scores import scalars
 
-        encoded = [self._encoded(wanted) for wanted in window]
+        encoded = [self._encoded(ungraded) for ungraded in window]
         rows = [ids for group in encoded if not isinstance(group, Judgement) for ids in group]
         numbers = iter(scalars(self.policy, rows, self.table.batch_tokens))
         return [
-            [group] * len(wanted.completions)
+            [group] * len(ungraded.completions)
             if isinstance(group, Judgement)
             else [self._judgement(next(numbers)) for _ in group]
-            for wanted, group in zip(window, encoded, strict=True)
+            for ungraded, group in zip(window, encoded, strict=True)
         ]
 
-    def _encoded(self, wanted: Wanted) -> list[list[int]] | Judgement:
+    def _encoded(self, ungraded: Ungraded) -> list[list[int]] | Judgement:
         """The group's token ids, a row a completion; or what is to be said of all of it."""
         from stages.score.models.reward_scores import sequences
 
-        if wanted.group.images:
+        if ungraded.group.images:
             return does_not_apply("the row has images, and a reward model reads text only")
         try:
-            return sequences(self.policy, wanted.group, [c.text for c in wanted.completions])
+            return sequences(self.policy, ungraded.group, [c.text for c in ungraded.completions])
         except BadSample as error:
             return failed(str(error))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
 from stages.judging.parsed import ParsedCompletion
-from stages.score.answers.match import match, option_index, pick
+from stages.score.answers.match import answered_option, match, option_index
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 
 
@@ -19,7 +19,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if not group.choices or good is None:
         right, seen, reason = match(group, parsed.answer)
         return judged(float(right), "good" if right else "bad", reason, seen)
-    found = pick(group, parsed.answer) if parsed.answer else None
+    found = answered_option(group, parsed.answer) if parsed.answer else None
     if found is None:
         return judged(0.0, "unparsable", "no single option in the answer", parsed.answer[:200])
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])

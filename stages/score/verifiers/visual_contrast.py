@@ -19,7 +19,15 @@ from stages.core.errors import BadSample, UsageError
 from stages.core.resources import Kind
 from stages.core.stage import Context
 from stages.score.config import ContrastTable, ScoreConfig
-from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Wanted, does_not_apply, failed, judged
+from stages.score.verifiers.base import (
+    BoundVerifier,
+    Judgement,
+    ModelVerifier,
+    Ungraded,
+    does_not_apply,
+    failed,
+    judged,
+)
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -35,18 +43,18 @@ class _Contrast:
     def __init__(self, table: ContrastTable, policy: Policy) -> None:
         self.table, self.policy = table, policy
 
-    def grade_groups(self, window: Sequence[Wanted]) -> list[list[Judgement]]:
+    def grade_groups(self, window: Sequence[Ungraded]) -> list[list[Judgement]]:
         """A judgement for every completion; one group at a time, as its prompt is common to them."""
-        return [self._group(wanted) for wanted in window]
+        return [self._group(ungraded) for ungraded in window]
 
-    def _group(self, wanted: Wanted) -> list[Judgement]:
+    def _group(self, ungraded: Ungraded) -> list[Judgement]:
         from stages.score.models.image_gain import image_gain
 
-        group, count = wanted.group, len(wanted.completions)
+        group, count = ungraded.group, len(ungraded.completions)
         if not group.images:
             return [does_not_apply("the row has no image")] * count
         try:
-            gains = image_gain(self.policy, group, [c.text for c in wanted.completions], self.table.batch_tokens)
+            gains = image_gain(self.policy, group, [c.text for c in ungraded.completions], self.table.batch_tokens)
         except BadSample as error:
             return [failed(str(error))] * count
         except Exception as error:

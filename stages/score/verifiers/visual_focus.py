@@ -33,11 +33,11 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     scene = Scene(group)
     if not scene.key:
         return does_not_apply("the words alone give every key fact")
-    said = claims(f"{parsed.think or ''}\n{parsed.answer}")
-    credits = [scene.credit(said, fact) for fact in scene.key]
-    false = [one for one in said if scene.false(one)]
+    statements = claims(f"{parsed.think or ''}\n{parsed.answer}")
+    credits = [scene.credit(statements, fact) for fact in scene.key]
+    false = [one for one in statements if scene.false(one)]
     total = len(scene.key)
-    unaccounted = len(frozenset().union(*(one.content for one in said)) - scene.vocabulary)
+    unaccounted = len(frozenset().union(*(one.content for one in statements)) - scene.vocabulary)
     budget = _WORDS + _WORDS_A_FACT * total
     focus = min(1.0, budget / max(1, unaccounted))
     value = math.fsum(credits) / (total + len(false)) * focus
