@@ -104,8 +104,8 @@ def test_hanging_jobs_do_not_starve_the_others(pool: Pool) -> None:
         for _ in threads.map(lambda _: pool.run(EASY, 30.0), range(4)):
             pass
         started = time.monotonic()
-        stuck = threads.submit(pool.ask, {"gold": "10", "candidate": f"${HANGS}$"}, 3.0)
-        easy = [threads.submit(pool.ask, EASY, 3.0) for _ in range(30)]
+        stuck = threads.submit(pool.run, {"gold": "10", "candidate": f"${HANGS}$"}, 3.0)
+        easy = [threads.submit(pool.run, EASY, 3.0) for _ in range(30)]
         assert all(f.result()["correct"] for f in easy)
         assert time.monotonic() - started < 3.0
         assert not stuck.done()
