@@ -24,20 +24,11 @@ class LoraOptions:
     alpha: int = option(0, "Their scale is alpha / rank; 0: twice the rank", low=0)
 
 
-@with_plugin_sections("objective")
+# One table, [train], in four parts, each adding to the one before: keys stay flat, as they are typed.
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
+class DataSettings:
+    """What is minimised, from which policy, on which data."""
 
-    # Old keys, for an error that says where each is now.
-    MOVED: ClassVar[dict[str, str]] = {
-        "drift_alpha": "losses.cpgd.drift_alpha",
-        "drift_cap": "losses.cpgd.drift_cap",
-        "canon": "advantages.canon",
-        "lagrangian": "advantages.lagrangian",
-    }
-
-    # Its name and its code are in the plan's key.
     objective: str = option(
         "rl", "Objective plugin: what to minimise (cosmo list objective)", flag="--objective", affects=False
     )
@@ -60,7 +51,20 @@ class TrainConfig:
     select: Selection = option(Selection(), "All but RL: which prompts to learn from")
     forbid_families: list[str] = option([], "Held-out augmentation families: finding one is an error")
 
-    # RL: what is learned from a rollout
+
+@dataclass(frozen=True)
+class RolloutSettings(DataSettings):
+    """RL: what is learned from a rollout, and how."""
+
+    # Old keys, for an error that says where each is now.
+    MOVED: ClassVar[dict[str, str]] = {
+        "drift_alpha": "losses.cpgd.drift_alpha",
+        "drift_cap": "losses.cpgd.drift_cap",
+        "canon": "advantages.canon",
+        "lagrangian": "advantages.lagrangian",
+    }
+
+    # Its name and its code are in the plan's key.
     # The names and the code of the loss and the advantage are in the plan's key, for RL alone.
     loss: str = option(
         "cpgd", "Loss plugin (cosmo list loss), FILE.py:NAME or MODULE:NAME", flag="--loss", affects=False
@@ -103,7 +107,11 @@ class TrainConfig:
     ref_kl: float = option(0.0, "Weight of the KL to the reference; 0 loads none", low=0.0)
     watch: WatchConfig = section(WatchConfig, "RL: what counts as drift, and what happens then")
 
-    # The optimizer and its schedule
+
+@dataclass(frozen=True)
+class OptimizerSettings(RolloutSettings):
+    """The optimizer, its schedule, and which weights it moves."""
+
     learning_rate: float | None = option(
         None, "Peak rate; not given: 1e-6 for RL, else 1e-5", flag="--learning-rate", low=0.0
     )
@@ -127,6 +135,12 @@ class TrainConfig:
     max_grad_norm: float = option(1.0, "Gradient norm is clipped to this; 0: not clipped", low=0.0)
     lora: LoraOptions = section(LoraOptions, "LoRA: adapters are trained, whole weights are saved")
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
+
+
+@with_plugin_sections("objective")
+@dataclass(frozen=True)
+class TrainConfig(OptimizerSettings):
+    """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
 
     # The machine. Sums are split differently, so results agree to rounding, not to the bit.
     micro_batch_tokens: int = option(8192, "RL: tokens a forward pass, padding counted", affects=False, low=1)
@@ -165,7 +179,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """UsageError for an unknown objective, a table of losses or advantages that no plugin has, or a key in one."""
-        load("objective", self.objective)
+        # Loading one that is in a file runs the file, and configs come from strangers, too: that is for the plan.
+        if ":" not in self.objective:
+            load("objective", self.objective)
         check_tables("loss", self.loss, self.losses)
         check_tables("advantage", self.advantage or "", self.advantages)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
-from stages.train.parallel.launch import launch, wanted
+from stages.train.parallel.launch import launch, needs_launch
 
 # Whoever launched the ranks ends all of them once one has failed, so a rank that waits this long before it reports
 # speaks only where no other has: 3 s for an error of its own that rank 0 will have as well, 15 s for what another
@@ -22,7 +22,7 @@ SECONDS_FOR_FIRST_RANK, SECONDS_FOR_FAILED_RANK = 3.0, 15.0
 
 def wants_processes(config: TrainConfig) -> bool:
     """True where a run asks for several processes and this one is none of them."""
-    return wanted(config)
+    return needs_launch(config)
 
 
 def is_one() -> bool:
@@ -55,7 +55,7 @@ def work(config: TrainConfig, run: Callable[[], None], exit_code: Callable[[Base
 
     `exit_code` is what the process ends with after an exception: the other ranks end with the same.
     """
-    from stages.train.parallel.followers import LEADER, follow
+    from stages.train.parallel.followers import LEADER, work_until_dismissed
 
     if ranks.first():
         try:
@@ -67,7 +67,7 @@ def work(config: TrainConfig, run: Callable[[], None], exit_code: Callable[[Base
         return
     from stages.train.stage import train
 
-    if code := follow(train):
+    if code := work_until_dismissed(train):
         raise SystemExit(code)
 
 

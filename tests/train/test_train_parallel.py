@@ -136,10 +136,10 @@ def test_every_sample_is_done_once_and_all_meet(made, count, lockstep, budget):
 def test_every_example_is_done_once_and_steps_stay_together(examples, batch, micro, count):
     parts = [portions(range(examples), batch, micro, Part(rank, count, lockstep=False)) for rank in range(count)]
     assert len({len(p) for p in parts}) == 1
-    assert sorted(i for p in parts for portion in p for i in portion.mine) == list(range(examples))
+    assert sorted(i for p in parts for portion in p for i in portion.own) == list(range(examples))
     for together in zip(*parts, strict=True):
         assert len({portion.step for portion in together}) == 1
-        assert all(set(portion.mine) <= set(portion.step) for portion in together)
+        assert all(set(portion.own) <= set(portion.step) for portion in together)
     full = passes(batch, micro, count)
     steps_of = {}
     for portion in parts[0]:

@@ -18,29 +18,29 @@ from stages.train.parallel import ranks
 Train = Callable[[Context, dict[str, Any], Any], None]
 
 
-class Unwritten:
+class NullWriter:
     """The ShardWriter of a rank that owns no run folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def row(self, row: Any) -> None:
-        """Nothing."""
+        """Drop it: rank 0 writes the same."""
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
-        """Nothing."""
+        """Drop it: rank 0 has it from `Session.all_gather`."""
 
     def artifact(self, name: str) -> Path:
-        """A path that is thrown away."""
+        """A path in a temporary folder, thrown away when the shard is done."""
         return self._folder / name
 
     def sha256(self, path: Path) -> str:
-        """As of any file."""
+        """The content digest of a file; of nothing that is kept."""
         return file_sha256(path)
 
 
 class Leader:
-    """Rank 0's side: what it has told the others to do."""
+    """Rank 0's side: it broadcasts each piece of work, and then that there is no more."""
 
     def __init__(self) -> None:
         self.working = False
@@ -65,12 +65,12 @@ class Leader:
 LEADER = Leader()
 
 
-def follow(train: Train) -> int:
+def work_until_dismissed(train: Train) -> int:
     """Do what rank 0 finds to be done until it says that all is done; its exit code."""
     while "code" not in (job := ranks.broadcast(None)):
         inputs = [RunFolder.open(Path(p)) for p in job["inputs"]]
         scratch = Path(job["scratch"]) if job["scratch"] is not None else None
         config = build(TrainConfig, job["config"], "train")
         with tempfile.TemporaryDirectory() as folder:
-            train(Context(config, inputs, Silent(), Resources(), scratch), job["shard"], Unwritten(Path(folder)))
+            train(Context(config, inputs, Silent(), Resources(), scratch), job["shard"], NullWriter(Path(folder)))
     return int(job["code"])

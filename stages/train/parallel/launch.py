@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 
-def wanted(config: TrainConfig) -> bool:
-    """True where a run wants ranks and this process is none yet."""
+def needs_launch(config: TrainConfig) -> bool:
+    """True where a run asks for several ranks and this process is none of them."""
     return _several(config) and not launched()
 
 
@@ -38,7 +38,7 @@ def check(config: TrainConfig) -> None:
     if _several(config) and not objective.several_ranks:
         raise UsageError(f"{objective.called} trains in one process", "leave --nproc, --nnodes and --parallel out")
     if config.nnodes > 1 and not config.rdzv:
-        raise UsageError(f"{config.nnodes} machines have no place to meet", "--rdzv HOST:29500, one of their names")
+        raise UsageError("--nnodes > 1 needs --rdzv HOST:PORT", "one of the machines: --rdzv node0:29500")
     host, _, port = config.rdzv.rpartition(":")
     if config.rdzv and not (host and port.isdigit()):
         raise UsageError(f"--rdzv {config.rdzv!r} is not HOST:PORT", "for example --rdzv node0:29500")
@@ -58,7 +58,7 @@ def launch(config: TrainConfig, command: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
     # How long the others may go on once one has failed: they wait for it in vain.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
-    with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _passed_on(Path(folder) / "stop") as stop:
+    with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _sigterm_as_file(Path(folder) / "stop") as stop:
         try:
             elastic_launch(_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
@@ -74,7 +74,7 @@ def launch(config: TrainConfig, command: list[str]) -> None:
             ) from None
         except RendezvousError as error:
             raise UnavailableError(
-                f"{config.nnodes} machines did not meet at {config.rdzv}: {first_line(error)}",
+                f"--rdzv {config.rdzv}: {config.nnodes} machines did not find each other there: {first_line(error)}",
                 "the same command on each, and a port of one of them that all can reach",
             ) from None
 
@@ -100,7 +100,7 @@ def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
 
 
 @contextmanager
-def _passed_on(stop: Path) -> Iterator[Path]:
+def _sigterm_as_file(stop: Path) -> Iterator[Path]:
     """While the ranks run, SIGTERM to this process is a file that they look for after every step."""
     os.environ[FILE] = str(stop)
     before = signal.signal(signal.SIGTERM, lambda *_: stop.touch())

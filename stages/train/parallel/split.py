@@ -38,9 +38,9 @@ def part_of(update: Update, cut: Cut, part: Part) -> list[MicroBatch]:
     seen = next(iter(sorted((g for g in live if g.row.images), key=_cost)), None) if part.lockstep else None
     if seen is not None:
         mine = [m if any(g.row.images for g, _ in m.parts) else MicroBatch([*m.parts, _filler(seen)]) for m in mine]
-    wanted = max(map(len, shares)) if part.lockstep else 1
+    count = max(map(len, shares)) if part.lockstep else 1
     blank = MicroBatch([_filler(seen or min(live, key=_cost))])
-    return mine + [blank] * (wanted - len(mine))
+    return mine + [blank] * (count - len(mine))
 
 
 def deal(groups: Sequence[Group], count: int) -> list[list[Group]]:
@@ -66,8 +66,10 @@ def _filler(group: Group) -> tuple[Group, list[TrainCompletion]]:
 class Portion:
     """Positions of examples that go through the model at once: one rank's, and the whole step's."""
 
-    mine: range
+    own: range
+    """This rank's."""
     step: range
+    """All ranks'."""
 
 
 def portions(positions: range, batch: int, micro: int, part: Part) -> list[Portion]:

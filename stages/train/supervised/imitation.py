@@ -55,7 +55,7 @@ class CompletionCollator:
         """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
         processor = self._session.policy.processor
         kept, encoded = [], []
-        for position in portion.mine:
+        for position in portion.own:
             if (example := self._encode(position)) is not None:
                 kept.append((self._rows[position].label, len(example[1])))
                 encoded.append(example)
