@@ -136,7 +136,7 @@ class Family:
     """(ids_BL, placeholder's id) -> inputs (B, L) that its forward takes beside ids and mask; None: those of the names
     that the processor announces and this module knows."""
     tower: Callable[[Any], Any] = image_encoder
-    """The module whose outputs a frozen tower's kept ones stand in for: a model -> where they enter it."""
+    """A model -> its vision tower: what `freeze_vision` freezes, and where the kept outputs of a frozen one enter."""
     vision_outputs: tuple[str, ...] = ()
     """All tensors that the tower returns for the model to read, each with rows of `pixel_values` first."""
 

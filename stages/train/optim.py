@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.models.families import family_of
 from stages.train.config import TrainConfig, peak_rate
 
 STATE = ("exp_avg", "exp_avg_sq", "step")
@@ -22,7 +23,7 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
 def set_frozen(model: Any, freeze_vision: bool) -> None:
     """Make every parameter trainable, or all but the vision tower's."""
     model.requires_grad_(True)
-    tower = model.get_encoder(modality="image")
+    tower = family_of(model).tower(model)
     if freeze_vision and tower is not model:
         tower.requires_grad_(False)
 
