@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import signal
 from dataclasses import replace
 
 import torch
@@ -160,6 +162,24 @@ def train(inputs, runs, *, resources=None, progress=None, **settings) -> RunFold
     result = run_stage(STAGE, config, inputs, options=Options(runs=runs), resources=resources, progress=progress)
     assert result.state in ("done", "cached")
     return RunFolder.open(result.path)
+
+
+class KillAt(Silent):
+    """Ends its own process by SIGKILL at the n-th sign of progress."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def advance(self, n: int = 1, **numbers: float | str) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(inputs, runs, n: int, settings: dict) -> None:
+    """For a process of its own: train, and be killed in the middle of it."""
+    torch.set_num_threads(1)
+    train(inputs, runs, progress=KillAt(n), **settings)
 
 
 def steps(run: RunFolder) -> list[StepRow]:

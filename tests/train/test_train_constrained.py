@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +15,19 @@ from stages.core.stage import Resources
 from stages.train.advantages.lagrangian import LAMBDA
 from stages.train.config import TrainConfig
 from stages.train.stage import STAGE
-from tests.train.made import Stop, StopAfter, contents, judged, prompt_row, scored_group, steps, train, write_shard
-from tests.train.test_train_resume import KILLED, ROOT
+from tests.support.forked import exit_code
+from tests.train.made import (
+    Stop,
+    StopAfter,
+    contents,
+    judged,
+    prompt_row,
+    scored_group,
+    steps,
+    train,
+    train_until_killed,
+    write_shard,
+)
 
 TINY = "tiny:qwen2_5_vl"
 FAST = {"policy": TINY, "learning_rate": 1e-3, "updates_per_rollout": 2, "checkpoint_steps": 1}
@@ -85,10 +93,7 @@ def test_interrupted_at_any_step_lambda_moves_once_a_rollout(tmp_path, rollouts,
 
 
 def test_a_real_sigkill_in_the_second_rollout(tmp_path, rollouts, whole):
-    code = KILLED.format(n=4, inputs=[str(p) for p in rollouts], runs=str(tmp_path), settings=CONSTRAINED)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert exit_code(train_until_killed, rollouts, tmp_path, 4, CONSTRAINED) == -signal.SIGKILL
     resumed = train(rollouts, tmp_path, **CONSTRAINED)
     assert contents(resumed) == contents(whole)
     assert steps(resumed) == steps(whole)

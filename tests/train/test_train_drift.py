@@ -19,7 +19,8 @@ from stages.core.stage import Silent
 from stages.train.drift.alarms import ALARM_NAMES
 from stages.train.drift.config import WatchConfig
 from stages.train.drift.monitor import Watch, check
-from tests.support.cli import complaint, cosmo
+from tests.support.cli import complaint
+from tests.support.forked import cosmo_forked
 from tests.train.made import contents, scored_group, steps, train, write_shard
 
 WINDOW = 6
@@ -323,7 +324,7 @@ def test_interrupted_after_an_alarm_it_remembers(shards, noted, tmp_path) -> Non
 def test_typed_it_exits_with_one_and_one_line(shards, tmp_path) -> None:
     sets = ["watch.action=stop", "watch.window=1", "watch.least=1", "updates_per_rollout=1", "device=cpu"]
     words = [word for text in sets for word in ("--set", text)]
-    done = cosmo("train", shards[0], "--policy", "tiny:qwen2_5_vl", *words, "--quiet", cwd=tmp_path)
+    done = cosmo_forked("train", shards[0], "--policy", "tiny:qwen2_5_vl", *words, "--quiet", cwd=tmp_path)
     assert done.returncode == 1
     said, hint = complaint(done)
     assert said.startswith("cosmo train: stopped on sampler_mismatch at step 1: sampler and trainer are ")

@@ -17,6 +17,7 @@ from stages.train.config import TrainConfig
 from stages.train.parallel.split import Part, part_of, passes, portions
 from stages.train.rl.batches import Group, TrainCompletion, Update, micro_batches
 from tests.support.cli import COSMO, complaint, cosmo, environment
+from tests.support.forked import cosmo_forked
 from tests.train.made import steps, train
 from tests.train.parallel import SETTINGS, assert_same, ended_by, flags, parallel_inputs
 
@@ -65,9 +66,9 @@ def test_ddp_on_unequal_groups_through_sigterm_and_on_from_there_in_one_process(
 
 
 def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
-    command = [*COSMO, "train", *map(str, inputs["rl"]), *flags("rl"), "--runs", "one"]
-    stopped_by_sigterm(command, tmp_path, "one")
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    words = ["train", *map(str, inputs["rl"]), *flags("rl"), "--runs", "one"]
+    stopped_by_sigterm([*COSMO, *words], tmp_path, "one")
+    done = cosmo_forked(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
     assert_same(alone["rl"], RunFolder.open(tmp_path / done.stdout.strip()))

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from schemas.tables import PROMPTS, SCORED
 from stages.core.stage import Silent
-from tests.train.made import Stop, StopAfter, contents, prompt_row, rejects, scored_group, steps, train, write_shard
+from tests.support.forked import exit_code
+from tests.train.made import (
+    Stop,
+    StopAfter,
+    contents,
+    prompt_row,
+    rejects,
+    scored_group,
+    steps,
+    train,
+    train_until_killed,
+    write_shard,
+)
 
 TINY = "tiny:qwen2_5_vl"
 RL = {"policy": TINY, "learning_rate": 1e-3, "updates_per_rollout": 3, "epochs": 2, "checkpoint_steps": 2}
 SFT = {
     "objective": "sft", "policy": TINY, "learning_rate": 1e-3, "batch_size": 3, "steps": 6, "checkpoint_steps": 2,
 }  # fmt: skip
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -69,33 +76,13 @@ def test_it_goes_on_from_the_checkpoint_and_not_from_the_start(tmp_path, inputs)
     assert len(seen) == 12 - 8
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from stages.core.stage import Silent
-from tests.train.made import train
-
-class Kill(Silent):
-    left = {n}
-    def advance(self, n=1, **numbers):
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-train({inputs!r}, Path({runs!r}), progress=Kill(), **{settings!r})
-"""
-
-
 @pytest.mark.parametrize("objective", ["rl", "sft"])
-def test_a_real_sigkill(tmp_path, inputs, whole, objective):
+def test_a_real_sigkill(tmp_path, inputs, whole, objective, capfd):
     settings = RL if objective == "rl" else SFT
-    code = KILLED.format(n=5, inputs=[str(p) for p in inputs[objective]], runs=str(tmp_path / "cut"), settings=settings)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert done.stdout == ""
+    ended = exit_code(train_until_killed, inputs[objective], tmp_path / "cut", 5, settings)
+    printed = capfd.readouterr()
+    assert ended == -signal.SIGKILL, printed.err
+    assert printed.out == ""
     resumed = train(inputs[objective], tmp_path / "cut", **settings)
     assert contents(resumed) == contents(whole[objective])
     assert steps(resumed) == steps(whole[objective])
