@@ -46,7 +46,7 @@ def module_name(kind: str, file: Path) -> str:
 
 
 def module(kind: str, file: Path) -> ModuleType:
-    """That module, imported."""
+    """The module of a built-in plugin, imported once a process."""
     return importlib.import_module(module_name(kind, file))
 
 

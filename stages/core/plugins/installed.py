@@ -12,7 +12,7 @@ from stages.core.plugins.references import Reference, parse
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One entry point."""
+    """A plugin as an installed package offers it."""
 
     name: str
     value: str
