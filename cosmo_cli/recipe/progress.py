@@ -64,11 +64,8 @@ class Turns:
             f"{step.phase} {step.iteration}/{step.iterations}  {numbers}  {took:.1f} s, {clock(left)} left"
         )
 
-    def alarms(self, result: Result) -> None:
-        """One line with its numbers for each alarm that the turn before did not have."""
-        from stages.train.drift.monitor import alarm_lines
-
-        lines = alarm_lines(result.path) if result.state != "cached" else {}
+    def alarms(self, lines: dict[str, str]) -> None:
+        """Say each alarm of a turn that the turn before did not have; `lines` are the turn's, by name."""
         for name in sorted(lines.keys() - self._alarms):
             self._output.say(f"ALARM {lines[name]}")
         self._alarms = set(lines)

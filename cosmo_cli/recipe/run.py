@@ -22,7 +22,7 @@ from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
-from stages.core.stage_list import STAGES, load_stage
+from stages.core.stage_list import STAGES, load_config, load_stage
 
 
 @dataclass(slots=True)
@@ -65,7 +65,8 @@ def run_recipe(
     steps = steps_of(recipe)
     turns = Turns(output, steps)
     for number, step in enumerate(steps, start=1):
-        result = _one(run, step, resources, turns)
+        config = build(load_config(step.verb), step_values(recipe, step, run.folders), step.verb)
+        result = _one(run, step, config, resources, turns)
         run.folders[step.name] = result.path
         if result.state == "done":
             clock.add()
@@ -73,10 +74,10 @@ def run_recipe(
         if step.verb == "train":
             run.trained.append((step, result.path))
             turns.trained(step, result)
-            watch = step_values(recipe, step, run.folders).get("watch", {})
             # A step on its own has a progress display, where training says it itself.
-            if step.iterations > 1 and watch.get("action") != "off":
-                turns.alarms(result)
+            if step.iterations > 1:
+                made = result.state != "cached"
+                turns.alarms(load_stage(step.verb).alarms(config, result.path) if made else {})
             later = [s.overrides.get("ref_policy") for s in steps[number:]]
             needed = [run.folders[r.name] for r in later if isinstance(r, Ref) and r.name in run.folders]
             prune(recipe.retention, run.trained, needed)
@@ -84,9 +85,8 @@ def run_recipe(
     return _finish(run, clock)
 
 
-def _one(run: Run, step: Step, resources: Resources, turns: Turns) -> Result:
+def _one(run: Run, step: Step, config: Any, resources: Resources, turns: Turns) -> Result:
     stage = load_stage(step.verb)
-    config = build(stage.config, step_values(run.recipe, step, run.folders), step.verb)
     inputs = [run.folders[r.name] for r in step.inputs]
     turns.begin(step)
     # A turn is told in one line of its own; only the long single steps show a bar.

@@ -158,6 +158,13 @@ class Stage(ABC):
         """
         return
 
+    def alarms(self, config: Any, path: Path) -> dict[str, str]:
+        """What a complete run warns of, by name, each in one line with its numbers; by default nothing.
+
+        For `cosmo run`, which says of a turn only what the turn before did not warn of. The same run gives the same.
+        """
+        return {}
+
 
 def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     """Consecutive slices of at most `size`."""

@@ -54,6 +54,9 @@ class ToyStage(Stage):
         return work
 
 
+TOY = ToyStage()
+
+
 class PromptReader(Stage):
     """Reads prompts and writes them again."""
 
