@@ -103,3 +103,23 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path):
     assert torch.equal(checkpoints.tensors(moment, "model")["w"], torch.zeros(2))
     assert checkpoints.tensors(moment, "none") == {}
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+
+
+def test_a_disk_that_takes_no_more_is_said_as_one(tmp_path):
+    """safetensors has an error of its own for it, without a number; what is half written is no checkpoint."""
+    import errno
+    import resource
+
+    import torch
+
+    from stages.train.checkpoints import Checkpoints
+
+    checkpoints, before = Checkpoints(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            checkpoints.save(1, {"model": {"w": torch.ones(100_000)}}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    assert checkpoints.last() is None
