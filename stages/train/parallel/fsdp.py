@@ -56,13 +56,13 @@ class Fsdp:
                 state[parameter] = {kind: _sliced(moments[f"{name}.{kind}"], parameter, kind) for kind in STATE}
 
     def weights(self, model: Any) -> Tensors:
-        """Gathered one by one."""
+        """Gathered one by one: all at once would need the whole model beside the slices."""
         saved, parameters = model.state_dict().keys(), dict(model.named_parameters())
         buffers = {n: b for n, b in model.named_buffers() if n in saved}
         return {n: _whole(t) for n, t in (parameters | buffers).items()}
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
-        """Gathered one by one."""
+        """Gathered one by one: all at once would need the whole model beside the slices."""
         return {
             f"{name}.{kind}": _whole(optimizer.state[p][kind])
             for name, p in trainable(model).items()

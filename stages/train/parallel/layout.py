@@ -58,11 +58,11 @@ class Whole:
         """Nothing: the optimizer has kept them."""
 
     def weights(self, model: Any) -> Tensors:
-        """As they are."""
+        """As they are, copied to the CPU: every rank has all of it."""
         return {n: p.detach().cpu() for n, p in model.named_parameters()} | saved_buffers(model)
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
-        """As they are."""
+        """As they are, copied to the CPU: every rank has all of it."""
         return optimizer_state(model, optimizer)
 
 

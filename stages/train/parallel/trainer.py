@@ -37,7 +37,10 @@ class RankTrainer:
         return Part(ranks.rank(), ranks.count(), self.session.layout.sharded)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The session's. A sharded one starts empty; `begin` gives it its moments."""
+        """The session's, with its moments; transformers would make a new AdamW.
+
+        A sharded one starts empty: `begin` gives it its moments once the parameters are laid out.
+        """
         if self.optimizer is None:
             self.optimizer, self._moments = self.session.optimizer, {}
             self.session.layout.prepare(self)
@@ -50,7 +53,7 @@ class RankTrainer:
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """The session's, from the step it stands at."""
+        """The session's, from the step it stands at; transformers would begin at step 0 of its own schedule."""
         if self.lr_scheduler is None:
             self.lr_scheduler = self.session.scheduler(self.total)
         return self.lr_scheduler
@@ -70,5 +73,5 @@ class _Begin(TrainerCallback):
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the first step."""
+        """Called by transformers before the first step, when accelerate has laid the model out."""
         self._trainer.session.layout.begin(self._trainer, self._trainer._moments)
