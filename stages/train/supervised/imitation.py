@@ -112,11 +112,11 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """This rank's portions in order, a micro-batch each. transformers would draw its own order and deal out itself."""
+        """This rank's portions in order, a micro-batch each; transformers would draw an order and deal it out."""
         return DataLoader(self.portions, batch_size=None, shuffle=False, collate_fn=self.data_collator)  # type: ignore[arg-type]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """TRL's step, without what only our rows need; nothing at all where no example was usable: its forward would fail."""
+        """TRL's step, without what only our rows need; nothing where no example was usable: its forward would fail."""
         rows = inputs.pop("rows")
         if not self.step_log.add(rows) and "input_ids" not in inputs:
             return torch.zeros((), device=self.args.device)
