@@ -18,7 +18,7 @@ class EvalRow:
     slice: str
     """`all`, or what the row is restricted to: `task=counting`, `family=mirror`."""
     value: float | None
-    """The estimate; None when n is 0."""
+    """The estimate: a share of 0 to 1 for rates, else in the metric's unit (tokens, reward); None when n is 0."""
     low: float | None
     """Lower end of the 95 % interval."""
     high: float | None

@@ -34,9 +34,9 @@ class Sampling:
     top_k: int
     """0 means off."""
     max_new_tokens: int
-    """The length at which sampling stops with `length`."""
+    """Tokens after which sampling stops with `length`."""
     seed: int
-    """The run's seed; a sample's own stream is derived from (seed, prompt id, index)."""
+    """The run's seed; a completion's own stream is derived from (seed, prompt id, index)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Completion:
     token_ids: list[Int32]
     """The sampled ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
     logprobs: list[Float32]
-    """The sampler's log-prob of each id at its temperature, banned tokens excluded. Shape (T,)."""
+    """The sampler's log-prob of each id at its temperature, in nats, banned tokens excluded. Shape (T,)."""
     finish_reason: str
     """`stop`, `length` or `error`."""
     sampling: Sampling
@@ -72,4 +72,4 @@ class RolloutGroup(PromptRow):
     banned_token_ids: list[Int32] = field(default_factory=list)
     """Ids whose probability was removed while sampling; the trainer masks the same ones."""
     completions: list[Completion] = field(default_factory=list)
-    """The group's samples, in index order."""
+    """The group's completions, in index order: G of them."""

@@ -35,7 +35,7 @@ class Grade:
     version: int
     """Its version; raised when its rule changes, so cached grades are not mixed."""
     value: float | None
-    """The score; None unless the status is ok. Does-not-apply is None, never 0."""
+    """The score, a finite number, mostly 0 to 1; None unless the status is ok. Does-not-apply is None, never 0."""
     status: GradeStatus
     """ok, not_applicable, timeout or error."""
     verdict: str | None = None
@@ -72,7 +72,7 @@ class ScoredCompletion(Completion):
     terms: list[Term] = field(default_factory=list)
     """The formula's terms, in order."""
     reward: float | None = None
-    """Sum of weight x value over the terms; None when no term has a value or the sample failed."""
+    """Sum of weight x value over the terms; None when no term of the task has a value, or one that is needed failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class ScoredGroup(RolloutGroup):
     """A rollout group whose completions are graded."""
 
     completions: list[ScoredCompletion] = field(default_factory=list)  # type: ignore[assignment]
-    """The group's graded samples, in index order."""
+    """The group's graded completions, in index order: G of them."""
     reward_formula: str = ""
     """The reward formula of the label, as `combine: name*weight + ...`."""
 

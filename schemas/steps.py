@@ -24,9 +24,9 @@ class LabelStat:
     label: str
     """The prompt label; in a verifier's training, the verdict."""
     completions: int
-    """How many samples (or SFT examples) of the step carry it."""
+    """How many completions (or SFT examples) of the step carry it."""
     reward: float | None = None
-    """Mean reward."""
+    """Mean reward over the label's completions that have one."""
     refusal_rate: float | None = None
     """Share of benign prompts of this label that were refused."""
     unsafe_rate: float | None = None
@@ -38,7 +38,7 @@ class LabelStat:
     harmful: int = 0
     """Completions behind `unsafe_rate`."""
     terms: list[TermStat] = field(default_factory=list)
-    """The label by reward term."""
+    """The label's mean of each reward term, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,9 @@ class StepRow:
     loss: float
     """The loss that was stepped on."""
     grad_norm: float | None = None
-    """Global gradient norm before clipping."""
+    """Global L2 norm of the gradient before clipping."""
     learning_rate: float
-    """The rate used in this step."""
+    """The learning rate used in this step."""
     tokens: int
     """Completion (or target) tokens in the step."""
     groups: int
@@ -82,22 +82,22 @@ class StepRow:
     drift: float | None = None
     """Mean drift term (CPGD) of the step."""
     ref_kl: float | None = None
-    """Mean k3 estimate of KL to the reference policy, where one is used."""
+    """Mean k3 estimate of KL to the reference policy, nats a token, where one is used."""
     pair_accuracy: float | None = None
     """On pairs: share of the step's that were ordered as their rewards are, before the update."""
     pair_margin: float | None = None
     """On pairs: mean of what the better completion was given minus what the worse one was, before the update."""
     sampler_gap: float | None = None
-    """Mean absolute difference between the sampler's log-probs and the recomputed old ones."""
+    """Mean absolute difference between the sampler's log-probs and the recomputed old ones, nats a token."""
     completion_length: float | None = None
     """Mean completion length in tokens."""
     truncated_fraction: float | None = None
     """Share of completions that ended by length."""
     seconds: float
-    """Wall time of the step."""
+    """Wall time of the step, in seconds."""
     labels: list[LabelStat] = field(default_factory=list)
-    """The step by label."""
+    """The step's part of each label, by name."""
     terms: list[TermStat] = field(default_factory=list)
-    """The step by reward term."""
+    """The step's mean of each reward term, by name."""
     alarms: list[str] = field(default_factory=list)
     """Drift alarms that hold at this step, by name."""

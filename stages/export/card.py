@@ -57,7 +57,7 @@ def render(facts: Facts) -> str:
         f"## Evaluation\n\n{_evaluation(facts)}",
         f"## Intended use and limits\n\n{_limits(facts)}",
         f"## Lineage\n\n{_lineage(facts)}",
-        f"## Recipe\n\n{_recipe(facts)}",
+        f"## Settings\n\n{_settings(facts)}",
         f"## Verification\n\n{_verification(facts)}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -203,7 +203,7 @@ def _lineage(facts: Facts) -> str:
     return f"Start: {base}. Earliest run first; runs that were deleted are not listed.\n\n{table}"
 
 
-def _recipe(facts: Facts) -> str:
+def _settings(facts: Facts) -> str:
     blocks = []
     for kind, lines, count in settings(facts.lineage.runs):
         shown = "\n".join(lines).replace("```", "'''")
