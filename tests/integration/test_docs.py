@@ -37,7 +37,8 @@ def test_links_and_files_exist(page: Path) -> None:
         assert target.exists(), f"{page}: {link}"
         if anchor:
             assert anchor in anchors(target.relative_to(ROOT)), f"{page}: {link}"
-    for name in OURS.findall(text_of(page)):
+    # That page names files for the reader to write.
+    for name in OURS.findall(text_of(page)) if page.name != "extending.md" else []:
         if "NAME" not in name:
             assert (ROOT / name).exists(), f"{page}: {name}"
 
