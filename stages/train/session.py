@@ -16,7 +16,7 @@ from stages.core.stage import Context, ShardWriter
 from stages.models.load import Policy
 from stages.train.checkpoints import Checkpoints, Moment, Position, save_run
 from stages.train.config import TrainConfig
-from stages.train.drift.monitor import heed
+from stages.train.drift.monitor import stop_on_alarm
 from stages.train.lora import Adapters
 from stages.train.optim import make_optimizer, make_scheduler
 from stages.train.parallel import ranks
@@ -125,7 +125,7 @@ class Session:
     def stop_on_alarm(self) -> None:
         """Between rollouts: end the run on an alarm that is to end it, in a state that the next call goes on from."""
         try:
-            heed(self.config.watch, self.log.watch.events)
+            stop_on_alarm(self.config.watch, self.log.watch.events)
         except CosmoError:
             self._checkpoint()
             raise

@@ -10,7 +10,7 @@ from stages.core.registry import find, load, plugin_key, short_name
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.train.config import TrainConfig
-from stages.train.drift.monitor import alarm_lines, heed_run
+from stages.train.drift.monitor import alarm_lines, stop_on_alarm_of
 from stages.train.drift.monitor import check as check_watch
 from stages.train.objectives.base import Objective
 from stages.train.parallel.launch import check as check_parallel
@@ -57,7 +57,7 @@ class TrainStage(Stage):
 
     def deliver(self, config: TrainConfig, path: Path) -> None:
         """The watch's verdict on a finished run, cached or not: CosmoError where it is to stop what follows."""
-        heed_run(config.watch, path)
+        stop_on_alarm_of(config.watch, path)
 
     def alarms(self, config: TrainConfig, path: Path) -> dict[str, str]:
         """The drift watch's alarms; none where the config has it off."""

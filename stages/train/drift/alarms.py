@@ -42,8 +42,8 @@ def added(parts: Iterable[Cells]) -> Cells:
     total: Cells = {}
     for part in parts:
         for key, (value, weight) in part.items():
-            held = total.get(key, (0.0, 0.0))
-            total[key] = held[0] + value, held[1] + weight
+            sums = total.get(key, (0.0, 0.0))
+            total[key] = sums[0] + value, sums[1] + weight
     return total
 
 
@@ -136,6 +136,6 @@ def raised(seen: Evidence, config: WatchConfig) -> dict[str, str]:
     found = {}
     for alarm in ALARMS:
         limit = getattr(config, alarm.__name__)
-        if limit > 0 and (said := alarm(seen, limit)):
-            found[alarm.__name__] = said
+        if limit > 0 and (text := alarm(seen, limit)):
+            found[alarm.__name__] = text
     return found

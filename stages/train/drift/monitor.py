@@ -78,16 +78,16 @@ class Watch:
     def _remember(self, step: Cells) -> None:
         window = self.config.window
         for key, (value, weight) in step.items():
-            held = self.first.setdefault(key, [0.0, 0.0, 0.0])
-            if held[2] < window:
-                self.first[key] = [held[0] + value, held[1] + weight, held[2] + 1]
+            sums = self.first.setdefault(key, [0.0, 0.0, 0.0])
+            if sums[2] < window:
+                self.first[key] = [sums[0] + value, sums[1] + weight, sums[2] + 1]
         self.recent = [*self.recent, step][-window:]
 
     def _evidence(self) -> Evidence:
         window = self.config.window
         if len(self.recent) < window:
             return Evidence({}, {}, self.config.least)
-        first = {key: (held[0], held[1]) for key, held in self.first.items() if held[2] >= window}
+        first = {key: (sums[0], sums[1]) for key, sums in self.first.items() if sums[2] >= window}
         return Evidence(added(self.recent), first, self.config.least)
 
 
@@ -102,7 +102,7 @@ def check(config: WatchConfig) -> None:
             raise UsageError(f"watch.accept: {name!r} is no alarm", f"alarms: {', '.join(ALARM_NAMES)}")
 
 
-def heed(config: WatchConfig, events: list[dict[str, Any]], where: str = "") -> None:
+def stop_on_alarm(config: WatchConfig, events: list[dict[str, Any]], where: str = "") -> None:
     """CosmoError on the first alarm that is to stop the run."""
     event = next((e for e in events if e["alarm"] not in config.accept), None)
     if config.action != "stop" or event is None:
@@ -113,10 +113,10 @@ def heed(config: WatchConfig, events: list[dict[str, Any]], where: str = "") -> 
     )
 
 
-def heed_run(config: WatchConfig, run: Path) -> None:
+def stop_on_alarm_of(config: WatchConfig, run: Path) -> None:
     """The same for a finished run, as often as it is asked for."""
     if config.action == "stop":
-        heed(config, _events(run), f" (what was trained is in {public(run)})")
+        stop_on_alarm(config, _events(run), f" (what was trained is in {public(run)})")
 
 
 def alarm_lines(run: Path) -> dict[str, str]:
