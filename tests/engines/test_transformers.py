@@ -139,37 +139,47 @@ def test_a_clear_winner_is_not_drawn_again() -> None:
     assert (company.alone, company.together) == (0, 4)
 
 
-def _brief(spec: str) -> TransformersEngine:
-    """An engine on a model that ends about one completion in ten at every token."""
+def _brief(spec: str) -> tuple[TransformersEngine, list[int]]:
+    """An engine on a model that ends about one completion in ten at every token, and the rows of its batches."""
     brief = copy.copy(policy(spec))
     brief.model = copy.copy(brief.model)
     forward, end = brief.model.forward, brief.processor.eos_token_ids[0]
+    rows: list[int] = []
 
     def likelier_to_end(*args: Any, **kwargs: Any) -> Any:
         out = forward(*args, **kwargs)
         out.logits[:, -1, end] += 5.0
+        if kwargs["use_cache"]:
+            rows.append(len(kwargs["input_ids"]))
         return out
 
     brief.model.forward = likelier_to_end
-    return TransformersEngine(brief, "t", 65536)
+    return TransformersEngine(brief, "t", 65536), rows
 
 
 def test_a_family_without_a_record_gets_the_same_completions_from_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each completion with its own copy of the prompt's cache, through rows that end and leave the batch."""
     sampling = _sampling(new=24)
     requests = _requests(_engine("tiny:qwen2_5_vl"), 6, 6)
-    shared = list(_brief("tiny:qwen2_5_vl").sample(requests, sampling))
+    engine, rows = _brief("tiny:qwen2_5_vl")
+    shared = list(engine.sample(requests, sampling))
     assert len({len(s.token_ids) for _, samples in shared for s in samples}) > 8
     assert _engine("tiny:qwen2_5_vl").notice() is None
     record = replace(FAMILIES["qwen2_5_vl"], unshared="its layers alternate")
     monkeypatch.setitem(FAMILIES, "qwen2_5_vl", record)
-    engine = _brief("tiny:qwen2_5_vl")
+    engine, copied_rows = _brief("tiny:qwen2_5_vl")
     copies = list(engine.sample(requests, sampling))
     assert _ids(copies) == _ids(shared)
     for (_, mine), (_, other) in zip(copies, shared, strict=True):
         for one, two in zip(mine, other, strict=True):
             assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
     assert engine.notice() == "each completion is sampled with its own copy of the prompt: its layers alternate"
+    # One batch, whose rows leave it for good: a batch that fails is halved, and its completions come out all the same.
+    assert len(rows) <= sampling.max_new_tokens
+    assert rows[:2] == [6, 36]
+    assert rows[1:] == sorted(rows[1:], reverse=True)
+    assert rows[-1] < 36
+    assert copied_rows == rows
 
 
 @pytest.mark.parametrize("spec", TINY)
