@@ -153,7 +153,7 @@ def key_of(config: Any) -> dict[str, Any]:
         if not f.metadata.get("affects", True):
             continue
         value = getattr(config, f.name)
-        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         if value == default:
             continue
         plain = _plain(value)
