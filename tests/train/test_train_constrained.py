@@ -117,7 +117,7 @@ def test_groups_flat_in_reward_are_learned_from_for_their_cost(tmp_path, policy)
     (row,) = steps(train(shard, tmp_path, **settings))
     assert (row.groups, row.dropped_groups) == (4, 1)
     assert row.grad_norm > 0
-    (row,) = steps(train(shard, tmp_path, **{**settings, "advantage": "group_norm"}))
+    (row,) = steps(train(shard, tmp_path, accept_failure=True, **{**settings, "advantage": "group_norm"}))
     assert (row.groups, row.dropped_groups, row.grad_norm) == (4, 4, 0.0)
 
 

@@ -247,7 +247,9 @@ def test_a_rollout_of_flat_groups_is_one_step_that_changes_nothing(tmp_path, pol
     flat = write_shard(
         tmp_path / "flat.parquet", SCORED, [scored_group(policy, i, rewards=[1.0] * 4) for i in range(4)]
     )
-    run = train(flat, tmp_path, **FAST)
+    with pytest.raises(InputError, match="nothing was learned: none of 4 groups had an advantage"):
+        train(flat, tmp_path, **FAST)
+    run = train(flat, tmp_path, accept_failure=True, **FAST)
     (row,) = steps(run)
     assert (row.step, row.groups, row.dropped_groups, row.tokens) == (1, 4, 4, 0)
     assert (row.loss, row.grad_norm, row.reward_mean, row.reward_std) == (0.0, 0.0, 1.0, 0.0)
