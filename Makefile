@@ -54,11 +54,12 @@ $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@
 
-check: $(STAMP) ## Lint, types, import contracts, docs in step
+check: $(STAMP) ## Lint, types, import contracts, the house's own rules, docs in step
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m checks.house
 	$(BIN)/python -m docs.generate --check
 
 bench: $(STAMP) ## Compare with TRL, vLLM, generate(), pyarrow and Typer: one table, build/bench.json (about 15 minutes)

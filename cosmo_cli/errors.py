@@ -75,7 +75,7 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
         )
     # By now a plugin's module is loaded, or there is none that could be at fault.
     outside = sys.modules.get("stages.core.plugins.outside")
-    if outside is not None and (where := outside.place(error)) is not None:
+    if outside is not None and (where := outside.line_of_plugin(error)) is not None:
         return f"{type(error).__name__}: {first_line(error)}", f"in a plugin's own code: {where}", FAILED
     if isinstance(error, OSError):
         return _of_system(error)

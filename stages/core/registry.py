@@ -151,7 +151,8 @@ def summary(kind: str, name: str) -> str:
     # A function says it itself; of an object its class does, but for what dataclasses write by themselves.
     for text in (found.__doc__, getattr(plugin, "title", None), type(found).__doc__):
         if text and not str(text).startswith(f"{type(found).__name__}("):
-            return str(text).strip().partition("\n")[0]
+            summary_text = str(text).strip()
+            return summary_text.partition("\n")[0]
     return f"a {kind} without a docstring"
 
 

@@ -14,7 +14,7 @@ import pytest
 from stages.core.errors import CosmoError, InputError
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
-from stages.core.storage.location import LocalLocation, Place, locate
+from stages.core.storage.location import BucketFolder, LocalLocation, locate
 from tests.core.test_commit import tree
 from tests.support.cli import complaint, cosmo, ok
 from tests.support.toy import PromptReader, ToyConfig, ToyStage
@@ -219,7 +219,7 @@ def test_a_folder_that_says_it_is_a_mirror_sends_nobody_to_a_bucket(run: Path) -
     for content in ("[]", "{", '{"url": 3}', '{"url": "s3://"}'):
         (run.parent / ".remote.json").write_text(content)
         assert locate(run) == LocalLocation(run)
-    place = Place("bucket", "x")
+    place = BucketFolder("bucket", "x")
     assert locate(place.open_mirror() / "toy-1") != LocalLocation(place.mirror / "toy-1")
 
 

@@ -16,7 +16,7 @@ from stages.core.errors import InputError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.storage import s3 as store_module
-from stages.core.storage.location import BucketLocation, Place, locate, public
+from stages.core.storage.location import BucketFolder, BucketLocation, locate, public
 from stages.core.storage.remote_run import RemoteRun
 from stages.core.storage.s3 import Store
 from tests.core.test_runner import EXPECTED, ids
@@ -306,7 +306,7 @@ def test_large_files_go_up_in_parts_and_are_copied_whatever_their_size(
 ) -> None:
     data = os.urandom(1 << 20) * 20
     (tmp_path / "large").write_bytes(data)
-    store = Store(Place("bucket", "x"))
+    store = Store(BucketFolder("bucket", "x"))
     store.upload(tmp_path / "large", "a")
     assert here.objects["x/a"].data == data
     assert sum(verb == "POST" for verb, _ in here.requests) == 2
@@ -335,10 +335,10 @@ def test_inputs_are_named_so_that_other_machines_find_them(here: Server, tmp_pat
 
 def test_urls_and_mirrors_name_each_other(here: Server) -> None:
     made = toy().path
-    assert locate(made) == locate(Path(public(made))) == BucketLocation(Place("bucket", "toy"), made.name)
+    assert locate(made) == locate(Path(public(made))) == BucketLocation(BucketFolder("bucket", "toy"), made.name)
     assert public(Path("s3://bucket//toy/x/")) == "s3://bucket/toy/x"
     assert RunFolder.find(Path("s3://bucket/toy/none")) is None
-    assert RemoteRun(Place("bucket", ""), "toy").look()
+    assert RemoteRun(BucketFolder("bucket", ""), "toy").look()
 
 
 def test_failures_have_one_line_a_hint_and_no_secret(server: Server, tmp_path: Path) -> None:

@@ -111,11 +111,11 @@ def failures(what: str, shown: str, file: Path | None = None) -> Iterator[None]:
     except CosmoError:
         raise
     except (Exception, SystemExit) as error:
-        where = place(error) or shown
+        where = line_of_plugin(error) or shown
         raise UsageError(f"{what}: {type(error).__name__}: {first_line(error)}", f"see {where}") from error
 
 
-def place(error: BaseException) -> str | None:
+def line_of_plugin(error: BaseException) -> str | None:
     """`./my_rewards.py line 12`: the last place in a plugin's own code that an error went through; None without one."""
     if isinstance(error, SyntaxError) and error.filename and _is_theirs(error.filename):
         return f"{_shown(error.filename)} line {error.lineno}"

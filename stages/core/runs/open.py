@@ -48,6 +48,6 @@ def writer_at(location: Location) -> RunWriter:
         from stages.core.storage.remote_run import RemoteRun
         from stages.core.storage.remote_writer import RemoteWriter
 
-        location.place.open_mirror()
-        return RemoteWriter(RemoteRun(location.place, location.name))
+        location.bucket_folder.open_mirror()
+        return RemoteWriter(RemoteRun(location.bucket_folder, location.name))
     return LocalWriter(location.path)

@@ -99,7 +99,7 @@ def select(entries: Iterable[Entry], selection: Selection, *, moving: bool = Fal
     With `moving` weights, other draws may have had others: a label then gives each draw the place of a whole one
     in its sequence, so that draws don't overlap whatever the weights were, until the label's prompts are used up.
     """
-    pool = [e for e in entries if _wanted(e, selection)]
+    pool = [e for e in entries if _is_selected(e, selection)]
     missing = [label for label, w in selection.labels.items() if w > 0 and all(e.label != label for e in pool)]
     if missing:
         known = ", ".join(sorted({e.label for e in pool})) or "none"
@@ -111,7 +111,7 @@ def select(entries: Iterable[Entry], selection: Selection, *, moving: bool = Fal
     return _draw(pool, selection, moving)
 
 
-def _wanted(entry: Entry, selection: Selection) -> bool:
+def _is_selected(entry: Entry, selection: Selection) -> bool:
     return (
         (not selection.labels or selection.labels.get(entry.label, 0) > 0)
         and selection.split in ("", entry.split)

@@ -22,7 +22,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][\w.-]{1,62}")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BucketFolder:
     """A prefix of a bucket, with run folders directly below it."""
 
     bucket: str
@@ -102,16 +102,16 @@ class LocalLocation(Location):
 class BucketLocation(Location):
     """A run folder below a place in a bucket."""
 
-    place: Place
+    bucket_folder: BucketFolder
     name: str
 
     def __str__(self) -> str:
-        return f"{self.place.url}/{self.name}".rstrip("/")
+        return f"{self.bucket_folder.url}/{self.name}".rstrip("/")
 
     @property
     def path(self) -> Path:
         """Its mirror, which may not be there yet."""
-        return self.place.mirror / self.name
+        return self.bucket_folder.mirror / self.name
 
     def absolute(self) -> str:
         """The URL means the same everywhere."""
@@ -119,7 +119,7 @@ class BucketLocation(Location):
 
     def seen_from(self, run: Location) -> str:
         """`../NAME` from a run of the same place, else the URL."""
-        if isinstance(run, BucketLocation) and run.place == self.place:
+        if isinstance(run, BucketLocation) and run.bucket_folder == self.bucket_folder:
             return os.path.relpath(self.path, run.path)
         return str(self)
 
@@ -129,12 +129,12 @@ def is_url(path: Path | str) -> bool:
     return str(path).startswith("s3:/") or str(path) == "s3:"
 
 
-def place_at(url: Path | str) -> Place:
+def place_at(url: Path | str) -> BucketFolder:
     """The place that a URL names; UsageError when it names none."""
     bucket, _, prefix = str(url).removeprefix("s3:").strip("/").partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"no bucket can be called {bucket!r}", "write it as s3://BUCKET/PREFIX")
-    return Place(bucket, "/".join(part for part in prefix.split("/") if part))
+    return BucketFolder(bucket, "/".join(part for part in prefix.split("/") if part))
 
 
 def locate(path: Path | str | Location) -> Location:
@@ -144,7 +144,7 @@ def locate(path: Path | str | Location) -> Location:
     if is_url(path):
         whole = place_at(path)
         prefix, _, name = whole.prefix.rpartition("/")
-        return BucketLocation(Place(whole.bucket, prefix), name)
+        return BucketLocation(BucketFolder(whole.bucket, prefix), name)
     path = Path(path)
     place = _mirrored_at(path.parent)
     return LocalLocation(path) if place is None else BucketLocation(place, path.name)
@@ -165,7 +165,7 @@ def public(path: Path | str) -> str:
     return place_at(path).url if is_url(path) else str(locate(path))
 
 
-def _mirrored_at(folder: Path) -> Place | None:
+def _mirrored_at(folder: Path) -> BucketFolder | None:
     """The place whose mirror a folder is; None for any other folder, whatever lies in it."""
     mark = folder / _MARK
     if not mark.is_file():

@@ -24,7 +24,7 @@ class RemoteFiles(RunFiles):
     """Manifest, config and receipts are mirrored when it is opened, shards and artifacts when they are asked for."""
 
     def __init__(self, location: BucketLocation, run: RemoteRun) -> None:
-        location.place.open_mirror()
+        location.bucket_folder.open_mirror()
         super().__init__(location, Manifest.parse(read_json(run.small(_MANIFEST)), f"{run.url}/{_MANIFEST}"))
         self._run = run
         self._receipts: dict[int, Receipt] | None = None
@@ -34,7 +34,7 @@ class RemoteFiles(RunFiles):
         """The run at that location, or None where there is none."""
         if not location.name:
             return None
-        run = RemoteRun(location.place, location.name)
+        run = RemoteRun(location.bucket_folder, location.name)
         return cls(location, run) if _MANIFEST in run.look() else None
 
     @property
@@ -101,7 +101,11 @@ class RemoteFiles(RunFiles):
 def remote_runs(url: Path | str) -> list[Location]:
     """The run at a URL, or those directly below it, whatever is in their manifests."""
     whole = locate(url)
-    if isinstance(whole, BucketLocation) and whole.name and _MANIFEST in RemoteRun(whole.place, whole.name).look():
+    if (
+        isinstance(whole, BucketLocation)
+        and whole.name
+        and _MANIFEST in RemoteRun(whole.bucket_folder, whole.name).look()
+    ):
         return [whole]
     place = place_at(url)
     names = store_at(place).folders()

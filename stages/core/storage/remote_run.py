@@ -8,14 +8,14 @@ from pathlib import Path
 
 from stages.core.atomic import aside_of
 from stages.core.errors import InputError
-from stages.core.storage.location import Place
+from stages.core.storage.location import BucketFolder
 from stages.core.storage.s3 import Meta, store_at
 
 
 class RemoteRun:
     """A run's objects by name within the run, as of the last look, and its mirror on this machine."""
 
-    def __init__(self, place: Place, name: str) -> None:
+    def __init__(self, place: BucketFolder, name: str) -> None:
         self.store = store_at(place)
         self.mirror = place.mirror / name
         self.url = f"{place.url}/{name}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UnavailableError, first_line
-from stages.core.storage.location import Place
+from stages.core.storage.location import BucketFolder
 from stages.core.storage.s3_errors import CREDENTIALS, answers
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Meta:
 class Store:
     """Objects by key, relative to the place."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, place: BucketFolder) -> None:
+        self.bucket_folder = place
         # Questions are short and a dead endpoint is noticed in seconds; what carries files is patient.
         self._quick = _client(place, read="12s", retry=timedelta(seconds=20))
         self._patient = _client(place, read="10min", retry=timedelta(minutes=4))
@@ -48,7 +48,7 @@ class Store:
         import obstore
 
         found = {}
-        with answers(self.place, prefix):
+        with answers(self.bucket_folder, prefix):
             for page in obstore.list(self._quick, prefix, chunk_size=1000):
                 for meta in page:
                     name = meta["path"].removeprefix(f"{prefix}/")
@@ -59,14 +59,14 @@ class Store:
         """The names directly below the place that have something below them."""
         import obstore
 
-        with answers(self.place, ""):
+        with answers(self.bucket_folder, ""):
             return [str(p).rsplit("/", 1)[-1] for p in obstore.list_with_delimiter(self._quick)["common_prefixes"]]
 
     def stat(self, key: str) -> Meta | None:
         """What is known of an object, or None where there is none."""
         import obstore
 
-        with answers(self.place, key), contextlib.suppress(FileNotFoundError):
+        with answers(self.bucket_folder, key), contextlib.suppress(FileNotFoundError):
             meta = obstore.head(self._quick, key)
             return Meta(meta["size"], meta["last_modified"].timestamp())
         return None
@@ -75,7 +75,7 @@ class Store:
         """A small object whole, or None where there is none."""
         import obstore
 
-        with answers(self.place, key), contextlib.suppress(FileNotFoundError):
+        with answers(self.bucket_folder, key), contextlib.suppress(FileNotFoundError):
             return bytes(obstore.get(self._quick, key).bytes())
         return None
 
@@ -83,14 +83,14 @@ class Store:
         """An object's bytes from `start`, in pieces; FileNotFoundError where there is none."""
         import obstore
 
-        with answers(self.place, key):
+        with answers(self.bucket_folder, key):
             yield from obstore.get(self._patient, key, options={"range": {"offset": start}}).stream(PART_BYTES)
 
     def write(self, key: str, data: bytes) -> None:
         """Put a small object there, in place of any other."""
         import obstore
 
-        with answers(self.place, key):
+        with answers(self.bucket_folder, key):
             obstore.put(self._quick, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -102,7 +102,7 @@ class Store:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         for _ in range(5):
-            with answers(self.place, key):
+            with answers(self.bucket_folder, key):
                 try:
                     obstore.put(self._quick, key, data, mode="create")
                     return True
@@ -118,7 +118,7 @@ class Store:
         """Put a file there; large ones in parts."""
         import obstore
 
-        with answers(self.place, key):
+        with answers(self.bucket_folder, key):
             obstore.put(self._patient, key, path, chunk_size=_part(path.stat().st_size), max_concurrency=4)
 
     def copy(self, source: str, target: str, size: int) -> bool:
@@ -126,7 +126,7 @@ class Store:
         import obstore
 
         try:
-            with answers(self.place, source):
+            with answers(self.bucket_folder, source):
                 if size <= COPY_BYTES:
                     obstore.copy(self._patient, source, target)
                 else:
@@ -137,7 +137,7 @@ class Store:
 
     def _carry(self, source: str, target: str) -> None:
         """Copy by way of this machine's disk."""
-        with tempfile.TemporaryDirectory(dir=self.place.open_mirror()) as aside:
+        with tempfile.TemporaryDirectory(dir=self.bucket_folder.open_mirror()) as aside:
             path = Path(aside) / "object"
             with open(path, "wb") as file:
                 for piece in self.stream(source):
@@ -148,19 +148,19 @@ class Store:
         """Remove objects; those that are not there are fine."""
         import obstore
 
-        with answers(self.place, ""):
+        with answers(self.bucket_folder, ""):
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
                     obstore.delete(self._quick, key)
 
 
-def store_at(place: Place) -> Store:
+def store_at(place: BucketFolder) -> Store:
     """The one client of a place; UnavailableError without the library."""
     return _store(place, place.mirror)
 
 
 @functools.lru_cache(maxsize=64)
-def _store(place: Place, mirror: Path) -> Store:
+def _store(place: BucketFolder, mirror: Path) -> Store:
     # The mirror is another where the endpoint is.
     try:
         import obstore  # noqa: F401
@@ -171,7 +171,7 @@ def _store(place: Place, mirror: Path) -> Store:
     return Store(place)
 
 
-def _client(place: Place, read: str, retry: timedelta) -> S3Store:
+def _client(place: BucketFolder, read: str, retry: timedelta) -> S3Store:
     """A client with the environment's endpoint and credentials, which it keeps to itself."""
     from obstore.exceptions import BaseError
     from obstore.store import S3Store

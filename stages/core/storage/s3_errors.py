@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stages.core.errors import InputError, UnavailableError, first_line
-from stages.core.storage.location import Place
+from stages.core.storage.location import BucketFolder
 
 CREDENTIALS = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where it is not Amazon's, AWS_ENDPOINT_URL"
 
@@ -17,7 +17,7 @@ class Refused(UnavailableError):
 
 
 @contextmanager
-def answers(place: Place, key: str) -> Iterator[None]:
+def answers(place: BucketFolder, key: str) -> Iterator[None]:
     """Around a request: the store's errors as InputError, Refused or UnavailableError; FileNotFoundError passes."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 

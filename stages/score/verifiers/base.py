@@ -43,7 +43,7 @@ from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade, GradeStatus
 from stages.core.errors import CosmoError, first_line
-from stages.core.plugins.outside import place
+from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.math_pool import TimedOut
@@ -107,7 +107,7 @@ def raised(error: Exception) -> Judgement:
     """What a verifier raised: no opinion, why, and where in its author's own code where it comes from outside."""
     if isinstance(error, TimedOut):
         return failed(str(error), TIMEOUT)
-    where = place(error)
+    where = line_of_plugin(error)
     return failed(f"{type(error).__name__}: {error}" + (f" ({where})" if where else ""))
 
 

@@ -85,7 +85,7 @@ class ExampleRows:
         self._inputs, self._order, self._window = inputs, order, window
         self._table, self._made = table, made
         self._start = -1
-        self._held: dict[Entry, Any] = {}
+        self._window_rows: dict[Entry, Any] = {}
 
     def __len__(self) -> int:
         return len(self._order)
@@ -93,9 +93,9 @@ class ExampleRows:
     def __getitem__(self, position: int) -> Any:
         start = position - position % self._window
         if start != self._start:
-            self._held = self._read(set(self._order[start : start + self._window]))
+            self._window_rows = self._read(set(self._order[start : start + self._window]))
             self._start = start
-        return self._held[self._order[position]]
+        return self._window_rows[self._order[position]]
 
     def source(self, position: int) -> str:
         """The input folder that a position's row comes from."""
