@@ -151,7 +151,7 @@ def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None
         wanted = " or ".join(t.name for t in stage.reads)
         raise InputError(f"cosmo {stage.name} was given no input", f"give a run folder with {wanted}, or pipe one in")
     for folder in upstream:
-        accepted = accepts(stage, folder)
+        accepted = accepts(stage.reads, folder)
         if accepted is None:
             wanted = " or ".join(t.name for t in stage.reads)
             raise InputError(
@@ -165,14 +165,14 @@ def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None
             )
 
 
-def accepts(stage: Stage, folder: RunFolder) -> Table | None:
-    """The first of the stage's tables that the folder can be read as; None when there is none."""
+def accepts(reads: tuple[Table, ...], folder: RunFolder) -> Table | None:
+    """The first of the tables that the folder can be read as; None when there is none."""
     found = TABLES.get(folder.table or "")
-    for table in stage.reads:
+    for table in reads:
         # A wider row is also a narrower one: scored groups are rollouts are prompts.
         if found is not None and issubclass(found.row, table.row):
             return table
-    return stage.reads[0] if stage.reads and found is None and folder.table is None else None
+    return reads[0] if reads and found is None and folder.table is None else None
 
 
 def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Objective(ABC):
         By default every input has to be readable as one of `reads`.
         """
         for folder in ctx.inputs:
-            if accepts(self, folder) is None:
+            if accepts(self.reads, folder) is None:
                 wanted = "prompts" if PROMPTS in self.reads else "scored groups"
                 raise InputError(
                     f"{folder.where} holds {folder.table}, and {self.called} learns from {wanted}",

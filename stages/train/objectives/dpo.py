@@ -175,11 +175,12 @@ def make_trainer(session: Session, pairs: Pairs, order: list[int], steps: int) -
     trainer.remove_callback(PrinterCallback)
     trainer.step_log = StepLog(session)
     if session.resumed is None:
-        pairs.reference = reference_logprobs(trainer, pairs)
+        reference = reference_logprobs(trainer, pairs)
     else:
         # The weights have moved since: only the checkpoint knows what the start policy said.
-        pairs.reference = session.checkpoints.tensors(session.resumed, "extra")["reference"]
-    session.extra_state = lambda: ({"reference": pairs.reference}, {})
+        reference = session.checkpoints.tensors(session.resumed, "extra")["reference"]
+    pairs.reference = reference
+    session.extra_state = lambda: ({"reference": reference}, {})
     return trainer
 
 
