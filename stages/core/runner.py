@@ -135,7 +135,9 @@ def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple
 def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
     """What a complete run came to: the stage's own numbers, or that not one row came out, and why."""
     if result.rows:
-        return stage.quality(folder)
+        # Of a run in a bucket the report says it: no shard travels for a closing line.
+        saved = _saved_quality(folder) if result.state == "cached" else None
+        return saved or stage.quality(folder)
     reasons = sorted(result.rejected.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{count} {reason}" for reason, count in reasons[:3])
     if len(reasons) > 3:
@@ -143,6 +145,17 @@ def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
     why = f": every sample was rejected ({named})" if named else ": there was nothing to make rows of"
     hint = f"cosmo show {folder.where} --rejected" if named else "look at the inputs, and at what the config selects"
     return Quality(failure=f"nothing came out of cosmo {stage.name}{why}", hint=hint)
+
+
+def _saved_quality(folder: RunFolder) -> Quality | None:
+    """What the report of a run in a bucket says it came to; None where it does not say so in our words."""
+    report = folder.files.distant_report()
+    record = report.get("quality") if isinstance(report, dict) else None
+    if not isinstance(record, dict) or record.keys() != {f.name for f in dataclasses.fields(Quality)}:
+        return None
+    texts = [record["line"], record["hint"], record["warning"] or "", record["failure"] or ""]
+    known = isinstance(record["numbers"], dict) and all(isinstance(text, str) for text in texts)
+    return Quality(**record) if known else None
 
 
 def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None:

@@ -167,6 +167,10 @@ def test_ctrl_c_at_any_line_leaves_nothing_staged_and_the_same_command_goes_on(t
             sys.settrace(None)
         staged = [p for p in runs.glob("*/staging/*/**/*") if p.is_file()]
         assert not staged, (line, staged)
+        for manifest in runs.glob("*/manifest.json"):
+            # Where the receipt stands, the shard is there: its work is not lost for the key having been pressed late.
+            folder = RunFolder.open(manifest.parent)
+            assert folder.complete == bool(folder.receipts()), line
         done = run(runs, config)
         assert ids(done.path) == expected, line
         assert not list(done.path.glob("staging/*"))

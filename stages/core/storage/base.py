@@ -38,6 +38,10 @@ class RunFiles(ABC):
     def has_report(self) -> bool:
         """True when the run has its `report.json`."""
 
+    def distant_report(self) -> Any:
+        """`report.json` where reading it spares fetching shards, which a run on this machine does not need: None."""
+        return None
+
     @abstractmethod
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; of a bucket, as of the last look."""
