@@ -23,6 +23,12 @@ def shards(policies, tmp_path_factory):
     return [write_shard(folder / f"part{k}.parquet", SCORED, groups[4 * k : 4 * k + 4]) for k in range(2)]
 
 
+@pytest.fixture(scope="module")
+def first(shards, tmp_path_factory):
+    """The run on the first rollout, trained once: only to be read."""
+    return train(shards[0], tmp_path_factory.mktemp("first"), **SETTINGS)
+
+
 def assert_low_rank(after: dict[str, torch.Tensor]) -> None:
     """Whole weights under their own names; only linear layers of the language model differ, each by a low rank."""
     before = tiny_weights()
@@ -35,14 +41,13 @@ def assert_low_rank(after: dict[str, torch.Tensor]) -> None:
         assert (sizes[RANK:] < 1e-3 * sizes[0]).all(), name
 
 
-def test_whole_weights_come_out_and_what_moved_has_low_rank(tmp_path, shards):
-    assert_low_rank(weights(train(shards[0], tmp_path, **SETTINGS)))
+def test_whole_weights_come_out_and_what_moved_has_low_rank(first):
+    assert_low_rank(weights(first))
 
 
-def test_the_next_run_moves_the_same_adapters_on(tmp_path, shards):
+def test_the_next_run_moves_the_same_adapters_on(tmp_path, shards, first):
     """Two chained runs are one run over both rollouts, to rounding: their change has the rank of one."""
     whole = train(shards, tmp_path / "one", **SETTINGS)
-    first = train(shards[0], tmp_path / "two", **SETTINGS)
     second = train(shards[1], tmp_path / "two", **{**SETTINGS, "policy": str(first.path)})
     assert_low_rank(weights(second))
     for name, value in weights(whole).items():
@@ -67,8 +72,7 @@ def test_interrupted_it_ends_with_the_same_bits(tmp_path, shards):
     assert contents(train(shards, tmp_path / "cut", **settings)) == contents(whole)
 
 
-def test_another_rank_is_another_run_and_starts_with_adapters_of_its_own(tmp_path, shards):
-    first = train(shards[0], tmp_path, **SETTINGS)
+def test_another_rank_is_another_run_and_starts_with_adapters_of_its_own(tmp_path, shards, first):
     wider = {**SETTINGS, "policy": str(first.path), "lora": LoraOptions(rank=RANK + 2)}
     second = train(shards[1], tmp_path, **wider)
     before, after = weights(first), weights(second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -46,6 +47,14 @@ def groups(policy):
     return [scored_group(policy, i, label=["general", "value"][i % 2], images=i % 4 != 3) for i in range(12)]
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory, groups):
+    """By aggregation, the plain run that others are compared with, trained once: only to be read."""
+    folder = tmp_path_factory.mktemp("usual")
+    shard = write_shard(folder / "scored.parquet", SCORED, groups)
+    return cache(lambda aggregation="group_tokens": train(shard, folder, **FAST, aggregation=aggregation))
+
+
 @pytest.fixture
 def shard(tmp_path, groups):
     return write_shard(tmp_path / "scored.parquet", SCORED, groups)
@@ -85,8 +94,8 @@ def test_warm_equals_cold(tmp_path, shard):
     assert warm.peek(POLICY, resolve_policy(str(first.path)).id) is None
 
 
-def test_the_first_update_is_exactly_on_policy_and_later_ones_are_not(tmp_path, shard):
-    rows = steps(train(shard, tmp_path, **FAST))
+def test_the_first_update_is_exactly_on_policy_and_later_ones_are_not(usual):
+    rows = steps(usual())
     assert rows[0].ratio_mean == 1.0
     assert rows[0].clip_fraction == rows[0].drift == 0.0
     assert rows[1].ratio_mean != 1.0
@@ -191,34 +200,32 @@ def test_a_nan_reward_ends_the_run_and_names_its_prompt(tmp_path, policy):
 
 @pytest.mark.parametrize("settings", [{"micro_batch_tokens": 40}, {"prefix_sharing": "off"}])
 @pytest.mark.parametrize("aggregation", ["group_tokens", "global_tokens"])
-def test_the_machine_settings_change_nothing_but_rounding(tmp_path, shard, settings, aggregation):
+def test_the_machine_settings_change_nothing_but_rounding(tmp_path, shard, usual, settings, aggregation):
     settings = {**FAST, "aggregation": aggregation, "optimizer": "fresh", **settings}
-    usual = train(shard, tmp_path / "a", **{**FAST, "aggregation": aggregation})
-    other = train(shard, tmp_path / "b", **settings)
-    for a, b in zip(steps(usual), steps(other), strict=True):
+    other = train(shard, tmp_path, **settings)
+    for a, b in zip(steps(usual(aggregation)), steps(other), strict=True):
         assert a.loss == pytest.approx(b.loss, abs=2e-5)
         assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-3)
         assert (a.tokens, a.groups, a.labels) == (b.tokens, b.groups, b.labels)
 
 
 @pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"autocast": "bf16"}])
-def test_memory_savers_train_and_leave_the_warm_policy_as_it_was(tmp_path, shard, settings):
+def test_memory_savers_train_and_leave_the_warm_policy_as_it_was(tmp_path, shard, usual, settings):
     warm = Resources()
-    run = train(shard, tmp_path / "a", resources=warm, **FAST, **settings)
-    usual = steps(train(shard, tmp_path / "b", **FAST))
+    run = train(shard, tmp_path, resources=warm, **FAST, **settings)
     row = steps(run)[0]
     tolerance = 1e-4 if "gradient_checkpointing" in settings else 0.1
-    assert row.grad_norm == pytest.approx(usual[0].grad_norm, rel=tolerance)
+    assert row.grad_norm == pytest.approx(steps(usual())[0].grad_norm, rel=tolerance)
     assert (row.ratio_mean, row.clip_fraction) == (1.0, 0.0)
     model = warm.peek(POLICY, resolve_policy(str(run.path)).id).model
     assert not {"forward", "_original_forward"} & set(vars(model))
     assert not model.is_gradient_checkpointing
 
 
-def test_the_vision_tower_is_frozen_unless_told_otherwise(tmp_path, shard):
+def test_the_vision_tower_is_frozen_unless_told_otherwise(tmp_path, shard, usual):
     start = tiny_weights()
-    for freeze, runs in ((None, "a"), (False, "b")):
-        after = weights(train(shard, tmp_path / runs, **FAST, freeze_vision=freeze))
+    for freeze, run in ((None, usual()), (False, train(shard, tmp_path, **FAST, freeze_vision=False))):
+        after = weights(run)
         moved = {n for n in after if not torch.equal(after[n], start[n])}
         assert any("visual" in n for n in moved) is (freeze is False)
         assert any("visual" not in n for n in moved)
@@ -331,11 +338,11 @@ def test_another_processors_groups_are_refused(tmp_path, groups):
         train(shard, tmp_path, **FAST)
 
 
-def test_reference_kl_starts_at_zero_and_grows(tmp_path, shard):
+def test_reference_kl_starts_at_zero_and_grows(tmp_path, shard, usual):
     rows = steps(train(shard, tmp_path, **FAST, ref_kl=0.1, ref_policy=TINY))
     assert rows[0].ref_kl == pytest.approx(0.0, abs=1e-6)
     assert rows[-1].ref_kl > 1e-3
-    plain = steps(train(shard, tmp_path, **FAST))
+    plain = steps(usual())
     assert plain[0].ref_kl is None
     assert plain[-1].loss != rows[-1].loss
 
@@ -385,10 +392,10 @@ def test_refusals_and_unsafe_compliance_by_label(tmp_path, policy):
     assert [(t.name, t.completions) for t in row.terms] == [("made", 9)]
 
 
-def test_tensorboard_has_the_rows_scalars(tmp_path, shard):
+def test_tensorboard_has_the_rows_scalars(usual):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train(shard, tmp_path, **FAST)
+    run = usual()
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     rows = steps(run)

@@ -42,6 +42,13 @@ def shard(tmp_path, rows):
     return write_shard(tmp_path / "prompts.parquet", PROMPTS, rows)
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory, rows):
+    """The plain run that others are compared with, trained once: only to be read."""
+    folder = tmp_path_factory.mktemp("usual")
+    return train(write_shard(folder / "prompts.parquet", PROMPTS, rows), folder, **FAST)
+
+
 def first_batch(shard, **settings):
     """The rows of the first optimizer step, in order."""
     folder = RunFolder.open(shard)
@@ -78,7 +85,7 @@ def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_completion(polic
     assert len(batch["image_grid_thw"]) == grids > 0
 
 
-def test_the_first_loss_is_the_mean_nll_of_the_completion_tokens(policies, tmp_path, shard):
+def test_the_first_loss_is_the_mean_nll_of_the_completion_tokens(policies, shard, usual):
     """One example at a time through the plain forward, against what TRL's trainer stepped on."""
     policy = policies("qwen2_5_vl")
     total, tokens = 0.0, 0
@@ -91,7 +98,7 @@ def test_the_first_loss_is_the_mean_nll_of_the_completion_tokens(policies, tmp_p
         places = torch.arange(len(completion)) + len(encoded.token_ids) - 1
         total -= logprobs[places, torch.tensor(completion)].sum().item()
         tokens += len(completion)
-    row = steps(train(shard, tmp_path, **FAST))[0]
+    row = steps(usual)[0]
     assert row.loss == pytest.approx(total / tokens, rel=1e-5)
     assert (row.tokens, row.groups, row.objective) == (tokens, 4, "sft")
     assert sum(s.completions for s in row.labels) == 4
@@ -111,8 +118,8 @@ def test_text_alone_trains_every_family(tmp_path, name):
     assert rows[-1].loss < rows[0].loss
 
 
-def test_splitting_the_batch_changes_nothing_but_rounding(tmp_path, shard):
-    whole = steps(train(shard, tmp_path / "a", **FAST))
+def test_splitting_the_batch_changes_nothing_but_rounding(tmp_path, shard, usual):
+    whole = steps(usual)
     for size in (2, 3):
         split = steps(train(shard, tmp_path / str(size), **FAST, micro_batch_size=size))
         for a, b in zip(whole, split, strict=True):
@@ -135,13 +142,13 @@ def test_the_same_run_twice_and_on_warm_models_is_the_same_to_the_bit(tmp_path, 
     assert [r.step for r in steps(chained[0])] == [4, 5, 6]
 
 
-def test_sft_trains_the_vision_tower_and_rl_begins_a_new_lineage(tmp_path, shard):
+def test_sft_trains_the_vision_tower_and_rl_begins_a_new_lineage(tmp_path, usual):
     from schemas.tables import SCORED
     from stages.models.load import load_policy
     from stages.models.policy_ref import resolve_policy
     from stages.train.checkpoints import read_state
 
-    run = train(shard, tmp_path, **FAST)
+    run = usual
     start = tiny_weights()
     moved = {n for n, w in weights(run).items() if not torch.equal(w, start[n])}
     assert any("visual" in n for n in moved)
