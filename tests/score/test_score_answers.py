@@ -38,6 +38,9 @@ def verdict(answer: str, gold: str, kind: str | None, **fields: Any) -> bool:
         ("0.5", "1/2", True),
         ("2.67", "8/3 is 2.6667", True),
         ("2.67", "2.7", False),
+        ("0.5", "0.54", False),  # one decimal is no rounding
+        ("4", "\\boxed{3} is wrong , \\boxed{4} is right", True),
+        ("3", "\\boxed{3} is wrong , \\boxed{4} is right", False),
         ("50%", "\\boxed{50\\%}", True),
         ("7", "no idea", False),
         ("7", "7" * 5000, False),
@@ -72,6 +75,7 @@ def test_fractions_are_exact(f: Fraction) -> None:
         ("A person would say B", 1),
         ("I think (A) or (B), so the answer: B", 1),
         ("(A) or (B)", None),
+        ("(A) or (B) , maybe option B", None),  # two in brackets are not decided by a weaker sign
         ("a red fish and a blue bird", None),
         ("neither", None),
         ("Z", None),
