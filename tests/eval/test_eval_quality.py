@@ -79,3 +79,9 @@ def test_a_policy_of_which_nothing_was_measured_is_named(tmp_path: Path) -> None
     assert found.failure is None
     assert found.warning is not None
     assert found.warning.startswith("nothing was measured of gone")
+
+
+def test_failures_of_one_prompt_are_pooled_over_folders(tmp_path: Path) -> None:
+    folders = [lost("q", 2, right=1)], [lost("q", 3, right=1)]
+    found = quality(tmp_path, *folders, metrics=["capability"], names=["both", "both"])
+    assert found.numbers["failed"] == {"both: capability": 5}
