@@ -73,7 +73,7 @@ def test_a_run_grades_imaged_rows_and_keeps_the_grades(tmp_path: Path) -> None:
     assert [g.value for g in grades if g] == pytest.approx(expected, abs=1e-2)
     blind = grade_of(by_image[False].completions[0], "visual_contrast")
     assert blind is not None
-    assert (blind.status, blind.reason) == ("not_applicable", "the row has no picture")
+    assert (blind.status, blind.reason) == ("not_applicable", "the row has no image")
 
 
 def test_its_identity_is_the_policys_content_and_the_scale() -> None:
