@@ -9,7 +9,7 @@ import pytest
 
 from schemas.scored import Grade
 from stages.judging.parsed import parse_completion
-from stages.score.verifiers.base import ModelVerifier, Verifier, Wanted
+from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 from stages.score.verifiers.functions import KNOWN, adapt
 from tests.score.made import group, thought
 
@@ -28,7 +28,7 @@ def graded_all(function: Any) -> list[Grade]:
     """The grades that a TRL-style function gives the row's completions."""
     verifier = adapt("mine", function)
     assert isinstance(verifier, ModelVerifier)
-    (grades,) = verifier.grades(verifier.open(None), [Wanted(ROW, ROW.completions)])  # type: ignore[arg-type]
+    (grades,) = verifier.grades(verifier.open(None), [Ungraded(ROW, ROW.completions)])  # type: ignore[arg-type]
     return grades
 
 
