@@ -5,4 +5,4 @@
 set -euo pipefail
 : "${COSMO_RUNS:?export COSMO_RUNS=s3://BUCKET/PREFIX}"
 
-exec cosmo score "$1"
+exec cosmo score "$1" ${RECIPE:+--config "$RECIPE"}

@@ -24,7 +24,7 @@ def write_figures(document: dict[str, Any], found: dict[str, dict[int, Any]], ru
     steps = {name: [_steps(run) for run in by_seed.values()] for name, by_seed in found.items() if by_seed}
     for name, what in (("refusal", _refusal), ("length", _length)):
         if lines := _curves(steps, what):
-            figures[name] = svg.line_chart(lines, rate=name == "refusal", said=f"{name} over training", height=260)
+            figures[name] = svg.line_chart(lines, rate=name == "refusal", label=f"{name} over training", height=260)
     for name, image in figures.items():
         (runs / f"{name}.svg").write_text(_alone(image), encoding="utf-8")
     template = Environment(autoescape=True).from_string(
@@ -56,7 +56,7 @@ def _tradeoff(document: dict[str, Any]) -> Markup:
         x, y = (_point(policy[m]) for m in ("capability", "unsafe_compliance_heldout"))
         spots.append(svg.Spot(colour, name, x, (1 - y[0], 1 - y[2], 1 - y[1])))
     return svg.scatter(
-        spots, x_name="right answers", y_name="safe on held-out attacks", said="capability against safety, by variant"
+        spots, x_name="right answers", y_name="safe on held-out attacks", label="capability against safety, by variant"
     )
 
 

@@ -64,8 +64,8 @@ class RolloutSettings(DataSettings):
         "lagrangian": "advantages.lagrangian",
     }
 
-    # Its name and its code are in the plan's key.
-    # The names and the code of the loss and the advantage are in the plan's key, for RL alone.
+    # What the loss, the advantage, the clip and the aggregation come to is in the plan's key, for RL alone: set to what
+    # the loss would choose anyway, they make no other run.
     loss: str = option(
         "cpgd", "Loss plugin (cosmo list loss), FILE.py:NAME or MODULE:NAME", flag="--loss", affects=False
     )
@@ -84,13 +84,16 @@ class RolloutSettings(DataSettings):
         None,
         "How token losses are averaged over a step; not given: the loss's own",
         choices=AGGREGATIONS,
+        affects=False,
     )
     order: str = option("stored", "Order of groups within a rollout", choices=("stored", "seeded"))
-    clip: bool = option(True, "Clip the ratio; false: no clip at all, for an ablation")
+    clip: bool = option(True, "Clip the ratio; false: no clip at all, for an ablation", affects=False)
     clip_low: float | None = option(
-        None, "Clip below: 1 - clip_low; 1: never; not given: the loss's own", low=0.0, high=1.0
+        None, "Clip below: 1 - clip_low; 1: never; not given: the loss's own", affects=False, low=0.0, high=1.0
     )
-    clip_high: float | None = option(None, "Clip above: 1 + clip_high; not given: the loss's own", low=0.0)
+    clip_high: float | None = option(
+        None, "Clip above: 1 + clip_high; not given: the loss's own", affects=False, low=0.0
+    )
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
     old_logprobs: str = option(

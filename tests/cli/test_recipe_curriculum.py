@@ -32,6 +32,7 @@ from stages.core.runs.select import Entry, Selection, select
 from stages.core.stage_list import load_config, load_stage
 from stages.rollout.adaptive_weights import LEAST_NEED, adapted_weights, reward_shares
 from tests.eval.made import group, scored_run, step, steps_run
+from tests.support.varied import NAME
 
 LABELS = {"general": 0.5, "safety": 0.5}
 SMALL: dict[str, Any] = {
@@ -40,6 +41,7 @@ SMALL: dict[str, Any] = {
     "policy": "tiny:qwen2_5_vl",
     "prepare": {"sources": [{"name": "builtin", "train": 120, "test": 20}]},
     "rollout": {"samples": 2, "max_new_tokens": 6},
+    "score": {"rewards": {label: {"terms": {NAME: 1.0}} for label in ("general", "safety")}},
     "train": {"updates_per_rollout": 1, "learning_rate": 1e-4, "ref_kl": 0.001, "drop_flat_groups": False},
     "phases": [
         {"name": "one", "iterations": 1, "prompts": 4, "labels": {"general": 1.0}},

@@ -90,7 +90,7 @@ model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 worst = 0.0
 for probe in json.load(open(folder + "/cosmo_export.json"))["probes"]:
-    if probe["picture"]:
+    if probe["image"]:
         continue
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": [{"type": "text", "text": probe["text"]}]}],
@@ -98,7 +98,7 @@ for probe in json.load(open(folder + "/cosmo_export.json"))["probes"]:
         add_generation_prompt=True,
     )
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == probe["token_ids"]
-    ids = torch.tensor([probe["token_ids"] + probe["reply_ids"]])
+    ids = torch.tensor([probe["token_ids"] + probe["completion_ids"]])
     start = len(probe["token_ids"])
     with torch.inference_mode():
         logits = model(input_ids=ids).logits[0, start - 1 : -1]
@@ -203,7 +203,7 @@ def test_text_model_in_several_files(exported_text: RunFolder) -> None:
     assert len(list(folder.glob("model-*.safetensors"))) > 1
     assert "pipeline_tag: text-generation" in (folder / "README.md").read_text()
     record = json.loads((folder / RECORD).read_text())
-    assert not any(p["picture"] for p in record["probes"])
+    assert not any(p["image"] for p in record["probes"])
 
 
 def test_bfloat16_is_stored_rounded_and_said(runs: Path, vision_run: RunFolder) -> None:
@@ -237,7 +237,7 @@ def test_card(exported: RunFolder, vision_run: RunFolder) -> None:
         assert f"| {stage} | `{stage}-" in card
     assert vision_run.fingerprint[:12] in card
     assert 'objective = "sft"' in card
-    assert "Reloaded in a fresh process: log-probs of 128 probe tokens, with and without a picture," in card
+    assert "Reloaded in a fresh process: log-probs of 128 probe tokens, with and without an image," in card
     assert "/" + "root" not in card
     assert str(exported.path.parent) not in card
 
@@ -284,8 +284,19 @@ def test_vllm_gets_one_placeholder_a_image() -> None:
     from stages.models.probe import Probe
 
     seeing = Probe("?", True, [1, 7, 9, 9, 9, 8, 2], [3, 4], [])
-    assert prompt_of(seeing, 9, "qwen2_5_vl")["prompt_token_ids"] == [1, 7, 9, 8, 2, 3, 4]
-    assert prompt_of(seeing, 9, "internvl")["prompt_token_ids"] == [1, 9, 2, 3, 4]
-    assert prompt_of(seeing, 9, "qwen2_5_vl")["multi_modal_data"]["image"].size == (112, 84)
+    assert prompt_of(seeing, {"model_type": "qwen2_5_vl", "image_token_id": 9})["prompt_token_ids"] == [
+        1,
+        7,
+        9,
+        8,
+        2,
+        3,
+        4,
+    ]
+    assert prompt_of(seeing, {"model_type": "internvl", "image_token_id": 9})["prompt_token_ids"] == [1, 9, 2, 3, 4]
+    assert prompt_of(seeing, {"model_type": "qwen2_5_vl", "image_token_id": 9})["multi_modal_data"]["image"].size == (
+        112,
+        84,
+    )
     blind = Probe("?", False, [1, 1, 2], [3, 3], [])
-    assert prompt_of(blind, None, "llama") == {"prompt_token_ids": [1, 1, 2, 3, 3]}
+    assert prompt_of(blind, {"model_type": "llama"}) == {"prompt_token_ids": [1, 1, 2, 3, 3]}

@@ -14,6 +14,7 @@ from stages.models.policy_ref import resolve_policy
 from tests.integration.test_examples import script_path
 from tests.support.cli import PATIENCE, ROOT, cosmo, environment
 from tests.support.s3 import SECRET, Server, serving
+from tests.support.varied import NAME
 
 RUNS = "s3://bucket/lab/runs"
 TINY = {
@@ -54,6 +55,7 @@ def loop(place: Path, server: Server, **more: str) -> subprocess.CompletedProces
         COSMO_CACHE=str(place / "login" / "cache"),
         COSMO_RUNS=RUNS,
         **server.env,
+        RECIPE=str(place / "recipe.toml"),
         **{**TINY, **more},
     )
     script = ROOT / "examples" / "cluster" / "loop.sh"
@@ -70,6 +72,7 @@ def test_turns_on_three_machines(tmp_path: Path) -> None:
     for name, text in (("ssh", SSH), ("sbatch", SBATCH)):
         (tmp_path / "bin" / name).write_text(text.replace("{place}", str(tmp_path)).replace("{tiny}", str(tiny)))
         (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "recipe.toml").write_text(f'[score.rewards.general]\nterms = {{ "{NAME}" = 1.0 }}\n')
     with serving() as server:
         first = loop(tmp_path, server, LAUNCH="ssh", A="gpu1", B="cpu1", C="gpu2", TURNS="1")
         assert first.returncode == 0, first.stderr

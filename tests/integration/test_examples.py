@@ -16,6 +16,7 @@ from schemas.tables import PROMPTS, SCORED
 from stages.core.atomic import read_json
 from stages.core.runs.folder import RunFolder
 from tests.support.cli import ROOT, SHARED, cosmo, environment
+from tests.support.varied import NAME
 
 RECIPES = sorted(p.relative_to(ROOT) for p in (ROOT / "examples").glob("*/recipe.toml"))
 
@@ -88,7 +89,9 @@ def test_a_recipe_runs_is_found_done_and_equals_its_typed_commands(tmp_path: Pat
     """`cosmo run`, killed once on the way; then `--dry-run`'s lines typed into bash find every folder done."""
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        """
+        "score = { rewards = { "
+        + ", ".join(f'{label} = {{ terms = {{ "{NAME}" = 1.0 }} }}' for label in ("general", "safety", "jailbreak"))
+        + """ } }
 name = "small"
 seed = 3
 policy = "tiny:qwen2_5_vl"

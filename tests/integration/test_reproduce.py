@@ -17,6 +17,7 @@ from cosmo_cli.recipe.steps import steps_of
 from examples.reproduce.table import METRICS, write_table
 from examples.reproduce.variants import Variant, recipe_text, start, variants
 from tests.support.cli import ROOT, environment
+from tests.support.varied import NAME
 
 ALL = {v.name: v for v in variants()}
 
@@ -87,10 +88,11 @@ def test_the_table_has_paired_differences_with_t_intervals(tmp_path: Path) -> No
     assert "safety_only - joint" in (tmp_path / "table.md").read_text("utf-8")
 
 
-BASE = """
+BASE = f"""
+score = {{ rewards = {{ general = {{ terms = {{ "{NAME}" = 1.0 }} }}, safety = {{ terms = {{ "{NAME}" = 1.0 }} }} }} }}
 policy = "tiny:qwen2_5_vl"
-rollout = { samples = 2, max_new_tokens = 8 }
-evaluate = { after = { start = "sft", final = "stage1" }, rollout = { samples = 1 } }
+rollout = {{ samples = 2, max_new_tokens = 8 }}
+evaluate = {{ after = {{ start = "sft", final = "stage1" }}, rollout = {{ samples = 1 }} }}
 [[prepare.sources]]
 name = "builtin"
 train = 48
@@ -98,12 +100,12 @@ test = 24
 [[phases]]
 name = "sft"
 objective = "sft"
-train = { steps = 2, batch_size = 4 }
+train = {{ steps = 2, batch_size = 4 }}
 [[phases]]
 name = "stage1"
 iterations = 1
 prompts = 4
-labels = { general = 1.0, safety = 1.0 }
+labels = {{ general = 1.0, safety = 1.0 }}
 """
 VARIANTS = """
 [joint]

@@ -142,7 +142,7 @@ def test_a_frozen_tower_whose_outputs_would_be_lost_is_refused_by_name(tower, wo
     model = SimpleNamespace(config=policy("tiny:qwen2_5_vl").model.config, get_encoder=lambda modality: tower)
     frozen = FrozenTower(model)
     pixels = torch.zeros(8, 4)
-    with frozen.lent([("p", {"pixel_values": pixels})]), pytest.raises(UsageError, match=words) as caught:
+    with frozen.cached([("p", {"pixel_values": pixels})]), pytest.raises(UsageError, match=words) as caught:
         tower(pixels)
     assert "--set prefix_sharing=off" in caught.value.hint
 
@@ -159,9 +159,9 @@ def test_the_record_names_what_a_tower_returns_and_where(monkeypatch):
     pixels = torch.arange(32.0).reshape(8, 4)
     prompts = [("p", {"pixel_values": pixels[:4]}), ("q", {"pixel_values": pixels[4:]})]
     frozen = FrozenTower(model)
-    with frozen.lent(prompts):
+    with frozen.cached(prompts):
         first = tower(pixels)
-    with frozen.lent(prompts[::-1]):
+    with frozen.cached(prompts[::-1]):
         again = tower(None)
     assert isinstance(again, _WiderOutput)
     assert torch.equal(again["deepstack_features"], first["deepstack_features"].roll(4, 0))

@@ -359,8 +359,8 @@ def test_the_key_stays_out_of_everything(tmp_path: Path) -> None:
         assert "JUDGE_KEY" in unset.stderr
         cosmo("score", upstream, *flags(server, model="b"), cwd=tmp_path, OPENAI_API_KEY="sk-not-for-you")
         assert "sk-not-for-you" not in str(server.headers)
-    made = re.search(r"runs/score-[0-9a-f]{8}", done.stderr)
-    assert made is not None
+    made = re.search(r"(?:\S*/)?runs/score-[0-9a-f]{8}", done.stderr)
+    assert made is not None, done.stderr
     (grade,) = grades(scored(RunFolder.open(tmp_path / made.group())), "value")
     assert grade.reason == "HTTP 401"
     for path in (p for p in tmp_path.rglob("*") if p.is_file()):

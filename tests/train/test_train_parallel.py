@@ -91,7 +91,7 @@ def test_fsdp2_on_unequal_completions_under_torchrun(tmp_path, inputs, alone):
 
 def test_what_several_processes_can_not_do_is_said_before_they_start(tmp_path, inputs):
     message, hint = complaint(cosmo("train", *inputs["rl"], *flags("rl"), "--nnodes", 2, cwd=tmp_path))
-    assert "2 machines" in message
+    assert "--nnodes > 1 needs --rdzv HOST:PORT" in message
     assert "--rdzv" in hint
     with pytest.raises(UsageError, match="one process"):
         train(inputs["rl"], tmp_path, objective="reward", policy="tiny:llama", nproc=2)

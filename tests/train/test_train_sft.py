@@ -181,7 +181,9 @@ def test_rows_that_cannot_be_imitated_are_rejected_with_their_reason(tmp_path, r
 
 def test_a_step_without_a_usable_example_changes_nothing(tmp_path):
     rows = [replace(prompt_row(i), images=[Image(b"no picture")]) for i in range(4)]
-    run = train(write_shard(tmp_path / "p.parquet", PROMPTS, rows), tmp_path, **{**FAST, "steps": 1})
+    with pytest.raises(InputError, match="nothing was learned: no step had an example"):
+        train(write_shard(tmp_path / "p.parquet", PROMPTS, rows), tmp_path, **{**FAST, "steps": 1})
+    run = RunFolder.open(next(tmp_path.glob("train-*")))
     (row,) = steps(run)
     assert (row.groups, row.tokens, row.loss, row.grad_norm) == (0, 0, 0.0, 0.0)
     start = tiny_weights()

@@ -62,6 +62,12 @@ class Rl(Objective):
         key: dict[str, Any] = {
             kind: [*plugin_key(kind, name), key_of(own[kind]) if own[kind] else {}] for kind, name in named.items()
         }
+        plugin = load("loss", config.loss)
+        names = ("aggregation", "clip_low", "clip_high") if config.clip else ("aggregation",)
+        # Only what differs from the loss's own: its defaults are in the key with its code.
+        key |= {name: getattr(config, name) for name in names if getattr(config, name) != getattr(plugin, name)}
+        if not config.clip:
+            key["clip"] = False
         if config.ref_kl > 0.0:
             key["ref_policy"] = resolve_policy(config.ref_policy or "").id
         return key
