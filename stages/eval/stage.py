@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import EVALS, SCORED
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.core.registry import load, names, plugin_key, short_name
+from stages.core.registry import enter, load, names, plugin_key, short_name
 from stages.core.runs.folder import artifact
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.eval.config import EvalConfig
@@ -78,7 +78,8 @@ def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
     for name in metric_names(config):
         if (called := short_name(name)) in found:
             raise UsageError(f"two metrics are called {called!r}, one of them {name}", "rename one of the two")
-        found[called] = load("metric", name)
+        # The report looks a metric's summary up by what it is called in rows.
+        found[enter("metric", name)] = load("metric", name)
     return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
 

@@ -20,6 +20,7 @@ from stages.core.runs.folder import RunFolder
 from tests.core.test_runner import EXPECTED, ids
 from tests.engines_real.ray_toys import MortalConfig, MortalToy
 from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment, ok
+from tests.support.varied import NAME
 
 PREPARE = ["prepare", "builtin", "--limit", "12", "--set", "shard_rows=3"]
 SAMPLED = ["--policy", "tiny:qwen2_5_vl", "--samples", "2", "--max-new-tokens", "24", "--set", "shard_groups=3"]
@@ -161,7 +162,8 @@ def test_an_error_of_the_stage_is_the_same_line_and_exit_code(tmp_path: Path) ->
     assert "astrology" in complaint(there)[0]
 
 
-RECIPE = """
+RECIPE = f"""
+score = {{ rewards = {{ general = {{ terms = {{ "{NAME}" = 1.0 }} }} }} }}
 name = "small"
 policy = "tiny:qwen2_5_vl"
 [[prepare.sources]]

@@ -25,7 +25,7 @@ from stages.models.load import load_policy, save_policy
 from stages.models.policy_ref import resolve_policy
 from tests.engines_real.made import SETTINGS, largest_gap, requests, sampling
 from tests.models.made import policy
-from tests.support.cli import ROOT, environment, ok
+from tests.support.cli import ROOT, cosmo, environment, ok
 
 SPEC = "tiny:qwen2_5_vl"
 # Another environment, with pins of its own and no vLLM, where there is one.
@@ -72,8 +72,13 @@ def test_completions_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(
     again = ok("rollout", chain["prompts"], *sample, "--set", "shard_groups=10", cwd=chain["place"])
     completions = {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(chain["groups"]).rows(ROLLOUTS)}
     assert completions == {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(again).rows(ROLLOUTS)}
-    machine = ["--set", "shard_groups=24", "--set", "vllm.kv_cache_gb=0.5", "--set", "vllm.extra.max_num_seqs=8"]
+    machine = ["--set", "shard_groups=24", "--set", "vllm.kv_cache_gb=0.5"]
     assert ok("rollout", chain["prompts"], *sample, *machine, cwd=chain["place"]).name == chain["groups"].name
+    # What else vLLM is told may be a quantisation: another run, whatever it is.
+    more = ["--dry-run", "--json", "--set", "shard_groups=24", "--set", "vllm.extra.max_num_seqs=8"]
+    planned = cosmo("rollout", chain["prompts"], *sample, *more, cwd=chain["place"])
+    assert planned.returncode == 0, planned.stderr
+    assert Path(json.loads(planned.stdout)["path"]).name != chain["groups"].name
 
 
 def test_a_real_training_step_goes_into_the_running_engine(chain: dict[str, Path]) -> None:

@@ -93,7 +93,13 @@ def test_turns_on_three_machines(tmp_path: Path) -> None:
         for name in ("policy/model.safetensors", "trainer/optimizer.safetensors"):
             assert list((tmp_path / "train-0" / "cache").rglob(f"{Path(policy).name}/{name}"))
         states = cosmo(
-            "status", RUNS, "--json", cwd=tmp_path, COSMO_CACHE=str(tmp_path / "cpu1" / "cache"), **server.env
+            "status",
+            RUNS,
+            "--json",
+            "--run-code",
+            cwd=tmp_path,
+            COSMO_CACHE=str(tmp_path / "cpu1" / "cache"),
+            **server.env,
         )
         runs = json.loads(states.stdout)
         assert sorted(r["path"].rsplit("/", 1)[1].split("-")[0] for r in runs) == [

@@ -54,6 +54,6 @@ KINDS = {
         Kind("objective", "stages.train.objectives"),
         Kind("metric", "stages.eval.metrics", ("observe", "title"), "stages.eval.metrics.functions"),
         Kind("export", "stages.export.targets", ("write",)),
-        Kind("executor", "stages.core.executors", ("config", "do", "held")),
+        Kind("executor", "stages.core.executors", ("config", "do", "shared")),
     )
 }
