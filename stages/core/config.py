@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 import typing
 from functools import lru_cache
 from typing import Any
 
-from stages.core.errors import UsageError
+from stages.core.errors import UsageError, did_you_mean
 
 
 def option(
@@ -70,17 +69,15 @@ def _unknown(key: str, known: list[str], where: str, moved: dict[str, str]) -> U
         table, _, last = moved[key].rpartition(".")
         inside = f"{where}.{table}" if table else where
         return UsageError(f"{key!r} in [{where}] is now {last!r} in [{inside}]", f"--set {moved[key]}=...")
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    hint = did_you_mean(key, known) or f"known keys: {', '.join(known)}"
     return UsageError(f"unknown key {key!r} in [{where}]", hint)
 
 
 def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
     choices, low, high = (field.metadata.get(k) for k in ("choices", "low", "high"))
     if choices and value is not None and value not in choices:
-        close = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"{where} = {value!r} is not a choice", f"{hint}choices: {', '.join(choices)}")
+        hint = f"{did_you_mean(str(value), choices)} choices: {', '.join(choices)}"
+        raise UsageError(f"{where} = {value!r} is not a choice", hint.lstrip())
     if isinstance(value, int | float) and not isinstance(value, bool):
         if low is not None and value < low:
             raise UsageError(f"{where} = {value} is too small", f"the smallest is {low}")

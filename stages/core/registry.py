@@ -11,7 +11,6 @@ Listing loads nothing of ours. How to write one: docs/extending.md.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import CosmoError, UsageError, first_line
+from stages.core.errors import CosmoError, UsageError, did_you_mean, first_line
 from stages.core.plugins import builtin, golden, installed, outside, references, source
 from stages.core.plugins.kinds import KINDS, Kind
 from stages.core.plugins.references import Reference
@@ -92,9 +91,8 @@ def _outside(kind: str, name: str) -> Reference:
     if found is not None:
         return found
     known = names(kind)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UsageError(f"unknown {kind} {name!r}", f"{hint}known: {', '.join(known)} (cosmo list {kind})")
+    hint = f"{did_you_mean(name, known)} known: {', '.join(known)} (cosmo list {kind})"
+    raise UsageError(f"unknown {kind} {name!r}", hint.lstrip())
 
 
 def _by_place(kind: str, name: str) -> bool:
