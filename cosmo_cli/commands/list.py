@@ -15,17 +15,14 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Names and one-line summaries, read from the files; what installed packages offer is loaded."""
-    import difflib
-
     from cosmo_cli.output import Output, stdout_to_stderr, stdout_width
-    from stages.core.errors import UsageError
+    from stages.core.errors import UsageError, did_you_mean
     from stages.core.registry import KINDS, listed
 
     output = Output("list", json)
     if kind is not None and kind not in KINDS:
-        close = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UsageError(f"unknown kind {kind!r}", f"{hint}kinds: {', '.join(KINDS)}")
+        hint = f"{did_you_mean(kind, KINDS)} kinds: {', '.join(KINDS)}"
+        raise UsageError(f"unknown kind {kind!r}", hint.lstrip())
     kinds = [kind] if kind else list(KINDS)
     with stdout_to_stderr():
         found = {k: {one.name: one.line for one in listed(k)} for k in kinds}

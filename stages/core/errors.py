@@ -53,9 +53,14 @@ def first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`did you mean 'x'?` with the known name that is closest to the one that was typed; empty where none is close."""
+def closest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Up to `most` known names that are like the one that was typed, the closest first; `cutoff` 1 is equality."""
     import difflib
 
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"did you mean {close[0]!r}?" if close else ""
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> str:
+    """`did you mean 'x'?`, or `'x' or 'y'` where `most` allows it; empty where no known name is close."""
+    close = closest(name, known, most, cutoff)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -6,7 +6,6 @@ shape. Planning makes each row of an augmented source once, to see what fits it;
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 from schemas.identity import digest
 from schemas.prompts import HELDOUT_FAMILY, PromptRow
 from stages.core import registry
-from stages.core.errors import BadSample, UsageError
+from stages.core.errors import BadSample, UsageError, did_you_mean
 from stages.prepare.augmentations.base import hints, words
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
@@ -42,10 +41,8 @@ def all_heldout_families(config: PrepareConfig, sources: list[Source], found: li
     known = {*registry.names("augmentation"), *asked, *(r.family for r in every if r.family)}
     for family in config.heldout_families:
         if family not in known:
-            close = difflib.get_close_matches(family, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            hint += f"known: {', '.join(sorted(known))}"
-            raise UsageError(f"prepare.heldout_families names {family!r}, which is no family of any row", hint)
+            hint = f"{did_you_mean(family, sorted(known))} known: {', '.join(sorted(known))}"
+            raise UsageError(f"prepare.heldout_families names {family!r}, which is no family of any row", hint.lstrip())
     return named_heldout_families(config, sources) | {r.family for r in every if HELDOUT_FAMILY in r.flags and r.family}
 
 

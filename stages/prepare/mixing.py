@@ -6,14 +6,13 @@ a label without weight, more than the limit).
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from schemas.prompts import NO_TRAINING
 from schemas.rejected import RejectedRow
-from stages.core.errors import UsageError
+from stages.core.errors import UsageError, did_you_mean
 from stages.core.seeded import seeded_digest
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
@@ -210,10 +209,9 @@ def _shares(choice: Choice, available: dict[str, int], config: PrepareConfig) ->
         if weight < 0:
             raise UsageError(f"prepare.weights.{label} = {weight} is negative", "a share is 0 or more")
         if weight > 0 and label not in available:
-            close = difflib.get_close_matches(label, available, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
             known = ", ".join(sorted(available)) or "none"
-            raise UsageError(f"prepare.weights names {label!r}, which no row has", f"{hint}labels: {known}")
+            hint = f"{did_you_mean(label, available)} labels: {known}"
+            raise UsageError(f"prepare.weights names {label!r}, which no row has", hint.lstrip())
     if not weights:
         raise UsageError("prepare.weights are all 0", "give one label a share, or leave weights out")
     total = sum(weights.values())

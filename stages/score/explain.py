@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any, NamedTuple
 
 from schemas.scored import FAILED, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup, Term
 from schemas.tables import ROLLOUTS, SCORED
 from schemas.values import plain_text
-from stages.core.errors import InputError
+from stages.core.errors import InputError, did_you_mean
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context
 from stages.score.answers.math_pool import set_limit
@@ -179,8 +178,7 @@ def _one_id(known: list[str], prefix: str, where: str) -> str:
     if found:
         shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
         raise InputError(f"{len(found)} prompts in {where} begin with {prefix!r}", f"type more of it: {shown}")
-    close = difflib.get_close_matches(prefix, sorted(set(known)), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "cosmo show FOLDER lists some ids"
+    hint = did_you_mean(prefix, sorted(set(known)), most=3, cutoff=0.5) or "cosmo show FOLDER lists some ids"
     raise InputError(f"no prompt {prefix!r} in {where}", hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from schemas.scored import Grade, Term
 from stages.core.config import build
-from stages.core.errors import InputError, UsageError
+from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.core.registry import is_known, names, short_name
 from stages.score.config import RewardTable, ScoreConfig
 
@@ -75,10 +74,8 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
     for name in table.terms:
         if name not in config.judges and not is_known("verifier", name):
             known = sorted({*names("verifier"), *config.judges})
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            hint += f"known: {', '.join(known)}"
-            raise UsageError(f"{where} names an unknown verifier {name!r}", hint)
+            hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
+            raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
     terms = {short_name(name): weight for name, weight in table.terms.items()}
     task = frozenset(terms) - {FORMAT} or frozenset(terms)
     if table.combine == "sum":

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stages.core.errors import InputError, UsageError
+from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.prepare.reading.plain_samples import KNOWN
 
 KINDS = ("", "number", "choice", "text", "math")
@@ -19,14 +18,12 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
     """
     for ours in columns:
         if ours not in KNOWN:
-            close = difflib.get_close_matches(ours, KNOWN, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"names: {', '.join(KNOWN)}"
+            hint = did_you_mean(ours, KNOWN) or f"names: {', '.join(KNOWN)}"
             raise UsageError(f"columns maps {ours!r}, which is no name of a sample", hint)
     for theirs in (*columns.values(), *keep):
         if theirs not in found:
-            close = difflib.get_close_matches(theirs, found, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"{where} has no column {theirs!r}", f"{hint}its columns: {', '.join(found)}")
+            hint = f"{did_you_mean(theirs, found)} its columns: {', '.join(found)}"
+            raise InputError(f"{where} has no column {theirs!r}", hint.lstrip())
     whole = {name: name for name in found if name in KNOWN and name not in columns.values()}
     whole.update({name: name for name in keep})
     whole.update(columns)

@@ -18,7 +18,6 @@ Only `prompt` or `messages` must be there.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any
 
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
-from stages.core.errors import BadSample
+from stages.core.errors import BadSample, closest, did_you_mean
 from stages.prepare.reading.records import Draft
 from stages.prepare.reading.unread_images import UnreadImage
 
@@ -107,9 +106,9 @@ def _spelling(item: Mapping[str, Any]) -> None:
     """A key that is nearly one of ours, while ours is absent, would be lost silently."""
     for name in item:
         if name not in KNOWN:
-            close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
+            close = closest(name, KNOWN, cutoff=0.8)
             if close and close[0] not in item:
-                raise BadSample("malformed", f"unknown column {name!r}: did you mean {close[0]!r}?")
+                raise BadSample("malformed", f"unknown column {name!r}: {did_you_mean(name, close)}")
 
 
 def _text(item: Mapping[str, Any], name: str) -> str | None:
