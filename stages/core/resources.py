@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """What has to be released by name, since it outlives its last reference: it is closed when it is dropped."""
+
+    def close(self) -> None:
+        """Give back what it holds; harmless when it holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Resources:
 
     def put(self, kind: Kind[T], key: str, value: T) -> None:
         """Keep this value, in place of any other of its kind."""
+        # The other isn't closed: whoever took it may be using it still, as two judges of one step do.
         self._kept[kind] = (key, value)
 
     def peek(self, kind: Kind[T], key: str) -> T | None:
@@ -50,10 +59,17 @@ class Resources:
         return cast(T, kept[1]) if kept is not None and kept[0] == key else None
 
     def drop(self, kind: Kind[Any]) -> None:
-        """Let go of whatever is kept of this kind."""
-        self._kept.pop(kind, None)
+        """Let go of whatever is kept of this kind, and close it where it can be."""
+        _, value = self._kept.pop(kind, ("", None))
+        if isinstance(value, Closes):
+            value.close()
 
     def drop_devices(self) -> None:
         """Let go of all that holds an accelerator's memory: other processes are about to need it."""
         for kind in [k for k in self._kept if k.on_device]:
+            self.drop(kind)
+
+    def close(self) -> None:
+        """Let go of everything: a judge keeps what it has loaded in resources of its own, inside of these."""
+        for kind in list(self._kept):
             self.drop(kind)

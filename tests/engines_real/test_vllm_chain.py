@@ -99,7 +99,7 @@ def test_a_real_training_step_goes_into_the_running_engine(chain: dict[str, Path
     assert {k: [s.token_ids for s in v] for k, v in again.items()} == {
         k: [s.token_ids for s in v] for k, v in old.items()
     }
-    resources.peek(SESSION, "").stop()
+    resources.peek(SESSION, "").close()
 
 
 RECIPE = """
@@ -213,7 +213,7 @@ def test_the_engine_openai_samples_from_vllms_server(server: str) -> None:
     inside = load("engine", "vllm").open(resolve_policy(SPEC), SETTINGS, resources)
     for ident, samples in inside.sample(requests(inside, 6, 2), sampling()):
         assert [s.token_ids for s in samples] == [s.token_ids for s in given[ident]]
-    resources.peek(SESSION, "").stop()
+    resources.peek(SESSION, "").close()
 
 
 def test_a_running_server_takes_a_trained_policy_and_proves_it(server: str, tmp_path: Path) -> None:

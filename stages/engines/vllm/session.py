@@ -64,14 +64,14 @@ class VllmSession:
         except Exception as error:
             if self._llm.llm_engine.has_unfinished_requests():
                 # It broke under way: what it still holds would come out among the next answers.
-                self.stop()
+                self.close()
                 raise CosmoError(
                     f"vLLM broke down: {error_line(error)}", "run it again: finished shards are kept"
                 ) from None
             raise
         return outputs
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Give the memory back: an LLM outlives its last reference, so it is released by name."""
         if self._llm is None:
             return
@@ -84,7 +84,7 @@ class VllmSession:
     def _start(
         self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, config: dict[str, Any]
     ) -> None:
-        self.stop()
+        self.close()
         self.max_positions = min(settings.vllm.max_model_len or processor.max_positions, processor.max_positions)
         # Before the import: vLLM reads them then, and never again.
         for name, value in ENVIRONMENT.items():
@@ -124,7 +124,7 @@ class VllmSession:
         self._start(ref, processor, settings, config)
         apart = distance(probes, self._ask(probes, processor), dtype_of(settings))
         if apart > 1:
-            self.stop()
+            self.close()
             raise UnavailableError(
                 f"vLLM's log-probs of {ref.spec} differ from the policy's by {apart:.2g} times what is allowed",
                 "use --engine transformers for this model family",
