@@ -8,7 +8,6 @@ else 1.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import CosmoError, first_line
+from stages.core.file_digest import file_sha256
 
 RECORD = "cosmo_export.json"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +27,8 @@ def verify(folder: Path, tolerance: float) -> dict[str, Any]:
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     problems = [
         f"{name}: {'missing' if found is None else 'content changed'}"
-        for name, wanted in record["files"].items()
-        if (found := _sha256(folder / name)) != wanted
+        for name, recorded in record["files"].items()
+        if (found := file_sha256(folder / name) if (folder / name).is_file() else None) != recorded
     ]
     report: dict[str, Any] = {"folder": folder.name, "problems": problems}
     if not any(p.endswith("missing") for p in problems):
@@ -80,13 +80,6 @@ def _auto_processor(folder: Path, problems: list[str]) -> str:
         problems.append(f"AutoProcessor: {first_line(error)}")
         return "failed"
     return "loaded"
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def in_fresh_process(module: str, folder: Path, tolerance: float) -> dict[str, Any]:
