@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from cosmo_cli.staleness import Survey
 from stages.core.errors import CosmoError, InputError, first_line
 from stages.core.plugins.outside import ForeignCodeError
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.lineage import earliest_first
 from stages.core.storage.location import is_url, public
 
 SHARDS_NAMED = 5
@@ -154,35 +155,34 @@ def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
 
 def _model(folder: RunFolder, survey: Survey) -> str:
     """The model at the beginning: of its policy, or of the runs that it was made from."""
-    queue, seen, found = [folder], set(), dict[str, None]()
-    while queue:
-        one = queue.pop()
-        if one.fingerprint in seen:
-            continue
-        seen.add(one.fingerprint)
-        spec, run = _policy_spec(one), _policy_run(one, survey)
-        if run is not None:
-            queue.append(run)
-        elif spec:
-            found[spec] = None
-        else:
-            queue += _inputs(one, survey)
-    return ", ".join(name for name in found if name != "none")
+    untrained = [
+        spec
+        for run in _latest_first(folder, lambda run: _model_parents(run, survey))
+        if (spec := _policy_spec(run)) not in ("", "none") and _policy_run(run, survey) is None
+    ]
+    return ", ".join(dict.fromkeys(untrained))
+
+
+def _model_parents(folder: RunFolder, survey: Survey) -> list[RunFolder]:
+    """The runs that its model comes from: the one that trained its policy, or its inputs where it names no policy."""
+    if not _policy_spec(folder):
+        return _inputs(folder, survey)
+    trained = _policy_run(folder, survey)
+    return [trained] if trained is not None else []
 
 
 def _data(folder: RunFolder, survey: Survey) -> list[str]:
     """The sources named by the prepare runs that it goes back to."""
-    queue, seen, found = [folder], set(), dict[str, None]()
-    while queue:
-        one = queue.pop()
-        if one.fingerprint in seen:
-            continue
-        seen.add(one.fingerprint)
-        if one.stage == "files":
-            found[one.where] = None
-        found.update(dict.fromkeys(_source(s) for s in survey.config(one).get("sources", [])))
-        queue += _inputs(one, survey)
+    found = dict[str, None]()
+    for run in _latest_first(folder, lambda run: _inputs(run, survey)):
+        if run.stage == "files":
+            found[run.where] = None
+        found.update(dict.fromkeys(_source(s) for s in survey.config(run).get("sources", [])))
     return list(found)
+
+
+def _latest_first(folder: RunFolder, parents: Callable[[RunFolder], list[RunFolder]]) -> list[RunFolder]:
+    return earliest_first([folder], parents)[::-1]
 
 
 def _source(value: Any) -> str:
@@ -192,12 +192,15 @@ def _source(value: Any) -> str:
     return f"{value.get('name', '?')}:{value['path']}" if value.get("path") else str(value.get("name", "?"))
 
 
-def _inputs(folder: RunFolder, survey: Survey) -> Iterator[RunFolder]:
+def _inputs(folder: RunFolder, survey: Survey) -> list[RunFolder]:
+    """Those of its inputs that can be opened."""
+    found = []
     for entry in folder.manifest.inputs:
         try:
-            yield survey.open(folder.input_path(entry))
+            found.append(survey.open(folder.input_path(entry)))
         except CosmoError:
             continue
+    return found
 
 
 def _by_lineage(found: Iterable[RunReport]) -> Iterator[RunReport]:
