@@ -44,6 +44,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """A file, whole or not at all, in place of any other: written beside, synced, renamed."""
+    # Beside it and not in a temporary folder: a rename is atomic within one file system only.
     beside = aside_of(path)
     for last in (False, True):
         with open(beside, "wb") as handle:
@@ -68,6 +69,7 @@ def aside_of(path: Path) -> Path:
 def remove_asides(folder: Path, names: tuple[str, ...]) -> None:
     """Delete what killed processes of this machine left of these files before they had their names."""
     for name in names:
+        # On a shared file system the number may be of another machine, where it lives: `write_bytes` then tries again.
         for path in folder.glob(f".{name}.*"):
             number = path.name.rpartition(".")[2]
             if number.isdecimal() and not _alive(int(number)):
@@ -76,9 +78,11 @@ def remove_asides(folder: Path, names: tuple[str, ...]) -> None:
 
 def _alive(process: int) -> bool:
     try:
+        # Signal 0 is never delivered; it only asks whether the process is there.
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    # It lives and is another user's, or the number is larger than any process's: neither is ours to tidy up.
     except (PermissionError, OverflowError):
         return True
     return True

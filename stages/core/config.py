@@ -35,6 +35,7 @@ def option(
         "low": low,
         "high": high,
     }
+    # dataclasses refuse a mutable default; each config gets a copy of its own.
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -78,6 +79,7 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
     if choices and value is not None and value not in choices:
         hint = f"{did_you_mean(str(value), choices)} choices: {', '.join(choices)}"
         raise UsageError(f"{where} = {value!r} is not a choice", hint.lstrip())
+    # bool is a kind of int in Python, and a switch has no smallest value.
     if isinstance(value, int | float) and not isinstance(value, bool):
         if low is not None and value < low:
             raise UsageError(f"{where} = {value} is too small", f"the smallest is {low}")
@@ -98,8 +100,10 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         return {str(k): _coerce(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return build(typing.cast(type, hint), value, where)
+    # TOML and JSON have 1 where 1.0 is meant.
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    # The type itself and not isinstance: true would pass for a count of 1.
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
     wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
@@ -116,6 +120,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     try:
         value = tomllib.loads(f"v = {raw}")["v"]
     except tomllib.TOMLDecodeError:
+        # A shell eats the quotes that TOML wants around a text: `--set name=abc` means the text.
         value = raw
     return split_path(name.strip()), value
 

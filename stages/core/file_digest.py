@@ -20,6 +20,7 @@ def file_sha256(path: Path) -> str:
 def known_sha256(path: Path) -> str:
     """The same, remembered by this process: a recipe reads its prompts at every turn."""
     stat = path.stat()
+    # The inode, too: our files are replaced by rename, and a copy may keep size and time.
     mark = (str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
     if mark not in _KNOWN:
         _KNOWN[mark] = file_sha256(path)

@@ -25,10 +25,14 @@ def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator
         try:
             for item in items:
                 ahead.append(pool.submit(do, item))
+                # Results come out in order, so a slow item holds up those behind it: some of these are done meanwhile,
+                # and the bound keeps memory flat.
                 if len(ahead) >= 8 * workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
         finally:
+            # After an error, or where the caller takes no more: leaving the pool waits for everything that is not
+            # cancelled.
             for future in ahead:
                 future.cancel()

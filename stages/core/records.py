@@ -98,6 +98,7 @@ class Receipt:
         fields = _Fields(value, where, "a receipt")
         if fields.count("index") != index:
             raise fields.wrong(f"it is the receipt of shard {fields.count('index')}, not of {index}")
+        # `finish` renames files from there and deletes it, so a stranger's receipt must not lead anywhere else.
         if not _STAGING.fullmatch(staging := fields.text("staging")) or ".." in staging:
             raise fields.wrong(f"staging is {_shown(staging)}, not a folder below staging/")
         files = tuple(_entry(_Fields(e, where, "a receipt"), index) for e in fields.items("files"))
@@ -252,6 +253,7 @@ class _Fields:
         """The field as a finite number of at least 0: seconds."""
         value = self._typed(name, (int, float), "a number")
         # Python's whole numbers may be too large for a float.
+        # JSON as Python reads it may also hold NaN and Infinity: no comparison with NaN is true.
         if not 0 <= value < _LONGEST_S:
             raise self.wrong(f"{name} is {_shown(value)}, not a number of at least 0")
         return float(value)
@@ -278,4 +280,5 @@ def _is_count(value: Any) -> bool:
 def _shown(value: Any) -> str:
     """A value for an error message: one short line, whatever is in it."""
     text = value if isinstance(value, str) else type(value).__name__ if isinstance(value, dict | list) else str(value)
+    # A terminal obeys escape codes, and this is what a file of somebody else holds.
     return ascii(text if len(text) <= 60 else f"{text[:57]}...")

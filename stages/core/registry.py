@@ -106,6 +106,7 @@ def _load_outside(kind: str, reference: Reference, name: str) -> Any:
     try:
         if adapter := KINDS[kind].adapter:
             made = importlib.import_module(adapter).adapt(short_name(name), made)
+    # An adapter's word for a function of another shape (`adapt` of losses, advantages, verifiers, ...).
     except TypeError as error:
         raise UsageError(f"{kind} {name} is none: {first_line(error)}", _HINT) from None
     if missing := [need for need in KINDS[kind].needs if not hasattr(made, need)]:
@@ -177,6 +178,7 @@ def listed(kind: str) -> list[Listed]:
     found = [Listed(name, builtin.summary(file)) for name, file in ours.items()]
     for name, points in installed.offered(kind).items():
         origin = ", ".join(point.package for point in points)
+        # `load` looks at built-in files first, so the installed plugin would never be reached.
         if name in ours:
             found.append(Listed(name, "can't be used by this name: a built-in plugin has it", origin, True))
             continue

@@ -87,6 +87,7 @@ def run_stage(
     upstream = [RunFolder.open(p) for p in inputs]
     check_inputs(stage, upstream, options.partial)
     ctx = Context(config, upstream, progress, resources or Resources())
+    # Before there is a folder: its name is the fingerprint's, and that is a digest of the plan, too.
     plan = stage.plan(ctx)
     key = identity(stage, config, upstream, plan)
     fingerprint = digest(key)
@@ -102,6 +103,8 @@ def run_stage(
     result = _summary(folder, state, started)
     result.inputs = [f.where for f in upstream]
     if state != "waiting":
+        # Before the report, which holds it. A failure is raised after that: the run stays complete and is cached with
+        # its reason.
         result.quality = quality_of(stage, folder, result)
         _write_report(folder, result)
         if result.quality.failure is not None and not options.accept_failure:
@@ -114,6 +117,8 @@ def run_stage(
 def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple[int, int]) -> str:
     """Do this worker's part of what is missing; the run's state: cached, done or waiting."""
     folder = job.folder
+    # Also where nothing is missing: after a death between a receipt and the last rename the files are read where they
+    # were staged, and nobody but the maker moves them.
     finish_commits(folder)
     if not (missing := folder.missing()):
         # A kill may have come between the last receipt and the cleaning: training leaves three times its weights.
@@ -124,9 +129,11 @@ def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple
         return "cached"
     make_folder(folder.path)
     index, count = worker
+    # By the shard's number and not its place among the missing ones: each worker finds others missing.
     if mine := [i for i in missing if i % count == index]:
         executor.do(dataclasses.replace(job, shards=mine), settings)
     if folder.missing():
+        # And nothing is cleaned: what is staged may be what other workers have in hand.
         return "waiting"
     clean_staging(folder)
     return "done"
@@ -185,6 +192,7 @@ def accepts(reads: tuple[Table, ...], folder: RunFolder) -> Table | None:
         # A wider row is also a narrower one: scored groups are rollouts are prompts.
         if found is not None and issubclass(found.row, table.row):
             return table
+    # Parquet of somebody else does not say what it holds: it is tried, and reading it checks its schema.
     return reads[0] if reads and found is None and folder.table is None else None
 
 
@@ -196,6 +204,7 @@ def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -
         "table": [stage.table.name, stage.table.version],
         "config": key_of(config),
         "inputs": [f.fingerprint for f in upstream],
+        # What was made of a part of the input is another run than what is made of all of it.
         "partial": [f.missing() for f in upstream],
         "plan": plan.key,
         "shards": digest(plan.shards),
@@ -226,7 +235,9 @@ def _freeze(
             {**plan.provenance, "name": name} if name else plan.provenance,
         )
         writer_at(location).freeze(as_dict(config), manifest)
+        # Read back: in a bucket another machine may have written its plan first, and then that one counts.
         folder = RunFolder.open(location)
+    # The folder's name has 8 of the 64 digits, so another plan may have got there before.
     if folder.fingerprint != digest(key):
         raise UsageError(f"{folder.where} belongs to another plan", "move it away, or choose another --runs")
     return folder

@@ -23,6 +23,7 @@ class LocalExecutor:
         from stages.core.executors.shard_worker import ShardWorker
 
         worker = ShardWorker(job.stage, job.ctx, job.folder, job.plan.rejected)
+        # All the free ones first: to wait for a lock at once would leave the shards behind it to nobody.
         elsewhere = [shard for shard in job.shards if not worker.do(shard)]
         if elsewhere:
             job.ctx.progress.log(f"waiting for another process on {len(elsewhere)} shards of {job.folder.path.name}")

@@ -41,6 +41,7 @@ class ShardWorker:
                     writer.keep_rejected(row)
             work(self._folder.manifest.shards[shard], writer)
             writer.commit()
+        # Ctrl-C, too: nothing that is half made stays staged.
         except BaseException as error:
             writer.abandon()
             # On machines without shared locks the winner may tidy up under a loser's feet.

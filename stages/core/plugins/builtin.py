@@ -25,6 +25,7 @@ def files(kind: str) -> dict[str, Path]:
 @cache
 def find(kind: str, name: str) -> Path | None:
     """The file of one built-in plugin, None where there is no such name; reads no other file of the folder."""
+    # A path or `module:NAME` is no file of ours, and must not be joined to the folder.
     if not name.isidentifier():
         return None
     folder = KINDS[kind].folder
@@ -35,6 +36,8 @@ def find(kind: str, name: str) -> Path | None:
 
 
 def _is_plugin(file: Path) -> bool:
+    # By text and not by syntax tree: this is asked of every file of a folder, and by commands that take no time
+    # otherwise.
     text = file.read_text(encoding="utf-8")
     return "\nPLUGIN" in text
 

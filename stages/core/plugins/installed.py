@@ -35,6 +35,7 @@ def offered(kind: str) -> dict[str, list[Installed]]:
     for point in entry_points(group=KINDS[kind].group):
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
         one = Installed(point.name, point.value, package)
+        # A distribution that lies on the path twice is listed twice, and is no clash with itself.
         if one not in found.setdefault(point.name, []):
             found[point.name].append(one)
     return dict(sorted(found.items()))

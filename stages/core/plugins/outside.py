@@ -71,6 +71,7 @@ def _say(shown: str) -> None:
 
 
 def _module(name: str) -> Any:
+    # The import below raises the same, inside `failures`.
     with suppress(ImportError):
         _roots.update(package_paths(name.partition(".")[0]))
     return importlib.import_module(name)
@@ -83,6 +84,7 @@ def _file_module(file: Path) -> Any:
     # Behind everything else: what lies beside it can be imported, and hides nothing.
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
+    # With the path: files of one name in two folders are two modules.
     name = f"cosmo_plugin_{file.stem}_{abs(hash(str(file))):x}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -93,6 +95,7 @@ def _file_module(file: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except BaseException:
+        # Half a module: the next try has to run the file from its beginning.
         del sys.modules[name]
         raise
     return module

@@ -111,4 +111,5 @@ def _file(stem: Path) -> Path | None:
             return file
     if not stem.parent.is_dir():
         return None
+    # Compiled ones have interpreter and platform in their names: `fast.cpython-312-x86_64-linux-gnu.so`.
     return next((f for f in sorted(stem.parent.glob(f"{stem.name}.*")) if f.suffix in (".so", ".pyd")), None)

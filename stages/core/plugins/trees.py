@@ -33,6 +33,7 @@ def tree_of(file: Path) -> Tree:
 
     A file that is no source (a compiled module) is its bytes.
     """
+    # Before the file is read: with a mark from after it, an edit in between would be believed to be what was read.
     mark(str(file.parent))
     mark(str(file))
     data = file.read_bytes()

@@ -24,6 +24,7 @@ def remembered(name: str, compute: Callable[[], tuple[str, Iterable[Path]]]) -> 
     that can't be read or written costs time and nothing else.
     """
     note = cache_root() / "sources" / f"{digest(name)[:32]}.json"
+    # None yet, damaged, or written by another version: then it is computed.
     with suppress(OSError, ValueError, KeyError):
         kept = json.loads(note.read_bytes())
         if kept["name"] == name and all(mark(path) == was for path, was in kept["marks"].items()):

@@ -30,6 +30,7 @@ class StagedShard:
 
     def __init__(self, folder: RunFolder, stage: str, table: Table, index: int) -> None:
         self._folder, self._stage, self._table, self._index = folder, stage, table, index
+        # A folder for each try: whoever loses a race deletes its own files and no others.
         self.root = folder.path / "staging" / f"{index:05d}.{uuid.uuid4().hex[:8]}"
         self._name = f"{index:05d}.parquet"
         self._rows: ShardFile | None = None
@@ -92,6 +93,8 @@ class StagedShard:
     def _entry(self, path: Path) -> FileEntry:
         """What the receipt says of a file that is safe on disk."""
         with open(path, "rb") as handle:
+            # Before the receipt is written: after a power loss it would name files whose content never reached the
+            # disk.
             os.fsync(handle.fileno())
         return FileEntry(path.relative_to(self.root).as_posix(), path.stat().st_size, self.sha256(path))
 
@@ -102,6 +105,7 @@ class StagedShard:
                 if file is not None:
                     file.abandon()
         finally:
+            # Ctrl-C may come between the receipt and the last rename: then it is ours, and committed.
             receipt = self._folder.receipt(self._index)
             if receipt is not None and self._folder.path / receipt.staging == self.root:
                 self._folder.files.writer().finish(receipt)
@@ -114,6 +118,8 @@ def shard_lock(folder: RunFolder, index: int, wait: bool) -> Iterator[bool]:
 
     Only saves work: the receipt alone decides who made a shard, also where locks do nothing.
     """
+    # flock goes with the open file: a killed process leaves no lock behind. (POSIX locks, `lockf`, would be lost as
+    # soon as any handle of the same file is closed.)
     with open(inside(folder.path, f"staging/{index:05d}.lock"), "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stages.core.runs.folder import RunFolder
 
+# The golden ratio's fraction: its multiples modulo 1 leave the most even gaps of all (low-discrepancy sequence).
 _GOLDEN = 0.6180339887498949
 _THREADS = 4
 
@@ -124,6 +125,7 @@ def _draw(pool: list[Entry], selection: Selection, moving: bool) -> list[Entry]:
     pools: dict[str, list[Entry]] = {}
     for entry in pool:
         pools.setdefault(entry.label if selection.labels else "", []).append(entry)
+    # By name: the order in which labels come in the inputs must not change the draw.
     weights = {name: selection.labels.get(name, 1.0) for name in sorted(pools)}
     total = sum(weights.values())
     begin = selection.draw * selection.take
@@ -133,12 +135,14 @@ def _draw(pool: list[Entry], selection: Selection, moving: bool) -> list[Entry]:
     permutations: dict[tuple[str, int], list[Entry]] = {}
     for slot in range(begin if moving else 0, begin + selection.take):
         # A golden-ratio walk spreads labels evenly, so every draw has its share and small weights get theirs.
+        # From the middle of a slot: slot 0 would begin at 0, and so with the first label whatever its weight.
         label = _label_at((slot + 0.5) * _GOLDEN % 1.0 * total, weights)
         if slot >= begin:
             epoch, position = divmod(used[label], len(pools[label]))
             if (label, epoch) not in permutations:
                 permutations[label, epoch] = _permutation(pools[label], selection.seed, label, epoch)
             entry = permutations[label, epoch][position]
+            # A label with few prompts may begin its next permutation within a draw; a group is made once.
             chosen.setdefault(entry.id, entry)
         used[label] += 1
     return list(chosen.values())
@@ -149,6 +153,7 @@ def _label_at(point: float, weights: dict[str, float]) -> str:
         point -= weight
         if point < 0:
             return name
+    # Rounding may leave a rest behind the last weight: it is the last label's.
     return name
 
 

@@ -18,6 +18,7 @@ from stages.core.errors import InputError, first_line
 # Large row groups read fast, but a recipe draws its prompts from everywhere: who wants one row reads its row group.
 ROW_GROUP_BYTES = 4 << 20
 ROW_GROUP_ROWS = 2048
+# Rows that are Python objects at a time, with their images.
 READ_ROWS = 128
 
 
@@ -49,12 +50,14 @@ class ShardFile:
             path,
             schema,
             compression={leaf: "NONE" if _is_image(leaf) else "ZSTD" for leaf in leaves},
+            # Hardly any image or log-prob comes twice: a dictionary of them would only be built and given up.
             use_dictionary=[leaf for leaf in leaves if not _is_image(leaf) and "logprobs" not in leaf],
         )
 
     def add(self, row: Any) -> None:
         """Append a row; it reaches the disk with its row group."""
         self._pending.append(row)
+        # Images alone, which are nearly all of a row; token ids and log-probs are bounded by `shard_groups`.
         self._pending_bytes += sum(len(i.bytes) for i in getattr(row, "images", ()))
         if len(self._pending) >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
             self._flush()
@@ -102,6 +105,7 @@ def read_rows(path: Path, table: Table) -> Iterator[Any]:
     """Rows of one shard in order, a bounded number in memory at a time."""
     first = 0
     with open_shard(path, table) as file, _readable(path, table):
+        # The table's columns and no others: scored groups are read as prompts, and their completions stay undecoded.
         for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(hints(table.row))):
             yield from rows_from(table, batch, first)
             first += batch.num_rows

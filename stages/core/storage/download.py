@@ -33,13 +33,17 @@ def _download(run: RemoteRun, entry: FileEntry, receipt: Receipt, stage: str) ->
     target = run.mirror / entry.path
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{entry.sha256[:12]}.part")
+    # To append: what an earlier try has fetched stays. The name holds the digest, so it can't be of another content.
     with open(aside, "ab") as part:
         fcntl.flock(part, fcntl.LOCK_EX)
+        # Whoever held the lock before may have fetched it.
         if _is(target, entry):
             aside.unlink(missing_ok=True)
             return
+        # Opened to append, a file says its size here from the start.
         begun = part.tell() > 0
         _receive(run, part, entry, receipt, stage)
+        # A part is synced at its end alone: after a crash it may hold zeros, so once more from the beginning.
         if begun and file_sha256(aside) != entry.sha256:
             part.truncate(0)
             _receive(run, part, entry, receipt, stage)

@@ -26,6 +26,7 @@ def inside(root: Path, name: str) -> Path:
         path = path / part
         try:
             linked = stat.S_ISLNK(os.lstat(path).st_mode)
+        # What is not there is no link: it will be made by us, as a plain file or folder.
         except (FileNotFoundError, NotADirectoryError):
             return root / name
         if linked:
@@ -66,6 +67,7 @@ class LocalFiles(RunFiles):
             if not path.is_file():
                 continue
             status = path.stat()
+            # Pruning replaces a receipt by rename, which gives it another inode even within one tick of the clock.
             mark = (status.st_ino, status.st_size, status.st_mtime_ns)
             if index not in self._read or self._read[index][0] != mark:
                 self._read[index] = (mark, Receipt.parse(read_json(path), str(path), index))
@@ -74,6 +76,7 @@ class LocalFiles(RunFiles):
 
     def _found(self, entry: FileEntry, receipt: Receipt) -> Path | None:
         """Where a file lies: where it was staged, as long as it is there, then at its final name."""
+        # Staged first: at the final name may still lie what an earlier receipt, forgotten since, has left.
         for name in (receipt.staged(entry), entry.path):
             path = inside(self.path, name)
             if path.is_file():
@@ -181,6 +184,7 @@ class LocalWriter(RunWriter):
     def clean(self) -> None:
         """Empty `staging/`, and remove what was written beside a small file and never got its name."""
         for path in inside(self._path, "staging").iterdir():
+            # A link is deleted as such: what it leads to is not in this run.
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:

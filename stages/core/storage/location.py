@@ -36,6 +36,7 @@ class BucketFolder:
     @property
     def mirror(self) -> Path:
         """Its folder in this machine's cache. The same bucket name at another endpoint is another place."""
+        # In the order in which Amazon's own tools look at them.
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         return cache_root().absolute() / "remote" / digest([endpoint, self.url])[:16]
 

@@ -24,6 +24,7 @@ class RemoteFiles(RunFiles):
     """Manifest, config and receipts are mirrored when it is opened, shards and artifacts when they are asked for."""
 
     def __init__(self, location: BucketLocation, run: RemoteRun) -> None:
+        # Before anything is put there: its mark tells a mirror from an ordinary folder.
         location.bucket_folder.open_mirror()
         super().__init__(location, Manifest.parse(read_json(run.small(_MANIFEST)), f"{run.url}/{_MANIFEST}"))
         self._run = run
@@ -76,6 +77,7 @@ class RemoteFiles(RunFiles):
             names = (entry.path, receipt.staged(entry))
             listed = any(n in self._run.listed and self._run.listed[n].size == entry.size for n in names)
             # A listing of many pages is not of one moment, so it alone does not condemn a file.
+            # The final name is asked for twice: the commit may be finished between the two questions.
             if not listed and not any(self._run.has(n, entry.size) for n in (*names, names[0])):
                 return False
         return True

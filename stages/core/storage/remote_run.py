@@ -41,6 +41,7 @@ class RemoteRun:
         target, meta = self.mirror / name, self.listed[name]
         if target.is_file():
             stat = target.stat()
+            # Whole seconds: not every file system keeps the fraction that `os.utime` was given.
             if stat.st_size == meta.size and int(stat.st_mtime) == int(meta.modified):
                 return target
         data = self.store.read(self.key(name))

@@ -186,6 +186,7 @@ def _client(place: BucketFolder, read: str, retry: timedelta) -> S3Store:
             prefix=place.prefix or None,
             # One by one works with every S3-compatible store; there is little to delete.
             config={"disable_bulk_delete": True},
+            # `timeout` is for a whole request, however large its file; what stalls is ended by `read_timeout`.
             client_options={"connect_timeout": "5s", "read_timeout": read, "timeout": "6h", "allow_http": plain},
             retry_config={
                 "max_retries": 8,

@@ -21,11 +21,14 @@ from stages.core.executors.ray.config import RayConfig
 from stages.core.executors.ray.progress import Tally
 from stages.core.executors.ray.worker import Mailbox, Outcome, Task, Worker
 
+# How long a signal or a worker's progress may go unnoticed.
 _POLL_S = 0.5
 _TERMINATED = 128 + signal.SIGTERM
+# A machine may be lost for any reason; a shard that has ended three workers is the reason itself.
 _TRIES = 3
 _LONG_WAIT_S = 30.0
 _TRAVELS = ("COSMO_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "VLLM_", "OMP_", "GOMP_")
+# What travels lies in Ray's store for as long as the job runs: a machine has to bring its own secrets.
 _SECRET = ("_TOKEN", "_KEY", "_SECRET", "_PASSWORD")
 
 
@@ -49,6 +52,8 @@ class Driver:
         self._cpus, self._gpus = settings.cpus, _gpus(job, settings.gpus)
         self._most = settings.workers or _room(self._cpus, self._gpus)
         self._task = ray.put(_task(job))
+        # It asks for no CPU, so a full cluster has room for it. Where its machine dies it starts again, empty: what is
+        # lost is a count for the person to look at.
         self._mailbox = ray.remote(num_cpus=0, max_restarts=-1)(Mailbox).remote()
         self._tally = Tally(job, self._mailbox)
         self._todo, self._elsewhere = list(job.shards), list[int]()
@@ -61,6 +66,7 @@ class Driver:
         """Until every shard is committed; whatever ends it, no worker outlives it."""
         begun = time.monotonic()
         try:
+            # Workers that only get ready are not waited for once no shard is left.
             while self._todo or self._elsewhere or any(m.shard is not None for m in self._calls.values()):
                 self._fill()
                 ready, _ = ray.wait(list(self._calls), timeout=_POLL_S)
@@ -78,12 +84,15 @@ class Driver:
 
     def _fill(self) -> None:
         """Give idle workers something to do, then start as many as there are shards for."""
+        # Idle ones before new ones: theirs is a stage that is open, with its model loaded.
         while self._idle and (self._todo or self._elsewhere):
             self._give(self._idle.pop())
+        # Each of these will ask for a shard: no worker is started that would find none.
         getting_ready = sum(m.shard is None for m in self._calls.values())
         wanted = min(self._most - len(self._calls), len(self._todo) + len(self._elsewhere) - getting_ready)
         for _ in range(wanted):
             self._started += 1
+            # By default Ray packs workers onto few machines, whose memory a model each may be too much for.
             make = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, scheduling_strategy="SPREAD")(Worker)
             member = Member(self._started, make.remote(self._task, self._started, self._mailbox))
             self._calls[member.handle.ready.remote()] = member
@@ -99,13 +108,16 @@ class Driver:
         shard, member.shard = member.shard, None
         try:
             outcome: Outcome = ray.get(call)
+        # The worker's process is gone. What a stage raises comes back as an Outcome instead.
         except RayError as error:
             self._lost(member, shard, error)
             return
+        # Before anything is raised: `run` ends the workers that it finds in a call or here.
         self._idle.append(member)
         if outcome.error is not None:
             raise outcome.error
         if shard is None:
+            # One that got ready shows that the machines are fit: only deaths without any success between them count.
             del self._deaths[None]
         if shard is not None and not outcome.done:
             self._elsewhere.append(shard)
@@ -171,6 +183,7 @@ def _room(cpus: float, gpus: float) -> int:
     """How many workers the cluster's machines hold; UnavailableError for none."""
     needs = {name: n for name, n in (("CPU", cpus), ("GPU", gpus)) if n}
     nodes = _nodes()
+    # By machine: a worker can't have its CPUs on one and its GPU on another.
     room = sum(int(min((node.get(name, 0) // n for name, n in needs.items()), default=1)) for node in nodes)
     if room:
         return room

@@ -46,6 +46,7 @@ class Tally:
             self._call = None
             try:
                 notes: list[Note] = ray.get(ready[0])
+            # The mailbox's machine died, and Ray starts it anew (`max_restarts`): the rows do not depend on it.
             except RayError:
                 return
             for note in notes:
@@ -71,6 +72,7 @@ class Tally:
         if note.unit and note.unit != self._unit:
             self._unit = note.unit
             progress.start(self._job.stage.name, None, note.unit)
+        # Told before the death and read after it: `lost` has taken this shard's count back already.
         if not note.count or (note.worker, note.shard) in self._gone:
             return
         self._counted[note.worker, note.shard] += note.count

@@ -90,11 +90,13 @@ class Worker:
         except Exception as error:
             return Outcome(error=portable(error))
         finally:
+            # Before the driver hears of the shard's end: it takes the last notes then, and no later ones.
             self._reporter.flush(wait=True)
 
     def _prepared(self) -> ShardWorker:
         task = self._task
         for name, value in task.environment.items():
+            # Before the stage's module is imported: most libraries read these once, at their import.
             os.environ.setdefault(name, value)
         folder = self._folder()
         module, _, name = task.stage.partition(":")
@@ -112,6 +114,7 @@ class Worker:
             folder = RunFolder.open(Path(task.folder))
             if folder.fingerprint == task.fingerprint:
                 return folder
+        # No such folder here, or one that can't be read: either way this machine does not see the same files.
         except (OSError, CosmoError):
             pass
         raise UnavailableError(
@@ -122,8 +125,11 @@ class Worker:
 
 def portable(error: Exception) -> Exception:
     """The error in a shape that travels, its traceback as a note."""
+    # Tracebacks don't pickle.
     error.add_note(traceback.format_exc())
     try:
+        # Both ways: an exception whose class wants other arguments than it keeps fails only when it is unpickled, which
+        # would be in the driver.
         travelled: Exception = pickle.loads(pickle.dumps(error))
         return travelled
     except Exception:
