@@ -82,6 +82,7 @@ def read_state(folder: Path) -> TrainerState | None:
         if record.pop("format") != FORMAT:
             raise InputError(f"{folder} was written by another version of cosmo", "use --set optimizer=fresh")
         return TrainerState(Position(**record), load_file(folder / "optimizer.safetensors"))
+    # TypeError is a position with a field that this version does not know.
     except (ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
         raise InputError(f"trainer state {folder} can't be read: {error}", "use --set optimizer=fresh") from None
 
@@ -114,6 +115,8 @@ class Checkpoints:
 
         if self.folder is None:
             return
+        # Padded, so that names sort as numbers do (`last`); one that is being written has a dot in front and is not
+        # found.
         final = self.folder / f"checkpoint-{step:08d}"
         if final.exists():
             return
@@ -122,8 +125,11 @@ class Checkpoints:
         aside.mkdir(parents=True)
         with disk_errors():
             for name, values in tensors.items():
+                # safetensors refuses views of other tensors that are not contiguous.
                 save_file({k: v.contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
         (aside / "record.json").write_text(json.dumps(record), encoding="utf-8")
+        # Content and folder before the rename, the rename itself after it: no power loss leaves half a moment under its
+        # name.
         for path in (*aside.iterdir(), aside):
             _sync(path)
         os.rename(aside, final)
@@ -187,6 +193,7 @@ def save_run(
         # Nobody samples from a reward model, and ranks end with the run.
         if not objective.reward_model and not ranks.launched():
             _keep_warm(ctx, writer, policy, folder, state)
+        # What went wrong in the other thread is raised here, still within `disk_errors`.
         written.result()
 
 
@@ -196,9 +203,12 @@ def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, 
 
     model = policy.model
     model.zero_grad(set_to_none=True)
+    # The tower may have been frozen for this run alone; the next one decides for itself (`set_frozen`).
     model.requires_grad_(True)
     model.eval()
     new_id = folder_id(folder, writer.sha256)
+    # By content alone: the run has no receipt yet. Whoever takes the policy up gives it its own ref
+    # (`setup._warm_or_load`).
     ref = replace(policy.ref, spec="", id=new_id, run=None, name=new_id)
     ctx.resources.put(TRAINER_STATE, new_id, state)
     # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.

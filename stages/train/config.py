@@ -79,6 +79,8 @@ class RolloutSettings(DataSettings):
     advantages: dict[str, dict[str, Any]] = option(
         {}, "Own settings of advantages, a table each: advantages.canon.mu (docs/losses.md)", affects=False
     )
+    # CPGD's authors: 128 prompts x 8 completions a rollout, 128 completions a step. With a single update the ratio is
+    # always 1, so that neither clip nor drift ever acts.
     updates_per_rollout: int = option(8, "Optimizer steps that a rollout is split into", flag="--updates", low=1)
     aggregation: str | None = option(
         None,
@@ -94,6 +96,7 @@ class RolloutSettings(DataSettings):
     clip_high: float | None = option(
         None, "Clip above: 1 + clip_high; not given: the loss's own", affects=False, low=0.0
     )
+    # As in SafeWork-R1's RL stages.
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
     old_logprobs: str = option(
@@ -131,6 +134,7 @@ class OptimizerSettings(RolloutSettings):
         "`fresh` is for a phase's first turn",
         choices=("auto", "carry", "fresh"),
     )
+    # Decay, betas, gradient norm and the cosine to a tenth are those of the CPGD authors' public code.
     weight_decay: float = option(0.01, "AdamW weight decay (matrices only)", low=0.0)
     beta1: float = option(0.9, "AdamW beta 1", low=0.0, high=1.0)
     beta2: float = option(0.95, "AdamW beta 2", low=0.0, high=1.0)

@@ -35,11 +35,16 @@ class Adapters:
         settings = LoraConfig(
             r=options.rank, lora_alpha=options.alpha or 2 * options.rank, lora_dropout=0.0, target_modules=targets
         )
+        # peft draws A from the global generator: by seed every rank has the same one, forked nothing else draws
+        # otherwise.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            # Not `get_peft_model`, which wraps the model in a class of its own: here its layers change in place, and
+            # trainer, attention kernels and saving go on with the model they know.
             self._tuner = LoraModel(model, settings, "default")
         self._model = model
         values = {n: state[f"{n}.{_VALUE}"] for n in self._names() if f"{n}.{_VALUE}" in state}
+        # Of another rank they stay merged into the weights, and the new ones begin at nothing: peft makes B zero.
         if values and all(values[n].shape == p.shape for n, p in self._names().items()):
             self._go_on(values)
 
@@ -62,11 +67,13 @@ class Adapters:
             for layer in self._model.modules():
                 if hasattr(layer, "get_delta_weight"):
                     weight = layer.get_base_layer().weight
+                    # The folder's weights hold s B A already: with the adapters on top it would count twice.
                     weight.sub_(layer.get_delta_weight("default").to(weight.dtype))
 
 
 def _targets(model: Any) -> list[str]:
     """Linear layers that get gradients, the output head left out."""
+    # A head is often the embedding itself: an adapter that is merged into one would change the other, too.
     head = model.get_output_embeddings()
     return [
         name

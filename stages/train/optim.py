@@ -23,6 +23,7 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
 def set_frozen(model: Any, freeze_vision: bool) -> None:
     """Make every parameter trainable, or all but the vision tower's."""
     model.requires_grad_(True)
+    # A family without a tower gives the model itself, all of which is trained then.
     tower = family_of(model).tower(model)
     if freeze_vision and tower is not model:
         tower.requires_grad_(False)
@@ -31,6 +32,7 @@ def set_frozen(model: Any, freeze_vision: bool) -> None:
 def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) -> torch.optim.AdamW:
     """AdamW over the trainable parameters, decay on matrices only, with the state of those that have one."""
     named = trainable(model)
+    # Scales of norms and biases are left out, as usual: decay would pull them to 0 and regularise nothing.
     matrices = [p for p in named.values() if p.dim() >= 2]
     vectors = [p for p in named.values() if p.dim() < 2]
     optimizer = torch.optim.AdamW(
@@ -45,12 +47,15 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
         # Adapters of another rank have moments of another shape; the fused kernel would not look.
         if f"{name}.step" in state and state[f"{name}.exp_avg"].shape == parameter.shape:
             device = parameter.device
+            # A copy: AdamW writes into its state, and `.to` gives the very same tensor where the device is the same.
             optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in STATE}
     return optimizer
 
 
 def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """`<parameter>.exp_avg`, `.exp_avg_sq` and `.step` of every parameter that has been stepped."""
+    # By name, unlike `optimizer.state_dict()`, which counts parameters: with a tower frozen, adapters in place or
+    # another layout the count is another.
     return {
         f"{name}.{kind}": optimizer.state[p][kind].detach().cpu()
         for name, p in trainable(model).items()
@@ -67,6 +72,7 @@ def rate_factor(step: int, *, shape: str, warmup: int, total: int, floor: float)
     Linear warm-up to 1 over `warmup` steps, then `cosine` or `linear` down to `floor` at step `total`, and
     `floor` from there on. `constant`, or a `total` of 0, stays at 1.
     """
+    # From 1 / warmup: at a rate of 0 the first step would move the moments and nothing else.
     if step < warmup:
         return (step + 1) / warmup
     if shape == "constant" or total <= 0:
@@ -84,6 +90,7 @@ def make_scheduler(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The schedule from optimizer step `first_step` of the lineage on (from 0)."""
 
+    # LambdaLR counts from 0 in each trainer, and every rollout has a trainer of its own.
     def factor(local: int) -> float:
         return rate_factor(
             first_step + local,

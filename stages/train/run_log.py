@@ -37,6 +37,7 @@ class RunLog:
 
         CosmoError for a step whose loss or gradient is no finite number: every later one would be none either.
         """
+        # transformers would go on, and with `logging_nan_inf_filter` even hide it (`trainer_isolation`).
         if not (math.isfinite(row.loss) and math.isfinite(row.grad_norm or 0.0)):
             raise CosmoError(
                 f"step {row.step}: loss {row.loss}, gradient norm {row.grad_norm}: training has diverged",

@@ -88,6 +88,7 @@ class Session:
         """Around a trainer: no traces of it are left, and the model is whole again."""
         with isolated(self.policy.model, self.policy.device):
             yield
+            # No `finally`: after an error other ranks may be gone, and gathering would wait for them.
             if self.layout.sharded:
                 weights = self.layout.weights(self.policy.model)
                 moments = self.layout.moments(self.policy.model, self.optimizer)

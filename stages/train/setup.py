@@ -35,9 +35,11 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
     policy, parent = _warm_or_load(ctx, ref, objective.reward_model, layout.sharded)
     start, moments = _carried(config, parent)
+    # Before the adapters: they go to layers that are to be trained, and then freeze all else.
     set_frozen(policy.model, vision_frozen(config))
     # Before the checkpoint's weights: adapters are parameters of their own, and the checkpoint has their values.
     adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
+    # A lineage that begins here has no baseline in its parent: that was another objective, or the optimizer is fresh.
     log = RunLog(Watch.after(config.watch, ref.run if start.step else None), objective.watched)
     checkpoints = Checkpoints(ctx.scratch)
     if (moment := checkpoints.last()) is not None:
@@ -45,6 +47,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         moments = checkpoints.tensors(moment, "optimizer")
         log.restore(moment.record)
         ctx.progress.log(f"going on after step {len(log.rows)} of a run that was cut short")
+    # Last: it takes the parameters that get gradients, adapters among them, as the checkpoint left them.
     optimizer = make_optimizer(policy.model, config, moments)
     return Session(config, ctx, writer, policy, optimizer, start, log, checkpoints, moment, layout, adapters)
 
@@ -71,6 +74,7 @@ def _warm_or_load(
             dtype=config.dtype,
             trust_remote_code=config.trust_remote_code,
         )
+        # Where it is to be trained, although its weights lie on the CPU until a layout takes them.
         if sharded and device != "auto":
             policy = replace(policy, device=torch.device(device))
     policy = replace(policy, ref=ref)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stages.train.parallel.layout import Layout
 
 _LOGGERS = ("transformers", "trl", "accelerate", "datasets")
+# accelerate puts another forward on the model for mixed precision and keeps the first one; TRL adds tags for its model
+# card.
 _PATCHED = ("forward", "_original_forward", "model_tags")
 
 
@@ -85,11 +87,13 @@ def isolated(model: Any, device: torch.device) -> Iterator[None]:
     filled = fill.fill_uninitialized_memory  # type: ignore[attr-defined]
     # On a CPU the same run gives the same bits; on a GPU that would cost too much.
     torch.use_deterministic_algorithms(deterministic or device.type == "cpu", warn_only=True)
+    # Deterministic mode also fills every new tensor with NaN, to find reads of it: time for nothing here.
     fill.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage.
     gc.freeze()
     try:
         with warnings.catch_warnings():
+            # Also what `warn_only` says of an operation that has no deterministic kernel.
             warnings.simplefilter("ignore")
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.ERROR)

@@ -71,6 +71,8 @@ def is_flat(values_G: list[float | None]) -> bool:
 
 def centred(values_G: list[float | None], weight: float = 1.0) -> list[float | None]:
     """weight * (v_k - mean v); exactly 0 throughout a flat group."""
+    # Exactly 0, and not v - mean: what rounding leaves of it may be as large as 1 once it is divided by a deviation of
+    # 0 + 1e-9.
     if is_flat(values_G):
         return [None if v is None else 0.0 for v in values_G]
     middle = mean(known(values_G))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.train.advantages.base import AdvantagePlugin, Advantages, Batch, centred, std
 
+# As in the CPGD authors' code; TRL's GRPO has 1e-4 (`grpo_norm`), which shrinks advantages of rewards that lie close.
 EPSILON = 1e-9
 
 

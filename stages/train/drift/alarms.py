@@ -60,6 +60,7 @@ class Evidence:
         """(now, at first) of a series, the first at today's label weights; None without enough evidence."""
         keys = [k for k in self.recent if k.rpartition("/")[0] == series and k in self.first]
         weight = sum(self.recent[k][1] for k in keys)
+        # Of both: a baseline of few completions says as little as a window of few.
         if min(weight, sum(self.first[k][1] for k in keys)) < self.least:
             return None
         now = sum(self.recent[k][0] for k in keys) / weight

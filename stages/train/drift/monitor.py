@@ -44,6 +44,8 @@ class Watch:
         if path is None or not path.is_file():
             return cls(config)
         try:
+            # Events are a run's own: those of the parent were said there. What still holds is kept (`holding`), and not
+            # said again.
             return cls.from_record(config, read_json(path) | {"events": []})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} can't be read: {error!r}", "use --set optimizer=fresh") from None
@@ -79,6 +81,8 @@ class Watch:
         window = self.config.window
         for key, (value, weight) in step.items():
             sums = self.first.setdefault(key, [0.0, 0.0, 0.0])
+            # The first steps that measured this cell: a label that comes later in a curriculum has a baseline of its
+            # own.
             if sums[2] < window:
                 self.first[key] = [sums[0] + value, sums[1] + weight, sums[2] + 1]
         self.recent = [*self.recent, step][-window:]

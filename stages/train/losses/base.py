@@ -178,6 +178,7 @@ def k3(logprobs_NT: Tensor, ref_logprobs_NT: Tensor) -> Tensor:
 
     arXiv:2402.03300, eq. 4.
     """
+    # Without bias and never negative; the plain difference is without bias, too, and often negative.
     difference = ref_logprobs_NT - logprobs_NT
     return difference.exp() - difference - 1.0
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class CpgdSettings:
     """[train.losses.cpgd]: the policy drift of eq. 2."""
 
+    # Both as in the authors' code. By the paper's ablation the clip carries the gain, and the drift is a safeguard.
     drift_alpha: float = option(0.01, "Weight of the drift", low=0.0)
     drift_cap: float = option(2.0, "Ceiling of ratio - 1 in the drift's gradient", low=0.0)
 
@@ -39,9 +40,11 @@ def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[
     """drift_alpha * E - Phi of each token."""
     own: CpgdSettings = settings.own
     advantages_N1, log_ratio_NT = inputs.advantages_N1, inputs.log_ratio_NT
+    # `clip = false` and `clip_low = 1` leave the ratio open below: a bound of 0, whose logarithm Python refuses.
     low, high = (math.log(b) if b > 0.0 else -math.inf for b in settings.bounds)
     # An explicit mask, not torch.minimum: at the boundary itself the gradient is off, as in the paper's form.
     clipped_NT = ((advantages_N1 > 0) & (log_ratio_NT >= high)) | ((advantages_N1 < 0) & (log_ratio_NT <= low))
+    # The bound's value where the gradient is off, so that the loss that is reported is still Phi.
     bounded_NT = log_ratio_NT.detach().clamp(low, high)
     phi_NT = bounded_NT.where(clipped_NT, log_ratio_NT) * advantages_N1
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """The completion's loss (N, 1), the same for each of its inputs."""
+    # The gradient goes through the ratio, and so to each token in equal parts, as in the paper's eq. 5.
     ratio_N1 = ((inputs.log_ratio_NT * inputs.mask_NT).sum(1, keepdim=True) / inputs.lengths_N1).exp()
     surrogate_N1, clipped_N1 = pessimistic(ratio_N1, inputs.advantages_N1, settings)
     return -surrogate_N1, {"ratio": ratio_N1, "clipped": clipped_N1}

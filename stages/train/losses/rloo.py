@@ -23,8 +23,10 @@ CEILING = 20.0
 def per_token(inputs: LossInputs, settings: LossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """The completion's loss (N, 1), in equal parts on its inputs."""
     log_ratio_N1 = (inputs.log_ratio_NT * inputs.mask_NT).sum(1, keepdim=True)
+    # At the ceiling the gradient is gone as well: a completion that far off is not learned from (docs/losses.md).
     ratio_N1 = log_ratio_N1.clamp(max=CEILING).exp()
     surrogate_N1, clipped_N1 = pessimistic(ratio_N1, inputs.advantages_N1, settings)
+    # `weighted_sum` counts a completion's value once a token.
     return -surrogate_N1 / inputs.lengths_N1, {"ratio": ratio_N1, "clipped": clipped_N1}
 
 

@@ -157,6 +157,7 @@ def make_trainer(session: Session, pairs: Pairs, order: list[int], steps: int) -
 
     from stages.train.supervised.step_log import StepLog, equal_passes
 
+    # Made here, for a plan is made without torch: at the top of the file the base class would import TRL.
     trainer: Any = type("DpoTrainer", (PreferenceSteps, DPOTrainer), {})(
         model=session.policy.model,
         args=DPOConfig(
@@ -168,6 +169,7 @@ def make_trainer(session: Session, pairs: Pairs, order: list[int], steps: int) -
             disable_dropout=False,
         ),
         data_collator=pairs.collate,
+        # Places alone: TRL refuses to precompute a reference for a dataset with images.
         train_dataset=Dataset.from_dict({"pair": order}),
         processing_class=session.policy.processor.tokenizer,
         optimizers=(session.optimizer, session.scheduler(steps)),
@@ -188,6 +190,7 @@ def reference_logprobs(trainer: Any, pairs: Pairs) -> torch.Tensor:
     """Summed log-probs of every pair under the model as it is, (pairs, 2), the chosen one first, on the CPU."""
     import torch
 
+    # Before the first step the model is in eval mode; TRL's steps turn dropout on, where a model has it.
     found, size = [], trainer.args.per_device_train_batch_size
     for begin in range(0, len(pairs), size):
         batch = pairs.collate([{"pair": place} for place in range(begin, min(begin + size, len(pairs)))])

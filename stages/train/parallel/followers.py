@@ -48,11 +48,14 @@ class Leader:
     @contextmanager
     def work(self, ctx: Context, shard: dict[str, Any]) -> Iterator[None]:
         """Have the others do this shard, too."""
+        # Ranks of other machines may have been started in another folder.
         inputs = [f.files.location.absolute() for f in ctx.inputs]
         scratch = ctx.scratch
         place = str(scratch.absolute()) if scratch is not None else None
         ranks.broadcast({"config": as_dict(ctx.config), "inputs": inputs, "scratch": place, "shard": shard})
         self.working = True
+        # No `finally`: after an error the others are in the midst of work, where a broadcast would reach none of them,
+        # and `dismiss` sends none.
         yield
         self.working = False
 
@@ -72,5 +75,6 @@ def work_until_dismissed(train: Train) -> int:
         scratch = Path(job["scratch"]) if job["scratch"] is not None else None
         config = build(TrainConfig, job["config"], "train")
         with tempfile.TemporaryDirectory() as folder:
+            # With nothing kept warm: these processes end with the command.
             train(Context(config, inputs, Silent(), Resources(), scratch), job["shard"], NullWriter(Path(folder)))
     return int(job["code"])

@@ -22,6 +22,7 @@ class Fsdp:
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """Nothing: accelerate's own FSDP is for GPUs alone."""
+        # Kept for `_shard`: FSDP casts a layer's parameters itself, and accelerate's autocast would come on top.
         self._half = autocast
         return {"bf16": False}
 
@@ -36,11 +37,14 @@ class Fsdp:
 
     def _shard(self, model: Any, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         """In place: layers, then the rest; the optimizer gets the slices. Autocast: layers compute in bfloat16."""
+        # Before sharding, which replaces every parameter: the optimizer finds its slices again by name.
         names = {id(p): name for name, p in model.named_parameters()}
         mesh = init_device_mesh(device.type, (ranks.count(),))
+        # Gradients are added up in float32, as DDP adds them.
         half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         policy = half if self._half else MixedPrecisionPolicy()
         layers = set(model._no_split_modules or ())
+        # Inner modules first, as `fully_shard` asks for: a module takes what its children have not.
         for module in reversed([m for m in model.modules() if type(m).__name__ in layers]):
             fully_shard(module, mesh=mesh, mp_policy=policy)
         fully_shard(model, mesh=mesh, mp_policy=policy)
@@ -73,6 +77,7 @@ class Fsdp:
 
 def _sliced(value: Tensor, parameter: Any, kind: str) -> Tensor:
     value = value.to(parameter.device)
+    # The step is one number, the same on each rank.
     if kind == "step" or not isinstance(parameter, DTensor):
         return value.clone()
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)

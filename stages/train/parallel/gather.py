@@ -26,6 +26,7 @@ def put_weights(model: Any, weights: Tensors) -> None:
     with torch.no_grad():
         there = dict(model.named_parameters()) | dict(model.named_buffers())
         for name, value in weights.items():
+            # In place: the optimizer and tied layers hold these very tensors.
             there[name].copy_(value)
 
 

@@ -55,6 +55,7 @@ def launch(config: TrainConfig, command: list[str]) -> None:
 
     # The agent tells of its work, and of failures with everybody's traceback.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # The command torchrun sets 1; this way in sets nothing, and each rank would take all cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
     # How long the others may go on once one has failed: they wait for it in vain.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
@@ -63,6 +64,7 @@ def launch(config: TrainConfig, command: list[str]) -> None:
             elastic_launch(_settings(config, folder), sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
+            # Below 0 it is the signal that ended the process.
             if failure.exitcode > 0:
                 raise SystemExit(failure.exitcode) from None
             if stop.exists():
@@ -92,9 +94,11 @@ def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0" if here else config.rdzv,
         local_addr="localhost" if here else None,
+        # A restart would begin again with the same error; the same command goes on from the last checkpoint.
         max_restarts=0,
         # SIGTERM is ours, and SIGINT reaches everybody by itself.
         signals_to_handle="SIGHUP",
+        # Without a folder it makes one in /tmp, which nobody removes.
         logs_specs=DefaultLogsSpecs(log_dir=folder),
     )
 

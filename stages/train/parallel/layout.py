@@ -47,6 +47,8 @@ class Whole:
         """For DDP: a step of texts alone leaves the vision tower unused; buffers are the same everywhere."""
         if ranks.count() == 1:
             return {"bf16": autocast}
+        # What takes part in every step. Only beyond that DDP has to look for unused parameters, a walk over the graph
+        # each time.
         always = {id(p) for part in (model.get_decoder(), model.get_output_embeddings()) for p in part.parameters()}
         unused = any(id(p) not in always for p in trainable(model).values())
         return {"bf16": autocast, "ddp_find_unused_parameters": unused, "ddp_broadcast_buffers": False}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(hours=2)
 # accelerate's own configuration would override what was asked for here.
 _ACCELERATE = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU")
+# As gloo and NCCL word it; the first letter is large or small.
 _PEER_FAILURES = ("DistBackendError", "DistNetworkError", "onnection closed by peer", "reset by peer", "ProcessGroup")
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
@@ -58,6 +59,7 @@ def join(device: str) -> None:
         )
     # Else it is set from the number of cores, with a warning.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # accelerate's state is one a process: the Accelerator of each trainer finds this group, with this timeout.
     PartialState(cpu=cpu, timeout=TIMEOUT)
 
 
@@ -124,6 +126,7 @@ def all_reduce(values: Tensor, device: Any) -> Tensor:
 
     if count() == 1:
         return values
+    # NCCL adds up nothing that lies on a CPU.
     total = values.to(device)
     torch.distributed.all_reduce(total)
     return total.cpu()

@@ -46,6 +46,8 @@ def part_of(update: Update, cut: Cut, part: Part) -> list[MicroBatch]:
 def deal(groups: Sequence[Group], count: int) -> list[list[Group]]:
     """The groups over `count` ranks, the dearest first to whoever has least; each rank keeps their order."""
     cost, owner = [0] * count, {}
+    # Longest first to the least loaded is at most 4/3 of the best split (Graham, 1969). Ties go by position: each rank
+    # deals for itself, and all have to come to the same.
     for position in sorted(range(len(groups)), key=lambda i: (-_cost(groups[i]), i)):
         owner[position] = cost.index(min(cost))
         cost[owner[position]] += _cost(groups[position])
@@ -59,6 +61,7 @@ def _cost(group: Group) -> int:
 
 def _filler(group: Group) -> tuple[Group, list[TrainCompletion]]:
     """The group's shortest completion, counting for nothing."""
+    # Without old log-probs it gets its own (`loss_inputs`): a ratio of 1 can't overflow, and 0 x inf would be NaN.
     return group, [replace(min(group.completions, key=lambda c: c.length), weight=0.0, old_logprobs=None)]
 
 

@@ -50,6 +50,7 @@ def listening() -> Iterator[None]:
         return
 
     def note(number: int, frame: object) -> None:
+        # No more than that: an exception here could leave the other ranks in a collective, or a step half taken.
         STOP.signalled = True
 
     before = signal.signal(signal.SIGTERM, note)

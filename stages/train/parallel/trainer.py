@@ -43,6 +43,7 @@ class RankTrainer:
         """
         if self.optimizer is None:
             self.optimizer, self._moments = self.session.optimizer, {}
+            # The one moment for it: the accelerator is there, and has not laid the model out yet.
             self.session.layout.prepare(self)
             if self.session.layout.sharded:
                 self._moments = optimizer_state(self.model, self.optimizer)
@@ -61,6 +62,8 @@ class RankTrainer:
     @contextmanager
     def adding_up(self, model: Any, last: bool) -> Iterator[None]:
         """Around forward and backward of a micro-batch: ranks add their gradients after a step's last one."""
+        # transformers sets it for an accumulation of its own, one forward a call, and here one call has several.
+        # DeepSpeed reduces and steps where it is True, and accelerate's optimizer skips its step where it is not.
         self.accelerator.sync_gradients = last
         with nullcontext() if last else self.accelerator.no_sync(model):
             yield

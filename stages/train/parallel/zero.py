@@ -51,6 +51,7 @@ class Zero:
 
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
+            # AdamW's decay is a share of the rate, so it rests, too.
             group["lr"] = 0.0
         _step_of_nothing(trainer, engine)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -62,6 +63,7 @@ class Zero:
                     safe_set_full_optimizer_state(parameter, value, kind)
         steps = max(float(v) for n, v in moments.items() if n.endswith(".step"))
         for state in optimizer.state.values():
+            # One for all: DeepSpeed's state is of flat groups and not of parameters.
             state["step"].fill_(steps)
 
     def weights(self, model: Any) -> Tensors:
@@ -73,6 +75,8 @@ class Zero:
         for name, parameter in model.named_parameters():
             value = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
             if value is None:
+                # ZeRO 3 marks what it has partitioned by `ds_id`. What was gathered is freed on leaving: hence the
+                # copy.
                 with zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
                     value = parameter.detach().clone()
             found[name] = value.to("cpu", parameter.dtype)

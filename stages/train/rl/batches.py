@@ -188,6 +188,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
             completion.advantage = value or 0.0
         # By the advantages, not by the rewards: a constrained or a batch-wide estimator learns of equal rewards too.
         if config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions):
+            # Images are nearly all that a group weighs, and nobody looks at these again.
             group.live, group.row = False, replace(group.row, images=[])
     return carried
 
@@ -209,6 +210,7 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
     live = [g for g in groups if g.live]
     flat = [g for g in groups if not g.live]
     count = max(1, min(config.updates_per_rollout, len(live)))
+    # Each kind by itself: flat groups count in a step's normalisers, and one that got most of them would hardly move.
     updates = [Update(i, _share(live, i, count) + _share(flat, i, count)) for i in range(count)]
     for update in updates:
         totals = update.totals

@@ -53,6 +53,7 @@ def completion_logprobs(
     build = packed.inputs if share else _padded_inputs
     kwargs, flat_M = build(model, processor, groups, device)
     completions = [torch.tensor(c) for g in groups for c in g.completions]
+    # A greedy sampler's log-probs are of the undivided distribution, as the engines store them.
     temperatures = [t or 1.0 for g in groups for t in g.temperatures]
     each = [torch.full(c.shape, t) for c, t in zip(completions, temperatures, strict=True)]
     scorer = TokenScorer(
@@ -61,6 +62,7 @@ def completion_logprobs(
         torch.tensor(banned, dtype=torch.long, device=device),
     )
     width = kwargs["input_ids"].shape[1]
+    # `logits_to_keep` takes columns, the same for all rows: what one row needs is kept for each.
     keep_K, column_M = (flat_M % width).unique(return_inverse=True)
     # One flat row a token: rows of the batch that `logits_to_keep` left K columns of.
     row_M = flat_M.div(width, rounding_mode="floor") * len(keep_K) + column_M
@@ -88,6 +90,7 @@ def _padded_inputs(
     batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
     kwargs = {name: value.to(device) for name, value in batch.items()}
     kwargs["position_ids"], _ = prompt_positions(model, kwargs)
+    # A position's logits are of the token that follows it.
     starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
     lengths = [len(c) for g in groups for c in g.completions]
     width = kwargs["input_ids"].shape[1]

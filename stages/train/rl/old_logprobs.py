@@ -29,6 +29,7 @@ def fill_old_logprobs(rollout: Rollout, source: str, cut: Cut, score: Callable[[
         for micro in (m for update in rollout.updates[1:] for m in cut(update)):
             logprobs_NT = score(micro).logprobs_NT.cpu()
             for completion, logprobs_T in zip(micro.completions, logprobs_NT, strict=True):
+                # A copy: a slice would keep the micro-batch's whole padded tensor alive until the rollout's end.
                 completion.old_logprobs = logprobs_T[: completion.length].clone()
 
 
@@ -44,6 +45,7 @@ def restore_old_logprobs(rollout: Rollout, flat: Tensor, own: list[TrainCompleti
 
     Computed again they would be those of the policy that has moved since.
     """
+    # The other ranks' are None here, as before: the next checkpoint adds up what each rank has.
     completions, kept = list(rollout.completions()), {id(c) for c in own}
     for completion, logprobs_T in zip(completions, flat.split([c.length for c in completions]), strict=True):
         completion.old_logprobs = logprobs_T if id(completion) in kept else None

@@ -78,6 +78,7 @@ def loss_inputs(micro: MicroBatch, scores: TokenLogprobs, ref_logprobs_NT: Tenso
     completions, device = micro.completions, scores.mask_NT.device
     for completion, logprobs_T in zip(completions, scores.logprobs_NT.detach(), strict=True):
         if completion.old_logprobs is None:
+            # Off the GPU: a rollout's stay until its last update.
             completion.old_logprobs = logprobs_T[: completion.length].cpu()
     mask_NT = scores.mask_NT
     if any(c.weight == 0.0 for c in completions):

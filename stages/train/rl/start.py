@@ -42,6 +42,7 @@ def load_reference(config: TrainConfig, resources: Resources) -> Policy | None:
         ref.id,
         lambda: load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code),
     )
+    # No gradient would be taken anyway; this lets its vision tower count as frozen (`FrozenTower.fits`).
     policy.model.requires_grad_(False)
     return policy
 

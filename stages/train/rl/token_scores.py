@@ -38,12 +38,14 @@ class TokenScorer:
 
     def score(self, logits_MV: Tensor, piece: slice = slice(None)) -> Tensor:
         """(2, M): log-prob at the sampling temperature without banned ids, and entropy (no gradient) in nats."""
+        # Whatever the model computes in: with bfloat16's three digits the ratio would be noise.
         logits_MV = logits_MV.float()
         if self.temperature_M is not None:
             logits_MV = logits_MV / self.temperature_M[piece, None]
         if len(self.banned):
             logits_MV = logits_MV.index_fill(1, self.banned, _BANNED)
         logprobs_MV = logits_MV.log_softmax(dim=-1)
+        # It is only looked at: with a gradient the backward pass would need a second table of logits.
         with torch.no_grad():
             entropy_M = -(logprobs_MV.exp() * logprobs_MV).sum(-1)
         return torch.stack([logprobs_MV.gather(1, self.ids_M[piece, None]).squeeze(1), entropy_M])
@@ -76,6 +78,7 @@ def project(
 
 def _again(one: Callable[[slice], Tensor], piece: slice) -> Tensor:
     """A piece whose logits are computed again in the backward pass."""
+    # The reentrant kind sees only tensors that it is given, and a slice is none: no gradient would pass.
     return checkpoint(one, piece, use_reentrant=False)
 
 
@@ -87,6 +90,7 @@ def _rows(values_BKX: Tensor, row_M: Tensor) -> Tensor:
 @contextmanager
 def _replaced_forward(head: Any, scored: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Iterator[None]:
     """The head module with another forward for a while; its hooks stay."""
+    # A wrapper may have put a forward on the module itself: then that one is put back, else the class's shows again.
     own, plain = "forward" in vars(head), head.forward
     head.forward = lambda hidden: scored(plain, hidden)
     try:

@@ -51,6 +51,7 @@ class RlTrainer(RankTrainer, Trainer):
         self.scorer = MicroBatchScorer(session.policy, reference, rollout.banned_token_ids, share)
         self.loss, self.loss_settings = load("loss", config.loss).loss, config.loss_settings()
         self.sums, self.began = TokenSums(), 0.0
+        # Before transformers' own `__init__`, which has to know how many steps are left.
         self.done = self._resume()
         self.queue = [update for _ in range(config.epochs) for update in rollout.updates][self.done :]
         arguments = session.arguments(max_steps=max(1, len(self.queue)))
@@ -122,6 +123,7 @@ class RlTrainer(RankTrainer, Trainer):
             fill_old_logprobs(self.rollout, self.session.config.old_logprobs, self.micro_batches, score)
 
     def _record_step(self, logs: dict[str, float]) -> None:
+        # transformers counts a step before it logs it.
         session, update = self.session, self.queue[self.state.global_step - 1]
         self.sums = added_up(session.all_gather(self.sums))
         self.done += 1

@@ -110,6 +110,7 @@ class FrozenTower:
                 output = plain(*given, **named)
                 self._keep(prompts, output)
                 return output
+            # In the order of the prompts: a model matches images to placeholders by order alone.
             whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in kept]) for name in kept[0]}
             return self._output_class(**whole)
 
@@ -121,11 +122,13 @@ class FrozenTower:
 
     def _keep(self, prompts: list[tuple[str, dict[str, Tensor]]], output: Any) -> None:
         """Each prompt's share of the output, by its part of the patches: every tensor has them first."""
+        # Merging leaves fewer rows than patches, by the same factor for each image.
         patches = [len(inputs["pixel_values"]) for _, inputs in prompts]
         self._output_class = type(output)
         found = {name: value.detach() for name, value in self._family.kept_outputs(self._tower, output).items()}
         shares = {n: v.split([len(v) * p // sum(patches) for p in patches]) for n, v in found.items()}
         for i, (key, _) in enumerate(prompts):
+            # Copies: a split is a view, and one prompt's would keep the whole batch's output alive.
             self._cache.put(key, {name: share[i].clone() for name, share in shares.items()})
 
 

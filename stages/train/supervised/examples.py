@@ -103,6 +103,7 @@ class ExampleRows:
 
     def _read(self, wanted: set[Entry]) -> dict[Entry, Any]:
         by_shard: dict[tuple[int, int], list[Entry]] = {}
+        # `rows_at` takes rows in ascending order: a row group is decoded once for all that are wanted of it.
         for entry in sorted(wanted, key=lambda e: (e.folder, e.shard, e.row)):
             by_shard.setdefault((entry.folder, entry.shard), []).append(entry)
         paths = {folder: self._inputs[folder].shard_paths() for folder in {folder for folder, _ in by_shard}}

@@ -21,6 +21,7 @@ from stages.train.session import Session
 from stages.train.supervised.examples import ExampleRows
 from stages.train.supervised.step_log import StepLog, one_pass
 
+# What transformers takes for "no target" where it counts a step's tokens, and torch's cross entropy by default.
 IGNORED = -100
 
 
@@ -61,6 +62,8 @@ class CompletionCollator:
                 encoded.append(example)
         encoded += self._fillers(portion, encoded)
         if not encoded:
+            # transformers counts the labels of all a step's micro-batches before it runs them, the first position left
+            # out.
             return {"labels": torch.full((1, 2), IGNORED), "rows": []}
         sequences = [prompt + completion for prompt, completion, _ in encoded]
         batch = processor.batch(sequences, [images for _, _, images in encoded], side="right")
@@ -85,6 +88,7 @@ class CompletionCollator:
             imaged = (self._encode(p) for p in portion.step if self._rows[p].images)
             if (filler := next((e for e in imaged if e is not None), None)) is not None:
                 return [filler]
+        # Two tokens: a loss shifts by one, and of a single one nothing would be left.
         blank = self._session.policy.processor.pad_token_id
         return [] if encoded else [([blank], [blank], {})]
 
@@ -102,6 +106,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         more = one_pass(config, micro, passes(size, micro, self.part.count))
         super().__init__(
             model=session.policy.model,
+            # TRL would apply the chat template and tokenise; the dataset is positions alone.
             args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
             data_collator=CompletionCollator(session, rows, self.part),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
@@ -125,6 +130,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step with its loss, gradient norm, rate, and TRL's entropy: the step's row."""
+        # Before TRL's log, which takes their mean and clears them.
         entropies, tokens = list(self._metrics["train"].get("entropy", [])), self.tokens
         super().log(logs, start_time)
         if "grad_norm" in logs:

@@ -65,7 +65,9 @@ def pairs_of(group: list[dict[str, Any]], name: str, options: PairOptions, seed:
     found = [
         (a, b)
         for a, b in permutations(scored, 2)
+        # Rewards are sums of weighted terms: a gap of 0.5 may come out a rounding below it.
         if (gap := group[a]["reward"] - group[b]["reward"]) > 0 and gap >= options.margin - 1e-9
+        # Equal texts that a judge graded otherwise have equal log-probs: they would teach nothing.
         if group[a]["text"] != group[b]["text"]
     ]
     return seeded_order(found, seed, name, name=lambda pair: pair)[: options.max_pairs or None]

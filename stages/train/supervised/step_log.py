@@ -20,8 +20,10 @@ def one_pass(config: TrainConfig, micro: int, passes: int) -> dict[str, Any]:
     return {
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": passes,
+        # The order holds all epochs, and steps, already.
         "num_train_epochs": 1,
         "train_sampling_strategy": "sequential",
+        # TRL's trainers cut sequences, or leave them out, at 1,024 tokens by default.
         "max_length": None,
     }
 
@@ -61,6 +63,7 @@ class StepLog:
 
     def record(self, logs: dict[str, float], **more: Any) -> None:
         """What a trainer logged, as the step's row; anything but a step's log is passed over."""
+        # transformers logs once more at the end, with totals.
         if "grad_norm" not in logs:
             return
         self._seen = [example for part in self._session.all_gather(self._seen) for example in part]

@@ -107,6 +107,7 @@ def verdict_order(entries: list[Judged], config: TrainConfig) -> list[Judged]:
         classes.setdefault(entry.verdict if options.balance else "", []).append(entry)
     turns = [permutations(classes[verdict], seed, lambda e: e.ref) for verdict in sorted(classes)]
     wanted = config.steps * config.batch_size or config.epochs * len(entries)
+    # One of each in turn: every step is balanced, and not only the whole.
     return list(islice((next(turn) for _ in range(wanted) for turn in turns), wanted))
 
 
