@@ -46,6 +46,7 @@ class ServerTable:
         """A UsageError for a url that is none, or that holds a secret: it would be kept in config.json."""
         try:
             parts = urlsplit(self.url)
+            # Within the try: asked for its port, a result raises where that is no number.
             whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
             raise UsageError("the server's url is not an address", "url = 'http://HOST:8000/v1'") from None

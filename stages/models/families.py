@@ -34,6 +34,7 @@ class Positions:
 
 def _counted(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     mask_BL = batch["attention_mask"]
+    # Padding on the left would be at -1: it is masked, but that is no row of a table of positions.
     return (mask_BL.cumsum(-1) - 1).clamp(min=0), mask_BL.sum(-1)
 
 
@@ -88,6 +89,7 @@ def counted_by_inputs(processor: Any, inputs: Mapping[str, Tensor]) -> int | Non
 
 def marked_images(ids_BL: Tensor, image_token_id: int | None) -> dict[str, Tensor]:
     """1 at image tokens: M-RoPE counts them otherwise."""
+    # -1 is nobody's id: without a placeholder nothing is marked.
     return {"mm_token_type_ids": (ids_BL == (-1 if image_token_id is None else image_token_id)).long()}
 
 

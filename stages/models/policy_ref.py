@@ -114,6 +114,7 @@ def folder_id(folder: Path, sha256: Callable[[Path], str] | None = None) -> str:
 
 
 def _counts(name: str) -> bool:
+    # Directly in the folder: what lies deeper, other formats most often, is not what is loaded.
     return name.endswith(_SUFFIXES) and "/" not in name and not name.startswith(".")
 
 
@@ -168,6 +169,8 @@ def _hub_folder(spec: str) -> Path:
         "allow_patterns": [f"*{s}" for s in _SUFFIXES],
         "ignore_patterns": ["*/*"],
     }
+    # Cached first: else each start would ask the hub, and a branch that moved would change the policy between two
+    # turns.
     with contextlib.suppress(LocalEntryNotFoundError, HFValidationError):
         folder = Path(snapshot_download(**request, local_files_only=True))
         if _whole(folder):
@@ -191,5 +194,6 @@ def _whole(folder: Path) -> bool:
     if index.is_file():
         weights = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     else:
+        # Without an index there is one file, which transformers calls so.
         weights = {"model.safetensors"}
     return all((folder / name).is_file() for name in {"config.json", *weights})

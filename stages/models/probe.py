@@ -72,6 +72,7 @@ def probe_image() -> Image:
 
 def _completion(processor: PromptProcessor, text: str) -> list[int]:
     banned = set(processor.banned_token_ids)
+    # Embeddings are padded beyond the tokenizer's ids, and a tokenizer may know ids that have no embedding.
     allowed = [i for i in range(min(len(processor.tokenizer), processor.vocab_size)) if i not in banned]
     draws = (hashlib.sha256(f"{text}|{n}".encode()).digest() for n in range(_COMPLETION_TOKENS))
     return [allowed[int.from_bytes(d[:8], "big") % len(allowed)] for d in draws]
@@ -86,6 +87,7 @@ def completion_logprobs(
     batch = policy.processor.batch([token_ids + completion_ids], [image_inputs])
     batch = {k: v.to(policy.device) for k, v in batch.items()}
     with torch.inference_mode():
+        # From the prompt's last position: its logits are of the completion's first token.
         logits_TV = policy.model(**batch).logits[0, len(token_ids) - 1 : -1].float()
     ids_T1 = torch.tensor(completion_ids, device=logits_TV.device)[:, None]
     return logits_TV.log_softmax(-1).gather(1, ids_T1)[:, 0].tolist()

@@ -202,6 +202,7 @@ def _eos_token_ids(folder: Path, tokenizer: Any) -> list[int]:
     from transformers import GenerationConfig
 
     ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    # Chat models end a turn by one id and a text by another; the tokenizer has one of them, this file all.
     if (folder / "generation_config.json").is_file():
         found = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
         ids += found if isinstance(found, list) else [] if found is None else [found]

@@ -61,6 +61,7 @@ def adapted_weights(labels: Mapping[str, float], shares: Mapping[str, float], st
     usual = sum(own[label] * need for label, need in needs.items()) / sum(own[label] for label in needs)
     pulled = {label: weight * needs.get(label, usual) for label, weight in own.items()}
     pull = sum(pulled.values())
+    # Rounded, for the weights stand in the plan's key: another last bit would be another run.
     return {label: round((1 - strength) * own[label] + strength * pulled[label] / pull, 6) for label in own}
 
 

@@ -40,6 +40,7 @@ def fetch(
     for (folder, shard), prompts in zip(shards, in_order(read, shards, THREADS), strict=True):
         rows = planned[folder, shard]
         for row, prompt in zip(sorted(rows), prompts, strict=True):
+            # A plan names rows by number, and bare Parquet may be written anew under its old name.
             if prompt.id != rows[row]:
                 raise InputError(
                     f"row {row} of {paths[folder][shard]} is prompt {prompt.id}, and the plan says {rows[row]}",

@@ -53,6 +53,7 @@ class RolloutStage(Stage):
             {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
             for part in chunks(chosen, config.shard_groups)
         ]
+        # By content: where the policy lies, and what it is called, is no part of what is sampled.
         key = {"engine": plugin_key("engine", engine), "policy": ref.id if ref else NO_POLICY, **adapted_key}
         rejected = [
             RejectedRow(
@@ -104,6 +105,7 @@ class _Sampler:
         prompts, requests = [], []
         for (folder, _, _), prompt in fetch(self._ctx.inputs, (tuple(e) for e in shard["entries"])):
             try:
+                # First, for it raises where the prompt can't be used: both lists go on side by side.
                 requests.append(self._request(prompt))
                 prompts.append(prompt)
             except BadSample as bad:

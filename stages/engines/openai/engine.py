@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Pauses before another try: doubled each time, with jitter, or as long as the server asks for.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+# Timeout, conflict, too early, too many: these pass. Any other 4xx says the same next time; 5xx is tried again, too.
 _RETRIED = (408, 409, 425, 429)
 _NO_KEY = "none"
 _LONGEST_TEXT = 100
@@ -72,6 +73,7 @@ class OpenAIEngine(Engine):
         under_way: dict[Future[SampledCompletion], tuple[SampleRequest, int]] = {}
         drawn: dict[int, dict[int, SampledCompletion]] = {}
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(self._client()) as client:
+            # Requests are counted below, and each has several samples: calls are what is limited.
             free = portal.call(anyio.Semaphore, self._server.concurrency)
             while True:
                 while len(under_way) < self._server.concurrency and (request := next(waiting, None)) is not None:
@@ -136,12 +138,14 @@ class OpenAIEngine(Engine):
         """The status, with the server's word for it; never the key, which some servers repeat."""
         body = error.body if isinstance(error.body, dict) else {}
         text = " ".join(str(body.get("message") or "").split())
+        # Such an answer is about the key, and what is said here stands in rows.
         if error.status_code in (401, 403) or (self._key and self._key in text):
             text = ""
         return f"HTTP {error.status_code}" + (f": {text[:_LONGEST_TEXT]}" if text else "")
 
 
 def _backoff(attempt: int) -> float:
+    # Calls that failed together must not come back together.
     return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
 
 

@@ -40,11 +40,13 @@ class ServedPolicy:
         """See to it that the server samples from this policy; UnavailableError where it can't be made to."""
         if self.policy_id == ref.id:
             return
+        # From here until the proof the server may hold anything.
         self.policy_id = ""
         endpoints = _Endpoints(settings, model, key)
         overlay = with_head(ref.path)
         folder = overlay.name if overlay else str(Path(ref.path).resolve())
         endpoints.post("collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": folder}})
+        # vLLM keeps what it computed with the old weights, and would go on from it where a prompt begins alike.
         for name in _CACHES:
             endpoints.post(name, None)
         # Images go by another endpoint; a server that has taken the weights has taken the tower's, too.

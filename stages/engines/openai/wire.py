@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ORIENTATION = 0x0112
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+# The least that `logit_bias` takes.
 _BANNED = -100
 
 
@@ -88,6 +89,7 @@ class ChatCalls:
         """The completion in an answer's body; MalformedAnswer where it has none."""
         try:
             answer = json.loads(content)
+        # A server may send anything: RecursionError is JSON that is nested too deeply.
         except (ValueError, RecursionError):
             raise MalformedAnswer(f"malformed answer: {len(content)} bytes that are not JSON") from None
         choices = answer.get("choices") if isinstance(answer, dict) else None

@@ -20,6 +20,8 @@ def batches(requests: Iterable[SampleRequest], new_tokens: int, budget: int) -> 
     """Prompts by falling length, as many together as `budget` positions (rows x (prompt + completion)) hold."""
     batch: list[Share] = []
     rows, width = 0, 0
+    # Longest first: what runs out of memory does so at once, and neighbours need little padding. Ids decide ties, so
+    # that batches do not depend on the order of requests.
     for request in sorted(requests, key=lambda r: (-len(r.token_ids), r.id)):
         most = max(1, budget // (len(request.token_ids) + new_tokens))
         for start in range(0, request.n, most):

@@ -8,6 +8,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+# Positions: at most 63 are room for nothing, and all is copied once in 64 tokens.
 _STRIDE = 64
 
 

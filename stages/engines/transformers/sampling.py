@@ -13,6 +13,7 @@ import torch
 
 from schemas.rollouts import Sampling
 
+# splitmix64's constants as signed numbers: torch computes in signed 64 bits, which wrap around just so.
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
@@ -27,6 +28,7 @@ _MASS_TIE = 1e-4
 
 def _mix(state: torch.Tensor) -> torch.Tensor:
     """The output function of splitmix64 (Steele, Lea, Flood 2014) on signed 64-bit tensors."""
+    # A shift of a signed number copies its sign: the masks make it the unsigned shift of the original.
     state = (state ^ ((state >> 30) & ((1 << 34) - 1))) * _MIX_1
     state = (state ^ ((state >> 27) & ((1 << 37) - 1))) * _MIX_2
     return state ^ ((state >> 31) & ((1 << 33) - 1))
@@ -77,11 +79,13 @@ def _cut(logprobs_RV: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, t
 
     The nucleus is the most likely tokens, each until the mass before it reaches top_p.
     """
+    # Stable: of equal log-probs the lower id comes first, whatever the device.
     sorted_RV, order_RV = logprobs_RV.sort(dim=-1, descending=True, stable=True)
     before_RV = sorted_RV.exp().cumsum(-1) - sorted_RV.exp()
     kept_RV = before_RV < sampling.top_p
     if sampling.top_k:
         kept_RV[:, sampling.top_k :] = False
+    # Also with top_p 0: something has to be drawn.
     kept_RV[:, 0] = True
     least_R1 = sorted_RV.gather(-1, kept_RV.sum(-1, keepdim=True) - 1)
     contested_RV = (sorted_RV - least_R1).abs() < TIE

@@ -23,6 +23,7 @@ class BannedTokens(LogitsProcessor):
 
     def is_argmax_invariant(self) -> bool:
         """A banned id may be the likeliest."""
+        # True would let vLLM leave it out where it samples greedily.
         return False
 
     def update_state(self, batch_update: Any) -> None:

@@ -89,6 +89,7 @@ class VllmEngine(Engine):
         for request in batch:
             prompt = self._prompt(request)
             counts.append(request.n if sampling.temperature > 0 else 1)
+            # A request a sample, and no `n`: of n in one request the k-th would have seed + k, not its place's own.
             for index in range(counts[-1]):
                 prompts.append(prompt)
                 params.append(self._params(sampling, sampler_seed(sampling.seed, request.id, index)))
@@ -116,7 +117,9 @@ class VllmEngine(Engine):
             max_tokens=sampling.max_new_tokens,
             seed=seed if sampling.temperature > 0 else None,
             stop_token_ids=self._processor.eos_token_ids,
+            # Of the token that was drawn, and of no others; None would be no log-prob at all.
             logprobs=0,
+            # Else an object a token, all of which the garbage collector walks.
             flat_logprobs=True,
             detokenize=False,
         )

@@ -60,6 +60,7 @@ def attend(
         max(packed.queries),
         max(packed.keys),
         scale=scale,
+        # Any distance back and none ahead, from the end of the keys: causal.
         window_size=(-1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
@@ -101,6 +102,7 @@ def unusable_reason(model: Any, device: torch.device, kernel: Kernel = varlen_at
         expected = _with_gradients(lambda q, k, v: block_by_block(packed, q, k, v, None), exact, weights)
         halves = [t.bfloat16() for t in exact]
         found = _with_gradients(lambda q, k, v: attend(packed, q, k, v, None, kernel), halves, weights)
+    # A build without the kernel, a GPU too old, a head size that it does not take: reasons to use blocks, and no error.
     except (RuntimeError, NotImplementedError, ValueError) as error:
         return first_line(error)
     worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(expected, found, strict=True))
@@ -111,6 +113,7 @@ def unusable_reason(model: Any, device: torch.device, kernel: Kernel = varlen_at
 def _with_gradients(attention: Kernel, given: list[Tensor], weights: Tensor) -> list[Tensor]:
     """The output, and the gradients of its weighted sum, in float32."""
     inputs = [t.clone().requires_grad_() for t in given]
+    # Autocast would turn the blocks, which are the measure, into bfloat16 as well.
     with torch.enable_grad(), torch.autocast(weights.device.type, enabled=False):
         out = attention(*inputs).float()
         return [t.detach().float() for t in (out, *torch.autograd.grad((out * weights).sum(), inputs))]
