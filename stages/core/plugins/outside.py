@@ -111,6 +111,7 @@ def failures(what: str, shown: str, file: Path | None = None) -> Iterator[None]:
         _roots.add(file)
     try:
         yield
+    # It says already what is wrong, and where.
     except CosmoError:
         raise
     except (Exception, SystemExit) as error:

@@ -18,6 +18,7 @@ class LooseFiles(RunFiles):
     """One Parquet file, or those of a folder in the order of their names. There is no receipt to check them by."""
 
     def __init__(self, location: Location, shards: list[Path]) -> None:
+        # By content: nothing was planned, so nothing else tells it from others.
         fingerprint = digest([file_sha256(p) for p in shards])
         super().__init__(location, Manifest("files", fingerprint, table_name(shards[0]), [{} for _ in shards]))
         self._shards = shards

@@ -173,6 +173,7 @@ def _mirrored_at(folder: Path) -> BucketFolder | None:
         return None
     try:
         place = place_at(str(read_json(mark)["url"]))
+    # A file of that name which is not ours: the folder is an ordinary one.
     except (InputError, UsageError, KeyError, TypeError, IndexError):
         return None
     # A run folder from somebody else may come with such a file: it must not send this machine to their bucket.

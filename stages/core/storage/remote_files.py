@@ -62,6 +62,7 @@ class RemoteFiles(RunFiles):
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index, as of the last look."""
         if self._receipts is None:
+            # Those of planned shards: whatever else lies there is no receipt of this run.
             names = {f"receipts/{i:05d}.json": i for i in range(len(self.manifest.shards))}
             there = sorted(name for name in self._run.listed if name in names)
             parsed = zip(there, self._run.smalls(there), strict=True)
