@@ -148,6 +148,7 @@ class Family:
         Raises UsageError where the tower returns more than `vision_outputs` names: the rest would be dropped, and the
         model's later layers would go without it in silence.
         """
+        # transformers' outputs are mappings; a tower that returns a tuple has no names to check.
         found = dict(output.items()) if hasattr(output, "items") else {}
         lost = [name for name, value in found.items() if value is not None and name not in self.vision_outputs]
         if lost or not found:

@@ -99,6 +99,7 @@ class RolloutSettings(DataSettings):
     # As in SafeWork-R1's RL stages.
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
+    # Engines and trainer differ by their kernels (`sampler_gap`): recomputed, the first update's ratio is exactly 1.
     old_logprobs: str = option(
         "recompute",
         "The ratio's denominator: the policy's own at the start of the rollout, or the sampler's as stored",
@@ -110,6 +111,7 @@ class RolloutSettings(DataSettings):
         "Reference model of the KL; in a recipe also `phase`, where the phase began, or `start`, the recipe's policy",
         affects=False,
     )
+    # Off, as in CPGD's paper, which found less with it; SafeWork-R1's RL stages have 0.001.
     ref_kl: float = option(0.0, "Weight of the KL to the reference; 0 loads none", low=0.0)
     watch: WatchConfig = section(WatchConfig, "RL: what counts as drift, and what happens then")
 

@@ -24,6 +24,7 @@ class CanonSettings:
     """[train.advantages.canon]: how the longer half of a group is compared with the shorter one."""
 
     mu: float = option(0.5, "Share of the comparison between the halves; the rest is within each", low=0.0, high=1.0)
+    # By the paper this saves about 45 % of the tokens at an equal score.
     a: float = option(0.9, "What a reward of the longer half is worth; 1: as much", low=0.0)
 
 

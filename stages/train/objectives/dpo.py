@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 class DpoOptions(PairOptions):
     """Which pairs are learned from, and how far the policy may go from where it started."""
 
+    # TRL's default as well.
     beta: float = option(0.1, "How dear it is to leave the reference: the loss's inverse temperature", low=0.0)
 
 

@@ -79,6 +79,7 @@ class Zero:
                 # copy.
                 with zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
                     value = parameter.detach().clone()
+            # As the policy's own dtype: DeepSpeed's float32 masters of bfloat16 weights are not saved.
             found[name] = value.to("cpu", parameter.dtype)
         return found | saved_buffers(model)
 
