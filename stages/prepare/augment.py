@@ -85,6 +85,8 @@ class Augmenter:
         return made
 
     def _of_source(self, choice: Choice, source: Source, picks: list[Pick]) -> list[Pick]:
+        # In the source's order, whatever order choosing left: which of two rows of equal content is kept must not hang
+        # on it.
         seen = self._candidates(source, sorted(picks, key=lambda p: p.index))
         if not seen:
             labels = sorted({p.record.label for p in picks if not p.record.family})
@@ -100,6 +102,8 @@ class Augmenter:
         """The rows that may be augmented, each with what fits it, twins joined to their harmful rows."""
         seen = []
         for pick in picks:
+            # A row that is of a family already is not sent through another: its parent would be no longer the plain
+            # request.
             if pick.record.family:
                 continue
             try:
@@ -110,6 +114,7 @@ class Augmenter:
                 seen.append(_candidate(pick, row, self._families(source, row)))
         harmful: dict[str, _Candidate] = {}
         for one in seen:
+            # A twin in a file names its harmful row by the id that the file gave it, a twin of ours by the row's id.
             if one.harmful:
                 harmful.update({name: one for name in (one.id, one.source_id) if name})
         for one in seen:
@@ -120,6 +125,8 @@ class Augmenter:
     def _families(self, source: Source, row: PromptRow) -> list[str]:
         asked = [*source.augment.augment, *source.augment.augment_heldout]
         legal = [f for f in dict.fromkeys(asked) if row.split == "test" or f not in self._heldout]
+        # Held-out families see test rows only, also where `augment` names them: what they make must never be trained
+        # on.
         return [f for f in legal if registry.load("augmentation", f).fits(row)]
 
     def _steps(self, source: Source, seen: list[_Candidate]) -> Iterator[Pick]:
@@ -130,6 +137,7 @@ class Augmenter:
         made: set[tuple[str, str]] = set()
         for one in seen:
             for family in one.families:
+                # Two rows that a card shows alike, because their title is the same, would be one row twice.
                 if not self._is_drawn(source, family, one) or (family, one.content) in made:
                     continue
                 made.add((family, one.content))
@@ -138,6 +146,8 @@ class Augmenter:
                 yield self._pick(one, family, other)
 
     def _is_drawn(self, source: Source, family: str, one: _Candidate) -> bool:
+        # By pair and not by row: a harmful row and its benign twin are both drawn or both left, or the twin proves
+        # nothing. Twelve hex digits are 48 bits, which a float holds exactly.
         lot = int(digest([self._config.seed, "share", family, one.pair])[:12], 16) / 16**12
         return lot < source.augment.augment_share
 
@@ -152,6 +162,7 @@ class Augmenter:
 
     def _pick(self, one: _Candidate, family: str, other: _Candidate | None) -> Pick:
         record = one.pick.record
+        # The harmful row has to fit the family as well: its twin is rewritten by the draws made for it.
         twin_of = one.twin_of if one.twin_of and family in one.twin_of.families else None
         key = digest([record.key, family])[:16]
         label = "jailbreak" if record.label == "safety" or one.harmful else record.label

@@ -24,6 +24,7 @@ from stages.core.errors import BadSample, first_line
 
 _READ = ("PNG", "JPEG", "WEBP", "GIF")
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF"}
+# Beyond the four that are read, these are what people have in place of an image, so that the reason can say which.
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -40,6 +41,8 @@ _STARTS = (
     (b"<html", "a web page"),
 )
 _ORIENTATION = 0x0112
+# All that Pillow's decoders raise on broken bytes: SyntaxError for PNG chunks, struct.error, IndexError and TypeError
+# for short headers and odd tags, OSError for the rest (UnidentifiedImageError is one).
 _UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
 
 
@@ -56,8 +59,10 @@ def sniff(data: bytes) -> str | None:
     """PNG, JPEG, WEBP or GIF by the first bytes; else words for what it seems to be, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    # ISO base media files (HEIC, AVIF, MP4) have a length first, then `ftyp`, then their brand.
     if data[4:8] == b"ftyp":
         return f"an {data[8:12].decode('ascii', 'replace').strip().upper()} file"
+    # Markup may begin with a byte order mark or blanks, and in capitals; a magic number is matched as it is.
     start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     return next((kind for head, kind in _STARTS if data.startswith(head) or start.startswith(head)), None)
 
@@ -91,6 +96,7 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
     if kind not in _READ:
         what = kind or f"no known image type (it starts with {data[:8].hex(' ')})"
         raise BadSample("unsupported_type", f"{name} is {what}; PNG, JPEG, WebP and GIF are read")
+    # Bytes before header, header before pixels: each check is made before the next one costs memory.
     if len(data) > limits.max_bytes:
         raise BadSample("too_large", f"{name} has {len(data)} bytes, and the limit is {limits.max_bytes}")
     image = _header(data, kind, name, limits)
@@ -108,7 +114,9 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
 def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
     """The image opened and not decoded, its size within limits."""
     try:
+        # `formats` keeps Pillow from trying its other plugins on bytes from outside.
         image = Pillow.open(io.BytesIO(data), formats=[kind])
+    # Pillow raises this by itself above twice its MAX_IMAGE_PIXELS, while it reads the header.
     except Pillow.DecompressionBombError as error:
         raise BadSample("too_many_pixels", f"{name}: {error}") from None
     except _UNDECODABLE as error:
@@ -128,6 +136,7 @@ def _decodes_small(image: Pillow.Image) -> bool:
     """
     if image.format != "JPEG" or image.mode not in ("RGB", "L") or _orientation(image) != 1:
         return False
+    # JPEG's DCT scales to 1/8 at the least; the pixels are thrown away, only their faults matter.
     image.draft(image.mode, (1, 1))
     image.load()
     return True
@@ -137,17 +146,22 @@ def _undecodable(data: bytes, kind: str, name: str, error: Exception) -> BadSamp
     if _ends_early(data, kind):
         return BadSample("truncated_image", f"{name}: the {kind} file ends early, after {len(data)} bytes")
     reason = first_line(error)
+    # Pillow ends some messages with the address of a BytesIO, which would make each run's rejected rows others.
     return BadSample("bad_image", f"{name} can't be decoded as {kind}: {reason.split(' <_io')[0]}")
 
 
 def _ends_early(data: bytes, kind: str) -> bool:
     """True when the file's own frame says that bytes are missing at the end."""
+    # A PNG's last chunk is IEND: 4 bytes of length, 4 of name, 4 of checksum.
     if kind == "PNG":
         return b"IEND" not in data[-16:]
+    # Cameras and editors write trailers behind the end marker, so it is looked for in the last kilobyte.
     if kind == "JPEG":
         return b"\xff\xd9" not in data[-1024:]
+    # A GIF ends with `;`, and some writers pad it with zeros.
     if kind == "GIF":
         return data.rstrip(b"\x00")[-1:] != b";"
+    # A WebP file is a RIFF chunk: its length, less the 8 bytes of the head, stands in bytes 4 to 7.
     return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
 
 
@@ -160,14 +174,17 @@ def _plain_rgb(image: Pillow.Image) -> Pillow.Image | None:
     opaque = _without_alpha(image)
     if image.mode.startswith("I"):
         # A gray image of 16 bits: convert("RGB") would clip it to white.
+        # 65535 / 257 = 255: the whole range of 16 bits goes onto that of 8.
         values = np.asarray(image).astype(np.int64) // 257
         opaque = Pillow.fromarray(values.clip(0, 255).astype(np.uint8))
     changed = opaque is not image or turned or moving or image.mode == "CMYK" or image.format == "GIF"
     if not changed:
         return None
+    # `exif_transpose` looks for the tag in the image that it is given, and the flattened copy may have lost it.
     if turned:
         opaque.getexif()[_ORIENTATION] = _orientation(image)
         opaque = ImageOps.exif_transpose(opaque)
+    # A fresh image, for `save` would write the old one's colour profile and transparent colour into the PNG.
     return Pillow.fromarray(np.asarray(opaque.convert("RGB")))
 
 

@@ -86,6 +86,9 @@ def choose(
     for source, of_source in enumerate(records):
         for index, record in enumerate(of_source):
             picks.append(Pick(source, index, record, rank_of(config.seed, record.key)))
+    # The order matters. A training row of a held-out family is an error of the config, so it is looked for before a
+    # duplicate could hide it, and after the filters that may have left it out on purpose. Exact duplicates go first
+    # because they cost nothing. A source's limit counts rows that are good, and augmented rows come on top of it.
     picks = _usable(choice, names, picks, config)
     _refuse_heldout_training_rows(names, picks, heldout)
     picks = _without_duplicates(choice, names, picks)
@@ -122,6 +125,8 @@ def _usable(choice: Choice, names: list[str], picks: list[Pick], config: Prepare
     for pick in picks:
         record = pick.record
         flagged = [f for f in record.flags if f in config.drop_flags]
+        # What the source said comes first, or a bad line would vanish among those of another split; what was not asked
+        # for is no fault; a flag comes last, so that only a row that was wanted is rejected for one.
         if record.rejected is not None:
             choice.reject(names, pick, *record.rejected)
         elif config.split and record.split != config.split:
@@ -139,6 +144,7 @@ def _without_duplicates(choice: Choice, names: list[str], picks: list[Pick]) -> 
     """One row a content key: a test row stays before a training row, one not for training first."""
     kept: dict[str, Pick] = {}
 
+    # False sorts before True: test rows first, and among them those that must not be trained on.
     def order(pick: Pick) -> tuple[bool, bool, int, int]:
         test, not_for_training = pick.record.split == "test", NO_TRAINING in pick.record.flags
         return not test, not not_for_training, pick.source, pick.index
@@ -186,6 +192,8 @@ def _limited_by_source(choice: Choice, picks: list[Pick], caps: list[int]) -> li
 def _mixed(choice: Choice, picks: list[Pick], config: PrepareConfig) -> list[Pick]:
     """The draw: seeded, without replacement, label by label where there are weights."""
     pools: dict[str, list[Pick]] = {}
+    # By rank, so that the first rows of a pool are a seeded sample of it, and a larger limit only adds to a smaller
+    # one's.
     for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
         pools.setdefault(pick.record.label if config.weights else "", []).append(pick)
     if not config.weights:
@@ -215,9 +223,12 @@ def _shares(choice: Choice, available: dict[str, int], config: PrepareConfig) ->
     if not weights:
         raise UsageError("prepare.weights are all 0", "give one label a share, or leave weights out")
     total = sum(weights.values())
+    # Without a limit, the label that is scarcest for its weight decides: more rows than that would bend the mix.
     limit = config.limit or int(min(available[label] * total / w for label, w in weights.items()))
     exact = {label: limit * w / total for label, w in weights.items()}
     rows = {label: int(x) for label, x in exact.items()}
+    # Largest remainder: most negative is what lost most by rounding down; the label breaks ties the same way
+    # everywhere.
     spare = sorted(exact, key=lambda label: (rows[label] - exact[label], label))
     for label in spare[: limit - sum(rows.values())]:
         rows[label] += 1

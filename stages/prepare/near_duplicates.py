@@ -25,14 +25,17 @@ GRAM = 13
 """Words in a row that two texts must share to be contaminated: GPT-3, arXiv:2005.14165, appendix C."""
 BOILERPLATE = 10
 """A run of words in more test rows than this is a template, not a leak: same appendix."""
+# Slots of the count table a text. Two shingles in one slot make the order a little worse, never the result wrong.
 _COUNTS = 8
 _INEXACT = 1e-6
+# Thai and Lao, Burmese, kana, Chinese characters with extension A and the compatibility block.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def words(text: str) -> list[str]:
     """The text's words, folded."""
+    # NFKC first: full-width letters and ligatures become the plain ones that casefold knows.
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
@@ -59,6 +62,7 @@ def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, in
     groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
     for position, record in enumerate(records):
         if found := words(record.text):
+            # `Tom has 3 apples` and `Tom has 5 apples` share nearly all shingles and have different answers.
             numbers = [w for w in found if any(c.isdigit() for c in w)]
             groups.setdefault((record.images, *numbers), []).append((position, record))
     repeats: dict[int, int] = {}
@@ -79,6 +83,7 @@ def _within(group: list[tuple[int, Record]], threshold: float) -> Iterator[tuple
 
 def _shingle_hashes(record: Record) -> frozenset[int]:
     """The record's shingles as 64-bit numbers: good within one process, and a fifth of the memory."""
+    # Python seeds `hash` of strings anew in each process: the numbers order shingles here and are stored nowhere.
     return frozenset(map(hash, shingles(words(record.text))))
 
 
@@ -86,6 +91,8 @@ class _Rarity:
     """About how many texts have a shingle: so many counts a text, shared by the shingles that fall together."""
 
     def __init__(self, texts: Iterable[frozenset[int]], number: int) -> None:
+        # Zeros: eight bytes for each signed 64-bit count. A hash may be negative; Python's `%` gives an index all the
+        # same.
         self._counts = array("q", bytes(8 * _COUNTS * number))
         for text in texts:
             for shingle in text:
@@ -128,8 +135,11 @@ class _KeptTexts:
         proposed = [self._index[shingle] for shingle in prefix if shingle in self._index]
         if not proposed:
             return None
+        # Sorted, and numbers grow as texts are kept: the earliest text comes first. Concatenating copies, so that no
+        # view is left alive: an `array` that is exported as a buffer can't grow.
         near = np.unique(np.concatenate([np.frombuffer(found, np.int64) for found in proposed]))
         # Each bit that differs is a shingle that only one of the two has.
+        # J >= t means that of a + b shingles at most (a + b)(1 - t) / (1 + t) are on one side only.
         apart = (self._sizes[near] + len(here)) * (1 - self._threshold) / (1 + self._threshold)
         near = near[np.bitwise_count(self._bitmaps[near] ^ bitmap) <= apart + _INEXACT]
         kept = (k for k in near.tolist() if jaccard(here, frozenset(self._texts[k])) >= self._threshold)
@@ -171,6 +181,8 @@ class Benchmark:
         found = words(record.text)
         if not found:
             return None
+        # A text of fewer than 13 words has no run to be found by. So short a one may be common (`What is shown?`),
+        # which is why its images have to be the same as well.
         where = self.texts.get((" ".join(found), record.images))
         if where is not None:
             return f"the same words as {where}"
@@ -191,6 +203,7 @@ def benchmark_of(records: Iterable[tuple[str, Record]]) -> Benchmark:
         for gram in {_gram_hash(g) for g in _runs(text, GRAM)}:
             texts_with[gram] += 1
             found.grams.setdefault(gram, where)
+    # Only after all rows are in is it known what a template is.
     for gram, n in texts_with.items():
         if n > BOILERPLATE:
             del found.grams[gram]

@@ -26,8 +26,11 @@ def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
     note = cache_root() / "plans" / f"{digest([key, _code()])[:32]}.json.gz"
     try:
         found = json.loads(gzip.decompress(note.read_bytes()))
+    # No note yet, one cut short (EOFError) or damaged (zlib.error, BadGzipFile is an OSError), no JSON: a cache decides
+    # nothing, so each is as good as none.
     except (OSError, EOFError, ValueError, zlib.error):
         plan = make()
+        # `mtime=0` leaves the time out of gzip's head: the same plan is the same bytes.
         write_cache_file(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
         return plan
     rejected = [RejectedRow(**r) for r in found["rejected"]]

@@ -34,6 +34,7 @@ class RowMaker:
     def __init__(self, sources: list[Source], config: PrepareConfig, resources: Resources) -> None:
         self._sources, self._config, self._resources = sources, config, resources
         self._limits = Limits(config.max_image_bytes, config.max_image_pixels, config.min_image_side)
+        # Named ones suffice: a family that a source holds out by itself is flagged in its rows already.
         self._heldout = named_heldout_families(config, sources)
         self._records: dict[int, list[Record]] = {}
         self._recent: OrderedDict[tuple[int, int], Made] = OrderedDict()
@@ -43,6 +44,8 @@ class RowMaker:
         if source not in self._records:
             self._records[source] = records(self._sources[source], self._config.seed, self._resources)
         found = self._records[source]
+        # Positions are the plan's: a source with fewer records, or a bad one here, is not the one whose digest is in
+        # the key.
         if index >= len(found) or found[index].rejected is not None:
             raise InputError(f"{self._sources[source].shown} changed while it was prepared", "run the command again")
         return found[index]
@@ -70,6 +73,7 @@ class RowMaker:
         )
         new = through(row, step.family, self._config.seed, twin_of, partner)
         if new is None:
+            # Planning asked `fits`, which does not decode; that an image is too small to cut is only known here.
             raise BadSample("not_applicable", f"family {step.family!r} can't rewrite this row")
         return flagged(new, step.heldout), []
 
@@ -99,11 +103,14 @@ class RowMaker:
         """The row with images any decoder reads; its id follows where one had to be rewritten."""
         if isinstance(row, BadSample):
             return row
+        # By the bytes as they came: a rewritten image has the suffix of what it became.
         wrong_names = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_is_wrong(i.path or "", i.bytes)]
         try:
             images = [check_image(i.bytes, i.path or "image", self._limits) for i in row.images]
         except BadSample as error:
             return error
+        # `check_image` hands the very object back where nothing had to be changed, so identity is enough and no
+        # megabytes are compared.
         if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)):
             return row, wrong_names
         new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)

@@ -63,6 +63,7 @@ def parse(spec: Any, where: str) -> Source:
     plugin = _plugin(name)
     _refuse_path(name, plugin, values)
     limit = values.pop("limit", 0)
+    # `type` and not `isinstance`: True is an int in Python, and `limit = true` would take one row.
     if type(limit) is not int or limit < 0:
         raise UsageError(f"{where} {name}.limit = {limit!r} is no number of rows", "0 takes all")
     augment = _augment(values, f"{where} {name}")
@@ -90,7 +91,10 @@ def _taken_apart(spec: str) -> tuple[str, str | None]:
 
 def _is_module(name: str) -> bool:
     try:
+        # Of `a.b` only `a` is looked for: `find_spec("a.b")` would import `a`, and a spec from the command line runs
+        # nothing yet.
         return importlib.util.find_spec(name.partition(".")[0]) is not None
+    # ValueError: a module that is running without a spec, `__main__` for one.
     except (ImportError, ValueError):
         return False
 
@@ -112,6 +116,7 @@ def _augment(values: dict[str, Any], where: str) -> AugmentOptions:
         augment=[registry.enter("augmentation", f) for f in asked.augment],
         augment_heldout=[registry.enter("augmentation", f) for f in asked.augment_heldout],
     )
+    # Loaded for its error alone: an unknown family is told before any source is read.
     for family in (*asked.augment, *asked.augment_heldout):
         registry.load("augmentation", family)
     if both := sorted(set(asked.augment) & set(asked.augment_heldout)):
@@ -149,6 +154,7 @@ RECORDS: Kind[dict[str, list[Record]]] = Kind("records")
 def records(source: Source, seed: int, resources: Resources) -> list[Record]:
     """All records of a source in order, rejected ones included; InputError when there is none."""
     cached = resources.get(RECORDS, str(seed), dict)
+    # A limit is applied while mixing, so that the same file with two limits is read once.
     key = digest({**identity(source), "limit": 0})
     if key not in cached:
         cached[key] = list(source.plugin.records(source.options, seed))

@@ -80,6 +80,8 @@ class PrepareStage(Stage):
                         ref = f"{record.ref} +{step.family}" if step else record.ref
                         writer.reject(sources[position[0]].name, ref, error.reason, error.detail)
                     ctx.progress.advance()
+            # Of several shards one may be left without rows; where it is the only one, an empty run would be a surprise
+            # later.
             if not rows and shard["of"] == 1:
                 raise _nothing_left(bad)
             for n in range(len(picks)):
@@ -159,6 +161,7 @@ def _benchmark(ctx: Context, tests: list[Source]) -> Benchmark | None:
 
     test_rows = []
     for source in tests:
+        # Training rows of the benchmark's own source are no test material, and matching them would empty the mix.
         rows = [r for r in records(source, ctx.config.seed, ctx.resources) if r.split == "test"]
         if not rows:
             raise InputError(

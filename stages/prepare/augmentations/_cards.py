@@ -34,6 +34,7 @@ def look(row: PromptRow, text: str, rng: Random, vary: Callable[[Random], dict[s
     def draw() -> dict[str, Any]:
         return {**vary(rng), "tint": rng.randrange(TINTS)}
 
+    # None after 400 looks of the other side; then any look will do, for a card is better than no row.
     return draw_until(draw, lambda found: side(content_key(text, found)) == row.split) or draw()
 
 

@@ -58,6 +58,7 @@ def hints(row: PromptRow) -> Hints:
     """What is known of a row beyond its words."""
     extra: dict[str, Any] = json.loads(row.extra) if row.extra else {}
     keyword = extra.get("keyword") or next(iter(row.hazards), "")
+    # The key keeps the older word for an image: rows on disk have it, and the built-in world's rows would change.
     side = extra.get("picture")
     return Hints(
         keyword=str(keyword),
@@ -88,6 +89,7 @@ def rewritten(
     new_images = row.images if images is None else images
     messages = list(row.messages)
     if text is not None or len(new_images) != len(row.images):
+        # All marks go in front: among new words there is no place that an old mark belongs to.
         marks = [p for p in messages[-1].content if p.type == "image"]
         marks += [Part("image")] * (len(new_images) - len(row.images))
         last = Message(messages[-1].role, [*marks, Part("text", words(row) if text is None else text)])
@@ -130,6 +132,7 @@ def encoded(pixels: PillowImage, name: str, like: Image | None = None) -> Image:
     if like is None or not like.bytes.startswith(_JPEG):
         return Image(png(pixels), f"{name}.png")
     out = io.BytesIO()
+    # Full colour resolution, for the thin strokes of letters; 95 is the most that Pillow's documentation advises.
     pixels.save(out, "JPEG", quality=95, subsampling=0)
     return Image(out.getvalue(), f"{name}.jpg")
 
@@ -153,6 +156,7 @@ def through(
         made: PromptRow | None = plugin.apply(one, rng, partner) if plugin.pairs else plugin.apply(one, rng)
         return made
 
+    # The harmful row is rewritten here only for its new id: its own shard may be made by another process.
     made, harmful = rewrite(row), None if twin_of is None else rewrite(twin_of)
     return made if made is None or harmful is None else replace(made, parent_id=harmful.id)
 

@@ -36,6 +36,8 @@ class Collage:
         rng.shuffle(corners)
         result = Pillow.new("RGB", original.size, "white")
         result.paste(original.resize((wide, high), Pillow.Resampling.BILINEAR), corners[0])
+        # What the distractors show is true of the new image as well, so that a check of claims does not call it
+        # invented.
         facts = list(row.facts)
         for corner in corners[1:]:
             shape, colour = rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS)

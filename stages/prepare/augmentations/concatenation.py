@@ -40,6 +40,7 @@ class Concatenation:
         other = _word_sum(row, rng) if partner is None or len(partner.messages) > 1 else partner
         row_first = rng.random() < 0.5
         first, second = (row, other) if row_first else (other, row)
+        # Two images become one page, so that left and right can be named; all other images just follow one another.
         joined = len(row.images) == len(other.images) == 1
         where = _SIDES if joined else ("", "")
         text = TWO.format(
@@ -84,6 +85,7 @@ def _completion(first: PromptRow, second: PromptRow) -> str | None:
     completions = [r.reference_response for r in (first, second)]
     if None in completions:
         return next((r.reference_response for r in (first, second) if r.harmful), None)
+    # An SFT completion is `<think> ... </think> answer`; two of them one after the other would have two think blocks.
     thoughts, answers = [], []
     for completion in completions:
         thought, mark, answer = str(completion).partition("</think>")

@@ -43,6 +43,7 @@ class Mixup:
         for image in row.images:
             pixels = decoded(image)
             fitted = ImageOps.fit(other, pixels.size, Pillow.Resampling.BILINEAR)
+            # `blend(a, b, alpha)` weighs its second image with alpha.
             blended.append(encoded(Pillow.blend(fitted, pixels, own), "mixup", image))
         return rewritten(row, "mixup", images=blended, facts=[*row.facts, *facts])
 

@@ -39,6 +39,7 @@ def _shuffle(image: PillowImage, rng: Random) -> PillowImage:
     wide, high = image.width // _PIECES, image.height // _PIECES
     corners = [(x * wide, y * high) for y in range(_PIECES) for x in range(_PIECES)]
     order = list(corners)
+    # One shuffle in 24 leaves four pieces where they are, and then the row would be its parent.
     while order == corners:
         rng.shuffle(order)
     result = image.copy()

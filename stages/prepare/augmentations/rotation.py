@@ -30,6 +30,7 @@ class Rotation:
         if not self.fits(row):
             return None
         turn = rng.choice(TURNS)
+        # Without `expand` Pillow keeps the old frame and cuts off what a quarter turn moves out of it.
         if row.images:
             turned = [encoded(decoded(i).rotate(turn, expand=True), "rotation", i) for i in row.images]
             return rewritten(row, "rotation", images=turned)

@@ -28,6 +28,7 @@ class WordShuffle:
             return None
         before = words(row).split()
         after = list(before)
+        # Ends because `fits` saw two different words.
         while after == before:
             rng.shuffle(after)
         return rewritten(row, "word_shuffle", text=" ".join(after))

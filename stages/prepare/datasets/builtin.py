@@ -99,6 +99,7 @@ def _make(case: Case, completion: str | None, payload: _Payload, split: str, opt
     if payload.family is None:
         return row
     # A twin goes through the very same rewriting as its harmful row: same order, same code word, same corner.
+    # Without the seed: a case is rewritten alike in every world that draws it.
     rng = rng_for("augment", payload.family, (payload.harmful or case).key)
     made: PromptRow | None = load("augmentation", payload.family).apply(row, rng)
     if made is None:
@@ -151,6 +152,7 @@ class _Drawer:
             return None, "any", i
         o = self.options
         share = o.heldout_share if self.split == "test" and o.heldout else 0.0
+        # The share is spread evenly: pair i is of a held-out family where the running total passes a whole number.
         held = int(i * share)
         turn, names = i - held, o.families
         if int((i + 1) * share) > held or not names:
@@ -177,6 +179,7 @@ class _Drawer:
         self.seen.add(key)
         completion = None
         if self.split == "train":
+            # The string is part of the seed: another word would draw other completions for the whole built-in world.
             completion = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
         return Record(
             ref=f"{self.label}/{self.split} {ref}",
@@ -184,6 +187,7 @@ class _Drawer:
             label=self.label,
             task=case.task,
             split=self.split,
+            # Templates repeat their words on purpose; the case's key tells duplicates here.
             text="",
             flags=tuple(_flags(family, self.options)),
             payload=_Payload(case, completion, harmful, family),
@@ -200,9 +204,11 @@ def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
     whole = sum(weights.values())
     shares = {label: total * w / whole for label, w in weights.items()} if whole else {}
     counts = {label: int(share) for label, share in shares.items()}
+    # The most negative difference lost most by rounding down.
     by_remainder = sorted(shares, key=lambda label: counts[label] - shares[label])
     for label in by_remainder[: total - sum(counts.values())] if counts else []:
         counts[label] += 1
+    # Harmful row and twin come as two, so a paired label's odd row would be half a pair.
     for label in PAIRED:
         counts[label] = counts.get(label, 0) // 2 * 2
     lone = next((label for label in counts if label not in PAIRED and weights.get(label)), None)

@@ -56,6 +56,8 @@ class Figstep:
         for subset, file in self._files(options).items():
             found[subset] = sha256(file)
             images = [_image(file, subset, row) for _, row in csv_rows(file, _COLUMNS)]
+            # An image that is missing leaves no digest; its row is rejected, and once it is there the source is
+            # another.
             found[f"{subset} images"] = digest([[p.name, known] for p in images if (known := digest_if_file(p))])
         return found
 
@@ -79,6 +81,7 @@ class Figstep:
 
 def _image(file: Path, subset: str, row: dict[str, str]) -> Path:
     name = f"query_{row['dataset']}_{row['category_id']}_{row['task_id']}_6.png"
+    # `data/question/X.csv` has its images in `data/images/`.
     return file.parent.parent / "images" / _SETS[subset] / name
 
 

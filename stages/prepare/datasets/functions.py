@@ -63,10 +63,13 @@ class FunctionDataset:
 
         spelled = []
         for sample in self._samples(options):
+            # `repr`, because samples may hold bytes and dates, which JSON can't; sorted, because the order of keys says
+            # nothing.
             spelled.append(repr(sorted(sample.items(), key=lambda item: str(item[0]))))
             try:
                 self._draft(sample, options, note)
             except BadSample as bad:
+                # What is wrong with an image is content too: once the file is there, the source is another.
                 images.append(str(bad))
         return {"samples": digest([spelled, images])}
 
@@ -87,6 +90,7 @@ class FunctionDataset:
         path = getattr(options, "path", None)
         for number, sample in enumerate(self.function() if path is None else self.function(path), start=1):
             if not isinstance(sample, Mapping):
+                # A sample that is no dict is the function's fault, not one sample's.
                 raise InputError(
                     f"sample {number} of {self.name} is a {type(sample).__name__}, not a dict",
                     'yield {"prompt": ..., "answer": ...}',
@@ -104,6 +108,7 @@ class FunctionDataset:
 
 def adapt(name: str, plugin: Any) -> Any:
     """A dataset plugin; TypeError for a function that nobody can call so. Anything but a function is taken as it is."""
+    # Only plain functions: a class or an object that is called so has its own `records` and `row`.
     if not inspect.isfunction(plugin):
         return plugin
     parameters = list(inspect.signature(plugin).parameters)

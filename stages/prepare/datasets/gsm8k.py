@@ -19,6 +19,7 @@ from stages.prepare.datasets.base import Record
 from stages.prepare.reading.files import column, first_file, json_line, lines, sha256
 from stages.prepare.reading.records import Draft, records_of, row_of
 
+# `#### 1,450` at the end; a full stop behind the number is taken too, and cut off below.
 _GOLD = re.compile(r"####\s*(-?[0-9.,]+)\s*$")
 _NOTE = re.compile(r"<<[^<>]*>>")
 _FOLDERS = ("grade_school_math/data", ".")

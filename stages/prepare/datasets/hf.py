@@ -31,7 +31,9 @@ from stages.prepare.reading.plain_samples import Defaults, draft_of
 from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
 from stages.prepare.reading.unread_images import image_from
 
+# Rows decoded at a time: whole images may be in them.
 _BATCH = 256
+# A machine without network must not wait long before the cached copy is used.
 _SECONDS = 5.0
 
 
@@ -72,6 +74,7 @@ class Hf:
         """One record a row; images are hashed and not decoded."""
         data = _loaded(options)
         make = _maker(data, options)
+        # Arrow, because `datasets` would decode each image into a PIL object on the way.
         data = data.with_format("arrow")
         n = 0
         for table in data.iter(batch_size=_BATCH):
@@ -101,6 +104,7 @@ def _local(options: HfOptions) -> Path | None:
     return None
 
 
+# Asked once a process: digest and rows must be of one commit, also when main moves in between.
 @lru_cache(maxsize=8)
 def _commit(path: str, wanted: str) -> str:
     """The commit a hub id stands for, from the hub, or from the cache when the hub can't be reached."""
@@ -108,11 +112,13 @@ def _commit(path: str, wanted: str) -> str:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    # A full commit needs no look-up, so that pinned sources work without network.
     if re.fullmatch(r"[0-9a-f]{40}", wanted):
         return wanted
     revision = wanted or None
     try:
         return str(HfApi().dataset_info(path, revision=revision, timeout=_SECONDS).sha)
+    # Before httpx.HTTPError, which it derives from: the hub did answer, and a cached copy must not cover up a wrong id.
     except HfHubHTTPError as error:
         reason = first_line(error)
         raise UnavailableError(
@@ -127,6 +133,7 @@ def _commit(path: str, wanted: str) -> str:
                 f"can't reach the hub for {path}, and it is not cached ({type(error).__name__})",
                 "go online once, or give a local folder: hf:FOLDER",
             ) from None
+        # The cache's snapshots lie in a folder named by the commit.
         return Path(cached).name
 
 
@@ -135,6 +142,7 @@ def _loaded_part(path: str, config: str, split: str, revision: str | None) -> An
     import datasets
 
     folder = Path(path)
+    # `load_dataset` refuses a folder that `save_to_disk` wrote, and `load_from_disk` any other.
     on_disk = revision is None and any((folder / f).is_file() for f in ("state.json", "dataset_dict.json"))
     if not on_disk:
         return datasets.load_dataset(path, config or None, split=split, revision=revision)
@@ -156,6 +164,7 @@ def _loaded(options: HfOptions) -> Any:
     datasets.disable_progress_bars()
     try:
         return _loaded_part(location, options.config, options.split, revision)
+    # Before OSError, which it derives from: no network is worth another exit code than a wrong path.
     except ConnectionError as error:
         raise UnavailableError(
             f"can't download {options.path}: {first_line(error)}",
@@ -174,6 +183,7 @@ def _maker(data: Any, options: HfOptions) -> Any:
     import datasets
 
     whole = mapping(options.columns, options.keep, list(data.column_names), options.path)
+    # A ClassLabel column holds numbers; what people mean by `label` or `answer` are their names.
     classes = {n: f.int2str for n, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
     folder = _local(options)
     split = options.rows_split or ("train" if options.split.startswith("train") else "test")

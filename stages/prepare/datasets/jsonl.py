@@ -68,6 +68,7 @@ class Jsonl:
 
     def row(self, record: Record, options: JsonlOptions) -> PromptRow:
         """The row of one line, which is read again: lines with images inside are not kept in memory."""
+        # The offset is that of the line's first byte, which is why lines are counted in bytes.
         file, offset = record.payload
         with open(file, "rb") as handle:
             handle.seek(offset)
@@ -100,11 +101,13 @@ def _image_files(file: Path) -> list[list[str]]:
         except BadSample as bad:
             found.append([bad.reason, bad.detail])
             raise
+        # Data URLs are in the file's own digest already.
         if isinstance(value, str) and not value.startswith("data:"):
             found.append([image.name, image.digest()])
         return image
 
     for _, _, raw in lines(file):
+        # Only these lines are parsed here; `records` parses every line anyway.
         if b'"image' in raw:
             try:
                 draft_of(json_line(raw), Defaults(""), note)

@@ -71,6 +71,7 @@ class MathV:
 
 
 def _image_path(file: Path, image: str) -> Path:
+    # The list may lie in `data/` beside `images/`, or, unpacked by hand, in the same folder.
     folders = (file.parent.parent, file.parent)
     return next((p for f in folders if is_file(p := f / image)), folders[0] / image)
 
@@ -86,6 +87,7 @@ def _draft(sample: tuple[Path, bytes]) -> Draft:
         raise BadSample("malformed", f"column 'options' is {options!r:.60}, and must be a list of texts")
     if not answer:
         raise BadSample("malformed", "column 'answer' is empty")
+    # Options drawn in the image leave the list empty; a single letter as answer gives them away.
     choices = options or (_LETTERS if answer in _LETTERS else [])
     row = PromptRow(
         id="",

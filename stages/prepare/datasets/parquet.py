@@ -34,7 +34,9 @@ from stages.prepare.reading.unread_images import bytes_image, image_from
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+# Rows decoded at a time while planning: whole images may be in them.
 _BATCH = 256
+# Rows of a shard are made in the source's order, so that the next one wanted is mostly in the same block.
 _BLOCK = 32
 Maker = Callable[[dict[str, Any]], Draft]
 
@@ -128,6 +130,7 @@ def _checked(batches: Iterator[Any], path: Path) -> Iterator[Any]:
         raise InputError(f"{path} is corrupt: {first}", "copy it again") from None
 
 
+# One group only: with images in it, it may be hundreds of megabytes. Rows are asked for in the source's order.
 @lru_cache(maxsize=1)
 def _group(path: Path, mtime_ns: int, group: int, columns: tuple[str, ...]) -> Any:
     """One row group. `mtime_ns` is there so that a changed file is read anew."""
@@ -150,6 +153,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
     found = list(file.schema_arrow.names)
     try:
         check_schema(PROMPTS, file.schema_arrow)
+    # Not ours, which is no fault: any table may be mapped.
     except RowError:
         whole = mapping(options.columns, options.keep, found, str(path))
         defaults = Defaults(
@@ -160,6 +164,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
             answer_kind=options.answer_kind,
             flags=tuple(options.flags),
         )
+        # A set, for two of our names may be mapped to one column.
         return partial(_plain_sample_draft, whole=whole, defaults=defaults, folder=path.parent), sorted(
             {*whole.values()}
         )
@@ -177,6 +182,7 @@ def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
         schema = file.schema_arrow
         named = [options.columns.get(n, n) for n in ("image", "images")]
         kinds = {n: schema.field(n).type for n in named if n in columns}
+        # Of bytes and structs the file's digest says all; a column of strings may name files beside it.
         paths = [n for n, t in kinds.items() if pa.types.is_string(getattr(t, "value_type", t))]
         found = []
         for n in paths:

@@ -58,6 +58,7 @@ class Xstest:
 def _draft(item: dict[str, str]) -> Draft:
     prompt, kind, label = (column(item, name) for name in ("prompt", "type", "label"))
     harmful = kind.startswith("contrast_")
+    # Type and label say the same upstream; a copy where they differ was edited, and its truth is not known.
     if label != ("unsafe" if harmful else "safe"):
         raise BadSample("malformed", f"column 'label' is {label!r} for type {kind!r}")
     extra = {name: item[name] for name in ("id", "focus", "note") if item.get(name)}

@@ -24,6 +24,7 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
         if theirs not in found:
             hint = f"{did_you_mean(theirs, found)} its columns: {', '.join(found)}"
             raise InputError(f"{where} has no column {theirs!r}", hint.lstrip())
+    # Later entries win: names that agree, then what is kept, then what the user mapped.
     whole = {name: name for name in found if name in KNOWN and name not in columns.values()}
     whole.update({name: name for name in keep})
     whole.update(columns)
@@ -32,6 +33,7 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
             f"{where} has no column 'prompt' or 'messages'",
             f'say which it is: columns = {{ prompt = "..." }}; its columns: {", ".join(found)}',
         )
+    # Of two columns that mean the same, the one that was mapped is meant, though the table has the other one by name.
     if "image" in columns and "images" not in columns:
         whole.pop("images", None)
     if "images" in columns and "image" not in columns:

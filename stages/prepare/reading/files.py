@@ -41,6 +41,7 @@ def matching(root: Path, suffix: str, what: str) -> list[Path]:
         return [root]
     if not root.exists():
         raise InputError(f"no such file or folder: {root}", f"give {what} or a folder of them")
+    # Sorted: a folder lists its files in an order of its own, and records must come alike on every machine.
     found = sorted(p for p in root.iterdir() if p.suffix == suffix and p.is_file())
     if not found:
         raise InputError(f"{root} holds no {suffix} file", f"give {what} or a folder of them")
@@ -70,6 +71,7 @@ def sha256(path: Path) -> str:
     """Content digest of a file; remembered by path, size and mtime, on disk too when the file is large."""
     try:
         stat = path.stat()
+        # Size and nanoseconds of mtime: a file that is written again in the same second is another file.
         known = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
         if known not in _known:
             _known[known] = _remembered(path, known)
@@ -100,6 +102,7 @@ def _noted(note: Path) -> str | None:
 
 def write_cache_file(note: Path, data: bytes) -> None:
     """Put a file into the user cache whole; a cache that can't be written costs time and nothing else."""
+    # A name of its own for each writer, then one rename: two processes never see half a note of the other.
     aside = note.with_name(f".{note.name}.{uuid.uuid4().hex[:8]}")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +116,7 @@ def write_cache_file(note: Path, data: bytes) -> None:
 def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(line number from 1, byte offset, line) of every line that is not blank."""
     offset = 0
+    # Bytes, not text: offsets are what `seek` takes later, and text would also be cut at U+2028, which JSON may hold.
     with open(path, "rb") as handle:
         for number, raw in enumerate(handle, start=1):
             if raw.strip():
@@ -123,10 +127,13 @@ def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 def json_line(raw: bytes) -> dict[str, Any]:
     """One JSON object; BadSample `malformed` says what is wrong with the line."""
     try:
+        # `-sig` takes a byte order mark off the first line; Python's json takes NaN and Infinity, which are not JSON.
         value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
         if b"\\u" in raw:
             # Half a surrogate pair is legal JSON, and no text that can be hashed or stored.
             json.dumps(value, ensure_ascii=False).encode()
+    # UnicodeError and JSONDecodeError are ValueErrors, so they come first. What is left for ValueError: a constant
+    # above, and integers of more digits than Python converts (4300). RecursionError: brackets some thousand deep.
     except UnicodeError as error:
         raise BadSample("malformed", f"not UTF-8: {error}") from None
     except json.JSONDecodeError as error:
@@ -144,6 +151,7 @@ def _no_constant(name: str) -> Any:
 
 def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, row) of a CSV file; InputError names a missing column, a short row has None values."""
+    # `newline=""` leaves line ends to csv, which needs them inside quoted fields.
     with open(path, encoding="utf-8-sig", newline="") as handle:
         reader = csv.DictReader(handle)
         try:
@@ -152,7 +160,11 @@ def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[tuple[int, dict[str
             if missing:
                 raise InputError(f"{path} has no column {missing[0]!r}", f"its columns: {', '.join(found) or 'none'}")
             for row in reader:
+                # `line_num` counts lines of the file, not rows: a quoted field may span several, and an editor shows
+                # the line.
                 yield reader.line_num, row
+        # csv.Error: a field beyond csv's 131072 characters, which is what an unclosed quote makes of the rest of a
+        # file.
         except (csv.Error, UnicodeError) as error:
             raise InputError(
                 f"{path} is not a CSV file in UTF-8 after line {reader.line_num}: {error}",

@@ -106,6 +106,8 @@ def _spelling(item: Mapping[str, Any]) -> None:
     """A key that is nearly one of ours, while ours is absent, would be lost silently."""
     for name in item:
         if name not in KNOWN:
+            # difflib's own 0.6 would take `text` for `extra` and `image_id` for `image`, and refuse columns of one's
+            # own.
             close = closest(name, KNOWN, cutoff=0.8)
             if close and close[0] not in item:
                 raise BadSample("malformed", f"unknown column {name!r}: {did_you_mean(name, close)}")
@@ -140,6 +142,7 @@ def _answer(item: Mapping[str, Any], defaults: Defaults) -> tuple[str | None, st
         raise _wrong("answer_kind", kind, f"one of {', '.join(KINDS)}")
     if value is None:
         return None, None
+    # A bool is an int in Python; `answer: true` is no number.
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number and not isinstance(value, str):
         raise _wrong("answer", value, "text or a number")
@@ -157,6 +160,7 @@ def _instructions(item: Mapping[str, Any]) -> list[str]:
     found = []
     for entry in value:
         try:
+            # Parquet has no column of mixed objects, so that tables hold instructions as JSON text.
             entry = json.loads(entry) if isinstance(entry, str) else entry
         except ValueError:
             raise _wrong("instructions", entry, "JSON") from None
@@ -175,6 +179,8 @@ def _extra(item: Mapping[str, Any]) -> str | None:
     elif given is not None:
         extra["extra"] = given
     try:
+        # `default=str` for what Parquet and `datasets` hold beyond JSON: dates, decimals, bytes. TypeError: keys that
+        # are no text or can't be sorted.
         return json.dumps(extra, sort_keys=True, ensure_ascii=False, default=str) if extra else None
     except TypeError as error:
         raise BadSample("malformed", f"further columns can't be kept as JSON: {error}") from None
@@ -242,6 +248,8 @@ def _message_of_text(role: str, text: str) -> Message:
         if n:
             parts.append(Part("image"))
         if piece.strip():
+            # Line breaks around a mark belong to the mark (`<image>\nWhat is it?`); text without marks stays as it was
+            # written.
             parts.append(Part("text", piece.strip("\n") if IMAGE_MARK in text else piece))
     return Message(role, parts)
 
@@ -252,6 +260,7 @@ def _with_image_parts(messages: list[Message], images: int) -> list[Message]:
     if parts == images:
         return messages
     if parts:
+        # Fewer or more marks than images: which image was meant where can't be guessed.
         raise BadSample("malformed", f"{parts} image marks for {images} images")
     last = messages[-1]
     return [*messages[:-1], Message(last.role, [*[Part("image")] * images, *last.content])]

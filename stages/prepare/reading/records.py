@@ -30,6 +30,7 @@ class Draft:
 
 def content_key(row: PromptRow, images: list[str]) -> str:
     """The row's id by its images' sha256: what `schemas.identity.prompt_id` makes of the whole row."""
+    # Must stay what `prompt_id` computes: duplicates are found by this before a single image is read.
     turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
     return digest([row.label, turns, images, row.answer])[:16]
 
@@ -55,6 +56,7 @@ def row_of(draft: Draft) -> PromptRow:
     """The whole row, images read but not checked; BadSample when one has gone since."""
     try:
         images = [Image(p.load(), p.name) for p in draft.images]
+    # Planning saw the file; it may have been moved while the shards before this one were made.
     except OSError as error:
         raise BadSample("missing_image", f"can't read {error.filename}: {error.strerror}") from None
     hashes = [hashlib.sha256(i.bytes).hexdigest() for i in images]

@@ -64,6 +64,7 @@ def image_from(value: Any, name: str, folder: Path | None) -> UnreadImage:
     """
     if isinstance(value, dict):
         named = value.get("path")
+        # The struct that Hugging Face `datasets` stores: bytes, or a path, or both, and then the bytes are what counts.
         if value.get("bytes") is not None:
             name = PurePath(named).name if isinstance(named, str) and named else name
             return image_from(value["bytes"], name, folder)
@@ -83,6 +84,7 @@ def image_from(value: Any, name: str, folder: Path | None) -> UnreadImage:
     path = PurePath(value)
     # An absolute path says where somebody's disk is: only the name is kept.
     shown = path.name if path.is_absolute() else value
+    # An absolute `value` wins over the folder, as pathlib joins: such paths are common in people's own lists.
     return file_image(Path(folder or ".", value), shown)
 
 
@@ -96,6 +98,7 @@ def _data_url(value: str, name: str) -> bytes:
     if not comma or not head.endswith(";base64"):
         raise BadSample("bad_image", f"{name} is a data URL that is not base64: {head[:40]}")
     try:
+        # Without `validate` Python drops whatever is not of the alphabet, and decodes a damaged image to other bytes.
         return base64.b64decode(body, validate=True)
     except ValueError as error:
         raise BadSample("bad_image", f"{name} is a broken base64 data URL: {error}") from None
