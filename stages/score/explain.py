@@ -172,6 +172,7 @@ def _ids_by_shard(folder: RunFolder) -> list[tuple[int, list[str]]]:
 
 
 def _one_id(known: list[str], prefix: str, where: str) -> str:
+    # A whole id wins over ids that merely begin with it.
     found = sorted({i for i in known if i == prefix} or {i for i in known if prefix and i.startswith(prefix)})
     if len(found) == 1:
         return found[0]

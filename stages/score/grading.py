@@ -13,6 +13,7 @@ from stages.judging.parsed import parse_completion
 from stages.score.rewards import RewardFormula, check_finite, formula_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 
+# Copied by reference, field by field: `asdict` would copy every image of the group.
 _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
 _COMPLETION_FIELDS = list(hints(Completion))
 _completion_values = attrgetter(*_COMPLETION_FIELDS)
@@ -51,6 +52,7 @@ class Grader:
         """The group's completions that lack this verifier's grade; none where the label's formula has no use for it."""
         if verifier.name not in self._verifiers_of(formula_for(self.formulas, group.label)):
             return Ungraded(group, [])
+        # What was not sampled has no text to be judged, and gets its error grade below.
         lacking = (c for c in group.completions if c.finish_reason != "error")
         if not self.regrade:
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
@@ -70,6 +72,7 @@ class Grader:
         """One completion with its grades; settled ones that it brings are kept if of the same version."""
         where = f"prompt {group.id}, completion {completion.index}"
         grades = {} if self.regrade else self._kept(completion)
+        # Kept grades may come from a file that somebody else wrote.
         for grade in grades.values():
             check_finite(grade, where)
         grades |= by_models
@@ -84,6 +87,7 @@ class Grader:
                 grades[name] = verifier.grade(group, completion, parsed)
         terms, reward = reward_of(formula, grades, where)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
+        # Grades of verifiers that this run does not name stay behind those that it does.
         ordered = [grades.pop(name) for name in names] + list(grades.values())
         return ScoredCompletion(**fields, grades=ordered, terms=terms, reward=reward)
 

@@ -120,6 +120,7 @@ def group_spreads(rewards_N: np.ndarray, groups_N: np.ndarray) -> np.ndarray:
     """(standard deviation, range) of each group with two rewards or more, shape (G, 2); group numbers are in order."""
     import numpy as np
 
+    # -1 before the first number makes every first completion of a group a step, the first group's too.
     starts = np.flatnonzero(np.diff(groups_N, prepend=-1))
     found = [
         (float(values.std()), float(values.max() - values.min()))
@@ -144,9 +145,12 @@ def summarise(folder: RunFolder) -> Summary:
         table = read_columns(path, leaves, SCORED).combine_chunks()
         if not table.num_rows:
             continue
+        # One chunk after `combine_chunks`, as the table is not empty.
         column = table.column("completions").chunk(0)
+        # For each completion the row that holds it, which `flatten` would lose.
         parents = column.value_parent_indices()
         flat = column.flatten()
+        # Arrow's nulls come out as NaN, which marks a missing reward from here on.
         rewards.append(flat.field("reward").to_numpy(zero_copy_only=False).astype(float))
         groups.append(parents.to_numpy(zero_copy_only=False) + len(found.ids))
         found.ids += table.column("id").to_pylist()

@@ -53,6 +53,8 @@ def verifiers_named(config: ScoreConfig) -> dict[str, str]:
     found = {name: name for formula in resolve(config).values() for name, _ in formula.terms}
     typed = [name for table in _tables(config).values() for name in table.terms] + list(config.also)
     for name in dict.fromkeys(typed):
+        # A plugin from outside is typed as `FILE.py:NAME` and called NAME in grades; two of them must not share a
+        # column.
         called = short_name(name)
         if called in found and called != name and (called in typed or found[called] != called):
             raise UsageError(
@@ -77,10 +79,12 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
             hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
             raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
     terms = {short_name(name): weight for name, weight in table.terms.items()}
+    # Form alone says nothing of the task, unless form is all that the formula asks for.
     task = frozenset(terms) - {FORMAT} or frozenset(terms)
     if table.combine == "sum":
         # COSMO-RL's four terms (arXiv:2510.04196, figure 1): format, visual focus, helpful, task-aware.
         shared = {"visual_focus": config.visual_weight, "helpful": config.helpful_weight}
+        # Format first, so that a formula's text reads alike for all labels.
         terms = {FORMAT: config.format_weight} | terms
         terms |= {name: weight for name, weight in shared.items() if weight and name not in terms}
     for name, weight in terms.items():

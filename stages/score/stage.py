@@ -72,6 +72,7 @@ class ScoreStage(Stage):
         grader = grader_for(config)
         _check_labels(ctx.inputs, grader)
         set_limit(config.timeout_s)
+        # More than eight threads wait for each other's Python; only mathematics leaves it, for its children.
         workers = config.workers or min(8, os.cpu_count() or 1)
         opened = open_models(grader, ctx)
         for name in sorted(config.judges.keys() - opened.keys()):
@@ -86,6 +87,7 @@ class ScoreStage(Stage):
                 writer.row(scored)
                 failed.update(_failed_grades(scored, opened))
                 rewards = [c.reward for c in scored.completions if c.reward is not None]
+                # A group without any reward has no mean, and is left out of the running figure.
                 numbers = {"reward": sum(rewards) / len(rewards)} if rewards else {}
                 ctx.progress.advance(1, **numbers)
             for (name, status), count in sorted(failed.items()):

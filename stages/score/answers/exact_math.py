@@ -14,8 +14,10 @@ from functools import lru_cache
 
 from stages.score.answers.extract import as_number
 
+# What sets type and changes no value: thin spaces, degree signs, `\left`. The look-ahead spares `\bigcup` and its like.
 _NO_MEANING = re.compile(r"\\[,;:! $]|\^\{?\\circ\}?|\\(?:left|right|displaystyle|big|Big)(?![a-zA-Z])|\$|~|\s+")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|\\[a-z]+|[-+*/(){}]")
+# `\text{even}`, or a bare word of three letters or more: `xy` is more likely a product.
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm)\{\s*([A-Za-z][A-Za-z ,.'-]*?)\s*\}|([A-Za-z]{3,})")
 _LONGEST = 120
 _MOST = 10**6
@@ -76,6 +78,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.tokens = _TOKEN.findall(text)
+        # Whatever is no token drops out of `findall`, so a difference means a sign that this language does not have.
         if "".join(self.tokens) != text:
             raise _Unread
         self.at = 0
@@ -126,6 +129,7 @@ class _Reader:
             inside = self.argument()
             if inside.root != 1 or inside.pi or inside.rational < 0:
                 raise _Unread
+            # sqrt(p / q) = sqrt(p q) / q: the root of a fraction is that of a whole number.
             r = inside.rational
             return _squares_out(r.numerator * r.denominator).times(Number(Fraction(1, r.denominator)))
         if token == "\\pi":
@@ -159,10 +163,12 @@ def read(latex: str) -> Form | None:
     """An answer's exact form, or None for anything that needs algebra."""
     if len(latex) > _LONGEST:
         return None
+    # Words first: algebra would read `even` as a product of variables.
     if words := _TEXT.fullmatch(latex.strip().strip("$").strip()):
         marked, bare = words.groups()
         return Form("text", " ".join((marked or bare).lower().split()).rstrip("."), marked is None)
     text = _NO_MEANING.sub("", latex).rstrip(".").replace("\\{", "{").replace("\\}", "}")
+    # `50\%` is one half to some and fifty to others; math-verify takes both, so it decides.
     if "%" not in text and (plain := as_number(text)) is not None:
         return Form("number", Number(plain), "." in text)
     try:
@@ -177,6 +183,7 @@ def _list(latex: str, text: str) -> Form | None:
         return None
     braces = "\\{" in latex
     if len(text) < 3 or text[0] not in ("{" if braces else "([") or text[-1] not in ("}" if braces else ")]"):
+        # A comma without brackets may be a list, a set or a thousands separator.
         raise _Unread
     inner = text[1:-1]
     if re.search(r"(?<!\d)\d{1,3}(?:,\d{3})+(?!\d)", inner) and "," in inner and " " not in latex:

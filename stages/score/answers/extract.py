@@ -13,6 +13,8 @@ from fractions import Fraction
 
 from stages.score.answers.normalize import phrase, plain, spaced
 
+# The look-behind keeps from taking the 2 of `x2` or of `1.2.3`. All groups are non-capturing: `findall` gives whole
+# numbers.
 NUMBER = re.compile(
     r"""(?<![A-Za-z_\d.])(?:
         (?:(?<![\w.)\]])-\s?)?\$?             # a minus sign, unless it subtracts; a currency sign
@@ -22,6 +24,7 @@ NUMBER = re.compile(
     )""",
     re.VERBOSE,
 )
+# `#### 42` ends GSM8K's solutions; older files have `A: 42`.
 _MARKED = re.compile(r"####[ \t]*(.+)|^[ \t]*A:[ \t]*(.+)", re.MULTILINE)
 _STATED = re.compile(
     r"\b(?:final answer|answer|correct (?:option|choice|answer)|result)\b\s*(?:is\b|are\b|:|=)\s*:?\s*(.+)",
@@ -40,6 +43,7 @@ _MAX_DIGITS = 400
 
 def boxed(text: str) -> str | None:
     r"""The inside of the last `\boxed{...}` with balanced braces, or None."""
+    # The last box counts: worked solutions box what they reach on the way.
     start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
     if start < 0:
         return None
@@ -54,6 +58,7 @@ def boxed(text: str) -> str | None:
 
 def stated(text: str) -> str | None:
     r"""What the completion itself marks as its answer: boxed, after `####`, `A:` or `answer is`; or None."""
+    # A box is meant for a machine, `####` nearly so; `the answer is` occurs in plain sentences, so it comes last.
     if (inner := boxed(text)) is not None:
         return inner
     if marks := _MARKED.findall(text):
@@ -71,6 +76,7 @@ def gsm8k_final(text: str) -> str | None:
 
 def as_number(text: str) -> Fraction | None:
     """The text as one exact number (`1,234.5`, `$3`, `3/4`, `50 %`), or None when it is anything else."""
+    # `\%` is how LaTeX writes a percent sign, hence the backslash behind it.
     bare = plain(text).strip().strip("$").removesuffix(".").removesuffix("%").removesuffix("\\").strip()
     found = NUMBER.fullmatch(bare)
     return _value(found.group()) if found else None
@@ -81,6 +87,7 @@ def _value(number: str) -> Fraction | None:
         return None
     try:
         return Fraction(number.replace(",", "").replace("$", "").replace(" ", ""))
+    # ZeroDivisionError for `3/0`, which a policy writes sooner or later.
     except (ValueError, ZeroDivisionError):
         return None
 
@@ -105,6 +112,7 @@ def final_number(answer: str) -> tuple[Fraction | None, str | None]:
     return (Fraction(NUMBER_WORDS[written]) if written in NUMBER_WORDS else _value(written)), written
 
 
+# In this order: `(B)`; `option B`, `choice: (B)`; `B) because`, `b.` alone; `The answer B fits`.
 _PAREN_LETTER = re.compile(r"\(\s*([A-Za-z])\s*\)")
 _NAMED_LETTER = re.compile(r"\b(?:option|choice|letter)\s*:?\s*\(?\s*([A-Z])(?=\s*[).,;:]|\s*$)", re.IGNORECASE)
 _LEADING_LETTER = re.compile(r"^\W*([A-Z])\s*[).:,]|^\W*([A-Za-z])\W*$")
@@ -125,6 +133,7 @@ def _letters(text: str) -> Iterator[set[str]]:
 def _by_letter(text: str, count: int) -> int | None:
     for found in _letters(text):
         inside = {x for x in found if ord(x) - 65 < count}
+        # Letters behind the last option are no choice: `(E)` of four options is most likely part of something else.
         if len(inside) == 1:
             return ord(inside.pop()) - 65
         if inside:
@@ -134,6 +143,7 @@ def _by_letter(text: str, count: int) -> int | None:
 
 def _by_text(text: str, choices: list[str]) -> int | None:
     words = spaced(text)
+    # `phrase` puts a space on each side, so a length of 2 means that there are no words at all.
     named = [i for i, c in enumerate(choices) if len(phrase(c)) > 2 and phrase(c) in words]
     # An option that is part of another named one (`red` in `dark red`) is not named on its own.
     whole = [i for i in named if not any(i != j and phrase(choices[i]) in phrase(choices[j]) for j in named)]

@@ -51,6 +51,7 @@ def _number(row: PromptRow, gold: str, answer: str) -> Match:
     expected = as_number(gold)
     if expected is None:
         # Upstream calls some answers numbers that are not: `10^5`, `3:45`.
+        # As text where there is no digit, for math-verify would look for variables in words.
         return _math(row, gold, answer) if any(c.isdigit() for c in gold) else _text(row, gold, answer)
     found, written = final_number(answer)
     if found is None:
@@ -64,6 +65,8 @@ def equal_numbers(expected: Fraction, found: Fraction, gold: str) -> bool:
     """Exactly equal, or equal once rounded to the places of a reference with two or more decimals."""
     if expected == found:
         return True
+    # From two decimals on a reference is taken for rounded. One decimal is no rounding: 2.5 beside 2.46 is another
+    # answer.
     places = len(gold.strip().rstrip("%").strip().partition(".")[2])
     return places >= 2 and "/" not in gold and round(found, places) == expected
 
@@ -84,6 +87,7 @@ def option_index(gold: str, choices: list[str]) -> int | None:
 def answered_option(row: PromptRow, answer: str) -> int | None:
     """The option that an answer settles on, or None."""
     gold = option_index(row.answer or "", row.choices)
+    # MATH-V draws options up to E in its images, so as many letters are taken where the texts are not known.
     return choice_index(answer, row.choices, count=max(5, (gold or 0) + 1))
 
 
@@ -104,6 +108,7 @@ def _choice(row: PromptRow, gold: str, answer: str) -> Match:
     return Match(False, name, f"chose {chr(65 + found)}, not {gold}")
 
 
+# Members of one small class exclude each other, so naming two of them is naming several answers.
 RIVALS = [
     frozenset(words.split())
     for words in (
@@ -138,6 +143,7 @@ def _text(row: PromptRow, gold: str, answer: str) -> Match:
     `not blue` and `than the blue one` don't count as naming blue. What counts as naming several, so that no
     completion is right by listing every possibility: see `_also_named`.
     """
+    # No words at all: the reference is made of signs, and only the very same signs will do.
     if len(phrase(gold)) <= 2:
         return Match(answer.strip() == gold.strip(), answer.strip()[:200])
     judged = _judged_part(answer)
@@ -145,6 +151,7 @@ def _text(row: PromptRow, gold: str, answer: str) -> Match:
     expected, words = _ARTICLE.sub(" ", phrase(gold)), spaced(judged)
     if expected == words:
         return Match(True, seen)
+    # A reference that itself denies (`not blue`) must not lose its words to the rule for denials.
     if not _DENIED.search(expected):
         words = _DENIED.sub(" ", words)
     if expected not in words:
@@ -210,6 +217,8 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
     if final is None:
         final = stated(answer)
     candidate = final if final is not None else answer
+    # From cheap to dear: same letters, exact numbers, exact forms in microseconds; algebra in a child takes
+    # milliseconds.
     if _plain_math(candidate) == _plain_math(gold):
         return Match(True, candidate.strip()[:200])
     expected, found = as_number(gold), as_number(candidate)
@@ -220,6 +229,7 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
         return Match(equal, candidate.strip()[:200], None if equal else f"{candidate.strip()[:200]} is not {gold}")
     if not any(c.isalnum() for c in candidate):
         return Match(False, None, "no mathematical expression in the answer")
+    # A box is handed over alone; without one math-verify searches, and a long text's end is where answers stand.
     expression = f"\\boxed{{{final}}}" if final is not None and "\n" not in final else answer[-_LONGEST_MATH:]
     right, seen = _by_algebra(gold, expression, math_pool.limit_s())
     if seen is None:
@@ -230,6 +240,7 @@ def _math(row: PromptRow, gold: str, answer: str) -> Match:
 def _by_algebra(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | None]:
     outcome = _remembered(gold, candidate, limit_s)
     if isinstance(outcome, Exception):
+        # A new exception each time: the kept one would gather the tracebacks of all threads that raise it.
         raise type(outcome)(*outcome.args)
     return outcome
 

@@ -24,6 +24,7 @@ from typing import Any
 from stages.core.errors import UnavailableError
 
 _CHILD = Path(__file__).with_name("math_worker.py")
+# Importing sympy and the parser takes seconds, on a busy machine many.
 _START_LIMIT_S = 120.0
 
 
@@ -45,11 +46,14 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            # Unbuffered: `poll` and `os.read` below look at the pipe itself, and would not see what a buffered reader
+            # holds back.
             bufsize=0,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        # `poll` and not `select`, which can't take file numbers from 1024 on: a process with many shards open has such.
         self._poll = select.poll()
         self._poll.register(self._stdout, select.POLLIN | select.POLLHUP)
         self._ready = False
@@ -71,6 +75,7 @@ class Child:
                     f"math-verify can't be started: {hello.get('error')}", "pip install 'math-verify'"
                 )
             self._ready = True
+        # A child that has died shows in the read, which knows its exit code.
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(json.dumps({**job, "limit_s": limit_s}).encode() + b"\n")
         return self._read(limit_s)
@@ -78,6 +83,7 @@ class Child:
     def _read(self, limit_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + limit_s
         received = b""
+        # The protocol is one line a job, so nothing of the next answer can be behind the line end.
         while not received.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not self._poll.poll(left * 1000):

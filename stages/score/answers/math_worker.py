@@ -31,6 +31,7 @@ def _reference(gold: str) -> list[Any]:
     """The parsed reference; a group's completions are compared with the same one."""
     from math_verify import parse
 
+    # Boxed first: without a box, `parse` searches for an expression and may take only a part of the reference.
     return list(parse(f"\\boxed{{{gold}}}", parsing_timeout=None) or parse(gold, parsing_timeout=None))
 
 
@@ -53,12 +54,15 @@ def parse_quickly() -> None:
         made: list[int]
         recorded: Iterator[int] | None = None
 
+        # ANTLR asks this at every point where more than one rule of the grammar fits, and would look ahead in full (LL)
+        # each time.
         def adaptivePredict(self, input: Any, decision: int, outerContext: Any) -> int:
             if self.recorded is not None:
                 return next(self.recorded)
             self.predictionMode = PredictionMode.LL if self.full or decision in hard else PredictionMode.SLL
             chosen: int = super().adaptivePredict(input, decision, outerContext)
             if self.full and decision not in hard:
+                # The quick mode is asked once more: what it would have got wrong here is decided in full from now on.
                 self.predictionMode = PredictionMode.SLL
                 if super().adaptivePredict(input, decision, outerContext) != chosen:
                     hard.add(decision)
@@ -67,15 +71,19 @@ def parse_quickly() -> None:
 
     class Quick(grammar.PSParser):
         def math(self) -> Any:
+            # Tokens are read lazily otherwise, and the shape needs all of them.
             self.getTokenStream().fill()
             tokens = self.getTokenStream().tokens
             shape = tuple(token.type for token in tokens if token.channel == token.DEFAULT_CHANNEL)
             self._interp = Guided(self, self.atn, self.decisionsToDFA, self.sharedContextCache)
+            # Taken out and put back below: a dict keeps its order, so the first key is the one that was not used for
+            # longest.
             self._interp.made = known.pop(shape, [])
             self._interp.recorded = iter([*self._interp.made]) if self._interp.made else None
             try:
                 tree = super().math()
             except Exception:
+                # Whatever the quick mode or a recorded decision led to, the parser starts over at the first token.
                 self.reset()
                 self._interp.full, self._interp.recorded, self._interp.made = True, None, []
                 tree = super().math()
@@ -97,6 +105,8 @@ def _far_apart(expected: list[Any], found: list[Any]) -> bool:
     from sympy import FiniteSet as Finite
 
     a, b = expected[0], found[0]
+    # Behind the first reading are others, the plain text among them; where one is common, math-verify would call them
+    # equal.
     if {*expected[1:]} & {*found[1:]}:
         return False
     try:
@@ -116,6 +126,7 @@ def _far_apart(expected: list[Any], found: list[Any]) -> bool:
 
 
 def _clearly(x: complex, y: complex) -> bool:
+    # Far more than math-verify forgives as rounding (6 digits), so that nothing it might call equal is decided here.
     return abs(x - y) > 1e-3 * max(1.0, abs(x), abs(y))
 
 
@@ -126,6 +137,7 @@ def _values_differ(a: Any, b: Any) -> bool:
     names = a.free_symbols
     if names != b.free_symbols:
         return False
+    # One value for a name in both expressions, and none at which different expressions happen to agree, as at 0 and 1.
     point = {name: Float(0.37 + 0.11 * i) for i, name in enumerate(sorted(names, key=str))}
     return _clearly(complex(a.subs(point).evalf()), complex(b.subs(point).evalf()))
 
@@ -183,6 +195,7 @@ def serve() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints must not look like an answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; our input ends with it
+    # The default action ends the process even inside C code; a Python handler would wait for the interpreter.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 # Chinese and Japanese characters one by one (no spaces mark words there), numbers, words like `can't`.
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
+# NFKC leaves these as they are: curly quotes, the modifier apostrophe, the minus sign of mathematics.
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u02bc": "'", "\u2212": "-"})
 
 
@@ -16,6 +17,7 @@ def plain(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_QUOTES)
 
 
+# Few and long: several verifiers look at one completion, one after the other.
 @lru_cache(maxsize=64)
 def spaced(text: str) -> str:
     """The words in lower case, one space between and around them: `" sorry i can not help "`.

@@ -33,5 +33,6 @@ def with_model_grades(
             asked = [(at, w) for at, w in enumerate(ungraded) if w.completions]
             answered = verifier.grades(grade_groups, [w for _, w in asked]) if asked else []
             for (at, w), grades in zip(asked, answered, strict=True):
+                # By the completion's own number: those that had a grade already were not asked about.
                 given[at][name] = {c.index: grade for c, grade in zip(w.completions, grades, strict=True)}
         yield from zip(window, given, strict=True)

@@ -49,6 +49,7 @@ def mean_logprobs(policy: Policy, prompt: Encoded, completions: list[list[int]],
 def _forward(policy: Policy, prompt: Encoded, completions: list[list[int]]) -> list[float]:
     start = len(prompt.token_ids)
     rows = [prompt.token_ids + completion for completion in completions]
+    # Padded on the right, so that every completion begins at the same column, right behind the prompt.
     batch = policy.processor.batch(rows, [prompt.image_inputs] * len(rows), side="right")
     batch = {name: value.to(policy.device) for name, value in batch.items()}
     positions, _ = prompt_positions(policy.model, batch)
@@ -56,6 +57,7 @@ def _forward(policy: Policy, prompt: Encoded, completions: list[list[int]]) -> l
     keep_T = torch.arange(start - 1, batch["input_ids"].shape[1] - 1, device=policy.device)
     logits_NTV = policy.model(**batch, position_ids=positions, logits_to_keep=keep_T, use_cache=False).logits
     ids_NT = batch["input_ids"][:, start:]
+    # In float32: log-probs in bfloat16 have two or three digits, and the difference of two of them fewer.
     logprobs_NT = logits_NTV.float().log_softmax(-1).gather(-1, ids_NT[..., None]).squeeze(-1)
     mask_NT = batch["attention_mask"][:, start:]
     found: list[float] = ((logprobs_NT * mask_NT).sum(-1) / mask_NT.sum(-1)).tolist()

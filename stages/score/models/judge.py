@@ -148,8 +148,10 @@ class _Judge:
         found = {key: self._read(json.loads(kept)) for key, kept in self.cache.get(questions).items()}
         try:
             sampling = Sampling(self.table.temperature, 1.0, 0, self.table.max_new_tokens, 0)
+            # One completion was asked for, so the first is all there is.
             for key, (sampled, *_) in self.engine.sample(self._requests(questions, found), sampling):
                 found[key] = self._answered(key, sampled)
+        # Raised for what a person has to put right, a wrong key for one; everything else is one failed answer.
         except CosmoError:
             raise
         except Exception as error:
@@ -159,6 +161,7 @@ class _Judge:
 
     def _requests(self, questions: dict[str, _Question], found: dict[str, Judgement]) -> Iterator[SampleRequest]:
         """What the engine is asked; what can't or may not be asked goes straight into `found`."""
+        # The engine draws these as it has room, so that failures so far are known before the next question is asked.
         for key, question in list(questions.items()):
             if key in found:
                 continue
@@ -188,6 +191,7 @@ class _Judge:
         pieces = answer_pieces(self.engine, sampled, apart=self.table.score == "probability")
         answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
         judgement = self._read(answer)
+        # An answer without a verdict is not kept, or the same question would fail from the cache for good.
         if judgement.value is not None:
             self.cache.put(key, json.dumps(answer, ensure_ascii=False))
         return judgement

@@ -53,9 +53,11 @@ def verdict_probability(prompt: JudgePrompt, pieces: list[str], logprobs: list[f
     _, begin, end = found
     total, at = 0.0, 0
     for piece, logprob in zip(pieces, logprobs, strict=True):
+        # Every token that overlaps the verdict's word counts: a tokenizer may join it with the blank before it.
         if at < end and at + len(piece) > begin:
             total += logprob
         at += len(piece)
+    # Rounded log-probs may add up to a little above 0, which would be a probability above 1.
     return round(math.exp(min(total, 0.0)), 6)
 
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+# How long to wait while another process writes.
 _PATIENCE_S = 10.0
 
 
@@ -38,6 +39,7 @@ class AnswerCache:
         """Keep an answer; the first one stays."""
         try:
             if (db := self._connection()) is not None:
+                # OR IGNORE: of two processes that asked at once, the first one's answer is what both will find later.
                 db.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
@@ -45,6 +47,7 @@ class AnswerCache:
     def _connection(self) -> sqlite3.Connection | None:
         if self._open is None and self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            # `isolation_level=None` commits each statement by itself: no lock is held while the judge thinks.
             self._open = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
             self._open.execute("PRAGMA synchronous = OFF")
             self._open.execute(
@@ -54,4 +57,5 @@ class AnswerCache:
 
     def _give_up(self, error: Exception) -> None:
         self._complain(f"judges' answers are not kept: {self._path}: {error}; delete the file if it is broken")
+        # Asked no more in this run: the next question would meet the same fault.
         self._path = self._open = None

@@ -22,6 +22,7 @@ def scalars(policy: Policy, rows: list[list[int]], batch_tokens: int) -> list[fl
 
     Rows of like length share a batch of at most `batch_tokens` positions, where one row alone does not need more.
     """
+    # Longest last, and taken from the end: the first batch shows at once whether memory suffices.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found = [0.0] * len(rows)
     with torch.inference_mode():

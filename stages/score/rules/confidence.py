@@ -17,6 +17,7 @@ CERTAIN_FROM = 5.0
 """Of 10; as the paper has it."""
 _LEVELS = {"low": 2.0, "medium": 5.0, "moderate": 5.0, "high": 8.0}
 _VALUE = r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?:(?P<percent>%|percent\b)|(?:/|out\s+of)\s*(?P<of>\d+))?"
+# A name may stand for one group only, so those inside the tag get `t_` in front, and those before the word `w_`.
 _STATED = re.compile(
     rf"""[(\[]?\s*
     (?: <confidence>\s*(?:{_VALUE.replace("?P<", "?P<t_")}|(?P<t_level>low|medium|moderate|high))\s*</confidence>
@@ -40,7 +41,9 @@ _HEDGES = (
     r"i have no idea|i (?:don't|do not) (?:really )?know(?: for sure)?",
     r"maybe|perhaps|possibly|might be|could be",
 )
+# Blanks in the phrases above stand for any white space.
 _HEDGE = re.compile(rf"(?<![\w'])(?:{'|'.join(_HEDGES)})(?![\w'])(?:,? but\b)?".replace(" ", r"\s+"), re.IGNORECASE)
+# `this is not just a guess`: what stands before a hedge may turn it into its opposite.
 _ASSERTED = re.compile(
     r"\b(?:not|no|isn't|never)\s+(?:just\s+|only\s+|merely\s+)?(?:a|my(?:\s+best)?)?\s*$", re.IGNORECASE
 )
@@ -67,6 +70,7 @@ def confidence(answer: str, reference: str = "") -> Confidence:
     hedges = [m for m in hedges if not contains(reference, m.group())]
     if not levels and not hedges:
         return Confidence(True, None, answer)
+    # Cut out of the answer, or the 7 of `confidence: 7` would be the last number of the completion.
     rest = _without(text, [m.span() for m, _ in levels] + [m.span() for m in hedges])
     if levels:
         last, level = levels[-1]
@@ -85,6 +89,7 @@ def _level(found: re.Match[str]) -> float | None:
     elif "percent" in words:
         scale = 100.0
     else:
+        # `1` is one of ten and `1.0` is all of one: only the point tells them apart.
         scale = 1.0 if "." in words["number"] and number <= 1 else 10.0
     return 10 * number / scale if scale and number <= scale else None
 

@@ -18,9 +18,11 @@ from stages.score.answers.match import GRAMMAR, RIVALS
 from stages.score.answers.normalize import plain, spaced
 from stages.score.rules.refusal_phrases import DANGER
 
+# A dot inside a number ends no sentence.
 _SENTENCE = re.compile(r"[.](?=\s|$)|[;!?\n]")
 _CLAUSE = re.compile(r",(?=\s|$)|\b(?:and|but|or|so|because|while|then|therefore|which)\b", re.IGNORECASE)
 _SIGNS = {"+": " plus ", "=": " is ", "\u00d7": " times ", "*": " "}
+# A minus sign stands between digits or alone; the hyphen of `dark-red` is none.
 _MINUS = re.compile(r"(?<=\d) ?- ?(?=\d)|(?<= )-(?= )")
 _DENY_WORDS = "no not never isn't aren't don't doesn't can't cannot without none nor nothing"
 _DENIES = frozenset(_DENY_WORDS.split())
@@ -36,6 +38,7 @@ _SHORT_LIST = 3
 
 def _stem(word: str) -> str:
     """A word without its ending, so that `stars`, `stands` and `standing` meet `star` and `stand`."""
+    # `cross`, `focus` and `this` end in an s that is no plural.
     if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 2:
         word = word[:-1]
     if word.endswith("ing") and len(word) > 5:
@@ -44,6 +47,7 @@ def _stem(word: str) -> str:
         word = word[:-2]
     if word.endswith("e") and len(word) > 2:
         word = word[:-1]
+    # `stopped` without its ending is `stopp`.
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
 
 
@@ -120,6 +124,7 @@ def claim(text: str) -> Claim:
 def _one_way_round(made: Claim) -> Claim:
     """The claim with its relation, if it relates two things, as left of or above."""
     at = [i for i, word in enumerate(made.words) if word in _RELATIONS]
+    # Relations of one thing, or of three, are compared as they stand.
     if len(at) != 1 or not 0 < at[0] < len(made.words) - 1:
         return made
     relation = made.words[at[0]]
@@ -252,6 +257,7 @@ class Scene:
         stating = [one for one in statements if self.states(one, fact)]
         if not stating or any(self.denied(one, fact) and not self.true(one) for one in statements):
             return 0.0
+        # The plainest of the statements counts, so that saying more elsewhere takes nothing away.
         beside = min(len(one.content - self.vocabulary) for one in stating)
         return min(1.0, _SHORT_LIST / max(1, beside)) / (1 + self.rivals(statements, fact))
 

@@ -90,6 +90,7 @@ class Verifier:
     """Left out: the last part of the judging function's module."""
 
     def __post_init__(self) -> None:
+        # The class is frozen, and its own `__setattr__` raises.
         object.__setattr__(self, "name", self.name or self.judge.__module__.rpartition(".")[2])
 
     def grade(self, group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Grade:
@@ -119,14 +120,17 @@ def finite_value(value: Any, name: str) -> float:
     infinity. None of them may reach a reward, where one NaN makes the advantages of its whole group meaningless.
     """
     number = value
+    # NumPy scalars and tensors without dimensions are no int or float to isinstance (float64 is, by chance).
     if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
         try:
             number = value.item()
+        # A tensor on the meta device, or a stranger's `item`, may raise anything.
         except Exception as error:
             raise ValueError(f"{name} gave a {type(value).__name__} that can't be read: {first_line(error)}") from None
     if not isinstance(number, int | float):
         raise ValueError(f"{name} gave {_shown(value)}, a {type(value).__name__}: a grade is a number")
     try:
+        # An int beyond the largest float.
         found = float(number)
     except OverflowError:
         found = math.inf
@@ -179,6 +183,7 @@ def _storable(text: Any) -> bool:
     if not isinstance(text, str):
         return False
     try:
+        # `isascii` looks at a flag of the string and is true of most; encoding copies the text.
         text.isascii() or text.encode()
     except UnicodeEncodeError:
         return False
@@ -209,6 +214,7 @@ class ModelVerifier:
     @property
     def version(self) -> int:
         """The identity as a number, so that kept grades of another model or prompt are not mixed in."""
+        # 28 bits: more than any version that is counted by hand, and it fits the column of 64.
         return int(digest(self.identity)[:7], 16)
 
     def grades(self, grade_groups: GradeGroups, window: Sequence[Ungraded]) -> list[list[Grade]]:

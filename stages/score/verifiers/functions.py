@@ -54,8 +54,10 @@ def adapt(name: str, plugin: Any) -> Any:
         return replace(plugin, name=name)
     if isinstance(plugin, BoundVerifier):
         return plugin
+    # Calling a class would make an object for each completion, not a number.
     if not callable(plugin) or inspect.isclass(plugin):
         raise TypeError(f"{plugin!r:.60} is no function and no Verifier")
+    # A coroutine would be taken for the value, and be no number, for every completion of the run.
     if inspect.iscoroutinefunction(plugin):
         raise TypeError(f"{name} is async, and a verifier is called as it is")
     parameters = [p for p in inspect.signature(plugin).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -63,6 +65,7 @@ def adapt(name: str, plugin: Any) -> Any:
         return plugin
     if parameters and parameters[0].name in ("completions", "prompts"):
         takes = _taken(name, plugin, LISTS)
+        # An annotation is a type, or its text where the file postpones them: both say `dict` as a string.
         return _of_groups(name, plugin, takes, "dict" in str(parameters[0].annotation))
     takes = _taken(name, plugin, KNOWN)
 
@@ -127,6 +130,7 @@ def _grade_group(
     given = {key: every[key] if key in every else [getattr(group, key)] * len(completions) for key in takes}
     try:
         found = function(**given)
+        # Arrays and tensors, on a GPU too.
         if hasattr(found, "tolist"):
             found = found.tolist()
         if not isinstance(found, list | tuple) or len(found) != len(completions):

@@ -23,6 +23,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if refusal(parsed.answer):
         return judged(0.0, "refused")
     cue = danger(parsed.answer)
+    # A word of the reference itself (`toxic`, asked for as an answer) warns nobody.
     if cue and not (group.answer and contains(group.answer, cue)):
         return judged(0.0, "needless_warning", f"says {cue!r}", cue)
     if group.answer is not None:

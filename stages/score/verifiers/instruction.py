@@ -21,6 +21,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
         return judged(0.0, "broken", "nothing follows the think block")
     obeyed, broken, unknown = check_all(group.instructions, parsed.answer)
     total = len(group.instructions)
+    # Something broken is broken whatever the others say; all obeyed but one that no rule knows is not known.
     if unknown and not broken:
         return does_not_apply(f"no rule for {', '.join(unknown)}")
     if not broken:

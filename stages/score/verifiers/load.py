@@ -25,4 +25,5 @@ def load_verifier(name: str, config: ScoreConfig) -> Verifier | ModelVerifier:
         return made
     if isinstance(made, ModelVerifier):
         return replace(made, name=short_name(name), identity={**made.identity, "source": identity})
+    # As many digits as a model verifier's version has; see `ModelVerifier.version`.
     return replace(made, version=int(identity.removeprefix("sha256:")[:7], 16))

@@ -71,6 +71,7 @@ class _RewardModel:
 
 
 def _sigmoid(x: float) -> float:
+    # Two forms of one formula: `exp` of a large number overflows, and this way it is only given small ones.
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 

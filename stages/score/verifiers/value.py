@@ -16,6 +16,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if group.answer is None:
         return does_not_apply("the row has no good option to compare with")
     good = option_index(group.answer, group.choices)
+    # Without options the reference is compared as any answer is.
     if not group.choices or good is None:
         right, seen, reason = match(group, parsed.answer)
         return judged(float(right), "good" if right else "bad", reason, seen)

@@ -22,6 +22,7 @@ def _holds(count: int, relation: str, limit: int) -> bool:
 
 
 def _existence(answer: str, keywords: Words) -> bool:
+    # As upstream: any occurrence counts here, `cat` in `concatenate` too, while forbidden words are whole words.
     return all(re.search(re.escape(k), answer, re.IGNORECASE) for k in keywords)
 
 
@@ -38,6 +39,7 @@ def _letter_frequency(answer: str, letter: str, let_frequency: int, let_relation
     return _holds(answer.lower().count(letter.lower()), let_relation, let_frequency)
 
 
+# A dot behind one of these, or behind a single letter, ends no sentence.
 _ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|[a-z])\.$", re.IGNORECASE)
 
 
@@ -57,12 +59,14 @@ def _number_words(answer: str, num_words: int, relation: str) -> bool:
 
 
 def _number_paragraphs(answer: str, num_paragraphs: int) -> bool:
+    # Upstream's separator, which its prompts ask for by name: three stars.
     parts = re.split(r"\s?\*\*\*\s?", answer)
     inner_empty = any(not p.strip() for p in parts[1:-1])
     return not inner_empty and sum(bool(p.strip()) for p in parts) == num_paragraphs
 
 
 def _nth_paragraph(answer: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:
+    # Here the prompt asks for blank lines instead.
     parts = answer.split("\n\n")
     count = sum(bool(p.strip()) for p in parts)
     if count != num_paragraphs or nth_paragraph > count or not (nth := parts[nth_paragraph - 1].split()):
@@ -82,6 +86,7 @@ def _postscript(answer: str, postscript_marker: str) -> bool:
 
 
 def _bullets(answer: str, num_bullets: int) -> bool:
+    # `[^*]` keeps `**bold**` at the start of a line from counting as an item.
     stars = re.findall(r"^\s*\*[^*].*$", answer, re.MULTILINE)
     dashes = re.findall(r"^\s*-.*$", answer, re.MULTILINE)
     return len(stars) + len(dashes) == num_bullets
@@ -104,6 +109,7 @@ def _sections(answer: str, section_spliter: str, num_sections: int) -> bool:
 
 
 def _json_format(answer: str) -> bool:
+    # A fence around the document is taken off, as upstream does: models put one there unasked.
     text = re.sub(r"^```(?:json)?|```$", "", answer.strip(), flags=re.IGNORECASE).strip()
     try:
         json.loads(text)

@@ -33,6 +33,7 @@ def language_of(text: str) -> str | None:
     detector.append(text)
     try:
         found = str(detector.detect())
+    # Raised where a text holds no letters to tell by.
     except LangDetectException:
         return None
     return None if found == "unknown" else found
