@@ -116,7 +116,7 @@ def write_cache_file(note: Path, data: bytes) -> None:
 def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(line number from 1, byte offset, line) of every line that is not blank."""
     offset = 0
-    # Bytes, not text: offsets are what `seek` takes later, and text would also be cut at U+2028, which JSON may hold.
+    # Bytes, not text: offsets are what `seek` takes later, and in text mode a length counts characters.
     with open(path, "rb") as handle:
         for number, raw in enumerate(handle, start=1):
             if raw.strip():
