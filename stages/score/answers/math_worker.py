@@ -54,8 +54,8 @@ def parse_quickly() -> None:
         made: list[int]
         recorded: Iterator[int] | None = None
 
-        # ANTLR asks this at every point where more than one rule of the grammar fits, and would look ahead in full (LL)
-        # each time.
+        # ANTLR asks this at every point where more than one alternative of the grammar may fit; by itself (LL) it looks
+        # once more in full wherever the quick look meets a conflict.
         def adaptivePredict(self, input: Any, decision: int, outerContext: Any) -> int:
             if self.recorded is not None:
                 return next(self.recorded)
