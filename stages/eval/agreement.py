@@ -72,6 +72,7 @@ class Agreement:
         import numpy as np
 
         verdicts = self.verdicts
+        # The unreadable come last, so that `[..., :-1]` below cuts exactly them.
         place = {verdict: i for i, verdict in enumerate(verdicts)} | {NO_VERDICT: len(verdicts)}
         counts_NVS = np.zeros((len(self.prompts), len(verdicts), len(verdicts) + 1))
         for number, prompt in enumerate(self.prompts.values()):
@@ -86,6 +87,7 @@ class Agreement:
         sums_NB3 = np.zeros((len(self.prompts), BINS, 3))
         for number, prompt in enumerate(self.prompts.values()):
             for gold, predicted in prompt.scores:
+                # A score of 1 belongs to the last bin, and a negative one, which a judge may give, to the first.
                 sums_NB3[number, min(int(max(predicted, 0.0) * BINS), BINS - 1)] += (1.0, predicted, gold)
         return sums_NB3
 
@@ -116,6 +118,7 @@ def _count(made: Agreement, prompt: str, completion: CompletionView, check: Veri
     if gold is None or judge is None or gold.status != OK or gold.verdict is None:
         return
     predicted = _predicted(judge)
+    # It does not apply: the judge was not asked about such rows, which is no failure.
     if predicted is None and judge.status not in (ERROR, TIMEOUT):
         return
     counted = made.prompts.setdefault(prompt, Prompt())
@@ -130,6 +133,7 @@ def _count(made: Agreement, prompt: str, completion: CompletionView, check: Veri
 def _predicted(grade: Grade) -> str | None:
     """The verdict; NO_VERDICT for an answer without one; None where there is no answer."""
     if grade.status == ERROR and (grade.reason or "").startswith(UNPARSABLE):
+        # The judge did answer, so the completion counts, as a wrong one.
         return NO_VERDICT
     return grade.verdict if grade.status == OK else None
 
@@ -140,6 +144,7 @@ def f1(counts: np.ndarray) -> np.ndarray:
 
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     given, predicted = counts.sum(-1), counts.sum(-2)[..., :-1]
+    # 0 / 0 where nobody gave the verdict: NaN by intent, left out by the callers.
     with np.errstate(invalid="ignore"):
         return np.asarray(2 * right / (given + predicted))
 
@@ -155,6 +160,7 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
 
     given = counts.sum(-1) > 0
     with np.errstate(invalid="ignore"):
+        # A verdict that only the judge gives has no recall; it counts through the others' precision.
         return np.asarray(np.where(given, f1(counts), 0.0).sum(-1) / given.sum(-1))
 
 
@@ -200,6 +206,7 @@ def agreement_rows(found: Measured, agreement: Agreement, seed: int) -> Iterator
     unparsable = ratio_interval(counts_NVS[:, :, -1].sum(-1), completions_N)
     yield row("unparsable", ALL, "lower", unparsable, completions_N.sum(), sum(failed_N))
     yield row("macro_f1", ALL, "higher", bootstrap_interval(macro_f1, counts_NVS, seed), completions_N.sum())
+    # A judge may give verdicts and no numbers, and then there is nothing to calibrate.
     if (sums_NB3 := agreement.bins())[..., 0].sum():
         spread = bootstrap_interval(calibration_error, sums_NB3, seed)
         yield row("score_calibration_error", ALL, "lower", spread, sums_NB3[..., 0].sum())

@@ -37,6 +37,7 @@ def differences(found: Measured, slices: tuple[str, ...] = (ALL,)) -> list[Diffe
 
 def _difference(found: Measured, base: str, other: str, metric: str, part: str) -> Difference:
     before, after = found.means(base, metric), found.means(other, metric)
+    # Prompts of one policy alone would compare different questions.
     common = [i for i in after if i in before and part in found.prompts[i].slices()]
     moved = [after[i] - before[i] for i in common]
     kind = found.metrics[metric]

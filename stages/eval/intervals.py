@@ -34,6 +34,7 @@ class Interval:
 
 
 def _z() -> float:
+    # scipy takes long to import, and a cached run needs no interval.
     from scipy.special import ndtri
 
     return float(ndtri(0.5 + LEVEL / 2))
@@ -69,6 +70,7 @@ def effective_size(means_N: Sequence[float], completions: int) -> float:
         return float(n)
     if variance == 0:
         return float(completions)
+    # p (1 - p) is the variance of one completion, so p (1 - p) / variance is how many of them a prompt's mean is worth.
     return min(max(n * p * (1 - p) / variance, float(n)), float(completions))
 
 
@@ -84,6 +86,7 @@ def rate_interval(means_N: Sequence[float], completions: int) -> Interval:
         # One prompt says nothing about other prompts, however often it was sampled.
         return Interval(value, 0.0, 1.0, 1, "wilson_clustered")
     size = effective_size(means_N, completions)
+    # Student's t in place of the normal quantile: the size was estimated from n prompts.
     return Interval(value, *wilson(value * size, size, _t(n - 1)), n, "wilson_clustered")
 
 
@@ -104,6 +107,8 @@ def ratio_interval(hits_N: Iterable[float], sizes_N: Iterable[float]) -> Interva
         return Interval(value, 0.0, 1.0, 1, "wilson_clustered")
     size = float(n)
     if 0 < value < 1:
+        # The delta method: residuals of hits from value times size, by the total squared, with Bessel's factor for
+        # prompts.
         variance = math.fsum((h - value * s) ** 2 for h, s in counted) / total**2 * n / (n - 1)
         size = min(max(value * (1 - value) / variance, size), total) if variance else total
     return Interval(value, *wilson(value * size, size, _t(n - 1)), n, "wilson_clustered")
@@ -120,6 +125,7 @@ def bootstrap_interval(
 
     n = len(parts_N)
     value = float(statistic(parts_N.sum(0)))
+    # NaN where the statistic is not defined, and then no draw would mend it.
     if not math.isfinite(value):
         return Interval(None, None, None, 0, "bootstrap")
     if n == 1:
@@ -129,9 +135,11 @@ def bootstrap_interval(
     drawn: list[np.ndarray] = []
     # A few draws at a time: their weights are as many numbers as there are prompts.
     for start in range(0, draws, 50):
+        # Drawing n prompts with replacement is a multinomial count a prompt: sums follow by one product.
         weights_DN = generator.multinomial(n, np.full(n, 1 / n), size=min(50, draws - start))
         drawn.append(statistic((weights_DN @ flat_NK).reshape(-1, *parts_N.shape[1:])))
     found = np.concatenate(drawn)
+    # A draw may miss a verdict altogether and have no F1; such draws are left out.
     low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high), n, "bootstrap")
 
@@ -161,6 +169,7 @@ def paired_rate_difference(differences_N: Sequence[float]) -> Interval:
     n = len(differences_N)
     if n == 0:
         return Interval(None, None, None, 0, "bonett_price")
+    # The 2 of m and of the second moment are the made-up prompts: one moved by +1, one by -1, whose sum is 0.
     m = n + 2
     centre = math.fsum(differences_N) / m
     second_moment = (math.fsum(d * d for d in differences_N) + 2) / m

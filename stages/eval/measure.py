@@ -90,6 +90,7 @@ def measure(folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, 
         for shard in folder.shard_paths():
             for group in read_views(shard):
                 _count(found, group, number, namer, settings)
+    # Only after the pass is it known how many policies there are.
     namer.check(found.policies.values())
     if not found.policies:
         raise InputError("the scored folders hold no completions", "check that rollout and score made rows")
@@ -113,11 +114,15 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)
             if observed is not None:
+                # A plugin's NaN would make the mean, the interval and every comparison NaN, with no word of where it
+                # came from.
                 if not all(map(math.isfinite, observed.values)):
                     raise CosmoError(
                         f"the metric {metric_name} gave {observed.values} for the prompt {group.id}",
                         "a metric's values are finite numbers; what can't be judged is counted in `failed`",
                     )
+                # Pooled before the mean: two folders of one prompt and policy are more completions of it, not two
+                # prompts.
                 tally = found.tally(name, metric_name).setdefault(group.id, Tally())
                 tally.total += sum(observed.values)
                 tally.count += len(observed.values)
@@ -146,12 +151,14 @@ class Namer:
 
     def name(self, folder: int, policy_id: str) -> str:
         """The name of that folder's policy."""
+        # One name a folder says all; else names go to policies in the order in which the folders bring them.
         if self._per_folder:
             return self._given[folder]
         if policy_id not in self._by_id:
             position = len(self._by_id)
             given = self._given[position] if position < len(self._given) else None
             name = given or self._derived[folder] or f"policy {policy_id[:8]}"
+            # Two policies whose runs are called alike stay two.
             if name in self._by_id.values():
                 name = f"{name} {policy_id[:8]}"
             self._by_id[policy_id] = name
@@ -171,6 +178,7 @@ def _policy_name(folder: RunFolder) -> str | None:
     """The short name of the policy a scored folder's rollout sampled from, where lineage tells."""
     if folder.stage == "rollout":
         spec = str(folder.config.get("policy") or "").rstrip("/")
+        # `runs/x/`, `tiny:qwen2_5_vl` and paths of Windows all end in a short name without a colon.
         return spec.replace("\\", "/").rsplit("/", 1)[-1].replace(":", "-") or None
     return next((name for up in folder.upstream() if (name := _policy_name(up))), None)
 

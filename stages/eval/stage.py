@@ -141,6 +141,7 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
 
 def copy_report(source: Path, target: Path) -> None:
     """A whole copy or none: written beside, renamed."""
+    # Beside it, so that the rename stays in one file system; with the process's number, as two may copy at once.
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

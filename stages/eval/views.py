@@ -103,9 +103,11 @@ def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
     import pyarrow.compute as pc
 
     columns = {name: batch.column(name).to_pylist() for name in GROUP_COLUMNS}
+    # An absent list is null in Parquet.
     columns["flags"] = [flags or [] for flags in columns["flags"]]
     groups = batch.column("completions")
     sizes = [size or 0 for size in pc.list_value_length(groups).to_pylist()]
+    # `flatten` drops empty and null lists, so sizes tell which completions are whose.
     flat = iter(_completions(groups.flatten()))
     for row, size in enumerate(sizes):
         values: dict[str, Any] = {name: column[row] for name, column in columns.items()}

@@ -70,6 +70,7 @@ def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> O
     """Judge each completion; None when it applied to none. A sample that never came counts as failed."""
     values, failed = [], 0
     for completion in group.completions:
+        # Before the judge is asked: there is no text, and a grade of it would be a grade of nothing.
         found = FAILED if completion.finish_reason == "error" else judge(completion)
         if found == FAILED:
             failed += 1
@@ -81,6 +82,7 @@ def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> O
 def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | None:
     """The first of the named verifiers' grades that is ok; else failed if one failed; else None."""
     found = [completion.grades[name] for name in names if name in completion.grades]
+    # The first that applied: of `answer` and `knowledge` a row mostly has one.
     usable = next((g for g in found if g.status == OK and g.value is not None), None)
     if usable is not None:
         return usable

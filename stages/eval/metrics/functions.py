@@ -34,6 +34,7 @@ def adapt(name: str, plugin: Any) -> Any:
     def observe(group: GroupView, settings: Settings) -> Observed | None:
         return collect(group, judge)
 
+    # Where annotations are postponed, `bool` is its text.
     rate = plugin.__annotations__.get("return") in (bool, "bool")
     title = (inspect.getdoc(plugin) or name).partition("\n")[0].rstrip(".")
     return Metric(title=title, version=1, better="neither", rate=rate, order=LAST, headline=True, observe=observe)
@@ -46,6 +47,7 @@ def _checked(name: str, function: Callable[[CompletionView], Any]) -> Callable[[
         value = function(completion)
         if value is None or value == FAILED:
             return value
+        # NumPy's and torch's scalars are no int or float to `isinstance`.
         number = value.item() if getattr(value, "ndim", None) == 0 else value
         if not isinstance(number, int | float) or not math.isfinite(number):
             raise CosmoError(f"the metric {name} gave {value!r:.60}", "it must be a finite number, or None")

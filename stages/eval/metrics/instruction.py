@@ -9,6 +9,7 @@ from __future__ import annotations
 from stages.eval.metrics.base import Metric, Observed, Settings, collect, grade_above
 from stages.eval.views import GroupView
 
+# Full means 1, and the bar is strict: it lies just below.
 _followed = grade_above(1 - 1e-9, "instruction")
 
 

@@ -9,6 +9,7 @@ from stages.eval.views import CompletionView, GroupView
 def _reward(completion: CompletionView) -> Judgement:
     if completion.reward is not None:
         return completion.reward
+    # Without a failed grade no term applied, and the row says nothing.
     failed = any(g.failed for g in completion.grades.values())
     return FAILED if failed else None
 

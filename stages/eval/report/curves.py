@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from schemas.tables import Table
     from stages.core.runs.folder import RunFolder
 
+# More points than that lie on each other at the plot's width.
 MOST_POINTS = 60
 
 # (title, field of StepRow, what it says)
@@ -102,6 +103,7 @@ def charts(folders: Iterable[RunFolder]) -> list[Chart]:
         for row in folder.rows(STEPS):
             steps.setdefault(row.objective, []).append(row)
     found = []
+    # SFT comes before what starts from it, whatever the names are.
     for objective in sorted(steps, key=lambda name: (not learns_from(name, PROMPTS), name)):
         rows = steps[objective]
         watched = _watched(objective, rows) if is_watched(objective) else []
@@ -209,6 +211,7 @@ def spans(rows: list[StepRow], alarm: str) -> list[Span]:
 
 def _segments(rows: list[StepRow], value: Callable[[StepRow], Point]) -> list[list[tuple[float, float]]]:
     """Weighted means of runs of steps, at most MOST_POINTS of them; a new segment where steps start again."""
+    # A step that is not larger than the one before belongs to another lineage: no line goes from one to the other.
     cuts = [i + 1 for i, (a, b) in enumerate(pairwise(rows)) if b.step <= a.step]
     width = max(1, -(-len(rows) // MOST_POINTS))
     segments = []
@@ -218,6 +221,7 @@ def _segments(rows: list[StepRow], value: Callable[[StepRow], Point]) -> list[li
             bucket = [(row.step, *value(row)) for row in rows[first : min(first + width, end)]]
             known = [(step, v, w) for step, v, w in bucket if v is not None and w > 0]
             if known:
+                # Weighted by completions: a step with few of a label says little of it.
                 weight = sum(w for _, _, w in known)
                 mean = sum(v * w for _, v, w in known) / weight
                 points.append((sum(step for step, _, _ in known) / len(known), mean))

@@ -74,6 +74,7 @@ def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]
         for name, metric in measured.metrics.items():
             own = [r for r in rows if r.metric == name and r.slice.startswith(f"{kind}=") and r.n]
             slices = sorted({r.slice for r in own})
+            # One slice is the whole, which stands in the first table.
             if len(slices) < 2:
                 continue
             lines = []
@@ -128,6 +129,7 @@ def training(charts: list[Chart]) -> list[dict[str, Any]]:
         colours = {name: f"l{i % LABEL_COLOURS}" for i, name in enumerate(labels)}
         plain = [c for c in own if c.kind in (LABELS, STEP)]
         first = [c for c in plain if c.by_label or c.title in _FIRST[not is_watched(objective)]]
+        # Fewer than three would not be worth a fold of their own.
         if len(plain) - len(first) < 3:
             first = plain
         parts.append(

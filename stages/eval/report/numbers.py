@@ -40,6 +40,7 @@ def change_interval(low: float | None, high: float | None, rate: bool, like: flo
 def tick(number: float, rate: bool) -> str:
     """An axis label, as short as it can be."""
     if rate:
+        # 6 decimals and `g` take off what float leaves, as in 0.30000000000000004.
         return f"{round(number * 100, 6):g}%".replace("-", "−")
     text = f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
     return text.replace("e-0", "e-").replace("-", "−")

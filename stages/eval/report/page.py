@@ -54,9 +54,11 @@ def render(found: Findings) -> str:
     from markupsafe import Markup
 
     script = (_PAGE / "report.js").read_text(encoding="utf-8")
+    # `autoescape=True` for every template: jinja's own default escapes nothing, and words come from models.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    # The policy of the page names the one script by its digest, so an injected one would not run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.jinja").render(
         title=found.config.title,
@@ -117,6 +119,7 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
         }
         for policy in found.measured.policies
     ]
+    # Changes are shown with the decimals of the values that changed.
     like = max((r.value for r in rows.values() if r.value is not None), default=None)
     changes = [_change(c, metric.rate, like) for c in found.changes if c.metric == name and c.slice == ALL]
     # The summary line without the title it begins with.
@@ -203,5 +206,6 @@ def _filters(cards: list[Card]) -> list[dict[str, Any]]:
 def _method(measured: Measured, name: str) -> dict[str, Any]:
     """The plugin's own docstring; every second piece stood between backticks."""
     metric = measured.metrics[name]
+    # By the rule's module: a metric's docstring is its definition, and there is no second text to keep in step.
     text = (inspect.getdoc(sys.modules[metric.observe.__module__]) or "").replace("\n\n", " ")
     return {"name": name, "title": metric.title, "version": metric.version, "pieces": text.split("`")}

@@ -80,11 +80,14 @@ def choose(found: Measured, size: int, seed: int) -> list[str]:
 
     Prompts that every policy answered come first, for they can be compared.
     """
+    # Each policy may have been asked other prompts.
     common = set.intersection(*found.seen.values())
     strata: dict[tuple[str, ...], list[str]] = {}
     for prompt, info in found.prompts.items():
         stratum = (info.label, info.family or "", str(info.harmful))
         strata.setdefault(stratum, []).append(prompt)
+    # `pop` takes from the end, hence the reverse; a digest draws, so that the same prompts come whatever the files'
+    # order.
     queues = [
         sorted(strata[s], key=lambda i: (i not in common, digest([seed, i])), reverse=True) for s in sorted(strata)
     ]
@@ -108,6 +111,7 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
     budget = config.sample_megabytes * 1e6
     kept = []
     for prompt in chosen:
+        # Images are most of a page's size; a report of any run has to open in a browser.
         budget -= made[prompt].size()
         if budget < 0:
             break
@@ -123,6 +127,7 @@ def _groups(shard: Path, wanted: set[str]) -> Iterator[ScoredGroup]:
 
     with open_shard(shard, SCORED) as file:
         for number in range(file.num_row_groups):
+            # Ids first: texts and images of a row group without a chosen prompt are never read.
             ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
             rows = [i for i, prompt in enumerate(ids) if prompt in wanted]
             if rows:
@@ -150,6 +155,7 @@ def _add_completions(card: Card, group: ScoredGroup, number: int, namer: Namer, 
 def _completion_card(completion: ScoredCompletion, benign: bool) -> CompletionCard:
     text = completion.error or "" if completion.finish_reason == "error" else completion.text
     thinking, closed, answer = text.partition("</think>")
+    # Some templates open the block in the prompt, so the closing tag alone tells where the answer begins.
     if not closed:
         thinking, answer = "", text
     ended = {"length": ", cut off", "error": ", no completion"}.get(completion.finish_reason, "")
@@ -205,14 +211,17 @@ def _image(image: Image, pixels: int) -> str:
 
     try:
         with Pillow.open(io.BytesIO(image.bytes)) as opened:
+            # Lets a JPEG be decoded at a fraction of its size; other formats pass over it.
             opened.draft("RGB", (pixels, pixels))
             upright = ImageOps.exif_transpose(opened).convert("RGBA")
             upright.thumbnail((pixels, pixels))
             small = Pillow.new("RGB", upright.size, "white")
             small.paste(upright, mask=upright.getchannel("A"))
+    # A row's images were checked by prepare, but shards may come from elsewhere, and one image must not cost a report.
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
         return ""
     encoded = []
+    # Drawings are smaller as PNG, photographs as JPEG, so both are tried.
     for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 82})):
         buffer = io.BytesIO()
         small.save(buffer, kind, **options)

@@ -72,6 +72,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round numbers from at or below `low` to at or above `high`, about `most` of them."""
     span = high - low if high > low else max(abs(high), 1.0)
     raw = span / max(1, most - 1)
+    # The next 1, 2, 2.5, 5 or 10 times a power of ten; 0.999 and 1e-9 let round numbers be what they are in spite of
+    # floats.
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -101,6 +103,7 @@ def strip(dots: Sequence[Dot], *, rate: bool, label: str) -> Markup:
     """One metric's dots under each other, for a table cell: 0 to 100 % for rates, else from 0."""
     width, edge, top = 240, 14, 7
     ends = [v for d in dots for v in (d.value, d.high) if v is not None]
+    # Never an empty scale, where all values are 0.
     last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
     factor, offset = _scale(0.0, last, edge, width - edge)
     bottom = top + 14 * len(dots)
@@ -117,6 +120,7 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, label: str) -> Markup:
     """Rows of dots with their 95 % intervals and values on one scale that starts at 0."""
     left, right, top = 96, WIDTH - 46, 4
     ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
+    # A rate's axis ends at 100 %, wherever its interval's ticks would.
     marks = [m for m in ticks(min(0.0, *ends), max(*ends, 0.02)) if not rate or m <= 1 + 1e-9]
     factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
     heights = [13 * len(r.dots) + 9 for r in rows]
