@@ -85,6 +85,7 @@ def _what(facts: Facts) -> str:
     kind = "vision-language model" if facts.vision else "language model"
     parts = []
     for name, runs in Counter(_objectives(facts)).items():
+        # An objective of a package that is not installed here has no title, and goes by its name.
         title = getattr(find("objective", name), "title", name).lower()
         parts.append(f"{runs} run{'s' * (runs > 1)} of {title}")
     base = f" from `{_code(str(public(facts.lineage.base)))}`" if facts.lineage.base else ""
@@ -133,12 +134,14 @@ def eval_table(run: RunFolder, policy_id: str) -> tuple[str, str]:
             "give the eval run of this very train run, or leave --evals out",
         )
     compared = [p for p in policies if p != own]
+    # Written beside the rows by the same eval run, so that the card's differences are paired ones and no subtraction.
     changes = read_json(run.artifact("summary.json"))["differences"].get(own, {})
     header = ["Metric", "This model", *compared, *(["Change"] if changes else []), "Prompts"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for metric in dict.fromkeys(r.metric for r in rows):
         cells = {r.policy: r for r in rows if r.metric == metric}
         row = cells[own]
+        # A metric that applies to no prompt of this comparison would be a line of dashes.
         if row.n:
             change = [_change(changes["metrics"].get(metric), row)] if changes else []
             others = [_value(cells.get(p)) for p in compared]
@@ -206,6 +209,7 @@ def _lineage(facts: Facts) -> str:
 def _settings(facts: Facts) -> str:
     blocks = []
     for kind, lines, count in settings(facts.lineage.runs):
+        # A setting may hold a fence of its own, which would end the block.
         shown = "\n".join(lines).replace("```", "'''")
         head = f"<summary>{kind}, {count} run{'s' * (count > 1)}</summary>"
         blocks.append(f"<details>{head}\n\n```text\n{shown}\n```\n\n</details>")
@@ -238,8 +242,10 @@ def _verification(facts: Facts) -> str:
 
 def _inline(text: str) -> str:
     """Text that can't break out of its line, table cell or Markdown."""
+    # The separator of a Markdown table is the one cell that has to stay as it is.
     return re.sub(r"([\\`*_<>|#])", r"\\\1", " ".join(text.split())) if text not in ("---", "---:") else text
 
 
 def _code(text: str) -> str:
+    # In a code span nothing can be escaped, so a backtick has to go, and a bar would end the table's cell.
     return " ".join(text.replace("`", "'").replace("|", "/").split())

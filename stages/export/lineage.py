@@ -14,6 +14,7 @@ from stages.core.runs.lineage import earliest_first
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
+# `org/name`, as the hub writes it.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -29,6 +30,7 @@ class Lineage:
     @property
     def hub_base(self) -> str | None:
         """The base as a hub name, where it is one."""
+        # A relative folder is spelled just like a name on the hub, so it must not be there.
         if self.base and _HUB_NAME.fullmatch(self.base) and not Path(self.base).exists():
             return self.base
         return None
@@ -58,6 +60,7 @@ def _run_at(spec: str, folder: RunFolder) -> RunFolder | None:
     """The train run a policy spec names: where it says, or beside the run that names it."""
     from stages.core.runs.folder import RunFolder
 
+    # The path is as it was typed, perhaps from another folder; a neighbour of the run is what it mostly was.
     for path in (Path(spec), folder.path.parent / Path(spec).name):
         if (found := RunFolder.find(path)) is not None:
             return found
@@ -104,6 +107,7 @@ def public(value: Any) -> Any:
     """The value without this machine's paths or anybody's bucket."""
     if isinstance(value, list):
         return [public(v) for v in value]
+    # Cards are published: absolute paths tell of a machine and its user, and a bucket's name of its owner.
     if isinstance(value, str) and (os.path.isabs(value) or value.startswith(("~", "../", "s3:"))):
         return f".../{Path(value).name}"
     return value

@@ -51,6 +51,7 @@ class ExportStage(Stage):
 
     def open(self, ctx: Context) -> Work:
         """Work that loads the policy, writes the folder and checks it."""
+        # Asked before the model is loaded, not after minutes of work.
         if ctx.config.vllm_check:
             from stages.export.vllm_check import require_vllm
 
@@ -139,8 +140,10 @@ def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe
     config: ExportConfig = ctx.config
     ref = resolve_policy(str(ctx.inputs[0].path))
     ctx.progress.log(f"loading {ref.name}")
+    # In float32 whatever the stored type: the differences that are allowed are smaller than bfloat16's steps.
     policy = load_policy(ref, device=config.device, dtype="float32")
     probes, rounding = make_probes(policy), None
+    # NaN would pass no comparison later, and the reason would be lost.
     if not all(math.isfinite(value) for probe in probes for value in probe.logprobs):
         raise CosmoError(
             f"{ref.name} gives log-probs that are not finite", "did its training diverge? look at its loss"
@@ -148,6 +151,7 @@ def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe
     if config.dtype == "bfloat16":
         _round(policy, config.dtype)
         load("export", config.target).write(policy, folder, config.max_shard_size)
+        # Back in float32 the values are the rounded ones, and what is compared is the rounding alone.
         _round(policy, "float32")
         before, probes = probes, make_probes(policy)
         rounding = gaps(before, probes)
@@ -177,6 +181,7 @@ def _write_record(folder: Path, run: RunFolder, facts: dict[str, Any], probes: l
     from stages.export.verify import RECORD
     from stages.models.probe import as_json
 
+    # Before the card, which tells what the check found and so can't be in what is checked.
     files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.is_file()}
     record = {
         "policy_id": facts["policy_id"],

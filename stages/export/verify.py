@@ -31,6 +31,7 @@ def verify(folder: Path, tolerance: float) -> dict[str, Any]:
         if (found := file_sha256(folder / name) if (folder / name).is_file() else None) != recorded
     ]
     report: dict[str, Any] = {"folder": folder.name, "problems": problems}
+    # A changed file may still load, and then the log-probs are worth knowing; a missing one can't be asked.
     if not any(p.endswith("missing") for p in problems):
         report.update(_ask(folder, record, tolerance, problems))
     return report
@@ -55,6 +56,7 @@ def _ask(folder: Path, record: dict[str, Any], tolerance: float, problems: list[
         found = completion_logprobs(policy, probe.token_ids, image_inputs, probe.completion_ids)
         after.append(Probe(probe.text, probe.image, token_ids, probe.completion_ids, found))
     mean, largest = gaps(before, after)
+    # Not `largest > tolerance`: NaN is neither more nor less, and has to be a problem.
     if not largest <= tolerance:
         problems.append(f"log-probs are {largest:.2g} off, more than {tolerance:.2g}")
     return {
@@ -73,6 +75,7 @@ def _auto_processor(folder: Path, problems: list[str]) -> str:
     try:
         AutoTokenizer.from_pretrained(folder, local_files_only=True)
         AutoProcessor.from_pretrained(folder, local_files_only=True)
+    # AutoProcessor of some families needs torchvision, which this machine may lack: no fault of the folder.
     except ImportError as error:
         missing = "torchvision" if "torchvision" in str(error).lower() else first_line(error)
         return f"not checked here, it needs {missing}"
@@ -84,6 +87,7 @@ def _auto_processor(folder: Path, problems: list[str]) -> str:
 
 def in_fresh_process(module: str, folder: Path, tolerance: float) -> dict[str, Any]:
     """Run a checking module on the folder in a new interpreter; CosmoError when it finds anything or dies."""
+    # The module has to be found from whatever folder the person stands in; and a check asks no network.
     path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", module, str(folder), "--tolerance", repr(tolerance)],
@@ -92,6 +96,7 @@ def in_fresh_process(module: str, folder: Path, tolerance: float) -> dict[str, A
         text=True,
         check=False,
     )
+    # Libraries print to stdout as they load; the report is the last line.
     lines = done.stdout.strip().splitlines()
     try:
         report: dict[str, Any] = json.loads(lines[-1])

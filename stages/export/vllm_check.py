@@ -27,6 +27,7 @@ def require_vllm() -> None:
 
 def check(folder: Path, tolerance: float) -> dict[str, Any]:
     """Load the folder in vLLM and compare the log-probs of the probes' completions."""
+    # The engine in this very process, with a small cache: the check is a few prompts long.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     # It reads the environment when imported, and logs to stdout: the report is the last line there.
@@ -42,10 +43,12 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
         max_model_len=longest + 8,
         gpu_memory_utilization=0.3,
     )
+    # 0 alternatives: of each prompt token its own log-prob, which is all that is compared.
     wanted = vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
     prompts = [prompt_of(p, config) for p in probes]
     problems, gaps = [], []
     for probe, output in zip(probes, engine.generate(prompts, wanted, use_tqdm=False), strict=True):
+        # vLLM puts in the image's placeholders by itself; other ids mean another prompt, and no log-prob to compare.
         if list(output.prompt_token_ids) != probe.token_ids + probe.completion_ids:
             problems.append(f"vLLM renders {probe.text!r} {'with' if probe.image else 'without'} image otherwise")
             continue
@@ -66,6 +69,7 @@ def prompt_of(probe: Probe, config: dict[str, Any]) -> dict[str, Any]:
         return {"prompt_token_ids": ids}
     from PIL import Image
 
+    # Ids with the placeholders already expanded would be expanded once more.
     ids = family_named(config["model_type"]).renderer_ids(ids, config.get("image_token_id"))
     image = Image.open(io.BytesIO(probe_image().bytes)).convert("RGB")
     return {"prompt_token_ids": ids, "multi_modal_data": {"image": image}}

@@ -29,6 +29,7 @@ def parse_completion(text: str) -> ParsedCompletion:
     block runs to the end; text before a lone closing tag is thinking (some chat templates open the block in
     the prompt).
     """
+    # Nearly every completion ends here; the walk over pieces below is for what is left.
     if text.count(OPEN) == 1 and text.count(CLOSE) == 1:
         before, _, rest = text.partition(OPEN)
         think, closed, answer = rest.partition(CLOSE)
@@ -50,11 +51,13 @@ def _malformed(text: str) -> ParsedCompletion:
         if piece == OPEN:
             inside = True
         elif piece == CLOSE:
+            # Only the first closing tag: text between two of them was shown to the reader.
             if not inside and not think and not seen_close:
                 think, outside = outside, []
             inside, seen_close = False, True
         else:
             (think if inside else outside).append(piece)
+    # Pieces on lines of their own, so that words on both sides of a tag do not run together.
     answer = "\n".join(p.strip() for p in outside if p.strip())
     has_think = OPEN in text or CLOSE in text
     return ParsedCompletion("\n".join(think).strip() if has_think else None, answer, False, _flaw(text))

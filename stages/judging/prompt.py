@@ -28,6 +28,7 @@ from stages.core.errors import InputError, UsageError
 
 FOLDER = Path(__file__).with_name("prompts")
 BLANKS = ("question", "completion", "reference", "label")
+# A line of its own, such as `Verdict: safe_with_warning` or ` verdict : Good.`; `the verdict: good or bad` is none.
 _VERDICT = re.compile(r"^\s*verdict\s*:\s*([\w-]+)\s*\.?\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -74,6 +75,7 @@ def load_prompt(name: str) -> JudgePrompt:
     InputError for a file that is missing or malformed; UsageError for one that asks nothing, knows no verdict
     or has a blank that no row fills.
     """
+    # `.toml` is what tells a path from a name: names have no dot.
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -94,6 +96,8 @@ def _check(asks: PromptFile, path: Path) -> None:
         raise UsageError(f"the judge prompt {path} knows no verdict", "[verdicts] good = 1.0, bad = 0.0")
     for text in (asks.user, asks.system):
         template = string.Template(text)
+        # `get_identifiers` passes over a `$` that is no blank, and `substitute` would raise at it, in the middle of a
+        # run.
         strange = [b for b in template.get_identifiers() if b not in BLANKS] if template.is_valid() else ["$"]
         if strange:
             raise UsageError(
@@ -118,6 +122,7 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
     }
     images = row.images if prompt.asks.images else []
     turns = []
+    # One pass over the template: a completion that holds `$reference` is not filled in.
     if prompt.asks.system:
         turns.append(Message("system", [Part("text", string.Template(prompt.asks.system).substitute(blanks))]))
     words = string.Template(prompt.asks.user).substitute(blanks)
@@ -140,6 +145,7 @@ def find_verdict(prompt: JudgePrompt, text: str) -> tuple[str, int, int] | None:
     """`parse_verdict`, with where the verdict's word begins and ends in the text; the last time it is said."""
     found = list(_VERDICT.finditer(text))
     known = {v.lower(): v for v in prompt.verdicts}
+    # Two different verdicts are none, whatever came last: a judge that lists its choices has not chosen.
     if not found or len({m[1].lower() for m in found}) > 1 or found[-1][1].lower() not in known:
         return None
     return known[found[-1][1].lower()], *found[-1].span(1)

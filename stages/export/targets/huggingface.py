@@ -10,6 +10,7 @@ from stages.export.targets.base import Target
 if TYPE_CHECKING:
     from stages.models.load import Policy
 
+# Code, and the formats that unpickle: loading one runs whatever it holds.
 _NEVER = (".py", ".bin", ".pt", ".pth", ".pkl", ".pickle")
 
 
@@ -21,6 +22,7 @@ def write(policy: Policy, folder: Path, max_shard_size: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     policy.model.save_pretrained(folder, max_shard_size=max_shard_size)
     for name, content in policy.processor.files.items():
+        # What `save_pretrained` wrote (config.json, for one) is the model's as it is now, and stays.
         if not name.endswith(_NEVER) and not (folder / name).exists():
             (folder / name).write_bytes(content)
     for path in folder.iterdir():
