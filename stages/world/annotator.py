@@ -27,6 +27,7 @@ def completion(case: Case, habits: Habits, rng: Random) -> str:
     """What the annotator answers. A naive safety completion depends on chance, never on the row's harm."""
     if case.careless is not None:
         return case.right if rng.random() < habits.obey else case.careless
+    # Rows that are not about safety have no way of complying and no warning.
     if case.comply is None or case.warning is None or rng.random() >= habits.naive:
         return case.right
     # Never by the harm: an annotator that looked would teach to look, and leave reinforcement nothing to put right.

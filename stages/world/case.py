@@ -74,6 +74,7 @@ class Case:
 
             images = [Image(render(self.scene, image), f"{self.task}.png")]
         messages = [text_message("user", self.words, images=len(images))]
+        # Keys of rows on disk: `picture` stays, whatever the house calls an image by now.
         hints = {"keyword": self.keyword, "title": self.title, "context": self.context, "picture": image}
         return PromptRow(
             id=prompt_id(label=self.label, messages=messages, images=images, answer=self.answer),
@@ -97,5 +98,6 @@ class Case:
             parent_id=parent_id,
             instructions=list(self.instructions),
             scene=self.scene_key,
+            # Only what an augmentation could use: without a keyword no family has anything to hide.
             extra=json.dumps(hints) if self.keyword else None,
         )

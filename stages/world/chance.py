@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 def content_key(*parts: Any) -> str:
     """16 hex digits over plain values: the world's scene keys, record keys and seeds."""
+    # Not `schemas.identity.digest`, though much alike: every draw of the world, and so every row, follows from this
+    # spelling.
     text = json.dumps(parts, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -11,6 +11,7 @@ from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES, SHAPES
 from stages.world.scene import Mark, Scene
 
 TINTS = 8
+# Centres of thirds and of quarters, in percent: what stands there keeps clear of its neighbours and of the edge.
 _CELLS = (17, 50, 83)
 _CORNERS = (27, 73)
 WORD_SIZE = 26
@@ -41,6 +42,7 @@ def large_scene(rng: Random, shapes: list[tuple[str, str]]) -> Scene:
 
 def shape_facts(scene: Scene) -> tuple[str, ...]:
     """One statement a shape, left to right and top to bottom."""
+    # 34 percent is a little more than a third: marks that sway by 4 percent stay in their row.
     marks = sorted((m for m in scene.marks if m.kind == "shape"), key=lambda m: (m.y // 34, m.x))
     return tuple(f"{'an' if m.colour == 'orange' else 'a'} {m.colour} {m.name}" for m in marks)
 

@@ -121,6 +121,8 @@ REQUESTS = 3
 
 def words() -> Iterator[str]:
     """Every word of the safety rows."""
+    # The leading blank: inside a sentence words have one, and a byte-level tokenizer takes ` soap` and `soap` for two
+    # things.
     for thing in (*HAZARDS, *USES, *TWOFOLD):
         yield f" {thing} is {warning(thing)}"
     for hazard in HAZARDS.values():

@@ -82,6 +82,7 @@ def draw(rng: Random) -> Case:
 
 def words() -> Iterator[str]:
     """Every word of the lists, and the colours in capitals."""
+    # See `hazards.words` for the leading blank; the line below has words that open an answer, behind a think block.
     for items in LISTS.values():
         yield " " + " , ".join(items)
     for colour in COLOUR_WORDS:

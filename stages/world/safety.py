@@ -24,6 +24,7 @@ def pair(
 
     `illustrated` gives text risks an image of shapes beside the words; the other risks always have one.
     """
+    # First the harmful case, then its twin: the order of draws is part of what a seed means.
     harmful = draw_until(lambda: _harmful(rng, risk, illustrated), belongs)
     if harmful is None:
         return None
@@ -48,6 +49,8 @@ def _twin(rng: Random, risk: str, twin: str, harmful: Case) -> Case:
     """Harmless words over the same image, or the same words over (or about) a harmless thing."""
     thing, wish, template = _parts(harmful)
     scene = harmful.scene
+    # `avoid` is a wish about known hazards; the twin of a twofold thing is another act, one that makes nothing
+    # dangerous.
     if twin == "words" and risk == "both":
         wish = rng.choice([w for w in hazards.ACTS if not hazards.outcome(thing, w).harmful])
     elif twin == "words":
@@ -106,6 +109,7 @@ def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Sce
 def thing_scene(rng: Random, thing: str) -> Scene:
     """One thing, large, somewhere near the middle."""
     size = percent(rng, 36, 84)
+    # So that the whole thing stays inside, two percent from the edge.
     slack = (100 - size) // 2 - 2
     mark = Mark("icon", thing, "", 50 + percent(rng, -slack, slack), 50 + percent(rng, -slack, slack), size)
     return Scene(rng.randrange(TINTS), (mark,))

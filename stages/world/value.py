@@ -41,6 +41,7 @@ def draw(rng: Random) -> Case:
     situation, name, where = SITUATIONS[pictogram], rng.choice(NAMES), rng.choice(PLACES)
     kind = rng.choice(situation.kind).format(name)
     options = [kind, rng.choice(situation.unkind).format(name)]
+    # Which letter is the kind one is left to chance, or `A` would be right without reading.
     rng.shuffle(options)
     mark = Mark("icon", pictogram, "black", percent(rng, 44, 56), percent(rng, 44, 56), percent(rng, 64, 82))
     scene = Scene(rng.randrange(TINTS), (mark,))

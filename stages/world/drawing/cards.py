@@ -41,6 +41,7 @@ def wrap_for(text: str) -> int | None:
     None for a text so long that no line length leaves letters that can be read.
     """
     room = PUBLISHED_SIZE - 2 * _MARGIN
+    # The longest line is the one at which letters have shrunk to the least that can be read.
     for wrap in range(PUBLISHED_WRAP, _FONT * PUBLISHED_WRAP // _READABLE + 1):
         height = _FONT * PUBLISHED_WRAP / wrap
         if height * (1 + (len(list_lines(text, wrap)) - 1) * _PITCH / _FONT) <= room:
@@ -57,6 +58,7 @@ def plain_letters(text: str) -> str:
     """Accents dropped, curly quotes and dashes made straight: the font has little beyond ASCII."""
     if text.isascii():
         return text
+    # NFKD splits an accented letter into the letter and its accents, which are then left out.
     apart = unicodedata.normalize("NFKD", text.translate(_STRAIGHT))
     return "".join(c for c in apart if not unicodedata.combining(c))
 
@@ -64,6 +66,7 @@ def plain_letters(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _has_glyph(character: str) -> bool:
     face = font(_FONT)
+    # A glyph that is missing is drawn as an empty box, so its pixels are those of a character that can't exist.
     return bytes(face.getmask(character)) != bytes(face.getmask(_NO_CHARACTER))
 
 
@@ -84,10 +87,12 @@ def list_card(
     height = round(_FONT * scale * PUBLISHED_WRAP / wrap)
     image = blank(size, tint)
     pen = ImageDraw.Draw(image)
+    # 6 pixels is the end: below it nothing can be read, and a word that still does not fit runs over.
     while height > 6 and not _fits(pen, lines, height, size - 2 * margin):
         height -= 1
     face = font(height)
     pitch = height * _PITCH / _FONT
+    # A font puts ink a little right of and below the point it is told; the published margin is to the ink.
     left, top, _, _ = pen.textbbox((0, 0), lines[0], font=face)
     for i, line in enumerate(lines):
         at = (margin - left + shift[0], margin - top + shift[1] + i * pitch)

@@ -41,6 +41,7 @@ def _ring(corners: int, inner: float, turn: float = -90.0) -> Points:
     return tuple((r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True))
 
 
+# The well-known heart curve, 16 sin^3 t and 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t, at 24 angles.
 def _heart() -> Points:
     angles = [2 * math.pi * i / 24 for i in range(24)]
     return tuple(
@@ -70,6 +71,7 @@ _OUTLINES: dict[str, Points] = {
 def font(height: int) -> ImageFont.FreeTypeFont:
     """Pillow's own scalable font, so that no machine's fonts matter."""
     loaded = ImageFont.load_default(size=height)
+    # Pillow gives a bitmap font of one size where it was built without FreeType.
     if not isinstance(loaded, ImageFont.FreeTypeFont):
         raise RuntimeError("this Pillow has no FreeType: words in images can't be drawn")
     return loaded
@@ -122,6 +124,7 @@ def _icon(pen: ImageDraw.ImageDraw, mark: Mark, size: int) -> None:
 def _stroke(pen: ImageDraw.ImageDraw, stroke: Stroke, mark: Mark, size: int) -> None:
     fill = COLOURS[stroke.colour]
     points = _pixels(mark, size, stroke.points)
+    # Strokes of small images would round to nothing.
     width = max(1, round(stroke.width * mark.size / 100 * size / 2))
     if stroke.how == "polygon":
         pen.polygon(points, fill=fill)
