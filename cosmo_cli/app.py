@@ -46,6 +46,8 @@ class LazyGroup(TyperGroup):
         if cmd_name not in commands():
             return None
         panel, summary = commands()[cmd_name]
+        # Never called: `resolve_command` puts the real command in its place, and the help needs its name and summary
+        # alone.
         return TyperCommand(cmd_name, help=summary, rich_help_panel=panel, callback=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -63,6 +65,7 @@ def load_command(name: str) -> Any:
 
     panel, summary = commands()[name]
     detail = ""
+    # A stage needs a module of its own only where its command does more than every stage's.
     if importlib.util.find_spec(module_name := f"cosmo_cli.commands.{name}") is not None:
         module = importlib.import_module(module_name)
         function, detail = module.COMMAND, (module.__doc__ or "").partition("\n\n")[2]
@@ -72,6 +75,7 @@ def load_command(name: str) -> Any:
         function = stage_command(name)
     if name in STAGES:
         detail = STAGES[name].detail
+    # An app for one command: Typer makes a command of a function only inside an app.
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     single.command(name, help=f"{summary}\n\n{detail}", rich_help_panel=panel)(function)
     return typer.main.get_command(single)
@@ -108,6 +112,7 @@ def shadowed() -> str | None:
     home = Path(__file__).resolve().parents[1]
     for name in ("stages", "schemas"):
         spec = importlib.util.find_spec(name)
+        # A namespace package, a folder without `__init__.py`, has no origin, and is none of ours.
         if spec is None or spec.origin is None or Path(spec.origin).resolve().parents[1] != home:
             return f"another package called {name!r} shadows cosmo's ({spec.origin if spec else 'not found'})"
     return None
@@ -125,12 +130,14 @@ def main(args: list[str] | None = None) -> int:
     # Typer ends in an empty usage error where nothing was typed and it may not exit by itself.
     arguments = (sys.argv[1:] if args is None else args) or ["--help"]
     verb = next((a for a in arguments if a in commands()), "")
+    # Left to itself Click prints usage errors and exits; here every failure is one line and a hint, told in one place.
     return guarded(verb, lambda: app(arguments, standalone_mode=False, prog_name="cosmo"))
 
 
 def entry() -> None:
     """The console script `cosmo`: run what was typed and end the process with its exit code."""
     code = main()
+    # torchrun sets it for each process it starts.
     if "RANK" in os.environ:
         from cosmo_cli.rank_output import end_process
 

@@ -41,7 +41,9 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
             raise KeyboardInterrupt
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    # Ctrl-C is no Exception, and it, too, ends in one line.
     except BaseException as error:
+        # How Typer and a rank end on purpose: the code that they chose stands.
         if isinstance(error, SystemExit):
             raise
         message, hint, status = explain(error, verb)

@@ -32,6 +32,7 @@ def emit(text: str) -> None:
 def stdout_to_stderr() -> Iterator[None]:
     """While a stage runs, whatever a library prints goes to the person: stdout is for the next program."""
     sys.stdout.flush()
+    # By file descriptors: libraries in C, and child processes, print past `sys.stdout`.
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -60,6 +61,7 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
+            # Without highlighting: Rich would colour every number and path by its own taste.
             self._console = Console(stderr=True, highlight=False)
         return self._console
 
@@ -98,6 +100,7 @@ class Output:
                 text, console.width, subsequent_indent=indent, replace_whitespace=False, break_on_hyphens=False
             )
             for piece in broken or [""]:
+                # `soft_wrap` keeps Rich from breaking once more what is broken already.
                 console.print(Text(piece, style=style), soft_wrap=True)
 
     def say(self, message: str) -> None:
@@ -128,6 +131,7 @@ class Output:
         """A progress display that suits where stderr goes."""
         if self.quiet:
             return QuietProgress(self)
+        # A dumb terminal, Emacs' shell for one, can't go back up a line: each move of a bar would be a line of its own.
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             return RichProgress(self)
         return PlainProgress(self)
@@ -214,6 +218,7 @@ class RichProgress:
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[numbers]}"),
             console=self._output.console,
+            # Taken away at the end: the closing line says what came of it.
             transient=True,
         )
         self._bar.start()
@@ -228,6 +233,7 @@ class RichProgress:
 
     def log(self, message: str) -> None:
         """A line above the bar."""
+        # Messages hold square brackets (`[score.rewards.x]`), which Rich would take for styles.
         self._output.console.print(f"{self._output.verb}: {message}", markup=False)
 
     def close(self) -> None:

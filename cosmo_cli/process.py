@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 
+# As malloc.h has them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
@@ -32,6 +33,7 @@ def give_back_memory() -> None:
     Once a turn of a recipe: what `_keep_memory` saves within a step would otherwise pile up over turns, for each turn
     leaves holes of other sizes. `cosmo run` grew by 33 MiB a turn while 48 MiB of tensors were alive throughout.
     """
+    # The C library of this very process; musl has no `malloc_trim`.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
@@ -44,6 +46,7 @@ def _keep_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
+        # `mallopt` takes a C int.
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         # The largest that glibc takes on 64 bits.
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)

@@ -17,8 +17,10 @@ def silence_output() -> None:
     if debugging():
         return
     sys.stderr.flush()
+    # Kept open under another number, so that it can be put back for a failure.
     _kept_stderr.append(os.dup(2))
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    # Descriptors, as NCCL, gloo and their like write to them directly.
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
 

@@ -50,6 +50,7 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     if (found := RunFolder.find(planned.path)) is not None and found.complete:
         return False
     kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name", "accept_failure")
+    # In a file rather than in arguments: a config is nested, and every process of every rank reads the same one.
     job = {
         "verb": verb,
         "config": as_dict(config),
@@ -75,6 +76,7 @@ def run_as_rank(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     assert entry is not None
     if not entry.is_first():
         silence_output()
+    # Joining a process group is where libraries greet on stdout.
     with stdout_to_stderr():
         entry.join(config)
     entry.work(config, lambda: run_command(verb, config, inputs, given, None), lambda error: explain(error)[2])
@@ -92,6 +94,7 @@ def main() -> int:
     config = build(load_config(verb), job["config"], verb)
     if job["mute"]:
         given["quiet"] = True
+        # The path of the run is the outer command's to print.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return guarded(verb, lambda: run_as_rank(verb, config, [Path(p) for p in job["inputs"]], given))
 

@@ -83,6 +83,7 @@ def _below(path: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(path):
         if "manifest.json" in files:
             yield Path(folder)
+            # `os.walk` goes into whatever is left in this very list.
             folders.clear()
 
 
@@ -155,6 +156,7 @@ def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
 
 def _model(folder: RunFolder, survey: Survey) -> str:
     """The model at the beginning: of its policy, or of the runs that it was made from."""
+    # What has no policy at all says `none`.
     untrained = [
         spec
         for run in _latest_first(folder, lambda run: _model_parents(run, survey))
@@ -206,6 +208,7 @@ def _inputs(folder: RunFolder, survey: Survey) -> list[RunFolder]:
 def _by_lineage(found: Iterable[RunReport]) -> Iterator[RunReport]:
     """Each after its parents; among those that may come next, the oldest."""
     by_path = {os.path.abspath(r.path): r for r in found}
+    # A run that lies elsewhere, or that is its own parent in a damaged manifest, holds nothing up.
     waiting = {
         path: {p for p in map(os.path.abspath, report.parents) if p in by_path and p != path}
         for path, report in by_path.items()

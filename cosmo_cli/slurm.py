@@ -21,6 +21,7 @@ def array_worker(environment: Mapping[str, str]) -> tuple[int, int] | None:
         task, first, last, count, step = (int(said.get(name, "1" if name == _NAMES[4] else "")) for name in _NAMES)
     except ValueError:
         raise _unclear(said) from None
+    # Place 2 of `--array=4-8:2` is (8 - 4) / 2; a remainder, or fewer tasks than places, means gaps.
     index, off = divmod(task - first, step) if step > 0 else (0, 1)
     if off or not 0 <= index < count or (count - 1) * step != last - first:
         raise _unclear(said)

@@ -54,11 +54,13 @@ def stage_command(
     positional = Annotated[list[str] | None, typer.Argument(help=info.argument, show_default=False)]
     parameters = [_parameter("paths", positional, None)]
     for name, field in flags.items():
+        # `opt_` keeps a config's `name` apart from the `--name` that every stage has.
         parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
     shown = {**(more or {}), **_SHARED, **(_EXECUTOR if info.spread else {})}
     parameters += [_parameter(name, hint, default) for name, (hint, default) in shown.items()]
 
     def command(**given: Any) -> None:
+        # None and [] mean that nothing was typed: then the recipe's value stands.
         typed = {n: v for n in flags if (v := given[f"opt_{n}"]) not in (None, [])}
         paths = given["paths"] or []
         if info.positional:
@@ -76,6 +78,7 @@ def stage_command(
         if not runs_on_ranks(verb, built, inputs, given):
             run_command(verb, built, inputs, given, after)
 
+    # Typer reads a function's signature and annotations to make options; this one is made from the config's fields.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -96,6 +99,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> Any:
     if notes:
         # Round brackets: Rich takes square ones for markup.
         text += f" ({'; '.join(notes)})"
+    # `X | None` means that a flag may be left out; Typer wants to know the X.
     inner = next((a for a in typing.get_args(hint) if a is not type(None)), hint)
     plain = list[str] if typing.get_origin(hint) is list else inner
     more: dict[str, Any] = {}
@@ -132,6 +136,7 @@ def stage_values(
 
 
 def _paths_on_stdin(verb: str) -> list[str]:
+    # A daemon's stdin may be closed, and is None then.
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError(f"cosmo {verb} was given no input", f"cosmo {verb} RUN_FOLDER, or pipe one in")
     paths = sys.stdin.read().split("\n")

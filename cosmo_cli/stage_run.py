@@ -52,6 +52,7 @@ def run_command(
         output.warn(result.quality.warning, result.quality.hint)
     if after is not None and result.state in ("done", "cached"):
         after(output, result)
+    # No path for what is not complete: the next command in a pipe must not go on with half a run.
     output.result(result.where if result.state in ("done", "cached") else "", result_json(result))
 
 

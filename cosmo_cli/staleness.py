@@ -69,6 +69,7 @@ class Survey:
                 change = f"{entry.fingerprint[:8]} -> {upstream.fingerprint[:8]}"
                 reasons.append(f"upstream {public(path)} changed: {change}")
             inputs.append(upstream)
+        # Planning again needs its inputs as they were, so one reason is enough.
         if reasons or folder.stage == "files":
             return reasons
         if folder.stage not in STAGES:
@@ -79,6 +80,7 @@ class Survey:
             # A config in a run folder is whoever's made it, and to plan is to load its plugins.
             with nullcontext() if self._run_code else no_named_code(public(folder.path)):
                 plan = stage.plan(Context(config, inputs, Silent(), self._resources))
+        # A CosmoError as well, and the only one that is no reason: whoever asks has to decide on it.
         except ForeignCodeError:
             raise
         except CosmoError as error:

@@ -24,6 +24,7 @@ def command(
         hint = f"{did_you_mean(kind, KINDS)} kinds: {', '.join(KINDS)}"
         raise UsageError(f"unknown kind {kind!r}", hint.lstrip())
     kinds = [kind] if kind else list(KINDS)
+    # Plugins of installed packages are loaded for their summaries, and may print as they are.
     with stdout_to_stderr():
         found = {k: {one.name: one.line for one in listed(k)} for k in kinds}
     if json:

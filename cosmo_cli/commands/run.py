@@ -33,6 +33,7 @@ def command(
     run_code: RunCodeOption = False,
 ) -> None:
     """Go through a recipe's steps in this process, or with --dry-run print them as commands."""
+    # Imported here, as all that is heavy in a command: `cosmo run --help` must not wait for it.
     from cosmo_cli.commands.eval import print_table
     from cosmo_cli.output import Output
     from cosmo_cli.recipe.schema import parse, read
@@ -52,6 +53,7 @@ def command(
     parsed = parse(values)
     root = runs or Path("runs") / (parsed.name or "run")
     if dry_run:
+        # With --set the recipe's file no longer says it all, so every setting is spelled out in the commands.
         source = recipe if not sets else None
         output.lines(command_line(s, parsed, source, root, (executor, settings)) for s in steps_of(parsed))
         return

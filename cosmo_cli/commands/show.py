@@ -57,6 +57,7 @@ def command(
 def readable(value: Any) -> Any:
     """Images as `PNG 84x84, 1,234 bytes`; everything else as it is."""
     if isinstance(value, dict):
+        # An image is the only struct with just these two fields.
         if set(value) == {"bytes", "path"}:
             return image(value)
         return {k: readable(v) for k, v in value.items()}

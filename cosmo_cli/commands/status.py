@@ -68,6 +68,7 @@ def table(found: list[RunReport], width: int | None) -> list[tuple[str, str, int
 def _first(report: RunReport, folder: str) -> tuple[str, ...]:
     shards = "" if report.shards_done == report.shards else f" {report.shards_done}/{report.shards}"
     path = os.path.relpath(report.path, folder) if folder and not is_url(report.path) else report.path
+    # `01-31 12:34` of `2026-01-31 12:34:56`; --json has it whole.
     return path, report.state + shards, f"{report.rows:,}", report.date[5:16], report.name or "-"
 
 

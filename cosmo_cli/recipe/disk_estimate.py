@@ -47,6 +47,7 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
     if weights is None:
         return
     need = estimate(recipe, weights)
+    # The runs folder may not be there yet; the disk is that of the nearest folder that is.
     place = runs.absolute()
     while not place.exists():
         place = place.parent

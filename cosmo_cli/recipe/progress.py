@@ -30,11 +30,13 @@ class Turns:
             self._phase = title
             self._output.say(f"-- {title}" + (f" ({step.iterations} iterations)" if step.iterations > 1 else ""))
         if step.verb == "rollout":
+            # A turn's time counts from its rollout: score and train belong to it.
             self._begun = time.monotonic()
 
     def judge(self, step: Step, result: Result) -> None:
         """Say what looks wrong about a step; InputError where a whole phase had nothing to learn from."""
         where = f"{step.phase} {step.iteration}/{step.iterations}: " if step.iterations > 1 else ""
+        # What a cached step said was said when it was made.
         if (wrong := result.quality.failure or result.quality.warning) is not None and result.state != "cached":
             self._output.warn(f"{where}{wrong}", result.quality.hint)
         if not step.iterations > 1 or step.verb != "train":
@@ -57,6 +59,7 @@ class Turns:
             return
         took = time.monotonic() - self._begun
         self._times.append(took)
+        # The median of five: the first turn loads models, and one slow turn must not move the estimate.
         recent = sorted(self._times[-5:])
         left = len(self._left) * recent[len(recent) // 2]
         numbers = turn_numbers(result) if result.quality.failure is None else "nothing learned"

@@ -18,6 +18,7 @@ def prune(retention: Retention, trained: list[tuple[Step, Path]], needed: Iterab
 
     Safe to repeat and to be killed in.
     """
+    # The latest ones are what an interrupted run goes on from.
     kept = {path for _, path in trained[-retention.policies :]} | set(needed)
     if retention.phase_ends:
         # With its trainer state, so that another recipe can go on from the end of a phase.

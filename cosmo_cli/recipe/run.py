@@ -42,6 +42,7 @@ class Run:
 
 def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[str, Any]:
     """A step's config values: the recipe's table with the step's overrides, references resolved."""
+    # A deep copy: `assign` below goes into nested tables, which other steps share.
     values = json.loads(json.dumps(with_shared(recipe, step.verb)))
     for key, value in step.overrides.items():
         assign(values, split_path(key), _resolved(value, folders))
@@ -76,8 +77,10 @@ def run_recipe(
             turns.trained(step, result)
             # A step on its own has a progress display, where training says it itself.
             if step.iterations > 1:
+                # A cached turn's alarms were told when it was trained.
                 made = result.state != "cached"
                 turns.alarms(load_stage(step.verb).alarms(config, result.path) if made else {})
+            # Policies that later steps measure the KL from must not be pruned.
             later = [s.overrides.get("ref_policy") for s in steps[number:]]
             needed = [run.folders[r.name] for r in later if isinstance(r, Ref) and r.name in run.folders]
             prune(recipe.retention, run.trained, needed)
@@ -99,6 +102,7 @@ def _one(run: Run, step: Step, config: Any, resources: Resources, turns: Turns) 
                 runs=run.runs, executor=who, executor_settings=settings, name=step.name, accept_failure=is_turn(step)
             )
             result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
+            # After the ranks are done this process finds a complete run: cached for it, and new for the person.
             return replace(result, state="done") if launched else result
     finally:
         progress.close()

@@ -115,12 +115,14 @@ def _run_folder_of(path: Path) -> Path | None:
 def parse(values: dict[str, Any]) -> Recipe:
     """A checked recipe: every stage table is built once against its config, phases are consistent."""
     recipe: Recipe = build(RecipeFile, values, "recipe")
+    # Every table of every stage now, or a slip in the last one is found after hours of training.
     for verb in STAGES:
         build(load_config(verb), with_shared(recipe, verb), verb)
     if Path(recipe.summary).name != recipe.summary or not recipe.summary.endswith(".json"):
         raise UsageError(f"summary = {recipe.summary!r} is not the name of a .json file", 'summary = "summary.json"')
     names = [p.name for p in recipe.phases]
     for number, phase in enumerate(recipe.phases):
+        # Names become shell variables in what --dry-run prints.
         if not phase.name.isidentifier() or names.count(phase.name) > 1:
             raise UsageError(
                 f"phase {number + 1} needs a name of its own, not {phase.name!r}",

@@ -103,6 +103,7 @@ def _turn(
         "select.split": "train",
         "select.take": phase.prompts,
         "select.draw": iteration,
+        # A seed of its own for each phase, so that two phases do not draw the same prompts in the same order.
         "select.seed": recipe.seed * 1000 + number,
     }
     if mix:
@@ -115,6 +116,8 @@ def _turn(
     yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
     yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)
     later = _carried_on(recipe, phase) if iteration else {}
+    # Later ones win: what the phase says of training, then the reference, then what turns after the first have
+    # otherwise.
     train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **reference, **later}
     last = iteration + 1 == phase.iterations
     yield Step("train", tag, [Ref(f"{tag}_scored")], train, **where, ends_phase=last)
@@ -150,6 +153,7 @@ def _mix(earlier: list[Phase], phase: Phase) -> dict[str, float]:
     if not before or not own or phase.replay == 0:
         return own
     labels = {*own, *before}
+    # Six places: the numbers stand in printed commands, and have to be the same ones when they are typed.
     return {
         label: round((1 - phase.replay) * own.get(label, 0.0) + phase.replay * before.get(label, 0.0), 6)
         for label in sorted(labels)
@@ -173,6 +177,7 @@ def flatten(table: dict[str, Any], before: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         dotted = f"{before}{path_part(key)}"
+        # As dotted keys these would be merged into the recipe's own weights, which a phase means to replace.
         if isinstance(value, dict) and value and key not in ("labels", "weights"):
             flat.update(flatten(value, f"{dotted}."))
         else:
@@ -188,6 +193,7 @@ def command_line(
     Without a `source` file (the recipe was changed by --set) the recipe's table is spelled out as well. `executor` is
     its name and settings, for stages that have one.
     """
+    # Quoted by us around `$name`, so that the shell puts the folder in even where its path has blanks.
     words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
     words += ["--name", step.name]
     values = dict(step.overrides)
