@@ -34,6 +34,7 @@ class RowError(ValueError):
     """A shard does not hold what its table says; the message names the column and the row."""
 
 
+# Resolving annotations takes longer than reading a row, so each class is resolved once.
 _HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
@@ -46,6 +47,7 @@ def hints(cls: type[Any]) -> dict[str, Any]:
 
 def unwrap(hint: Any) -> tuple[Any, bool]:
     """(type, nullable): strips `| None`."""
+    # `X | None` and `Optional[X]` are two things to Python before 3.14.
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         inner = [a for a in typing.get_args(hint) if a is not type(None)]
         return inner[0], len(inner) < len(typing.get_args(hint))
@@ -86,12 +88,14 @@ def _feature(hint: Any) -> dict[str, Any]:
 @functools.cache
 def arrow_schema(table: Table) -> pa.Schema:
     """The Arrow schema of a table: all fields nullable, name, version and fingerprint in the metadata."""
+    # Nullable throughout, as other writers leave their columns; `from_record` looks for nulls itself.
     fields = [pa.field(name, _arrow_type(h)) for name, h in hints(table.row).items()]
     features = {name: _feature(h) for name, h in hints(table.row).items()}
     metadata = {
         "cosmo.table": table.name,
         "cosmo.version": str(table.version),
         "cosmo.fingerprint": table_fingerprint(table),
+        # `datasets` looks for its features here, and would take images for structs of bytes without them.
         "huggingface": json.dumps({"info": {"features": features}}),
     }
     return pa.schema(fields, metadata=metadata)
@@ -121,6 +125,7 @@ def to_record(row: Any) -> dict[str, Any]:
     record = {}
     for name, nested, _, is_list, _ in _reader(type(row)):
         value = getattr(row, name)
+        # One level of lists is all that rows have: a list of classes, or a list of plain values.
         if nested is not None and value is not None:
             value = [to_record(v) for v in value] if is_list else to_record(value)
         record[name] = value
@@ -199,6 +204,7 @@ def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
             (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type) for f in wanted
         )
     if pa.types.is_list(wanted):
+        # pandas, polars and `datasets` write large lists and strings with 64-bit offsets; they hold the same.
         is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
         return is_list and _readable_as(found.value_type, wanted.value_type)
     same_kind = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
@@ -210,6 +216,7 @@ def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
 
 def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:
     """Rows of an Arrow batch read as `table`; RowError says which row and column."""
+    # Only the table's own columns become Python values: a scored shard read as prompts leaves its completions alone.
     columns = list(hints(table.row))
     for offset, record in enumerate(batch.select(columns).to_pylist()):
         yield from_record(table.row, record, f"row {first_row + offset}: ")

@@ -11,6 +11,7 @@ from schemas.values import Image, Message
 
 def canonical(value: Any) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, no NaN."""
+    # UnicodeEncodeError for half a surrogate pair, and ValueError for NaN: what reads JSON keeps both out of rows.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -23,4 +24,5 @@ def prompt_id(*, label: str, messages: list[Message], images: list[Image], answe
     """16 hex digits over what a model and its judge are given: label, words, images, answer."""
     turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in messages]
     image_digests = [hashlib.sha256(i.bytes).hexdigest() for i in images]
+    # 64 bits: among a million prompts two alike by chance are one in tens of millions.
     return digest([label, turns, image_digests, answer])[:16]

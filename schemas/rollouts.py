@@ -8,6 +8,8 @@ from typing import Annotated
 
 from schemas.prompts import PromptRow
 
+# Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
+# float32.
 Int32 = Annotated[int, "int32"]
 Float32 = Annotated[float, "float32"]
 

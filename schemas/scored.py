@@ -21,6 +21,7 @@ class GradeStatus(StrEnum):
     """It raised, or gave what is no grade; `cosmo score` on the scored folder asks again."""
 
 
+# Iterating an enum gives its members in the order in which the class lists them.
 OK, NOT_APPLICABLE, TIMEOUT, ERROR = GradeStatus
 FAILED = (TIMEOUT, ERROR)
 """The statuses of a grade that could not be made: never counted as 0, and not kept when it is graded again."""

@@ -27,6 +27,7 @@ def by_cosmo_term(stats: Iterable[TermStat]) -> dict[str, tuple[float, int]]:
     """(sum of grades, how many) of each of the four terms that has any."""
     sums: dict[str, tuple[float, int]] = {}
     for stat in stats:
+        # Sums rather than means: terms of several verifiers are pooled by how many completions each was given for.
         total, count = sums.get(cosmo_term(stat.name), (0.0, 0))
         sums[cosmo_term(stat.name)] = total + stat.mean * stat.completions, count + stat.completions
     return {term: sums[term] for term in COSMO_TERMS if term in sums}
