@@ -192,8 +192,7 @@ def _limited_by_source(choice: Choice, picks: list[Pick], caps: list[int]) -> li
 def _mixed(choice: Choice, picks: list[Pick], config: PrepareConfig) -> list[Pick]:
     """The draw: seeded, without replacement, label by label where there are weights."""
     pools: dict[str, list[Pick]] = {}
-    # By rank, so that the first rows of a pool are a seeded sample of it, and a larger limit only adds to a smaller
-    # one's.
+    # By rank, so that the first rows of a pool are a seeded sample of it.
     for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
         pools.setdefault(pick.record.label if config.weights else "", []).append(pick)
     if not config.weights:

@@ -13,8 +13,8 @@ from fractions import Fraction
 
 from stages.score.answers.normalize import phrase, plain, spaced
 
-# The look-behind keeps from taking the 2 of `x2` or of `1.2.3`. All groups are non-capturing: `findall` gives whole
-# numbers.
+# The look-behind keeps from taking the 2 of `x2` or the 3 of `1.2.3`. All groups are non-capturing: `findall` gives
+# whole numbers.
 NUMBER = re.compile(
     r"""(?<![A-Za-z_\d.])(?:
         (?:(?<![\w.)\]])-\s?)?\$?             # a minus sign, unless it subtracts; a currency sign
