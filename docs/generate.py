@@ -51,8 +51,8 @@ def config_page() -> Iterator[str]:
 
 
 def _own_settings() -> Iterator[str]:
-    """What losses and advantages declare themselves, under the key of each one's table."""
-    for kind, table in (("loss", "losses"), ("advantage", "advantages")):
+    """What plugins declare themselves, under the key of each one's table."""
+    for kind, table in (("objective", "objectives"), ("loss", "losses"), ("advantage", "advantages")):
         for name in names(kind):
             if settings := load(kind, name).settings:
                 yield from _fields(settings, f"{table}.{name}.")

@@ -33,8 +33,8 @@ def make_verifier(cosmo: Cosmo, recipe: Path, start: Path, seed: int, sizes: Pat
     judged = cosmo("score", completions, "--config", recipe)
     return cosmo(
         "train", judged, "--objective", "verifier", "--policy", policy, "--steps", size["steps"], "--seed", seed,
-        "--learning-rate", 1e-3, "--set", "warmup_steps=20", "--set", "verifier.name='safety'", "--set",
-        f"verifier.prompt='{JUDGE['prompt']}'", "--set", "verifier.balance=false",
+        "--learning-rate", 1e-3, "--set", "warmup_steps=20", "--set", "objectives.verifier.name='safety'", "--set",
+        f"objectives.verifier.prompt='{JUDGE['prompt']}'", "--set", "objectives.verifier.balance=false",
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from stages.core.runs.select import Selection
 from stages.train.drift.config import WatchConfig
 from stages.train.losses.base import AGGREGATIONS, LossSettings
 from stages.train.plugin_settings import check_tables, settings_of
-from stages.train.sections import with_plugin_sections
 
 PARALLEL = ("ddp", "zero2", "zero3", "fsdp2")
 
@@ -46,6 +45,10 @@ class DataSettings:
         flag="--steps",
         low=0,
     )
+    # An objective declares its own settings; those of the one that is used are in the plan's key.
+    objectives: dict[str, dict[str, Any]] = option(
+        {}, "Own settings of objectives, a table each: objectives.dpo.beta", affects=False
+    )
     batch_size: int = option(32, "All but RL: examples (reward: pairs) an optimizer step", flag="--batch-size", low=1)
     seed: int = option(0, "Seed of the example order", flag="--seed")
     select: Selection = option(Selection(), "All but RL: which prompts to learn from")
@@ -62,6 +65,9 @@ class RolloutSettings(DataSettings):
         "drift_cap": "losses.cpgd.drift_cap",
         "canon": "advantages.canon",
         "lagrangian": "advantages.lagrangian",
+        "dpo": "objectives.dpo",
+        "reward": "objectives.reward",
+        "verifier": "objectives.verifier",
     }
 
     # What the loss, the advantage, the clip and the aggregation come to is in the plan's key, for RL alone: set to what
@@ -146,7 +152,6 @@ class OptimizerSettings(RolloutSettings):
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
 
 
-@with_plugin_sections("objective")
 @dataclass(frozen=True)
 class TrainConfig(OptimizerSettings):
     """Settings of one training run: its objective, its data, its loss, its optimizer, its machine."""
@@ -187,10 +192,11 @@ class TrainConfig(OptimizerSettings):
     )
 
     def __post_init__(self) -> None:
-        """UsageError for an unknown objective, a table of losses or advantages that no plugin has, or a key in one."""
+        """UsageError for an unknown objective, for a table that no plugin has, and for a key that is not in it."""
         # Loading one that is in a file runs the file, and configs come from strangers, too: that is for the plan.
         if ":" not in self.objective:
             load("objective", self.objective)
+        check_tables("objective", self.objective, self.objectives)
         check_tables("loss", self.loss, self.losses)
         check_tables("advantage", self.advantage or "", self.advantages)
 
@@ -208,9 +214,9 @@ class TrainConfig(OptimizerSettings):
         """The advantage's own settings; None where it has none. Of resolved settings."""
         return settings_of("advantage", str(self.advantage), self.advantages)
 
-    def section(self, name: str) -> Any:
-        """The settings of an objective, by its name."""
-        return getattr(self, name)
+    def objective_settings(self) -> Any:
+        """The objective's own settings; None where it has none."""
+        return settings_of("objective", self.objective, self.objectives)
 
 
 def peak_rate(config: TrainConfig) -> float:

@@ -1,7 +1,8 @@
-"""Settings that a loss or an advantage declares itself: its dataclass, filled from its table of the recipe.
+"""Settings that an objective, a loss or an advantage declares itself: a dataclass, filled from a table of the recipe.
 
-A table is named after its plugin (`[train.losses.cpgd]`, `[train.advantages.canon]`), so that a recipe whose phases
-use different losses may set them all in one place: the table of one that is not used changes nothing.
+A table is named after its plugin (`[train.objectives.dpo]`, `[train.losses.cpgd]`, `[train.advantages.canon]`), so
+that a recipe whose phases use different ones may set them all in one place: the table of one that is not used changes
+nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from stages.core.errors import UsageError
 from stages.core.registry import load, short_name
 
 Tables = dict[str, dict[str, Any]]
-_FIELD = {"loss": "losses", "advantage": "advantages"}
+_FIELD = {"objective": "objectives", "loss": "losses", "advantage": "advantages"}
 
 
 def settings_of(kind: str, name: str, tables: Tables) -> Any:
@@ -26,7 +27,7 @@ def settings_of(kind: str, name: str, tables: Tables) -> Any:
     if declared is not None:
         return build(declared, values, f"train.{_FIELD[kind]}.{short_name(name)}")
     if values:
-        hint = "what losses share is set in [train]: clip_low, clip_high, clip, aggregation, ref_kl"
+        hint = "what all of them share is set in [train] itself: learning_rate, clip_low, aggregation, ref_kl, ..."
         raise UsageError(f"[train.{_FIELD[kind]}.{name}]: the {kind} {name!r} has no settings of its own", hint)
     return None
 

@@ -18,9 +18,8 @@ from stages.train.checkpoints import Checkpoints, Moment, Position, save_run
 from stages.train.config import TrainConfig
 from stages.train.drift.monitor import stop_on_alarm
 from stages.train.lora import Adapters
-from stages.train.optim import make_optimizer, make_scheduler
+from stages.train.optim import make_scheduler
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import whole_policy
 from stages.train.parallel.layout import Layout
 from stages.train.parallel.stop import STOP, StoppedError
 from stages.train.run_log import RunLog
@@ -89,11 +88,7 @@ class Session:
         with isolated(self.policy.model, self.policy.device):
             yield
             # No `finally`: after an error other ranks may be gone, and gathering would wait for them.
-            if self.layout.sharded:
-                weights = self.layout.weights(self.policy.model)
-                moments = self.layout.moments(self.policy.model, self.optimizer)
-                self.policy = whole_policy(self.policy, self.config, weights)
-                self.optimizer = make_optimizer(self.policy.model, self.config, moments)
+            self.policy, self.optimizer = self.layout.make_whole(self.policy, self.optimizer, self.config)
 
     def all_gather(self, own: Any) -> list[Any]:
         """After each step, before its row: what every rank has of it, in order of ranks.

@@ -17,7 +17,7 @@ from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
 from stages.models.policy_ref import resolve_policy
 from stages.train.config import TrainConfig
-from stages.train.objectives.dpo import PLUGIN, DpoOptions, Pairs, make_trainer
+from stages.train.objectives.dpo import PLUGIN, Pairs, make_trainer
 from tests.train.made import Stop, StopAfter, contents, rejects, scored_group, steps, train, write_shard
 
 FAST = {"objective": "dpo", "policy": "tiny:qwen2_5_vl", "learning_rate": 1e-4, "batch_size": 4, "steps": 4}
@@ -40,7 +40,7 @@ def shard(tmp_path, groups):
 def session_of(shard, folder, **settings):
     from stages.train.setup import open_session
 
-    config = TrainConfig(**{"device": "cpu", **FAST, "dpo": DpoOptions(beta=BETA), **settings})
+    config = TrainConfig(**{"device": "cpu", **FAST, "objectives": {"dpo": {"beta": BETA}}, **settings})
     ctx = Context(config, [RunFolder.open(shard)], Silent(), Resources(), folder)
     return open_session(ctx, None, resolve_policy(config.policy))
 
@@ -138,15 +138,15 @@ def test_its_settings_identify_its_runs_alone(tmp_path, shard):
         return STAGE.plan(Context(config, [RunFolder.open(shard)], Silent(), Resources())).key
 
     one = {"objective": "dpo"}
-    assert key(**one) != key(**one, dpo={"beta": 0.2})
-    assert key(objective="sft") == key(objective="sft", dpo={"beta": 0.2})
+    assert key(**one) != key(**one, objectives={"dpo": {"beta": 0.2}})
+    assert key(objective="sft") == key(objective="sft", objectives={"dpo": {"beta": 0.2}})
     with pytest.raises(UsageError) as caught:
-        key(**one, dpo={"bata": 0.2})
+        key(**one, objectives={"dpo": {"bata": 0.2}})
     assert "beta" in caught.value.hint
 
 
 def test_no_pair_at_all_is_an_error_that_says_what_to_type(tmp_path, shard):
     with pytest.raises(InputError) as caught:
-        train(shard, tmp_path, **FAST, dpo=DpoOptions(margin=5.0))
-    assert "--set dpo.margin=" in caught.value.hint
+        train(shard, tmp_path, **FAST, objectives={"dpo": {"margin": 5.0}})
+    assert "--set objectives.dpo.margin=" in caught.value.hint
     assert PLUGIN.called == "DPO"

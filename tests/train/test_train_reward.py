@@ -135,7 +135,7 @@ def test_what_it_cannot_be_given_is_left_out_or_refused(tmp_path, policies, grou
     with pytest.raises(InputError, match="none of 1 pairs"):
         train(images, tmp_path, **FAST)
     with pytest.raises(InputError, match="rewards lie 5 apart"):
-        train(images, tmp_path, **{**FAST, "reward": PairOptions(margin=5.0)})
+        train(images, tmp_path, **{**FAST, "objectives": {"reward": {"margin": 5.0}}})
     with pytest.raises(UsageError, match="sees images") as caught:
         train(images, tmp_path, **{**FAST, "policy": "tiny:qwen2_5_vl"})
     assert "tiny:llama" in caught.value.hint

@@ -18,16 +18,21 @@ from stages.core.errors import InputError, UsageError
 from stages.core.runs.folder import RunFolder
 from stages.judging.prompt import FOLDER, conversation, load_prompt, parse_verdict, verdict_line
 from stages.train.config import TrainConfig
-from stages.train.objectives.verifier import VerifierOptions
 from stages.train.supervised.examples import ExampleRows
 from stages.train.supervised.verdicts import as_example, judged_entries, verdict_order
 from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, write_shard
 from tests.train.test_train_resume import Stop, StopAfter
 
 TINY = "tiny:qwen2_5_vl"
-SAFETY = VerifierOptions(name="safety", prompt="safety_brief")
+
+
+def learning_from(**more):
+    return {"verifier": {"name": "safety", "prompt": "safety_brief", **more}}
+
+
 FAST = {
-    "objective": "verifier", "policy": TINY, "verifier": SAFETY, "learning_rate": 1e-3, "batch_size": 4, "steps": 3,
+    "objective": "verifier", "policy": TINY, "objectives": learning_from(), "learning_rate": 1e-3, "batch_size": 4,
+    "steps": 3,
 }  # fmt: skip
 
 
@@ -59,7 +64,7 @@ def shard(tmp_path, groups):
 def judged(shard, reject=lambda *_: None, **settings):
     """The examples of a shard, and the run's config."""
     config = TrainConfig(**{**FAST, **settings})
-    prompt = load_prompt(config.verifier.asked)
+    prompt = load_prompt(config.objective_settings().asked)
     return judged_entries([RunFolder.open(shard)], config, prompt, reject), config
 
 
@@ -107,15 +112,15 @@ def test_verdicts_come_in_turn_and_rare_ones_again(shard):
 
 
 def test_unbalanced_is_one_permutation_an_epoch_and_fewer_examples_are_a_seeded_draw(shard):
-    as_they_come = replace(SAFETY, balance=False)
-    entries, config = judged(shard, steps=0, epochs=2, verifier=as_they_come)
+    as_they_come = learning_from(balance=False)
+    entries, config = judged(shard, steps=0, epochs=2, objectives=as_they_come)
     order = verdict_order(entries, config)
     assert set(order[:24]) == set(order[24:]) == set(entries)
     assert order[:24] != order[24:]
-    few = verdict_order(entries, replace(config, verifier=replace(as_they_come, max_examples=6)))
+    few = verdict_order(entries, replace(config, objectives=learning_from(balance=False, max_examples=6)))
     assert len(few) == 12
     assert len(set(few)) == 6
-    evenly = verdict_order(entries, replace(config, verifier=replace(SAFETY, max_examples=7)))
+    evenly = verdict_order(entries, replace(config, objectives=learning_from(max_examples=7)))
     assert Counter(e.verdict for e in set(evenly)) == {"safe_without_risk": 3, "unsafe": 3, "illogical": 1}
 
 
@@ -152,10 +157,10 @@ def test_what_cannot_be_learned_says_why_and_what_to_type(tmp_path, shard):
             train(inputs, tmp_path, **{**FAST, **settings})
         assert hint in caught.value.hint
 
-    refused(InputError, "carries a verdict by 'valu'", "there: safety", verifier=replace(SAFETY, name="valu"))
-    refused(InputError, "'value' knows none of", "verifier.prompt", verifier=replace(SAFETY, prompt="value"))
-    refused(InputError, "no judge prompt 'nice'", "safety_brief", verifier=VerifierOptions(name="nice"))
-    refused(UsageError, "is not said", "verifier.name=", verifier=VerifierOptions())
+    refused(InputError, "carries a verdict by 'valu'", "there: safety", objectives=learning_from(name="valu"))
+    refused(InputError, "'value' knows none of", "verifier.prompt", objectives=learning_from(prompt="value"))
+    refused(InputError, "no judge prompt 'nice'", "safety_brief", objectives={"verifier": {"name": "nice"}})
+    refused(UsageError, "is not said", "verifier.name=", objectives={})
     refused(UsageError, "a verifier was given no policy", "--policy", policy=None)
     prompts = write_shard(tmp_path / "p.parquet", PROMPTS, [prompt_row(0)])
     refused(InputError, "a verifier learns from scored groups", "cosmo score", inputs=prompts)
@@ -172,11 +177,11 @@ def test_the_prompt_counts_by_its_words_and_only_for_a_verifier(tmp_path, shard)
         config = TrainConfig(**{**FAST, **settings})
         return STAGE.plan(Context(config, [RunFolder.open(shard)], Silent(), Resources())).key
 
-    assert key() == key(verifier=replace(SAFETY, prompt=str(copy)))
+    assert key() == key(objectives=learning_from(prompt=str(copy)))
     copy.write_text(copy.read_text().replace("Verdict?", "Well?"))
-    assert key() != key(verifier=replace(SAFETY, prompt=f"{tmp_path}/./elsewhere.toml"))
-    assert key() != key(verifier=replace(SAFETY, balance=False))
-    assert key(objective="sft") == key(objective="sft", verifier=VerifierOptions())
+    assert key() != key(objectives=learning_from(prompt=f"{tmp_path}/./elsewhere.toml"))
+    assert key() != key(objectives=learning_from(balance=False))
+    assert key(objective="sft") == key(objective="sft", objectives=learning_from(name="other"))
 
 
 def test_interrupted_it_ends_with_the_same_bits(tmp_path, shard):
@@ -200,9 +205,11 @@ def test_it_learns_to_judge_completions_that_it_never_saw(tmp_path, policies):
     policy = policies("llama")
     made = [scored_group(policy, i, g=8, images=False) for i in range(36)]
     made = [graded(g, ["bad" if "red" in c.text.split() else "good" for c in g.completions], "rule") for g in made]
-    options = VerifierOptions(name="rule", prompt=str(asked))
+    options = learning_from(name="rule", prompt=str(asked))
     shard = write_shard(tmp_path / "scored.parquet", SCORED, made[:32])
-    run = train(shard, tmp_path, **{**FAST, "policy": "tiny:llama", "verifier": options, "batch_size": 16, "steps": 25})
+    run = train(
+        shard, tmp_path, **{**FAST, "policy": "tiny:llama", "objectives": options, "batch_size": 16, "steps": 25}
+    )
     verifier, prompt = load_policy(resolve_policy(str(run.path)), device="cpu"), load_prompt(str(asked))
     seen = {c.text for g in made[:32] for c in g.completions}
     right = []

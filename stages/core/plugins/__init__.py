@@ -5,7 +5,10 @@
     kinds       the families of plugins, the folder and the entry-point group of each
     builtin     plugins in files of this repository
     references  `path/to/file.py:NAME` and `package.module:NAME`
+    installed   entry points of installed packages
     outside     loading what is not ours, with errors that name the person's file and line
     trees       the digest of one source file, and what it imports
-    identity    the digest of a plugin with all that it imports of its own package
+    source      which files a plugin is made of, and their digest
+    golden      the digests that this repository's own plugins have at their versions
+    unchanged   whether files are what they were, without reading them
 """

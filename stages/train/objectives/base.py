@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from schemas.tables import PROMPTS, SCORED, Table
 from stages.core.config import key_of
 from stages.core.errors import InputError, UsageError
+from stages.core.registry import short_name
 from stages.core.runner import accepts
 from stages.core.stage import Context, Quality
 from stages.models.policy_ref import PolicyRef, resolve_policy
@@ -62,7 +63,7 @@ class Objective(ABC):
     watched: ClassVar[bool] = False
     """Whether its steps are looked at by the drift alarms, which compare what a policy samples."""
     settings: ClassVar[type[Any] | None] = None
-    """A frozen dataclass of `option`s: the objective's own table `[train.NAME]`, NAME being the plugin's."""
+    """A frozen dataclass of `option`s: the objective's own table, `[train.objectives.NAME]`, NAME being the plugin's."""
 
     def check(self, ctx: Context) -> None:
         """Refuse inputs and settings that can't be right: InputError, UsageError. Called while planning.
@@ -92,10 +93,8 @@ class Objective(ABC):
 
     def plan_key(self, ctx: Context) -> dict[str, Any]:
         """What identifies a run beside the stage's own settings: by default the objective's own, where it has some."""
-        if self.settings is None:
-            return {}
-        name = ctx.config.objective
-        return {name: key_of(ctx.config.section(name))}
+        own = ctx.config.objective_settings()
+        return {} if own is None else {short_name(ctx.config.objective): key_of(own)}
 
     @abstractmethod
     def train(self, session: Session) -> None:

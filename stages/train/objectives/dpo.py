@@ -163,7 +163,7 @@ def make_trainer(session: Session, pairs: Pairs, order: list[int], steps: int) -
         model=session.policy.model,
         args=DPOConfig(
             **session.arguments(**equal_passes(session.config)),
-            beta=session.config.section("dpo").beta,
+            beta=session.config.objective_settings().beta,
             # Else TRL loads a second model for the reference.
             precompute_ref_log_probs=True,
             # It would switch dropout off in the modules of a policy that stays warm after the run.

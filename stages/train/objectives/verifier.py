@@ -52,14 +52,16 @@ class Verifier(Objective):
     def check(self, ctx: Context) -> None:
         """The inputs; UsageError where it is not said whose verdicts are to be learned."""
         super().check(ctx)
-        if not ctx.config.section("verifier").name:
-            raise UsageError("whose verdicts the verifier is to learn is not said", "--set verifier.name=safety")
+        if not ctx.config.objective_settings().name:
+            raise UsageError(
+                "whose verdicts the verifier is to learn is not said", "--set objectives.verifier.name=safety"
+            )
 
     def plan_key(self, ctx: Context) -> dict[str, Any]:
         """Its settings, with the words of its prompt."""
         from stages.judging.prompt import load_prompt
 
-        options = ctx.config.section("verifier")
+        options = ctx.config.objective_settings()
         return {"verifier": {**key_of(options), "prompt": load_prompt(options.asked).digest}}
 
     def train(self, session: Session) -> None:
@@ -70,7 +72,7 @@ class Verifier(Objective):
         from stages.train.supervised.verdicts import as_example, judged_entries, verdict_order
 
         config, inputs = session.config, session.ctx.inputs
-        options: VerifierOptions = config.section("verifier")
+        options: VerifierOptions = config.objective_settings()
         prompt = load_prompt(options.asked)
         entries = judged_entries(inputs, config, prompt, session.reject)
         counts = dict(sorted(Counter(e.verdict for e in entries).items()))

@@ -10,9 +10,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from stages.models.load import Policy
+from stages.train.config import TrainConfig
 from stages.train.optim import STATE, trainable
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import Tensors
+from stages.train.parallel.gather import Tensors, whole_policy
 
 
 class Fsdp:
@@ -73,6 +75,14 @@ class Fsdp:
             if p in optimizer.state
             for kind in STATE
         }
+
+    def make_whole(
+        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
+    ) -> tuple[Policy, torch.optim.AdamW]:
+        """A newly loaded model with these weights: every rank has all of it again."""
+        # Both are gathered from the sharded model before it is let go.
+        weights, moments = self.weights(policy.model), self.moments(policy.model, optimizer)
+        return whole_policy(policy, config, weights, moments)
 
 
 def _sliced(value: Tensor, parameter: Any, kind: str) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.models.load import Policy, load_policy
 from stages.train.config import TrainConfig, vision_frozen
-from stages.train.optim import set_frozen
+from stages.train.optim import make_optimizer, set_frozen
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of the parameter or buffer that they belong to."""
@@ -30,8 +30,10 @@ def put_weights(model: Any, weights: Tensors) -> None:
             there[name].copy_(value)
 
 
-def whole_policy(policy: Policy, config: TrainConfig, weights: Tensors) -> Policy:
-    """The policy with a whole model of these weights, in place of one whose parameters lie on several ranks."""
+def whole_policy(
+    policy: Policy, config: TrainConfig, weights: Tensors, moments: Tensors
+) -> tuple[Policy, torch.optim.AdamW]:
+    """The policy with a whole model of these weights, in place of one that lies on several ranks; its optimizer."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     # While it is set, a model is loaded in shards.
@@ -39,4 +41,4 @@ def whole_policy(policy: Policy, config: TrainConfig, weights: Tensors) -> Polic
     whole = load_policy(policy.ref, device="cpu", dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     put_weights(whole.model, weights)
     set_frozen(whole.model, vision_frozen(config))
-    return replace(whole, device=policy.device)
+    return replace(whole, device=policy.device), make_optimizer(whole.model, config, moments)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stages.models.load import Policy
 from stages.train.config import TrainConfig
 from stages.train.optim import optimizer_state, trainable
 from stages.train.parallel import ranks
@@ -36,6 +37,11 @@ class Layout(Protocol):
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """The optimizer's state as `optimizer_state` names it, whole, on the CPU."""
+
+    def make_whole(
+        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
+    ) -> tuple[Policy, torch.optim.AdamW]:
+        """After training: the policy with its whole model in one place, and the optimizer of its parameters."""
 
 
 class Whole:
@@ -66,6 +72,12 @@ class Whole:
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """As they are, copied to the CPU: every rank has all of it."""
         return optimizer_state(model, optimizer)
+
+    def make_whole(
+        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
+    ) -> tuple[Policy, torch.optim.AdamW]:
+        """The same two: they never were anything else."""
+        return policy, optimizer
 
 
 def layout_of(config: TrainConfig) -> Layout:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from stages.core.errors import UnavailableError
+from stages.models.load import Policy
+from stages.train.config import TrainConfig
 from stages.train.optim import trainable
-from stages.train.parallel.gather import Tensors, saved_buffers
+from stages.train.parallel.gather import Tensors, saved_buffers, whole_policy
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -95,6 +97,14 @@ class Zero:
             found |= {f"{name}.{kind}": safe_get_full_optimizer_state(parameter, kind).cpu() for kind in _MOMENTS}
             found[f"{name}.step"] = torch.tensor(float(max(steps)))
         return found
+
+    def make_whole(
+        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
+    ) -> tuple[Policy, torch.optim.AdamW]:
+        """A newly loaded model with these weights: every rank has all of it again."""
+        # Both are gathered from the sharded model before it is let go.
+        weights, moments = self.weights(policy.model), self.moments(policy.model, optimizer)
+        return whole_policy(policy, config, weights, moments)
 
 
 def _step_of_nothing(trainer: Any, engine: Any) -> None:

@@ -29,7 +29,8 @@ def start_rl(session: Session) -> None:
     carried = resumed.record["carried"] if resumed else session.start.carried
     number = session.start.rollouts + first
     rollouts = read_rollouts(ctx.inputs[first:], number, config, carried, session.reject)
-    train_rl(session, rollouts, reference, share)
+    carried = train_rl(session, rollouts, reference, share)
+    session.finish(rollouts=len(ctx.inputs), carried=carried)
 
 
 def load_reference(config: TrainConfig, resources: Resources) -> Policy | None:

@@ -25,8 +25,8 @@ from stages.train.rl.step_row import TokenSums, added_up, step_row
 from stages.train.session import Session
 
 
-def train_rl(session: Session, rollouts: Iterable[Rollout], reference: Policy | None, share: bool) -> None:
-    """Learn from one rollout after another, and save what becomes of the policy.
+def train_rl(session: Session, rollouts: Iterable[Rollout], reference: Policy | None, share: bool) -> dict[str, float]:
+    """Learn from one rollout after another; what the last one carries to the next run (multipliers of constraints).
 
     `reference` is None where its KL has no weight; `share` computes each prompt once for its completions.
     """
@@ -39,7 +39,7 @@ def train_rl(session: Session, rollouts: Iterable[Rollout], reference: Policy | 
         # After the last one the policy is saved first: the runner asks again about a finished run's alarms.
         if rollout.number + 1 < end:
             session.stop_on_alarm()
-    session.finish(rollouts=len(session.ctx.inputs), carried=carried)
+    return carried
 
 
 class RlTrainer(RankTrainer, Trainer):

@@ -130,7 +130,3 @@ class FrozenTower:
         for i, (key, _) in enumerate(prompts):
             # Copies: a split is a view, and one prompt's would keep the whole batch's output alive.
             self._cache.put(key, {name: share[i].clone() for name, share in shares.items()})
-
-
-def _bytes_of(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())

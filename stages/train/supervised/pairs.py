@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.scored import ScoredGroup
 from stages.core.errors import InputError
+from stages.core.registry import short_name
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry
 from stages.core.seeded import seeded_order
@@ -39,7 +40,7 @@ def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -
 
     The objective's own section says which pairs count (`PairOptions`). InputError when there is none at all.
     """
-    options: PairOptions = config.section(config.objective)
+    options: PairOptions = config.objective_settings()
     completions = completions_by_shard(inputs, ["text", "reward", "finish_reason"])
     kept: list[Pair] = []
     for entry in trainable_entries(inputs, config, reject):
@@ -54,7 +55,7 @@ def pair_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -
     if not kept:
         raise InputError(
             f"no trainable group holds two completions whose rewards lie {options.margin:g} apart",
-            f"sample several completions a prompt, or --set {config.objective}.margin=0.1",
+            f"sample several completions a prompt, or --set objectives.{short_name(config.objective)}.margin=0.1",
         )
     return kept
 

@@ -39,7 +39,7 @@ def judged_entries(inputs: list[RunFolder], config: TrainConfig, prompt: JudgePr
 
     A prompt without any is one rejected sample. InputError when there is nothing to learn from.
     """
-    name = config.section("verifier").name
+    name = config.objective_settings().name
     completions = completions_by_shard(inputs, ["grades"])
     kept: list[Judged] = []
     strange: Counter[str] = Counter()
@@ -84,13 +84,13 @@ def _nothing(name: str, prompt: JudgePrompt, strange: Counter[str], completions:
         known = ", ".join(prompt_names())
         return InputError(
             f"the prompt {prompt.name!r} knows none of the verdicts of {name!r}: {verdicts}",
-            f"--set verifier.prompt=NAME, one of {known}, or a .toml file",
+            f"--set objectives.verifier.prompt=NAME, one of {known}, or a .toml file",
         )
     graded = (c for rows in completions.values() for row in rows for c in row)
     there = {g["name"] for c in graded for g in c["grades"] or [] if g["verdict"]}
     return InputError(
         f"no trainable completion carries a verdict by {name!r}",
-        f"grades with verdicts there: {', '.join(sorted(there)) or 'none'}; --set verifier.name=NAME",
+        f"grades with verdicts there: {', '.join(sorted(there)) or 'none'}; --set objectives.verifier.name=NAME",
     )
 
 
@@ -99,7 +99,7 @@ def verdict_order(entries: list[Judged], config: TrainConfig) -> list[Judged]:
 
     Unbalanced, or with a single verdict, it is one permutation an epoch. A resumed run is a slice of this.
     """
-    options, seed = config.section("verifier"), config.seed
+    options, seed = config.objective_settings(), config.seed
     if options.max_examples:
         entries = _fewer(entries, options.max_examples, options.balance, seed)
     classes: dict[str, list[Judged]] = {}
