@@ -63,7 +63,7 @@ class Objective(ABC):
     watched: ClassVar[bool] = False
     """Whether its steps are looked at by the drift alarms, which compare what a policy samples."""
     settings: ClassVar[type[Any] | None] = None
-    """A frozen dataclass of `option`s: the objective's own table, `[train.objectives.NAME]`, NAME being the plugin's."""
+    """A frozen dataclass of `option`s: the objective's own table, `[train.objectives.NAME]`, by the plugin's name."""
 
     def check(self, ctx: Context) -> None:
         """Refuse inputs and settings that can't be right: InputError, UsageError. Called while planning.
