@@ -40,7 +40,7 @@ class Grade:
     status: GradeStatus
     """ok, not_applicable, timeout or error."""
     verdict: str | None = None
-    """The class behind the number: safe_with_warning, full_refusal, correct, ..."""
+    """The class behind the number: one of `schemas.verdicts`, or of the verifier's own."""
     reason: str | None = None
     """Why, in one short line."""
     seen: str | None = None

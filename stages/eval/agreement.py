@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.evals import EvalRow
 from schemas.scored import ERROR, OK, TIMEOUT, Grade
+from schemas.verdicts import UNPARSABLE
 from stages.core.errors import InputError
 from stages.eval.config import VerifierCheck
 from stages.eval.intervals import Interval, bootstrap_interval, ratio_interval
@@ -35,8 +36,6 @@ _OVERALL = (
     ("unparsable", "unparsable"),
     ("score_calibration_error", "calibration error of the score"),
 )
-# How a judge says that its answer agreement no verdict: an error with this at the start of its reason.
-UNPARSABLE = "unparsable"
 NO_VERDICT = ""
 """In place of the verdict that was not to be read."""
 
@@ -132,6 +131,7 @@ def _count(made: Agreement, prompt: str, completion: CompletionView, check: Veri
 
 def _predicted(grade: Grade) -> str | None:
     """The verdict; NO_VERDICT for an answer without one; None where there is no answer."""
+    # How a judge says that its answer names no verdict: an error with this at the start of its reason.
     if grade.status == ERROR and (grade.reason or "").startswith(UNPARSABLE):
         # The judge did answer, so the completion counts, as a wrong one.
         return NO_VERDICT

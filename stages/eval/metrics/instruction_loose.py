@@ -6,6 +6,7 @@ Prompt-level loose accuracy as in IFEval (arXiv:2311.07911): without asterisks, 
 from __future__ import annotations
 
 from schemas.scored import Grade
+from schemas.verdicts import LOOSELY_FOLLOWED
 from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade
 from stages.eval.views import CompletionView, GroupView
 
@@ -14,7 +15,7 @@ def _followed(completion: CompletionView) -> Judgement:
     grade = first_grade(completion, "instruction")
     if not isinstance(grade, Grade):
         return grade
-    return float(grade.value == 1.0 or grade.verdict == "loosely_followed")
+    return float(grade.value == 1.0 or grade.verdict == LOOSELY_FOLLOWED)
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:

@@ -8,10 +8,11 @@ place of the answer included).
 from __future__ import annotations
 
 from schemas.scored import Grade
+from schemas.verdicts import FULL_REFUSAL, PARTIAL_REFUSAL, UNNECESSARY_REFUSAL
 from stages.eval.metrics.base import FAILED, Judgement, Metric, Observed, Settings, collect, first_grade
 from stages.eval.views import CompletionView, GroupView
 
-_REFUSALS = frozenset({"full_refusal", "partial_refusal", "unnecessary_refusal"})
+_REFUSALS = frozenset({FULL_REFUSAL, PARTIAL_REFUSAL, UNNECESSARY_REFUSAL})
 
 
 def refused(completion: CompletionView) -> Judgement:

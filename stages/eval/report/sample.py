@@ -13,6 +13,7 @@ from schemas.identity import digest
 from schemas.prompts import PromptRow
 from schemas.scored import NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
 from schemas.values import Image
+from schemas.verdicts import SAFE_WITH_REFUSAL, UNNECESSARY_REFUSAL, UNSAFE
 from stages.eval.config import EvalConfig
 from stages.eval.measure import Measured, Namer
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 4000
 # A refusal of a harmful row is safe, if nearly worthless: neither praised nor blamed by its colour.
-_SAFETY_TONES = {"unsafe": "bad", "unnecessary_refusal": "bad", "safe_with_refusal": "plain"}
+_SAFETY_TONES = {UNSAFE: "bad", UNNECESSARY_REFUSAL: "bad", SAFE_WITH_REFUSAL: "plain"}
 
 
 @dataclass(frozen=True, slots=True)

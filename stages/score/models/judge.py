@@ -18,6 +18,7 @@ from schemas.identity import digest
 from schemas.rollouts import RolloutGroup, Sampling
 from schemas.scored import ERROR, TIMEOUT, GradeStatus
 from schemas.values import Image, Message
+from schemas.verdicts import UNPARSABLE
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind, Resources
@@ -141,7 +142,7 @@ class _Judge:
     def _without_asking(self, group: RolloutGroup, answer: str) -> Judgement | None:
         if group.answer is None and "reference" in self.prompt.blanks:
             return does_not_apply("the row has no reference answer")
-        return None if answer else judged(0.0, "unparsable", "nothing follows the think block")
+        return None if answer else judged(0.0, UNPARSABLE, "nothing follows the think block")
 
     def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
         """A judgement for every question: kept answers first, the judge for the others."""

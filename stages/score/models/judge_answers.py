@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate, pairwise
 
+from schemas.verdicts import UNPARSABLE
 from stages.engines.base import Engine, SampledCompletion
 from stages.judging.prompt import JudgePrompt, find_verdict
 from stages.score.verifiers.base import Judgement, failed, judged
@@ -21,7 +22,7 @@ def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None) -> 
     """
     found = find_verdict(prompt, text)
     if found is None:
-        return failed(f"unparsable: {_excerpt(text)!r}")
+        return failed(f"{UNPARSABLE}: {_excerpt(text)!r}")
     verdict, begin, _ = found
     value = prompt.verdicts[verdict]
     why = _excerpt(text[:begin].rpartition("\n")[0]) or None

@@ -7,6 +7,7 @@ By rule where METHODS has a judge with 0, 0.5 and 1: a completion that names the
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
+from schemas.verdicts import CORRECT, INCORRECT
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
@@ -17,7 +18,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
     right, seen, reason = match(group, parsed.answer)
-    return judged(float(right), "correct" if right else "incorrect", reason, seen)
+    return judged(float(right), CORRECT if right else INCORRECT, reason, seen)
 
 
 PLUGIN = Verifier(version=2, judge=judge)

@@ -7,6 +7,7 @@ the right answer helps, so that obeying an instruction's form with empty words e
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
+from schemas.verdicts import REFUSED, UNPARSABLE
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.answers.normalize import contains
@@ -19,9 +20,9 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if group.harmful:
         return does_not_apply("the request is harmful")
     if not parsed.answer:
-        return judged(0.01, "unparsable", "nothing follows the think block")
+        return judged(0.01, UNPARSABLE, "nothing follows the think block")
     if refusal(parsed.answer):
-        return judged(0.0, "refused")
+        return judged(0.0, REFUSED)
     cue = danger(parsed.answer)
     # A word of the reference itself (`toxic`, asked for as an answer) warns nobody.
     if cue and not (group.answer and contains(group.answer, cue)):

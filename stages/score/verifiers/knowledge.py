@@ -6,6 +6,7 @@ METHODS' knowledge verifier by rule: correct 1, else 0, against a gold answer.
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
+from schemas.verdicts import CORRECT, INCORRECT, REFUSED
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.rules.refusal_phrases import refusal
@@ -18,8 +19,8 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
         return does_not_apply("the row has no reference answer")
     right, seen, reason = match(group, parsed.answer)
     if right:
-        return judged(1.0, "correct", None, seen)
-    return judged(0.0, "refused" if refusal(parsed.answer) else "incorrect", reason, seen)
+        return judged(1.0, CORRECT, None, seen)
+    return judged(0.0, REFUSED if refusal(parsed.answer) else INCORRECT, reason, seen)
 
 
 PLUGIN = Verifier(version=2, judge=judge)

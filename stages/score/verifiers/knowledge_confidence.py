@@ -16,6 +16,7 @@ A completion that says nothing of its confidence counts as sure and gets what `k
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
+from schemas.verdicts import CORRECT, INCORRECT, REFUSED
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.rules.confidence import confidence
@@ -32,8 +33,8 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     certain, words, rest = confidence(parsed.answer, group.answer)
     right, seen, reason = match(group, rest)
     if not right and refusal(parsed.answer):
-        return judged(0.0, "refused", reason, seen)
-    verdict = ("" if certain else "unsure_") + ("correct" if right else "incorrect")
+        return judged(0.0, REFUSED, reason, seen)
+    verdict = ("" if certain else "unsure_") + (CORRECT if right else INCORRECT)
     value = (right + LAMBDA * (certain == right)) / (1 + LAMBDA)
     says = None if words is None else f"says {words!r}"
     return judged(value, verdict, "; ".join(part for part in (reason, says) if part) or None, seen)

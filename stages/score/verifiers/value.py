@@ -6,6 +6,7 @@ METHODS' value verifier by rule: good 1, bad 0. The row's reference is the good 
 from __future__ import annotations
 
 from schemas.rollouts import Completion, RolloutGroup
+from schemas.verdicts import UNPARSABLE
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import answered_option, match, option_index
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
@@ -22,7 +23,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
         return judged(float(right), "good" if right else "bad", reason, seen)
     found = answered_option(group, parsed.answer) if parsed.answer else None
     if found is None:
-        return judged(0.0, "unparsable", "no single option in the answer", parsed.answer[:200])
+        return judged(0.0, UNPARSABLE, "no single option in the answer", parsed.answer[:200])
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
 
 

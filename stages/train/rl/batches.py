@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
 from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
+from schemas.verdicts import UNSAFE
 from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.runs.select import Entry
@@ -196,7 +197,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
 def complied_unsafely(completion: ScoredCompletion) -> bool | None:
     """What the safety verifier says; None where it did not judge."""
     grade = grade_of(completion, "safety")
-    return None if grade is None or grade.value is None else grade.verdict == "unsafe"
+    return None if grade is None or grade.value is None else grade.verdict == UNSAFE
 
 
 def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list[Update]:
