@@ -198,20 +198,20 @@ def check_schema(table: Table, found: pa.Schema) -> None:
             )
 
 
-def _readable_as(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_struct(wanted):
+def _readable_as(found: pa.DataType, needed: pa.DataType) -> bool:
+    if pa.types.is_struct(needed):
         return pa.types.is_struct(found) and all(
-            (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type) for f in wanted
+            (i := found.get_field_index(f.name)) >= 0 and _readable_as(found.field(i).type, f.type) for f in needed
         )
-    if pa.types.is_list(wanted):
+    if pa.types.is_list(needed):
         # pandas, polars and `datasets` write large lists and strings with 64-bit offsets; they hold the same.
         is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return is_list and _readable_as(found.value_type, wanted.value_type)
+        return is_list and _readable_as(found.value_type, needed.value_type)
     same_kind = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
     for small, large in same_kind:
-        if small(wanted):
+        if small(needed):
             return bool(small(found) or large(found))
-    return bool(found == wanted)
+    return bool(found == needed)
 
 
 def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:

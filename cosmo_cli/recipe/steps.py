@@ -136,9 +136,9 @@ def _carried_on(recipe: Recipe, phase: Phase) -> dict[str, Any]:
 def _reference(recipe: Recipe, phase: Phase, start: str | Ref) -> dict[str, Any]:
     """The reference policy where the recipe names it by its place: `phase` (the default of a KL) or `start`."""
     train = {**recipe.table("train"), **phase.train}
-    wanted = train.get("ref_policy") or ("phase" if train.get("ref_kl", 0.0) > 0 else "")
+    place = train.get("ref_policy") or ("phase" if train.get("ref_kl", 0.0) > 0 else "")
     places: dict[str, str | Ref] = {"phase": start, "start": recipe.policy}
-    return {"ref_policy": places[wanted]} if wanted in places else {}
+    return {"ref_policy": places[place]} if place in places else {}
 
 
 def _mix(earlier: list[Phase], phase: Phase) -> dict[str, float]:

@@ -106,8 +106,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     # The type itself and not isinstance: true would pass for a count of 1.
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
         return value
-    wanted = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise UsageError(f"{where} = {value!r} is a {type(value).__name__}", f"it must be a {wanted}")
+    type_name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
+    raise UsageError(f"{where} = {value!r} is a {type(value).__name__}", f"it must be a {type_name}")
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:

@@ -130,8 +130,8 @@ def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple
     make_folder(folder.path)
     index, count = worker
     # By the shard's number and not its place among the missing ones: each worker finds others missing.
-    if mine := [i for i in missing if i % count == index]:
-        executor.do(dataclasses.replace(job, shards=mine), settings)
+    if own_shards := [i for i in missing if i % count == index]:
+        executor.do(dataclasses.replace(job, shards=own_shards), settings)
     if folder.missing():
         # And nothing is cleaned: what is staged may be what other workers have in hand.
         return "waiting"
@@ -168,14 +168,14 @@ def _saved_quality(folder: RunFolder) -> Quality | None:
 def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None:
     """InputError unless the stage can read each of these, and each is complete or `partial` accepts that it is not."""
     if stage.reads and not upstream:
-        wanted = " or ".join(t.name for t in stage.reads)
-        raise InputError(f"cosmo {stage.name} was given no input", f"give a run folder with {wanted}, or pipe one in")
+        tables = " or ".join(t.name for t in stage.reads)
+        raise InputError(f"cosmo {stage.name} was given no input", f"give a run folder with {tables}, or pipe one in")
     for folder in upstream:
         accepted = accepts(stage.reads, folder)
         if accepted is None:
-            wanted = " or ".join(t.name for t in stage.reads)
+            tables = " or ".join(t.name for t in stage.reads)
             raise InputError(
-                f"{folder.where} holds {folder.table or 'unknown rows'}, and cosmo {stage.name} reads {wanted}",
+                f"{folder.where} holds {folder.table or 'unknown rows'}, and cosmo {stage.name} reads {tables}",
                 "give the folder that the stage before this one printed",
             )
         if not partial and (missing := folder.missing()):

@@ -212,8 +212,8 @@ def agreement_rows(found: Measured, agreement: Agreement, seed: int) -> Iterator
         yield row("score_calibration_error", ALL, "lower", spread, sums_NB3[..., 0].sum())
     for place, verdict in enumerate(agreement.verdicts):
         part, both_N = f"verdict={verdict}", counts_NVS[:, place, place]
-        said_N, gold_N = counts_NVS[:, :, place].sum(-1), counts_NVS[:, place].sum(-1)
-        yield row("precision", part, "higher", ratio_interval(both_N, said_N), said_N.sum())
+        predicted_N, gold_N = counts_NVS[:, :, place].sum(-1), counts_NVS[:, place].sum(-1)
+        yield row("precision", part, "higher", ratio_interval(both_N, predicted_N), predicted_N.sum())
         yield row("recall", part, "higher", ratio_interval(both_N, gold_N), gold_N.sum())
         spread = bootstrap_interval(partial(_f1_of, place), counts_NVS, seed)
         yield row("f1", part, "higher", spread, gold_N.sum())

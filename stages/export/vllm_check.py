@@ -44,10 +44,10 @@ def check(folder: Path, tolerance: float) -> dict[str, Any]:
         gpu_memory_utilization=0.3,
     )
     # 0 alternatives: of each prompt token its own log-prob, which is all that is compared.
-    wanted = vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+    sampling = vllm.SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
     prompts = [prompt_of(p, config) for p in probes]
     problems, gaps = [], []
-    for probe, output in zip(probes, engine.generate(prompts, wanted, use_tqdm=False), strict=True):
+    for probe, output in zip(probes, engine.generate(prompts, sampling, use_tqdm=False), strict=True):
         # vLLM puts in the image's placeholders by itself; other ids mean another prompt, and no log-prob to compare.
         if list(output.prompt_token_ids) != probe.token_ids + probe.completion_ids:
             problems.append(f"vLLM renders {probe.text!r} {'with' if probe.image else 'without'} image otherwise")

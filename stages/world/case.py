@@ -63,8 +63,8 @@ class Case:
 
     def possible_completions(self) -> tuple[str, ...]:
         """Every answer that some speaker of the world may give to it."""
-        said = (self.right, self.comply, self.warning, self.careless, REFUSAL if self.comply else None)
-        return tuple(s for s in said if s is not None)
+        answers = (self.right, self.comply, self.warning, self.careless, REFUSAL if self.comply else None)
+        return tuple(s for s in answers if s is not None)
 
     def row(self, split: str, image: int, completion: str | None, parent_id: str | None = None) -> PromptRow:
         """The prompt row, its image drawn `image` pixels wide; `completion` is the SFT answer or None."""

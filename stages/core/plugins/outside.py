@@ -121,13 +121,13 @@ def failures(what: str, shown: str, file: Path | None = None) -> Iterator[None]:
 
 def line_of_plugin(error: BaseException) -> str | None:
     """`./my_rewards.py line 12`: the last place in a plugin's own code that an error went through; None without one."""
-    if isinstance(error, SyntaxError) and error.filename and _is_theirs(error.filename):
+    if isinstance(error, SyntaxError) and error.filename and _is_named_code(error.filename):
         return f"{_shown(error.filename)} line {error.lineno}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_theirs(f.filename)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_named_code(f.filename)]
     return f"{_shown(frames[-1].filename)} line {frames[-1].lineno}" if frames else None
 
 
-def _is_theirs(filename: str) -> bool:
+def _is_named_code(filename: str) -> bool:
     file = Path(filename)
     return any(root == file or root in file.parents for root in _roots)
 

@@ -202,8 +202,8 @@ _WATCH: dict[str, list[tuple[str, Callable[[StepRow], Point]]]] = {
 def spans(rows: list[StepRow], alarm: str) -> list[Span]:
     """The runs of steps at which the alarm held."""
     found = []
-    for held, steps in groupby(rows, key=lambda row: alarm in row.alarms):
-        if held:
+    for raised, steps in groupby(rows, key=lambda row: alarm in row.alarms):
+        if raised:
             here = [row.step for row in steps]
             found.append(Span(alarm, here[0], here[-1]))
     return found

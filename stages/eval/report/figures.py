@@ -158,8 +158,8 @@ def _drift(charts: list[Chart]) -> dict[str, Any] | None:
     shown = {s.name for c in charts for s in c.series}
     alarms = []
     for chart in charts:
-        if held := [f"{s.first}" if s.first == s.last else f"{s.first} to {s.last}" for s in chart.spans]:
-            alarms.append({"name": chart.spans[0].alarm, "steps": listed(held)})
+        if steps := [f"{s.first}" if s.first == s.last else f"{s.first} to {s.last}" for s in chart.spans]:
+            alarms.append({"name": chart.spans[0].alarm, "steps": listed(steps)})
     return {
         "keys": _keys({name: colour for name, colour in terms.items() if name in shown}),
         "panels": [_curve(c, terms, height=140) for c in charts],

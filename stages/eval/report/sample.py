@@ -68,12 +68,12 @@ class Card:
     def size(self) -> int:
         """About how many characters it adds to the page."""
         words = sum(len(text) for _, text in self.turns)
-        told = sum(
+        answers = sum(
             len(r.thinking) + len(r.answer) + 250 + sum(120 + len(c.detail) for c in r.chips)
             for completions in self.completions.values()
             for r in completions
         )
-        return 1500 + words + told + sum(len(p) for p in self.images)
+        return 1500 + words + answers + sum(len(p) for p in self.images)
 
 
 def choose(found: Measured, size: int, seed: int) -> list[str]:
@@ -100,11 +100,11 @@ def choose(found: Measured, size: int, seed: int) -> list[str]:
 
 def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: EvalConfig) -> list[Card]:
     """Cards in the order chosen, as many as fit into the size the report may take."""
-    wanted = set(chosen)
+    prompt_ids = set(chosen)
     made: dict[str, Card] = {}
     for number, folder in enumerate(folders):
         for shard in folder.shard_paths():
-            for group in _groups(shard, wanted):
+            for group in _groups(shard, prompt_ids):
                 card = made.get(group.id)
                 if card is None:
                     card = made[group.id] = _card(group, config.image_pixels)
@@ -120,8 +120,8 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
     return kept
 
 
-def _groups(shard: Path, wanted: set[str]) -> Iterator[ScoredGroup]:
-    """The wanted rows of a shard; a row group without one is not read beyond its ids."""
+def _groups(shard: Path, prompt_ids: set[str]) -> Iterator[ScoredGroup]:
+    """The rows of those prompts in a shard; a row group without one is not read beyond its ids."""
     from schemas.arrow import rows_from
     from schemas.tables import SCORED
     from stages.core.runs.shards import open_shard
@@ -130,7 +130,7 @@ def _groups(shard: Path, wanted: set[str]) -> Iterator[ScoredGroup]:
         for number in range(file.num_row_groups):
             # Ids first: texts and images of a row group without a chosen prompt are never read.
             ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
-            rows = [i for i, prompt in enumerate(ids) if prompt in wanted]
+            rows = [i for i, prompt in enumerate(ids) if prompt in prompt_ids]
             if rows:
                 yield from rows_from(SCORED, file.read_row_group(number).take(rows))
 

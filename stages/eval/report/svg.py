@@ -242,16 +242,16 @@ def _rate_marks(values: list[float]) -> list[float]:
 def _column(spots: Sequence[Spot], points: list[tuple[float, float]], x: float, top: float, bottom: float) -> list[str]:
     """Names from top to bottom as their spots are, each joined to its own."""
     order = sorted(range(len(spots)), key=lambda i: points[i][1])
-    wanted = [points[i][1] for i in order]
+    heights = [points[i][1] for i in order]
     # Down as far as the one above asks for, then up as far as the bottom does.
-    for i in range(1, len(wanted)):
-        wanted[i] = max(wanted[i], wanted[i - 1] + _LINE)
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + _LINE)
     lowest = bottom
-    for i in reversed(range(len(wanted))):
-        wanted[i] = min(wanted[i], lowest)
-        lowest = wanted[i] - _LINE
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], lowest)
+        lowest = heights[i] - _LINE
     out = []
-    for i, y in zip(order, wanted, strict=True):
+    for i, y in zip(order, heights, strict=True):
         line = _rule(points[i][0], x - 4, points[i][1], y, "leader")
         out.append(f'<g class="{spots[i].colour}">{line}{_text("spot", x, y + 3.5, spots[i].name, "start")}</g>')
     return out

@@ -54,8 +54,8 @@ def _other(rng: Random, partner: PromptRow | None) -> tuple[PillowImage, tuple[s
         return decoded(partner.images[0]), tuple(partner.facts)
     from stages.world.drawing.painting import paint
 
-    wanted = [(rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS)) for _ in range(rng.randint(_FEWEST, _MOST))]
-    scene = shape_scene(rng, wanted)
+    shapes = [(rng.choice(list(SHAPES)), rng.choice(COLOUR_WORDS)) for _ in range(rng.randint(_FEWEST, _MOST))]
+    scene = shape_scene(rng, shapes)
     return paint(scene, 448), shape_facts(scene)
 
 

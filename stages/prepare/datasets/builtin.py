@@ -153,10 +153,10 @@ class _Drawer:
         o = self.options
         share = o.heldout_share if self.split == "test" and o.heldout else 0.0
         # The share is spread evenly: pair i is of a held-out family where the running total passes a whole number.
-        held = int(i * share)
-        turn, names = i - held, o.families
-        if int((i + 1) * share) > held or not names:
-            turn, names = held, o.heldout
+        heldout_before = int(i * share)
+        turn, names = i - heldout_before, o.families
+        if int((i + 1) * share) > heldout_before or not names:
+            turn, names = heldout_before, o.heldout
         family = names[turn % len(names)]
         return family, load("augmentation", family).works_on, turn // len(names)
 
@@ -234,9 +234,9 @@ def _check(options: BuiltinOptions) -> None:
         )
     for family in (*options.families, *options.heldout):
         load("augmentation", family)
-    wanted = options.train and options.weights.get("jailbreak")
+    trained = options.train and options.weights.get("jailbreak")
     tested = options.test and options.test_weights.get("jailbreak")
-    if not options.families and (wanted or (tested and not options.heldout)):
+    if not options.families and (trained or (tested and not options.heldout)):
         raise UsageError("builtin.families is empty, and builtin.weights asks for jailbreak rows", "name one family")
     if options.naive_comply + options.naive_refuse > 1:
         raise UsageError(

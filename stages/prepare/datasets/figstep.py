@@ -73,9 +73,10 @@ class Figstep:
 
     def _files(self, options: FigstepOptions) -> dict[str, Path]:
         root = Path(options.path).expanduser()
-        wanted = _SETS if options.subset == "all" else (options.subset,)
+        subsets = _SETS if options.subset == "all" else (options.subset,)
         return {
-            s: first_file(root, [f"{f}/{_TABLES[s]}" for f in ("data/question", "question")], "FigStep") for s in wanted
+            s: first_file(root, [f"{f}/{_TABLES[s]}" for f in ("data/question", "question")], "FigStep")
+            for s in subsets
         }
 
 

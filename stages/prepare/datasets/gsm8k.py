@@ -55,11 +55,11 @@ class Gsm8k:
 
     def _files(self, options: Gsm8kOptions) -> dict[str, Path]:
         root = Path(options.path).expanduser()
-        wanted = _SPLITS if options.subset == "all" else (options.subset,)
+        splits = _SPLITS if options.subset == "all" else (options.subset,)
         if root.is_file():
             return {_split_of(root, options): root}
         found = {}
-        for split in wanted:
+        for split in splits:
             names = [f"{folder}/{split}.jsonl" for folder in _FOLDERS]
             try:
                 found[split] = first_file(root, names, "GSM8K")

@@ -106,18 +106,17 @@ def _local(options: HfOptions) -> Path | None:
 
 # Asked once a process: digest and rows must be of one commit, also when main moves in between.
 @lru_cache(maxsize=8)
-def _commit(path: str, wanted: str) -> str:
+def _commit(path: str, revision: str) -> str:
     """The commit a hub id stands for, from the hub, or from the cache when the hub can't be reached."""
     import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     # A full commit needs no look-up, so that pinned sources work without network.
-    if re.fullmatch(r"[0-9a-f]{40}", wanted):
-        return wanted
-    revision = wanted or None
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
     try:
-        return str(HfApi().dataset_info(path, revision=revision, timeout=_SECONDS).sha)
+        return str(HfApi().dataset_info(path, revision=revision or None, timeout=_SECONDS).sha)
     # Before httpx.HTTPError, which it derives from: the hub did answer, and a cached copy must not cover up a wrong id.
     except HfHubHTTPError as error:
         reason = first_line(error)
@@ -127,7 +126,7 @@ def _commit(path: str, wanted: str) -> str:
         ) from None
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
         try:
-            cached = snapshot_download(path, repo_type="dataset", revision=revision, local_files_only=True)
+            cached = snapshot_download(path, repo_type="dataset", revision=revision or None, local_files_only=True)
         except LocalEntryNotFoundError:
             raise UnavailableError(
                 f"can't reach the hub for {path}, and it is not cached ({type(error).__name__})",

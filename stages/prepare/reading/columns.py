@@ -16,14 +16,14 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
 
     Columns with one of our names map to themselves; `keep` names further ones, which go into `extra`.
     """
-    for ours in columns:
-        if ours not in KNOWN:
-            hint = did_you_mean(ours, KNOWN) or f"names: {', '.join(KNOWN)}"
-            raise UsageError(f"columns maps {ours!r}, which is no name of a sample", hint)
-    for theirs in (*columns.values(), *keep):
-        if theirs not in found:
-            hint = f"{did_you_mean(theirs, found)} its columns: {', '.join(found)}"
-            raise InputError(f"{where} has no column {theirs!r}", hint.lstrip())
+    for name in columns:
+        if name not in KNOWN:
+            hint = did_you_mean(name, KNOWN) or f"names: {', '.join(KNOWN)}"
+            raise UsageError(f"columns maps {name!r}, which is no name of a sample", hint)
+    for column in (*columns.values(), *keep):
+        if column not in found:
+            hint = f"{did_you_mean(column, found)} its columns: {', '.join(found)}"
+            raise InputError(f"{where} has no column {column!r}", hint.lstrip())
     # Later entries win: names that agree, then what is kept, then what the user mapped.
     whole = {name: name for name in found if name in KNOWN and name not in columns.values()}
     whole.update({name: name for name in keep})
@@ -47,4 +47,4 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
 
 def item_of(record: Mapping[str, Any], whole: Mapping[str, str]) -> dict[str, Any]:
     """A sample from one record of the table."""
-    return {ours: record[theirs] for ours, theirs in whole.items()}
+    return {name: record[column] for name, column in whole.items()}

@@ -69,11 +69,11 @@ class Watch:
         """The row of a watched objective with its alarms; each alarm that begins to hold is said once."""
         self._remember(cells(row))
         found = raised(self._evidence(), self.config)
-        for name, said in found.items():
+        for name, reason in found.items():
             if not any(event["alarm"] == name for event in self.events):
-                self.events.append({"step": row.step, "alarm": name, "said": said})
+                self.events.append({"step": row.step, "alarm": name, "said": reason})
             if name not in self.holding and self.config.action != "off":
-                say(f"ALARM {_line(row.step, name, said)}")
+                say(f"ALARM {_line(row.step, name, reason)}")
         self.holding = list(found)
         return replace(row, alarms=list(found))
 
@@ -95,8 +95,8 @@ class Watch:
         return Evidence(added(self.recent), first, self.config.least)
 
 
-def _line(step: int, name: str, said: str) -> str:
-    return f"{name} at step {step}: {said}"
+def _line(step: int, name: str, reason: str) -> str:
+    return f"{name} at step {step}: {reason}"
 
 
 def check(config: WatchConfig) -> None:

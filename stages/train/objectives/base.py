@@ -72,9 +72,9 @@ class Objective(ABC):
         """
         for folder in ctx.inputs:
             if accepts(self.reads, folder) is None:
-                wanted = "prompts" if PROMPTS in self.reads else "scored groups"
+                rows = "prompts" if PROMPTS in self.reads else "scored groups"
                 raise InputError(
-                    f"{folder.where} holds {folder.table}, and {self.called} learns from {wanted}",
+                    f"{folder.where} holds {folder.table}, and {self.called} learns from {rows}",
                     f"cosmo score {folder.where}, or --objective sft",
                 )
 

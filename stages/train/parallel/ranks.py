@@ -32,7 +32,7 @@ def launched() -> bool:
     if "MASTER_ADDR" not in environ:
         return False
     if "RANK" not in environ and all(name in environ for name in _SLURM.values()):
-        environ.update({ours: environ[theirs] for ours, theirs in _SLURM.items()})
+        environ.update({name: environ[slurm_name] for name, slurm_name in _SLURM.items()})
         environ.setdefault("MASTER_PORT", "29500")
     return "RANK" in environ and "WORLD_SIZE" in environ
 

@@ -32,15 +32,15 @@ def part_of(update: Update, cut: Cut, part: Part) -> list[MicroBatch]:
     if part.count == 1:
         return list(cut(update))
     shares = [list(cut(replace(update, groups=groups))) for groups in deal(update.live, part.count)]
-    mine, live = shares[part.rank], update.live
+    share, live = shares[part.rank], update.live
     if not live:
-        return mine
+        return share
     seen = next(iter(sorted((g for g in live if g.row.images), key=_cost)), None) if part.lockstep else None
     if seen is not None:
-        mine = [m if any(g.row.images for g, _ in m.parts) else MicroBatch([*m.parts, _filler(seen)]) for m in mine]
+        share = [m if any(g.row.images for g, _ in m.parts) else MicroBatch([*m.parts, _filler(seen)]) for m in share]
     count = max(map(len, shares)) if part.lockstep else 1
     blank = MicroBatch([_filler(seen or min(live, key=_cost))])
-    return mine + [blank] * (count - len(mine))
+    return share + [blank] * (count - len(share))
 
 
 def deal(groups: Sequence[Group], count: int) -> list[list[Group]]:
@@ -80,9 +80,9 @@ def portions(positions: range, batch: int, micro: int, part: Part) -> list[Porti
     found = []
     for begin in range(positions.start, positions.stop, batch):
         step = range(begin, min(begin + batch, positions.stop))
-        mine = _share(step, part.rank, part.count)
+        share = _share(step, part.rank, part.count)
         for at in range(passes(len(step), micro, part.count)):
-            found.append(Portion(mine[at * micro : (at + 1) * micro], step))
+            found.append(Portion(share[at * micro : (at + 1) * micro], step))
     return found
 
 

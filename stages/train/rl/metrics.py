@@ -35,11 +35,11 @@ def label_stats(groups: list[Group]) -> list[LabelStat]:
     """The step by label, flat groups included, labels in alphabetical order."""
     stats = []
     for label in sorted({g.row.label for g in groups}):
-        mine = [g for g in groups if g.row.label == label]
-        benign = [refused(c.scored) for g in mine if g.row.harmful is False for c in g.completions]
-        harmful = [complied_unsafely(c.scored) for g in mine if g.row.harmful is True for c in g.completions]
+        labelled = [g for g in groups if g.row.label == label]
+        benign = [refused(c.scored) for g in labelled if g.row.harmful is False for c in g.completions]
+        harmful = [complied_unsafely(c.scored) for g in labelled if g.row.harmful is True for c in g.completions]
         refusals, unsafe = [r for r in benign if r is not None], [u for u in harmful if u is not None]
-        completions = [c.scored for g in mine for c in g.completions]
+        completions = [c.scored for g in labelled for c in g.completions]
         stats.append(
             LabelStat(
                 label=label,
@@ -50,7 +50,7 @@ def label_stats(groups: list[Group]) -> list[LabelStat]:
                 length=mean(len(c.token_ids) for c in completions),
                 benign=len(refusals),
                 harmful=len(unsafe),
-                terms=term_stats(mine),
+                terms=term_stats(labelled),
             )
         )
     return stats

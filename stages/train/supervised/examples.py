@@ -63,8 +63,12 @@ def example_order(entries: list[Entry], config: TrainConfig) -> list[Entry]:
 
     `steps` of `batch_size` where steps are given, else whole epochs. A resumed run is a slice of this.
     """
-    wanted = config.steps * config.batch_size or config.epochs * len(entries)
-    return list(islice(permutations(entries, config.seed, lambda e: e.id), wanted))
+    return list(islice(permutations(entries, config.seed, lambda e: e.id), rows_to_take(config, len(entries))))
+
+
+def rows_to_take(config: TrainConfig, known: int) -> int:
+    """How many rows a run learns from: `steps` of `batch_size` where steps are given, else `epochs` of all known."""
+    return config.steps * config.batch_size or config.epochs * known
 
 
 class ExampleRows:
@@ -101,10 +105,10 @@ class ExampleRows:
         """The input folder that a position's row comes from."""
         return self._inputs[self._order[position].folder].path.name
 
-    def _read(self, wanted: set[Entry]) -> dict[Entry, Any]:
+    def _read(self, needed: set[Entry]) -> dict[Entry, Any]:
         by_shard: dict[tuple[int, int], list[Entry]] = {}
         # `rows_at` takes rows in ascending order: a row group is decoded once for all that are wanted of it.
-        for entry in sorted(wanted, key=lambda e: (e.folder, e.shard, e.row)):
+        for entry in sorted(needed, key=lambda e: (e.folder, e.shard, e.row)):
             by_shard.setdefault((entry.folder, entry.shard), []).append(entry)
         paths = {folder: self._inputs[folder].shard_paths() for folder in {folder for folder, _ in by_shard}}
         found: dict[Entry, Any] = {}

@@ -140,5 +140,5 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
 
 def _entropy(means: list[float], tokens: list[int]) -> float | None:
     """Over the step's tokens. TRL has one mean a micro-batch, of all ranks, and takes the mean of these."""
-    counts = [sum(mine) for mine in zip(*ranks.all_gather(tokens), strict=True)]
+    counts = [sum(by_rank) for by_rank in zip(*ranks.all_gather(tokens), strict=True)]
     return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts) if sum(counts) else None

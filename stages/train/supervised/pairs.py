@@ -15,7 +15,7 @@ from stages.core.runs.select import Entry
 from stages.core.seeded import seeded_order
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
-from stages.train.supervised.examples import completions_by_shard, trainable_entries
+from stages.train.supervised.examples import completions_by_shard, rows_to_take, trainable_entries
 from stages.train.supervised.examples import permutations as epochs_of
 from stages.train.supervised.pair_options import PairOptions
 
@@ -79,8 +79,7 @@ def pair_order(refs: Sequence[str], config: TrainConfig) -> list[int]:
 
     `steps` of `batch_size` where steps are given, else whole epochs. A resumed run is a slice of this.
     """
-    wanted = config.steps * config.batch_size or config.epochs * len(refs)
-    return list(islice(epochs_of(range(len(refs)), config.seed, refs.__getitem__), wanted))
+    return list(islice(epochs_of(range(len(refs)), config.seed, refs.__getitem__), rows_to_take(config, len(refs))))
 
 
 @dataclass(frozen=True, slots=True)

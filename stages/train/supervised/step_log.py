@@ -85,8 +85,8 @@ class StepLog:
                 completion_length=fmean(lengths) if lengths else None,
                 seconds=time.monotonic() - self._began,
                 labels=[
-                    LabelStat(label=label, completions=len(held), length=fmean(held))
-                    for label, held in sorted(by_label.items())
+                    LabelStat(label=label, completions=len(of_label), length=fmean(of_label))
+                    for label, of_label in sorted(by_label.items())
                 ],
                 **more,
             )

@@ -17,7 +17,7 @@ from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, prompt_names, verdict_line
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
-from stages.train.supervised.examples import completions_by_shard, permutations, trainable_entries
+from stages.train.supervised.examples import completions_by_shard, permutations, rows_to_take, trainable_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ def verdict_order(entries: list[Judged], config: TrainConfig) -> list[Judged]:
     for entry in entries:
         classes.setdefault(entry.verdict if options.balance else "", []).append(entry)
     turns = [permutations(classes[verdict], seed, lambda e: e.ref) for verdict in sorted(classes)]
-    wanted = config.steps * config.batch_size or config.epochs * len(entries)
+    count = rows_to_take(config, len(entries))
     # One of each in turn: every step is balanced, and not only the whole.
-    return list(islice((next(turn) for _ in range(wanted) for turn in turns), wanted))
+    return list(islice((next(turn) for _ in range(count) for turn in turns), count))
 
 
 def _fewer(entries: list[Judged], most: int, balance: bool, seed: int) -> list[Judged]:

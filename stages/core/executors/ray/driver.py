@@ -89,8 +89,8 @@ class Driver:
             self._give(self._idle.pop())
         # Each of these will ask for a shard: no worker is started that would find none.
         getting_ready = sum(m.shard is None for m in self._calls.values())
-        wanted = min(self._most - len(self._calls), len(self._todo) + len(self._elsewhere) - getting_ready)
-        for _ in range(wanted):
+        workers_to_start = min(self._most - len(self._calls), len(self._todo) + len(self._elsewhere) - getting_ready)
+        for _ in range(workers_to_start):
             self._started += 1
             # By default Ray packs workers onto few machines, whose memory a model each may be too much for.
             make = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, scheduling_strategy="SPREAD")(Worker)

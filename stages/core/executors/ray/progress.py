@@ -78,7 +78,7 @@ class Tally:
         self._counted[note.worker, note.shard] += note.count
         numbers = dict(note.numbers)
         # What each worker does in a second adds up; of anything else the newest is shown.
-        mine = {k: float(v) for k, v in note.numbers.items() if k.endswith(_RATE)}
-        self._rates[note.worker] = mine
-        numbers.update({k: sum(r.get(k, 0.0) for r in self._rates.values()) for k in mine})
+        worker_rates = {k: float(v) for k, v in note.numbers.items() if k.endswith(_RATE)}
+        self._rates[note.worker] = worker_rates
+        numbers.update({k: sum(r.get(k, 0.0) for r in self._rates.values()) for k in worker_rates})
         progress.advance(note.count, shards=f"{self._shards}/{self._job.folder.total}", **numbers)
