@@ -7,7 +7,7 @@ apply. Every number drawn is also a tooltip, and each plot has a text label for 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -15,6 +15,8 @@ from markupsafe import Markup, escape
 from stages.eval.report.numbers import interval, tick, value
 
 WIDTH = 340
+Scale = Callable[[float], float]
+"""Where on the page a value is."""
 # A scatter of more spots has their names in a column of its own.
 _FEW_SPOTS, _NAMES_WIDTH, _LINE = 4, 118, 13.5
 
@@ -80,9 +82,11 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-def _scale(low: float, high: float, start: float, end: float) -> tuple[float, float]:
+def _scale(low: float, high: float, start: float, end: float) -> Scale:
+    """From `low` to `high` in values, from `start` to `end` on the page."""
     factor = (end - start) / (high - low)
-    return factor, start - low * factor
+    offset = start - low * factor
+    return lambda at: at * factor + offset
 
 
 def _open(height: float, label: str, width: float = WIDTH) -> list[str]:
@@ -99,20 +103,34 @@ def _rule(x1: float, x2: float, y1: float, y2: float, kind: str = "grid") -> str
     return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
+def _upright_grid(
+    marks: Sequence[float], to_x: Scale, top: float, bottom: float, rate: bool, below: float = 14
+) -> Iterator[str]:
+    """A rule at each mark, with its number below."""
+    for x, mark in zip(map(to_x, marks), marks, strict=True):
+        yield _rule(x, x, top, bottom)
+        yield _text("tick", x, bottom + below, tick(mark, rate))
+
+
+def _level_grid(marks: Sequence[float], to_y: Scale, left: float, right: float, rate: bool) -> Iterator[str]:
+    """A rule at each mark, with its number to the left."""
+    for y, mark in zip(map(to_y, marks), marks, strict=True):
+        yield _rule(left, right, y, y)
+        yield _text("tick", left - 6, y + 3.5, tick(mark, rate), "end")
+
+
 def strip(dots: Sequence[Dot], *, rate: bool, label: str) -> Markup:
     """One metric's dots under each other, for a table cell: 0 to 100 % for rates, else from 0."""
     width, edge, top = 240, 14, 7
     ends = [v for d in dots for v in (d.value, d.high) if v is not None]
     # Never an empty scale, where all values are 0.
     last = 1.0 if rate else ticks(0.0, max([*ends, 1e-9]), 3)[-1]
-    factor, offset = _scale(0.0, last, edge, width - edge)
+    to_x = _scale(0.0, last, edge, width - edge)
     bottom = top + 14 * len(dots)
     out = [f'<svg viewBox="0 0 {width} {bottom + 15}" role="img" aria-label="{escape(label)}" class="plot strip">']
-    for mark in (0.0, last / 2, last):
-        x = mark * factor + offset
-        out += [_rule(x, x, 2, bottom), _text("tick", x, bottom + 12, tick(mark, rate))]
+    out += _upright_grid((0.0, last / 2, last), to_x, 2, bottom, rate, below=12)
     for i, dot in enumerate(dots):
-        out += _dot(dot, top + 14 * i + 4, factor, offset, rate)
+        out += _dot(dot, top + 14 * i + 4, to_x, rate)
     return Markup("".join([*out, "</svg>"]))
 
 
@@ -122,13 +140,10 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, label: str) -> Markup:
     ends = [v for r in rows for d in r.dots for v in (d.value, d.low, d.high) if v is not None]
     # A rate's axis ends at 100 %, wherever its interval's ticks would.
     marks = [m for m in ticks(min(0.0, *ends), max(*ends, 0.02)) if not rate or m <= 1 + 1e-9]
-    factor, offset = _scale(marks[0], max(marks[-1], *ends), left, right)
+    to_x = _scale(marks[0], max(marks[-1], *ends), left, right)
     heights = [13 * len(r.dots) + 9 for r in rows]
     bottom = top + sum(heights)
-    out = _open(bottom + 18, label)
-    for mark in marks:
-        x = mark * factor + offset
-        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, rate))]
+    out = [*_open(bottom + 18, label), *_upright_grid(marks, to_x, top, bottom, rate)]
     y = float(top)
     for row, height in zip(rows, heights, strict=True):
         middle = y + height / 2
@@ -139,25 +154,24 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, label: str) -> Markup:
         )
         for i, dot in enumerate(row.dots):
             at = middle + (i - (len(row.dots) - 1) / 2) * 13
-            out += [*_dot(dot, at, factor, offset, rate), _number(dot, at, factor, offset, rate)]
+            out += [*_dot(dot, at, to_x, rate), _number(dot, at, to_x, rate)]
         y += height
     return Markup("".join([*out, "</svg>"]))
 
 
-def _dot(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> list[str]:
-    x = dot.value * factor + offset
+def _dot(dot: Dot, y: float, to_x: Scale, rate: bool) -> list[str]:
+    x = to_x(dot.value)
     whisker = ""
     if dot.low is not None and dot.high is not None:
-        x1, x2 = dot.low * factor + offset, dot.high * factor + offset
-        whisker = _rule(x1, x2, y, y, "whisker")
+        whisker = _rule(to_x(dot.low), to_x(dot.high), y, y, "whisker")
     label = f"{dot.name}: {value(dot.value, rate)} ({interval(dot.low, dot.high, rate)})"
     circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
     return [f'<g class="{dot.colour}">', whisker, circle, f"<title>{escape(label)}</title></g>"]
 
 
-def _number(dot: Dot, y: float, factor: float, offset: float, rate: bool) -> str:
+def _number(dot: Dot, y: float, to_x: Scale, rate: bool) -> str:
     """The value, right of its interval; the plot leaves room for it."""
-    x = max(dot.value, dot.high or dot.value) * factor + offset + 7
+    x = to_x(max(dot.value, dot.high or dot.value)) + 7
     return _text("value", x, y + 3.6, value(dot.value, rate), "start")
 
 
@@ -176,30 +190,28 @@ def line_chart(
     # The right end of the axis is taken by its name.
     room = max(xs) - 0.12 * (max(xs) - min(xs))
     x_marks = [m for m in ticks(min(xs), max(xs)) if min(xs) <= m <= room] or [xs[0]]
-    fx, ox = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
-    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    to_x = _scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
+    to_y = _scale(y_marks[0], y_marks[-1], bottom, top)
     out = _open(height, label)
     for band in bands:
         # A single step is still to be seen.
-        x1, x2 = band.first * fx + ox, max(band.last * fx + ox, band.first * fx + ox + 2)
+        x1, x2 = to_x(band.first), max(to_x(band.last), to_x(band.first) + 2)
         out.append(
             f'<rect class="band" x="{x1:.1f}" width="{x2 - x1:.1f}" y="{top}" height="{bottom - top}">'
             f"<title>{escape(band.name)}</title></rect>"
         )
-    for mark in y_marks:
-        y = mark * fy + oy
-        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, rate), "end")]
+    out += _level_grid(y_marks, to_y, left, right, rate)
     for mark in x_marks:
-        out.append(_text("tick", mark * fx + ox, height - 8, f"{mark:g}"))
+        out.append(_text("tick", to_x(mark), height - 8, f"{mark:g}"))
     out.append(_text("tick", right, height - 8, "step", "end"))
     for line in lines:
         out.append(f'<g class="{line.colour}"><title>{escape(line.name)}</title>')
         for segment in line.segments:
-            path = " ".join(f"{x * fx + ox:.1f},{y * fy + oy:.1f}" for x, y in segment)
+            path = " ".join(f"{to_x(x):.1f},{to_y(y):.1f}" for x, y in segment)
             if len(segment) > 1:
                 out.append(f'<polyline class="line" points="{path}"/>')
             x, y = segment[-1]
-            out.append(f'<circle cx="{x * fx + ox:.1f}" cy="{y * fy + oy:.1f}" r="2.4"/>')
+            out.append(f'<circle cx="{to_x(x):.1f}" cy="{to_y(y):.1f}" r="2.4"/>')
         out.append("</g>")
     return Markup("".join([*out, "</svg>"]))
 
@@ -213,24 +225,20 @@ def scatter(spots: Sequence[Spot], *, x_name: str, y_name: str, label: str) -> M
     bottom = height - 42
     x_marks = _rate_marks([v for s in spots for v in s.x])
     y_marks = _rate_marks([v for s in spots for v in s.y])
-    fx, ox = _scale(x_marks[0], x_marks[-1], left, right)
-    fy, oy = _scale(y_marks[0], y_marks[-1], bottom, top)
+    to_x = _scale(x_marks[0], x_marks[-1], left, right)
+    to_y = _scale(y_marks[0], y_marks[-1], bottom, top)
     out = _open(height, label, width)
-    for mark in y_marks:
-        y = mark * fy + oy
-        out += [_rule(left, right, y, y), _text("tick", left - 6, y + 3.5, tick(mark, True), "end")]
-    for mark in x_marks:
-        x = mark * fx + ox
-        out += [_rule(x, x, top, bottom), _text("tick", x, bottom + 14, tick(mark, True))]
+    out += _level_grid(y_marks, to_y, left, right, rate=True)
+    out += _upright_grid(x_marks, to_x, top, bottom, rate=True)
     out.append(_text("axis", right, height - 8, f"{x_name} →", "end"))
     out.append(_text("axis", left + 4, top + 11, f"↑ {y_name}", "start"))
-    points = [(s.x[0] * fx + ox, s.y[0] * fy + oy) for s in spots]
+    points = [(to_x(s.x[0]), to_y(s.y[0])) for s in spots]
     if crowded:
         out += _column(spots, points, right + 16, top, bottom)
     else:
         out += [_rule(points[0][0], x, points[0][1], y, "trail") for x, y in points[1:]]
     for spot in spots:
-        out += _spot(spot, fx, ox, fy, oy, None if crowded else right)
+        out += _spot(spot, to_x, to_y, None if crowded else right)
     return Markup("".join([*out, "</svg>"]))
 
 
@@ -257,10 +265,10 @@ def _column(spots: Sequence[Spot], points: list[tuple[float, float]], x: float, 
     return out
 
 
-def _spot(spot: Spot, fx: float, ox: float, fy: float, oy: float, right: float | None) -> list[str]:
+def _spot(spot: Spot, to_x: Scale, to_y: Scale, right: float | None) -> list[str]:
     """The dot with its whiskers; with its name, where `right` says how much room there is."""
-    x, x1, x2 = (v * fx + ox for v in spot.x)
-    y, y1, y2 = (v * fy + oy for v in spot.y)
+    x, x1, x2 = map(to_x, spot.x)
+    y, y1, y2 = map(to_y, spot.y)
     # The name goes where there is room for it: about 6.5 units a letter.
     room = right is not None and right - x > 6.5 * len(spot.name) + 12
     at, anchor = (x + 9, "start") if room else (x - 9, "end")

@@ -34,14 +34,9 @@ def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], w
             f'say which it is: columns = {{ prompt = "..." }}; its columns: {", ".join(found)}',
         )
     # Of two columns that mean the same, the one that was mapped is meant, though the table has the other one by name.
-    if "image" in columns and "images" not in columns:
-        whole.pop("images", None)
-    if "images" in columns and "image" not in columns:
-        whole.pop("image", None)
-    if "messages" in columns and "prompt" not in columns:
-        whole.pop("prompt", None)
-    if "prompt" in columns and "messages" not in columns:
-        whole.pop("messages", None)
+    for one, other in (("image", "images"), ("prompt", "messages")):
+        if (one in columns) != (other in columns):
+            whole.pop(other if one in columns else one, None)
     return whole
 
 
