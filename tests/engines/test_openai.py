@@ -32,7 +32,7 @@ from stages.models.images import decode_image
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE
 from tests.models.made import image, policy, prompt
-from tests.support.cli import complaint, cosmo
+from tests.support.cli import PATIENCE, complaint, cosmo
 from tests.support.server import Body, choice, completion, serving, words_of
 
 TINY = "tiny:qwen2_5_vl"
@@ -70,7 +70,7 @@ def vllm(change: Callable[[Body], Body] = lambda answer: answer) -> Callable[[Bo
 
 
 def engine(url: str, need: str = "words", policy_too: bool = True, **server: Any) -> Engine:
-    values = {"url": url, "model": "m", "retries": 0, "timeout_s": 5.0, **server}
+    values = {"url": url, "model": "m", "retries": 0, "timeout_s": PATIENCE, **server}
     settings = EngineSettings(server=build(ServerTable, values, "server"), need=need)
     plugin = load("engine", "openai")
     ref = policy(TINY).ref if need == "ids" and policy_too else None
@@ -102,7 +102,7 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def rollout(upstream: Path, runs: Path, url: str, **more: Any) -> RunFolder:
-    server = {"url": url, "retries": 0, "timeout_s": 5.0, **more.pop("server", {})}
+    server = {"url": url, "retries": 0, "timeout_s": PATIENCE, **more.pop("server", {})}
     values = {"policy": TINY, "engine": "openai", "samples": 3, "max_new_tokens": 8, "server": server, **more}
     result = run_stage(STAGE, build(RolloutConfig, values, "rollout"), [upstream], options=Options(runs=runs))
     return RunFolder.open(result.path)
@@ -208,11 +208,14 @@ def test_one_bad_completion_is_a_completion_that_says_so(prompts: Path, tmp_path
 
 def test_calls_are_bounded_and_all_answered() -> None:
     lock, now, most = threading.Lock(), [0], [0]
+    together = threading.Barrier(4, timeout=PATIENCE)
 
     def slow(body: Body, nth: int) -> Body:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
+        # No call is answered before four are under way. The pause is for calls that must not come.
+        together.wait()
         time.sleep(0.03)
         with lock:
             now[0] -= 1
@@ -271,10 +274,13 @@ def test_what_is_tried_again(how: str, tries: int, said: str) -> None:
 
 @pytest.mark.parametrize("how", ["stall", "drip"])
 def test_a_call_has_only_so_much_time(how: str) -> None:
-    """A body that trickles in keeps every single read short, and is cut off all the same."""
+    """A body that trickles in keeps every single read short, and is cut off all the same: each try by itself."""
     with serving(lambda body, nth: how) as server:
-        (answer,) = ask(engine(server.url, timeout_s=0.5))["p0"]
-    assert (answer.error or "").startswith(TIMED_OUT)
+        (answer,) = ask(engine(server.url, timeout_s=0.5, retries=1))["p0"]
+        assert len(server.calls) == 2
+        # No try is left hanging: the server would answer it for ever.
+        assert all(server.hung_up.acquire(timeout=PATIENCE) for _ in server.calls)
+    assert answer.error == f"{TIMED_OUT} after 0.5 s"
 
 
 @pytest.mark.parametrize(

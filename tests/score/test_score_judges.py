@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
-import time
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from stages.score.config import ScoreConfig
 from stages.score.stage import STAGE
 from tests.score.made import completion as sampled
 from tests.score.made import group, on_disk, scored, thought
-from tests.support.cli import COSMO, cosmo, environment, ok
+from tests.support.cli import COSMO, PATIENCE, cosmo, environment, ok
 from tests.support.server import Body, Server, choice, completion, serving, words_of
 
 GOOD, BAD = completion(choice("Kind enough .\nVerdict: good")), completion(choice("Verdict: bad"))
@@ -46,6 +47,7 @@ MISBEHAVIOURS: dict[str, tuple[str, str]] = {
     "invents": ("error", "unparsable"),
     "silent": ("error", "unparsable: ''"),
 }
+TIMED_OUT = [how for how, (status, _) in MISBEHAVIOURS.items() if status == "timeout"]
 CHATTER = "i would rather not say " * 40
 
 
@@ -73,12 +75,12 @@ def misbehaves(body: Body, nth: int) -> Body | str:
 
 
 def flags(server: Server, name: str = "value", **more: Any) -> list[str]:
-    values = {"engine": "openai", "url": server.url, "model": "made", "retries": 1, "timeout_s": 1.0, **more}
+    values = {"engine": "openai", "url": server.url, "model": "made", "retries": 1, "timeout_s": PATIENCE, **more}
     return [x for key, value in values.items() for x in ("--set", f"judges.{name}.{key}={value}")]
 
 
 def judge(server: Server, **more: Any) -> dict[str, Any]:
-    return {"engine": "openai", "url": server.url, "model": "made", "retries": 0, "timeout_s": 5.0, **more}
+    return {"engine": "openai", "url": server.url, "model": "made", "retries": 0, "timeout_s": PATIENCE, **more}
 
 
 def asked_about(what: str, *texts: str) -> RolloutGroup:
@@ -112,19 +114,28 @@ def by_question(folder: Path) -> dict[str, ScoredGroup]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """One real `cosmo score` over a server that does all of it, and a second one over its output, all well."""
+    """One real `cosmo score` over a server that does all of it, and a second one over its output, all well.
+
+    What never answers is asked by a command of its own: its limit is short, and nothing else may come near it.
+    """
     place = tmp_path_factory.mktemp("judged")
-    rows = [asked_about(how) for how in [*MISBEHAVIOURS, "busy", "shaky", "fine"]]
+    rows = [asked_about(how) for how in [*MISBEHAVIOURS, "busy", "shaky", "fine"] if how not in TIMED_OUT]
     upstream = on_disk(place / "runs", rows, per_shard=7)
+    never = on_disk(place / "runs", [asked_about(how) for how in TIMED_OUT])
     with serving(misbehaves) as server:
-        done = cosmo("score", upstream, *flags(server, give_up_after=0, concurrency=40), cwd=place)
+        more = flags(server, give_up_after=0, concurrency=40)
+        done = cosmo("score", upstream, *more, cwd=place)
         assert done.returncode == 0, done.stderr
         first = place / done.stdout.strip()
+        late = cosmo("score", never, *more, "--set", "judges.value.timeout_s=1", cwd=place)
+        assert late.returncode == 3, late.stderr  # graded by nobody: the folder is whole, and worth nothing
+        made = re.search(r"(?:\S*/)?runs/score-[0-9a-f]{8}", late.stderr)
+        assert made is not None, late.stderr
         server.calls.clear()
         server.answer = lambda body, nth: judged_by_words(body)
-        second = ok("score", first, *flags(server), cwd=place)
+        second = ok("score", first, place / made.group(), *flags(server), cwd=place)
         asked = {str(re.search(r"about (\w+) \?", words_of(c))[1]) for c in server.calls}  # type: ignore[index]
-    return Ran(by_question(first), by_question(second), asked, done.stderr)
+    return Ran(by_question(first) | by_question(place / made.group()), by_question(second), asked, done.stderr)
 
 
 @pytest.mark.parametrize("how", MISBEHAVIOURS)
@@ -210,22 +221,25 @@ def test_a_broken_cache_file_costs_asking_again(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_asks_nothing_twice(tmp_path: Path) -> None:
-    def slow(body: Body, nth: int) -> Body:
-        time.sleep(0.05)
+    number, held, dead = itertools.count(), threading.Semaphore(0), threading.Event()
+
+    def holds_two(body: Body, nth: int) -> Body:
+        if next(number) in (20, 21):
+            held.release()
+            dead.wait(PATIENCE)
         return judged_by_words(body)
 
     upstream = on_disk(tmp_path / "runs", [asked_about(f"n{n}", "nice", "rude") for n in range(40)], per_shard=40)
-    with serving(slow) as server:
-        arguments = ["score", str(upstream), *flags(server, concurrency=2, timeout_s=20)]
+    with serving(holds_two) as server:
+        arguments = ["score", str(upstream), *flags(server, concurrency=2)]
         process = subprocess.Popen([*COSMO, *arguments], cwd=tmp_path, env=environment(), start_new_session=True)
-        while len(server.calls) < 20 and process.poll() is None:
-            time.sleep(0.01)
-        assert process.poll() is None
+        assert all(held.acquire(timeout=PATIENCE) for _ in range(2))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        dead.set()
         folder = ok(*arguments, cwd=tmp_path)
-        # At most those that were under way when it died.
-        assert 80 <= len(server.calls) <= 80 + 2
+        # Again, only the two that were under way when it died.
+        assert len(server.calls) == 80 + 2
     assert all(g.status == "ok" for g in grades(scored(RunFolder.open(folder)), "value"))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,8 @@ class Server(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.closing = threading.Event()
+        self.hung_up = threading.Semaphore(0)
+        """Released once for each client that left a call that stalls or drips."""
         self.lock = threading.Lock()
 
     @property
@@ -77,15 +80,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _stall(self) -> None:
-        self.server.closing.wait(60)
+        while not self.server.closing.wait(0.02):
+            # What a client that waits for an answer sends is nothing: only its hanging up can be read.
+            if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
+                self.server.hung_up.release()
+                break
         self.close_connection = True
 
     def _drip(self) -> None:
         self._send(200, b'{"id": "', claimed=100_000)
-        with contextlib.suppress(OSError):
+        try:
             while not self.server.closing.wait(0.05):
                 self.wfile.write(b"x")
                 self.wfile.flush()
+        except OSError:
+            self.server.hung_up.release()
         self.close_connection = True
 
     def _rubbish(self) -> None:
