@@ -99,6 +99,16 @@ def test_a_complete_run_whose_last_commit_was_cut_short_is_finished_by_the_same_
     assert ids(path) == EXPECTED
 
 
+def test_a_worker_finishes_a_commit_that_was_cut_short_also_where_other_shards_stay_missing(tmp_path: Path) -> None:
+    path = run(tmp_path, worker=(1, 4)).path
+    staged = path / read_json(path / "receipts" / "00001.json")["staging"] / "shards"
+    staged.mkdir(parents=True)
+    os.rename(path / "shards" / "00001.parquet", staged / "00001.parquet")
+    assert run(tmp_path, worker=(2, 4)).state == "waiting"
+    assert (path / "shards" / "00001.parquet").is_file()
+    assert not staged.exists()
+
+
 def test_an_artifact_is_read_where_it_lies(tmp_path: Path) -> None:
     path = run(tmp_path, ToyConfig(shards=1)).path
     folder = RunFolder.open(path)
@@ -124,6 +134,13 @@ def test_what_a_kill_left_in_a_complete_run_is_cleaned_and_its_report_is_written
     assert not list((path / "staging").iterdir())
     assert read_json(path / "report.json") == report
     assert [p.name for p in path.glob(".*")] == [f".manifest.json.{os.getpid()}"]
+
+
+def test_a_run_that_is_found_complete_is_not_written_to(tmp_path: Path) -> None:
+    path = run(tmp_path).path
+    before = tree(path)
+    assert run(tmp_path).state == "cached"
+    assert tree(path) == before
 
 
 def test_a_report_without_rows_breaks_nothing(tmp_path: Path) -> None:

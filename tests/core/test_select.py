@@ -79,6 +79,40 @@ def test_filters_and_their_errors() -> None:
         select(entries({"a": 1}), Selection(split="test"))
 
 
+def test_a_label_of_no_weight_is_left_out_and_need_not_be_there() -> None:
+    pool = entries({"a": 3, "b": 2})
+    weights = {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert {e.label for e in select(pool, Selection(labels=weights))} == {"a"}
+    assert {e.label for e in select(pool, Selection(labels=weights, take=9))} == {"a"}
+
+
+def test_one_of_the_flags_is_enough_to_be_left_out() -> None:
+    pool = [*entries({"a": 2}, flags=("odd", "no_training")), *entries({"b": 2}, flags=("odd",)), *entries({"c": 1})]
+    chosen = select(pool, Selection(exclude_flags=["no_training", "late"]))
+    assert {e.label for e in chosen} == {"b", "c"}
+
+
+def test_another_seed_is_another_order_and_so_is_the_next_round_of_the_same_prompts() -> None:
+    pool = entries({"a": 12})
+
+    def drawn(**more: int) -> list[str]:
+        return [e.id for e in select(pool, Selection(take=12, **more))]
+
+    assert sorted(drawn()) == sorted(drawn(seed=1)) == sorted(drawn(draw=1)) == sorted(e.id for e in pool)
+    assert drawn() == drawn(seed=0, draw=0)
+    assert len({tuple(drawn(**more)) for more in ({}, {"seed": 1}, {"draw": 1}, {"draw": 2})}) == 4
+
+
+def test_moving_weights_give_each_draw_the_place_of_a_whole_one() -> None:
+    """Draw 2 of 4 is the third four of the label's sequence, whatever share of the earlier draws was the label's."""
+    pool = entries({"a": 40, "b": 40})
+    alone = [e.id for draw in range(4) for e in select(pool, Selection(labels={"a": 1.0}, take=4, draw=draw))]
+    half = select(pool, Selection(labels={"a": 1.0, "b": 1.0}, take=4, draw=2), moving=True)
+    ours = [e.id for e in half if e.label == "a"]
+    assert 1 <= len(ours) <= 3
+    assert ours == alone[8 : 8 + len(ours)]
+
+
 def write(path: Path, ids: list[str]) -> None:
     """A bare shard of prompts, by way of another file, as a shard is committed."""
     shard = ShardFile(path.with_suffix(".new"), PROMPTS)

@@ -10,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.errors import InputError
+from stages.core.errors import CosmoError, InputError
 from stages.core.registry import load, names
 from stages.train.advantages import base
 from stages.train.advantages.base import Batch, clamped, is_flat
 from stages.train.advantages.batch_norm import BatchNormSettings
 from stages.train.advantages.canon import CanonSettings
+from stages.train.advantages.functions import adapt
 from stages.train.advantages.lagrangian import LAMBDA, LagrangianSettings
 
 rewards_G = st.lists(st.one_of(st.none(), st.floats(-5, 5)), min_size=1, max_size=8)
@@ -139,6 +140,12 @@ def test_over_tokens_a_long_completion_weighs_more():
     assert by_token == pytest.approx([-1 / 3, 3.0])  # mean 0.1, deviation 0.3
 
 
+@pytest.mark.parametrize(("gap", "deviation"), [(2e-3, 1e-3), (2e-6, 1e-4)])
+def test_over_tokens_a_variance_is_at_least_the_authors_1e_8(gap, deviation):
+    found = estimate("batch_norm", [[0.0, gap]], options=BatchNormSettings(over="tokens"))[0]
+    assert found == pytest.approx([-gap / 2 / deviation, gap / 2 / deviation])
+
+
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), half=st.integers(1, 6))
 def test_canon_with_mu_a_half_and_a_one_is_dr_grpos_advantage(data, half):
@@ -233,6 +240,49 @@ def test_rewards_closer_than_a_billionth_are_equal(gap, flat):
     group = [1.0, 1.0 + gap, 1.0]
     assert is_flat(group) is flat
     assert (set(estimate("group_norm", [group])[0]) == {0.0}) is flat
+
+
+def test_a_difference_of_just_a_billionth_is_none():
+    assert is_flat([0.0, 1e-9])
+    assert not is_flat([0.0, math.nextafter(1e-9, 1.0)])
+
+
+def test_a_plain_function_is_asked_group_by_group_and_what_nobody_judged_stays_out():
+    seen = []
+
+    def spoils(rewards_G):
+        seen.append(list(rewards_G))
+        found = [7 for _ in rewards_G]
+        rewards_G.clear()
+        return found
+
+    rewards = [[1.0, None], [0.5]]
+    plugin = adapt("spoils", spoils)
+    assert plugin.advantages(Batch(rewards)) == [[7.0, None], [7.0]]
+    assert seen == rewards == [[1.0, None], [0.5]]
+    assert adapt("as it is", plugin) is plugin
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda rewards_G: rewards_G[:1], "gave 1 values for 2 rewards"),
+        (lambda rewards_G: [*rewards_G, 0.0], "gave 3 values for 2 rewards"),
+        (lambda rewards_G: [0.0, math.nan], "nan"),
+        (lambda rewards_G: [math.inf, None], "inf"),
+    ],
+)
+def test_a_plain_function_that_gives_something_else_is_an_error(function, said):
+    with pytest.raises(CosmoError, match=said):
+        adapt("mine", function).advantages(Batch([[0.0, 1.0]]))
+
+
+def test_a_function_of_something_else_is_no_advantage():
+    def by_length(rewards_G, lengths_G):
+        return rewards_G
+
+    with pytest.raises(TypeError, match="mine takes rewards_G, lengths_G; an advantage takes one group's rewards"):
+        adapt("mine", by_length)
 
 
 def test_two_known_values_are_needed():

@@ -238,6 +238,18 @@ def test_cispo_caps_a_tokens_weight_and_keeps_its_gradient():
         gradient, stats = step_of_one("cispo", 0.01, advantage)
         assert gradient == pytest.approx(-0.01 * advantage)
         assert stats["clipped"].item() == 0
+        # With a lower side that is not open: the least weight.
+        gradient, stats = step_of_one("cispo", 0.01, advantage, settings_for("cispo", clip_low=0.25))
+        assert gradient == pytest.approx(-0.75 * advantage)
+        assert stats["clipped"].item() == 1
+
+
+def test_a_reference_of_no_weight_is_neither_added_nor_counted():
+    new, old, a, mask, w = batch(4)
+    without, stats = loss_of(GRPO, new, old, a, mask, w, CONFIG)
+    found, counted = loss_of(GRPO, new, old, a, mask, w, CONFIG, ref=old - 1.0)
+    assert (found.item(), counted.keys()) == (without.item(), stats.keys())
+    assert "ref_kl" not in counted
 
 
 @pytest.mark.parametrize("name", ALL)
