@@ -11,7 +11,7 @@ policy=$(cosmo train "$scored" --config "$recipe" --runs "$runs")
 
 after=$(cosmo rollout "$prompts" --policy "$policy" --config "$recipe" --runs "$runs" \
   | cosmo score --config "$recipe" --runs "$runs")
-metrics=$(cosmo eval "$scored" "$after" --config "$recipe" --runs "$runs" --name before --name after)
+metrics=$(cosmo eval "$scored" "$after" --config "$recipe" --runs "$runs" --policy-name before --policy-name after)
 model=$(cosmo export "$policy" --config "$recipe" --runs "$runs" --set "evals='$metrics'")
 
 echo "$metrics/report.html"

@@ -27,7 +27,7 @@ class EvalConfig:
         [],
         "Names of the policies: one for each input folder (a repeated name pools folders), or one for "
         "each policy in the order the folders bring them; the first is what others are compared with",
-        flag="--name",
+        flag="--policy-name",
     )
     heldout_families: list[str] = option(
         [],

@@ -104,7 +104,7 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         if policy.id != policy_id:
             raise UsageError(
                 f"the name {name!r} was given to two policies, {policy.id} and {policy_id}",
-                "give every policy its own --name",
+                "give every policy its own --policy-name",
             )
         if number not in policy.folders:
             policy.folders.append(number)
@@ -170,7 +170,7 @@ class Namer:
         if self._given and not self._per_folder and len(self._given) != len(found):
             raise UsageError(
                 f"{len(self._given)} names for {len(found)} policies ({', '.join(found)})",
-                "give one --name for each input folder, or one for each policy",
+                "give one --policy-name for each input folder, or one for each policy",
             )
 
 

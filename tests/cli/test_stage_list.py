@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cosmo_cli.app import commands
+from cosmo_cli.app import commands, load_command
 from cosmo_cli.recipe.schema import RecipeFile
 from docs.generate import config_page
 from stages.core.stage_list import STAGES, StageInfo, load_config, load_stage
@@ -25,6 +26,13 @@ def test_an_entry_fits_its_stage(verb: str) -> None:
     fields = {f.name for f in dataclasses.fields(config)}
     assert not info.positional or info.positional in fields
     assert (ROOT / "stages" / verb / "stage.py").is_file()
+
+
+@pytest.mark.parametrize("verb", sorted(commands()))
+def test_every_option_of_a_command_is_its_own(verb: str) -> None:
+    """Two options of one flag: Click hands it to one of them, and the other never gets its value."""
+    given = Counter(flag for p in load_command(verb).params for flag in [*p.opts, *p.secondary_opts])
+    assert {flag for flag, times in given.items() if times > 1} == set()
 
 
 def test_import_contracts_name_every_stage() -> None:

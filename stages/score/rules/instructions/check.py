@@ -36,8 +36,8 @@ def check_all(instructions: list[str], answer: str) -> tuple[list[str], list[str
     for instruction in instructions:
         try:
             kind, given = _parsed(instruction)
-        # ValueError: no JSON; KeyError: no kind; AttributeError: JSON, and no object.
-        except (ValueError, KeyError, AttributeError) as error:
+        # ValueError: no JSON; KeyError: no kind; TypeError, AttributeError: JSON, and no object.
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a checkable instruction: {instruction[:80]!r}") from error
         rule = RULES.get(kind)
         if rule is None:
