@@ -12,7 +12,7 @@ from schemas.scored import Grade
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.score.config import RewardTable, ScoreConfig
-from stages.score.rewards import formula_for, resolve, reward_of
+from stages.score.rewards import formula_for, resolve, reward_of, verifiers_named
 
 METHODS = {
     "general": "sum: format*1 + answer*1",
@@ -92,6 +92,19 @@ def test_a_formula_that_cannot_be(table: dict[str, Any], message: str, hint: str
 def test_formula_tables_are_strict(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"score\.rewards\.safety"):
         configured(values)
+
+
+@pytest.mark.parametrize("also", [["./a.py:good", "./b.py:good"], ["./a.py:answer"], ["answer", "./a.py:answer"]])
+def test_two_verifiers_of_one_name_are_refused(also: list[str]) -> None:
+    """Their grades could not be told apart, and the formula would be paid with either."""
+    with pytest.raises(UsageError, match="are both called") as caught:
+        verifiers_named(ScoreConfig(also=also, rewards={"general": RewardTable(terms={"answer": 1.0})}))
+    assert "a.py" in caught.value.message
+
+
+def test_one_verifier_may_be_named_twice() -> None:
+    twice = ScoreConfig(also=["./a.py:good"], rewards={"general": RewardTable(terms={"./a.py:good": 1.0})})
+    assert verifiers_named(twice)["good"] == "./a.py:good"
 
 
 def test_the_old_name_of_the_key_says_the_new_one() -> None:

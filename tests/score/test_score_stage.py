@@ -20,7 +20,7 @@ from stages.core.runs.folder import RunFolder
 from stages.score.config import RewardTable, ScoreConfig
 from stages.score.explain import explain_lines
 from stages.score.stage import STAGE
-from tests.score.made import completion, group, on_disk, score, scored, thought
+from tests.score.made import completion, grader, group, on_disk, score, scored, thought
 
 REFUSED = "sorry , i can not help with that ."
 FIELDS: list[tuple[str, dict[str, Any]]] = [
@@ -206,6 +206,17 @@ def test_only_missing_verifiers_run_and_earlier_grades_stay(tmp_path: Path) -> N
     (row,) = scored(score(tmp_path, upstream, also=["helpful"]))
     assert [g.name for g in row.completions[0].grades] == ["format", "answer", "helpful", "refusal"]
     assert [t.name for t in row.completions[0].terms] == ["format", "answer"]
+
+
+def test_a_models_grades_go_by_a_completions_index_and_not_by_its_place() -> None:
+    completions = [completion("a", 3), completion("b", 1)]
+    row = group(label="general", answer="7", answer_kind="number", completions=completions)
+    given = {n: Grade(name="answer", version=1, value=value, status="ok") for n, value in ((1, 0.25), (3, 0.75))}
+    found = grader().group(row, {"answer": given})
+    assert [(c.index, [g.value for g in c.grades if g.name == "answer"]) for c in found.completions] == [
+        (3, [0.75]),
+        (1, [0.25]),
+    ]
 
 
 def test_explain_says_what_was_seen_and_why(tmp_path: Path) -> None:

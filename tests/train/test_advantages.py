@@ -172,6 +172,11 @@ def test_canon_by_its_definition(data, n, mu, a):
         assert found[k] == pytest.approx(expected, abs=1e-9)
 
 
+def test_canon_halves_completions_of_one_length_by_their_place():
+    found = estimate("canon", [[1.0, 0.0, 0.5]], [[3, 3, 5]], options=CanonSettings(mu=0.0))[0]
+    assert found == [0.0, -0.25, 0.25]
+
+
 def test_canon_below_one_prefers_the_short_of_two_right_answers():
     long, short = estimate("canon", [[1.0, 1.0]], [[9, 2]], options=CanonSettings(mu=0.5, a=0.9))[0]
     assert short > 0 > long

@@ -1,0 +1,227 @@
+"""What of writing a run only its parts show: order, syncs, locks, who was first, and what is looked at again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.rollouts import RolloutGroup
+from schemas.tables import PROMPTS, ROLLOUTS
+from stages.core.atomic import read_json
+from stages.core.errors import InputError
+from stages.core.runner import Options, Result, run_stage
+from stages.core.runs import upkeep
+from stages.core.runs.commit import StagedShard, shard_lock
+from stages.core.runs.folder import RunFolder
+from stages.core.runs.upkeep import prune_artifacts
+from stages.core.stage import Context, Plan, ShardWriter, Work
+from stages.core.storage import local
+from tests.score.made import group, on_disk
+from tests.support.cli import PATIENCE
+from tests.support.toy import PromptReader, ToyConfig, ToyStage, toy_row
+
+
+def run(runs: Path, config: ToyConfig | None = None, **options: object) -> Result:
+    return run_stage(ToyStage(), config or ToyConfig(), [], options=Options(runs=runs, **options))
+
+
+def staged(folder: RunFolder, index: int, rows: int = 1) -> StagedShard:
+    writer = StagedShard(folder, "toy", PROMPTS, index)
+    writer.begin()
+    for n in range(rows):
+        writer.row(toy_row(index, n))
+    return writer
+
+
+def test_the_second_to_commit_a_shard_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = RunFolder.open(run(tmp_path, worker=(1, 4)).path)
+    first, second = staged(folder, 0, rows=2), staged(folder, 0, rows=3)
+    assert first.commit() is True
+    receipt = (folder.path / "receipts" / "00000.json").read_bytes()
+    assert second.commit() is False
+    assert (folder.path / "receipts" / "00000.json").read_bytes() == receipt
+    assert len(list(folder.shard_rows(PROMPTS, 0))) == 2
+    assert not first.root.exists()
+    assert not second.root.exists()
+
+
+def test_files_are_on_disk_before_the_receipt_and_the_receipt_before_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    before: list[set[int]] = []
+    fsync, link = os.fsync, os.link
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def linked(aside: Path, final: Path) -> None:
+        before.append({*synced})
+        link(aside, final)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "link", linked)
+    path = run(tmp_path, ToyConfig(shards=1)).path
+    receipt = RunFolder.open(path).receipt(0)
+    assert receipt is not None
+    files = [path / entry.path for entry in receipt.files]
+    assert len(files) == 3
+    (known,) = before
+    assert {file.stat().st_ino for file in (*files, path / "receipts" / "00000.json")} <= known
+
+
+def test_a_death_between_config_and_manifest_leaves_no_run_without_its_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path / "whole").path
+    write, written = local.write_json, []
+
+    def dies_at_the_second(path: Path, value: object) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, value)
+
+    with monkeypatch.context() as bent:
+        bent.setattr(local, "write_json", dies_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "runs")
+    path = run(tmp_path / "runs").path
+    for name in ("config.json", "manifest.json"):
+        assert read_json(path / name) == read_json(whole / name)
+
+
+def test_a_lock_is_of_one_shard_and_is_waited_for_where_asked(tmp_path: Path) -> None:
+    folder, got = RunFolder.open(run(tmp_path).path), threading.Event()
+
+    def waits() -> None:
+        with shard_lock(folder, 0, wait=True) as locked:
+            if locked:
+                got.set()
+
+    with shard_lock(folder, 0, wait=False) as locked:
+        assert locked
+        with shard_lock(folder, 0, wait=False) as again, shard_lock(folder, 1, wait=False) as other:
+            assert (again, other) == (False, True)
+        thread = threading.Thread(target=waits)
+        thread.start()
+    thread.join(PATIENCE)
+    assert got.is_set()
+
+
+def test_a_reader_sees_what_others_did_since(tmp_path: Path) -> None:
+    path = run(tmp_path).path
+    reader = RunFolder.open(path)
+    assert reader.missing() == []
+    for name in ("notes", "more"):
+        prune_artifacts(RunFolder.open(path), (name,))
+    # What was pruned before stays so.
+    receipt = reader.receipt(2)
+    assert receipt is not None
+    assert receipt.pruned == ("more", "notes")
+    assert reader.missing() == []
+    shard = path / "shards" / "00002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert reader.missing() == [2]
+
+
+def test_a_death_in_pruning_leaves_a_complete_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = run(tmp_path).path
+
+    def dies(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as bent:
+        bent.setattr(upkeep.shutil, "rmtree", dies)
+        with pytest.raises(KeyboardInterrupt):
+            prune_artifacts(RunFolder.open(path), ("notes",))
+    # Whatever of it is deleted by now is not missed, and the same call deletes the rest.
+    (path / "notes" / "1.txt").unlink()
+    assert RunFolder.open(path).complete
+    prune_artifacts(RunFolder.open(path), ("notes",))
+    assert not (path / "notes").exists()
+
+
+class OtherDies(ToyStage):
+    """The toy; while it makes its last shard, another process dies between shard 1's receipt and its renames."""
+
+    def open(self, ctx: Context) -> Work:
+        work = super().open(ctx)
+
+        def disturbed(shard: dict[str, Any], writer: ShardWriter) -> None:
+            work(shard, writer)
+            if shard["shard"] == 3:
+                (path,) = ctx.scratch.parents[1:2]
+                receipt = RunFolder.open(path).receipt(1)
+                (path / receipt.staging / "shards").mkdir(parents=True)
+                os.rename(path / "shards" / receipt.name, path / receipt.staging / "shards" / receipt.name)
+
+        return disturbed
+
+
+def test_what_another_process_had_staged_when_it_died_is_not_cleaned_away(tmp_path: Path) -> None:
+    result = run_stage(OtherDies(), ToyConfig(), [], options=Options(runs=tmp_path))
+    assert result.state == "done"
+    assert (result.path / "shards" / "00001.parquet").is_file()
+    assert len(list(RunFolder.open(result.path).rows(PROMPTS))) == 20
+    assert not list((result.path / "staging").iterdir())
+
+
+def test_half_a_report_of_a_dead_process_is_cleaned_though_nothing_is_staged(tmp_path: Path) -> None:
+    path = run(tmp_path).path
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    half = path / f".report.json.{gone.pid}"
+    half.write_text("half of i")
+    assert run(tmp_path).state == "cached"
+    assert not half.exists()
+
+
+def test_what_is_staged_wins_over_what_an_earlier_commit_left_at_its_name(tmp_path: Path) -> None:
+    path = run(tmp_path).path
+    receipt = RunFolder.open(path).receipt(1)
+    assert receipt is not None
+    (path / receipt.staging / "notes").mkdir(parents=True)
+    os.rename(path / "notes" / "1.txt", path / receipt.staging / "notes" / "1.txt")
+    (path / "notes" / "1.txt").write_text("olds")
+    assert RunFolder.open(path).artifact("notes/1.txt").read_text() == "note"
+    assert run(tmp_path).state == "cached"
+    assert (path / "notes" / "1.txt").read_text() == "note"
+
+
+def test_a_dry_run_says_how_much_is_done(tmp_path: Path) -> None:
+    run(tmp_path, worker=(0, 2))
+    planned = run(tmp_path, dry_run=True)
+    assert (planned.state, planned.shards_done, planned.shards) == ("planned", 2, 4)
+
+
+class Told(ToyStage):
+    """The toy, which knows something worth recording."""
+
+    def plan(self, ctx: Context) -> Plan:
+        plan = super().plan(ctx)
+        return Plan(plan.shards, plan.key, plan.rejected, {"host": "a"})
+
+
+def test_a_name_is_kept_beside_what_the_stage_records(tmp_path: Path) -> None:
+    path = run_stage(Told(), ToyConfig(), [], options=Options(runs=tmp_path, name="first try")).path
+    assert RunFolder.open(path).manifest.provenance == {"host": "a", "name": "first try"}
+
+
+class RolloutReader(PromptReader):
+    name, reads = "narrow", (ROLLOUTS,)
+
+
+def test_a_wider_row_is_read_as_a_narrower_one_and_never_the_other_way(tmp_path: Path) -> None:
+    rows: list[RolloutGroup] = [group("one"), group("two", question="and this ?")]
+    wide, narrow = on_disk(tmp_path / "wide", rows), run(tmp_path / "narrow").path
+    read = run_stage(PromptReader(), ToyConfig(), [wide], options=Options(runs=tmp_path)).path
+    assert [row.id for row in RunFolder.open(read).rows(PROMPTS)] == [row.id for row in rows]
+    with pytest.raises(InputError, match="holds prompts, and cosmo narrow reads rollouts"):
+        run_stage(RolloutReader(), ToyConfig(), [narrow], options=Options(runs=tmp_path))
