@@ -17,7 +17,7 @@ from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.upkeep import prune_artifacts
 from tests.core.test_runner import EXPECTED, ids
-from tests.support.cli import cosmo, environment
+from tests.support.cli import PATIENCE, cosmo, environment
 from tests.support.toy import ToyConfig, ToyStage
 
 ROOT = Path(__file__).parents[2]
@@ -204,7 +204,7 @@ meet, commits = Path({meet!r}), local.LocalWriter.commit
 def together(self, root, receipt):
     # Nobody commits a shard before both have it staged.
     (meet / f"{{receipt.index}}-{{os.getpid()}}").touch()
-    until = time.monotonic() + 60
+    until = time.monotonic() + {patience}
     while len(list(meet.glob(f"{{receipt.index}}-*"))) < 2:
         assert time.monotonic() < until
         time.sleep(0.005)
@@ -219,8 +219,8 @@ local.LocalWriter.commit = together
 def test_a_receipt_is_exclusive_where_locks_do_nothing(tmp_path: Path) -> None:
     meet, runs = tmp_path / "meet", tmp_path / "runs"
     meet.mkdir()
-    racers = [child(RACING.format(meet=str(meet)), runs) for _ in range(2)]
-    said = [racer.communicate(timeout=300)[0] for racer in racers]
+    racers = [child(RACING.format(meet=str(meet), patience=PATIENCE), runs) for _ in range(2)]
+    said = [racer.communicate(timeout=PATIENCE)[0] for racer in racers]
     assert [r.returncode for r in racers] == [0, 0]
     assert said[0].split()[0] == said[1].split()[0]
     assert sorted((meet / "won").read_text().splitlines()) == [f"{n} {won}" for n in range(4) for won in (False, True)]

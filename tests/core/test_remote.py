@@ -20,7 +20,7 @@ from stages.core.storage.location import BucketFolder, BucketLocation, locate, p
 from stages.core.storage.remote_run import RemoteRun
 from stages.core.storage.s3 import Store
 from tests.core.test_runner import EXPECTED, ids
-from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment
+from tests.support.cli import COSMO, PATIENCE, ROOT, complaint, cosmo, environment
 from tests.support.s3 import KEY_ID, SECRET, Server, serving
 from tests.support.toy import PromptReader, ToyConfig, ToyStage
 
@@ -148,7 +148,7 @@ def test_a_pipe_passes_urls_on(server: Server, tmp_path: Path) -> None:
 
 
 def test_two_machines_racing_on_one_shard_commit_once(server: Server, tmp_path: Path) -> None:
-    both = threading.Barrier(2, timeout=60)
+    both = threading.Barrier(2, timeout=PATIENCE)
 
     def hook(verb: str, key: str) -> str | None:
         if verb == "PUT" and key.endswith("receipts/00001.json"):
@@ -157,7 +157,7 @@ def test_two_machines_racing_on_one_shard_commit_once(server: Server, tmp_path: 
 
     server.hook = hook
     racers = [Machine(tmp_path / name, server).start(*PREPARE) for name in "ab"]
-    said = [racer.communicate(timeout=120) for racer in racers]
+    said = [racer.communicate(timeout=PATIENCE) for racer in racers]
     assert [r.returncode for r in racers] == [0, 0], said
     assert said[0][0] == said[1][0]
     run = said[0][0].strip().removeprefix("s3://bucket/")
@@ -175,13 +175,13 @@ def killed_at(server: Server, machine: Machine, wanted: str, key_end: str, *comm
     def hook(verb: str, key: str) -> str | None:
         if verb == wanted and key.endswith(key_end):
             reached.set()
-            gone.wait(60)
+            gone.wait(PATIENCE)
             return "drop"
         return None
 
     server.hook = hook
     process = machine.start(*command)
-    assert reached.wait(60)
+    assert reached.wait(PATIENCE)
     process.send_signal(signal.SIGKILL)
     process.wait()
     gone.set()

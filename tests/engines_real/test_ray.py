@@ -19,7 +19,7 @@ from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from tests.core.test_runner import EXPECTED, ids
 from tests.engines_real.ray_toys import MortalConfig, MortalToy
-from tests.support.cli import COSMO, ROOT, complaint, cosmo, environment, ok
+from tests.support.cli import COSMO, PATIENCE, ROOT, complaint, cosmo, environment, ok
 from tests.support.varied import NAME
 
 PREPARE = ["prepare", "builtin", "--limit", "12", "--set", "shard_rows=3"]
@@ -119,7 +119,7 @@ def test_a_killed_workers_shard_is_done_once_by_another(prompts: Path, tmp_path:
     """Bit for bit the files of a local run, and one line on stdout."""
     process, worker = at_work(["rollout", str(prompts), *SAMPLED, *RAY], tmp_path)
     os.kill(worker, signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=200)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     path = tmp_path / stdout.removesuffix("\n")
     assert stdout == f"runs/{path.name}\n"
@@ -142,10 +142,10 @@ def test_a_killed_workers_shard_is_done_once_by_another(prompts: Path, tmp_path:
 def test_no_worker_outlives_the_command(number: int, code: int, prompts: Path, tmp_path: Path) -> None:
     process, _ = at_work(["rollout", str(prompts), *SAMPLED, *RAY], tmp_path)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (code, "")
     assert "Traceback" not in stderr
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while workers_in(tmp_path) and time.monotonic() < end:
         time.sleep(0.1)
     assert workers_in(tmp_path) == []

@@ -12,11 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.tables import PROMPTS
+from stages.core.config import build
 from stages.core.errors import UsageError
 from stages.core.registry import names
+from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.prepare.augmentations.base import words
 from stages.prepare.sources import identity, parse
+from stages.prepare.stage import STAGE
 from tests.prepare.made import image, needs_shared, prepare, write_lines
 from tests.support.cli import SHARED, complaint, cosmo, ok
 
@@ -222,6 +225,17 @@ def test_slips_are_named(tmp_path: Path) -> None:
             prepare(tmp_path / "runs", {**table, **more}, **config)
         assert message in raised.value.message
         assert hint in raised.value.hint
+
+
+@needs_shared
+def test_planning_encodes_no_image_and_making_each_one_once(tmp_path: Path, encoded: list[object]) -> None:
+    """Which rows there are is decided by words alone: cards are drawn when their shard is made, and for no other."""
+    table = {"name": "xstest", "path": str(SHARED / "xstest"), "limit": 20, "augment": names("augmentation")}
+    config = build(STAGE.config, {"sources": [table]}, "prepare")
+    planned = run_stage(STAGE, config, [], options=Options(runs=tmp_path, dry_run=True))
+    assert (planned.state, encoded) == ("planned", [])
+    made = RunFolder.open(run_stage(STAGE, config, [], options=Options(runs=tmp_path)).path)
+    assert len(encoded) == sum(len(row.images) for row in made.rows(PROMPTS)) > 40
 
 
 @needs_shared
