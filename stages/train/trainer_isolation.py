@@ -89,8 +89,11 @@ def isolated(model: Any, device: torch.device) -> Iterator[None]:
     torch.use_deterministic_algorithms(deterministic or device.type == "cpu", warn_only=True)
     # Deterministic mode also fills every new tensor with NaN, to find reads of it: time for nothing here.
     fill.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage.
-    gc.freeze()
+    # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage. What the
+    # process has frozen for good stays so: letting it go would make every later collection as long.
+    ours_to_thaw = gc.get_freeze_count() == 0
+    if ours_to_thaw:
+        gc.freeze()
     try:
         with warnings.catch_warnings():
             # Also what `warn_only` says of an operation that has no deterministic kernel.
@@ -99,7 +102,8 @@ def isolated(model: Any, device: torch.device) -> Iterator[None]:
                 logging.getLogger(name).setLevel(logging.ERROR)
             yield
     finally:
-        gc.unfreeze()
+        if ours_to_thaw:
+            gc.unfreeze()
         constants.HF_HUB_DISABLE_TELEMETRY = telemetry
         torch.use_deterministic_algorithms(deterministic)
         fill.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

@@ -121,3 +121,24 @@ print(json.dumps(sizes))
     taken = full - start
     assert freed - start > 0.9 * taken
     assert trimmed - start < 0.2 * taken
+
+
+def test_what_refers_to_itself_is_freed_after_a_turn_and_old_objects_are_looked_at_once(tmp_path: Path) -> None:
+    """By itself Python would collect no such object while many more are old; trainers leave one a turn."""
+    code = """
+import gc, json, weakref
+from cosmo_cli.process import give_back_memory
+class Trainer:
+    def __init__(self):
+        self.itself = self
+alive = []
+def turn():
+    alive.append(weakref.ref(Trainer()))
+    give_back_memory()
+turn()
+frozen = gc.get_freeze_count()
+turn()
+print(json.dumps([[ref() is None for ref in alive], frozen > 1000, gc.get_freeze_count() <= frozen]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert json.loads(done.stdout) == [[True, True], True, True]
