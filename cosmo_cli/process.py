@@ -31,7 +31,7 @@ def set_up_process() -> None:
 def give_back_memory() -> None:
     """Collect garbage, and hand memory that is free back to the system where the allocator is glibc's.
 
-    Once a turn of a recipe. A turn leaves holes of other sizes in what `_keep_memory` keeps for the steps within it, and
+    Once a turn of a recipe. A turn leaves holes of other sizes in what `_keep_memory` keeps for the steps in it, and
     some 40 MiB that only the collector can free: a trainer of transformers refers to itself.
     """
     # Python's own full collection waits until a quarter as many objects are new as are old, and half a million come
