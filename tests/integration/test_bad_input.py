@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,11 +132,19 @@ def test_unknown_keys_flags_plugins_and_values(prompts: Path, tmp_path: Path) ->
 
 
 def test_no_such_model(prompts: Path, tmp_path: Path) -> None:
-    for spec in ("nobody/no-such-model", "./no/such/folder", "tiny:qwen9"):
-        done = cosmo("rollout", prompts, "--policy", spec, cwd=tmp_path)
-        message, _ = complaint(done)
-        assert done.returncode in (2, 4), done.stderr
-        assert spec.split(":")[-1] in message
+    """And nobody is asked for it: what knocks at the hub stays in the queue of this socket."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.setblocking(False)
+        endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        # Only what could be a hub's name is looked for there, and not by who works offline.
+        for spec, offline in (("nobody/no-such-model", "1"), ("./no/such/folder", "0"), ("tiny:qwen9", "0")):
+            more = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": offline}
+            done = cosmo("rollout", prompts, "--policy", spec, cwd=tmp_path, **more)
+            message, _ = complaint(done)
+            assert done.returncode in (2, 4), done.stderr
+            assert spec.split(":")[-1] in message
+            with pytest.raises(BlockingIOError):
+                hub.accept()
 
 
 def test_unknown_label_is_an_error_and_not_a_reward(tmp_path: Path) -> None:
