@@ -15,7 +15,7 @@ from schemas.tables import PROMPTS, ROLLOUTS
 from stages.core.atomic import read_json
 from stages.core.errors import InputError
 from stages.core.runner import Options, Result, run_stage
-from stages.core.runs import upkeep
+from stages.core.runs import commit, upkeep
 from stages.core.runs.commit import StagedShard, shard_lock
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.upkeep import prune_artifacts
@@ -97,8 +97,16 @@ def test_a_death_between_config_and_manifest_leaves_no_run_without_its_config(
         assert read_json(path / name) == read_json(whole / name)
 
 
-def test_a_lock_is_of_one_shard_and_is_waited_for_where_asked(tmp_path: Path) -> None:
-    folder, got = RunFolder.open(run(tmp_path).path), threading.Event()
+def test_a_lock_is_of_one_shard_and_is_waited_for_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, got, asks = RunFolder.open(run(tmp_path).path), threading.Event(), threading.Event()
+    flock = commit.fcntl.flock
+
+    def noted(*given: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            asks.set()
+        flock(*given)
+
+    monkeypatch.setattr(commit.fcntl, "flock", noted)
 
     def waits() -> None:
         with shard_lock(folder, 0, wait=True) as locked:
@@ -111,6 +119,9 @@ def test_a_lock_is_of_one_shard_and_is_waited_for_where_asked(tmp_path: Path) ->
             assert (again, other) == (False, True)
         thread = threading.Thread(target=waits)
         thread.start()
+        assert asks.wait(PATIENCE)
+        # For a lock that is not waited for to say so.
+        thread.join(0.2)
     thread.join(PATIENCE)
     assert got.is_set()
 

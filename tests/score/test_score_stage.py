@@ -17,8 +17,9 @@ from stages.core.errors import InputError, UsageError
 from stages.core.registry import load
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.core.stage import Context, Resources, Silent
 from stages.score.config import RewardTable, ScoreConfig
-from stages.score.explain import explain_lines
+from stages.score.explain import explain_lines, find_groups
 from stages.score.stage import STAGE
 from tests.score.made import completion, grader, group, on_disk, score, scored, thought
 
@@ -217,6 +218,20 @@ def test_a_models_grades_go_by_a_completions_index_and_not_by_its_place() -> Non
         (3, [0.75]),
         (1, [0.25]),
     ]
+
+
+def test_explain_grades_anew_where_asked_to(tmp_path: Path) -> None:
+    (row,) = scored(score(tmp_path, on_disk(tmp_path, groups(1))))
+    done = row.completions[0]
+    other = [dataclasses.replace(g, value=0.125) if g.name == "answer" else g for g in done.grades]
+    bent = dataclasses.replace(row, completions=[dataclasses.replace(done, grades=other)])
+    folder = RunFolder.open(on_disk(tmp_path / "bent", [bent]))
+    ctx = Context(ScoreConfig(), [folder], Silent(), Resources())
+    values = [
+        grade_of(find_groups([folder], row.id, grader(regrade=regrade), ctx)[0].completions[0], "answer")
+        for regrade in (False, True)
+    ]
+    assert [g.value for g in values if g is not None] == [0.125, 1.0]
 
 
 def test_explain_says_what_was_seen_and_why(tmp_path: Path) -> None:
