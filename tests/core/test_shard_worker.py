@@ -33,7 +33,7 @@ class Diary(ToyStage):
         return makes
 
 
-def run(runs: Path, stage: ToyStage | None = None, **options: object) -> Result:
+def run(runs: Path, stage: ToyStage | None = None, **options: Any) -> Result:
     return run_stage(stage or ToyStage(), ToyConfig(), [], options=Options(runs=runs, **options))
 
 

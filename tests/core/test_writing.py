@@ -26,7 +26,7 @@ from tests.support.cli import PATIENCE
 from tests.support.toy import PromptReader, ToyConfig, ToyStage, toy_row
 
 
-def run(runs: Path, config: ToyConfig | None = None, **options: object) -> Result:
+def run(runs: Path, config: ToyConfig | None = None, **options: Any) -> Result:
     return run_stage(ToyStage(), config or ToyConfig(), [], options=Options(runs=runs, **options))
 
 
@@ -80,7 +80,8 @@ def test_a_death_between_config_and_manifest_leaves_no_run_without_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path / "whole").path
-    write, written = local.write_json, []
+    write = local.write_json
+    written: list[str] = []
 
     def dies_at_the_second(path: Path, value: object) -> None:
         if written:
@@ -168,8 +169,10 @@ class OtherDies(ToyStage):
         def disturbed(shard: dict[str, Any], writer: ShardWriter) -> None:
             work(shard, writer)
             if shard["shard"] == 3:
-                (path,) = ctx.scratch.parents[1:2]
+                assert ctx.scratch is not None
+                path = ctx.scratch.parents[1]
                 receipt = RunFolder.open(path).receipt(1)
+                assert receipt is not None
                 (path / receipt.staging / "shards").mkdir(parents=True)
                 os.rename(path / "shards" / receipt.name, path / receipt.staging / "shards" / receipt.name)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.scored import Grade
+from schemas.values import text_message
 from stages.judging.parsed import parse_completion
 from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 from stages.score.verifiers.functions import KNOWN, adapt
@@ -47,6 +48,24 @@ def test_a_function_is_called_with_what_it_asks_for_by_name() -> None:
     assert seen["think"] in seen["text"]
     assert graded(lambda text, completion: text == completion, index=1).value == 1.0
     assert graded(lambda completion, *, colour="red": colour == "red").value == 1.0
+
+
+def test_the_prompt_is_what_was_asked_last() -> None:
+    turns = [text_message("user", "first ?"), text_message("assistant", "so ."), text_message("user", "last ?")]
+    row = group(thought("7"), messages=turns)
+    seen: list[Any] = []
+
+    def whole(prompts: list[str]) -> list[None]:
+        seen.extend(prompts)
+        return [None]
+
+    for function in (lambda prompt: seen.append(prompt), whole):
+        verifier = adapt("mine", function)
+        if isinstance(verifier, Verifier):
+            verifier.grade(row, row.completions[0], parse_completion(row.completions[0].text))
+        else:
+            verifier.grades(verifier.open(None), [Ungraded(row, row.completions)])  # type: ignore[arg-type]
+    assert seen == ["last ?", "last ?"]
 
 
 @pytest.mark.parametrize(("given", "value"), [(True, 1.0), (False, 0.0), (3, 3.0), (0.25, 0.25)])

@@ -18,6 +18,7 @@ from stages.core.runs.folder import RunFolder
 from stages.models.load import load_reward_model
 from stages.models.policy_ref import resolve_policy
 from stages.score.config import RewardModelTable, ScoreConfig
+from stages.score.models import reward_scores
 from stages.score.models.reward_scores import scalars, sequences
 from tests.models.made import policy
 from tests.score.made import group, on_disk, score, scored
@@ -131,6 +132,22 @@ def test_batches_do_not_matter(trained: Path, groups: list[ScoredGroup]) -> None
     assert scalars(model, rows, 10**6) == pytest.approx(one, abs=1e-5)
     assert scalars(model, rows[::-1], 60) == pytest.approx(one[::-1], abs=1e-5)
     assert scalars(model, [], 60) == []
+
+
+def test_a_batch_holds_no_more_positions_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows are padded to the longest; one that is too long by itself goes alone."""
+    batches: list[list[int]] = []
+
+    def forward(_: Any, rows: list[list[int]]) -> list[float]:
+        batches.append([len(row) for row in rows])
+        return [float(len(row)) for row in rows]
+
+    monkeypatch.setattr(reward_scores, "_forward", forward)
+    lengths = [3, 9, 1, 4, 30, 2, 5, 1]
+    model: Any = None
+    assert scalars(model, [[0] * n for n in lengths], 12) == lengths
+    assert all(len(batch) == 1 or max(batch) * len(batch) <= 12 for batch in batches)
+    assert len(batches) < len(lengths)
 
 
 def test_a_number_that_is_none_is_an_error_and_no_zero(trained: Path) -> None:
