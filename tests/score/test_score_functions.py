@@ -64,7 +64,7 @@ def test_the_prompt_is_what_was_asked_last() -> None:
         if isinstance(verifier, Verifier):
             verifier.grade(row, row.completions[0], parse_completion(row.completions[0].text))
         else:
-            verifier.grades(verifier.open(None), [Ungraded(row, row.completions)])  # type: ignore[arg-type]
+            verifier.grades(verifier.open(None), [Ungraded(row, row.completions)])
     assert seen == ["last ?", "last ?"]
 
 
