@@ -15,6 +15,8 @@ class GradeStatus(StrEnum):
     """There is a value."""
     NOT_APPLICABLE = "not_applicable"
     """The verifier has nothing to say of such a row: no failure, and no zero."""
+    UNDECIDED = "undecided"
+    """The rule can't tell from the text alone: no reward, no zero. A judge may be named for just those."""
     TIMEOUT = "timeout"
     """It took too long; `cosmo score` on the scored folder asks again."""
     ERROR = "error"
@@ -22,7 +24,7 @@ class GradeStatus(StrEnum):
 
 
 # Iterating an enum gives its members in the order in which the class lists them.
-OK, NOT_APPLICABLE, TIMEOUT, ERROR = GradeStatus
+OK, NOT_APPLICABLE, UNDECIDED, TIMEOUT, ERROR = GradeStatus
 FAILED = (TIMEOUT, ERROR)
 """The statuses of a grade that could not be made: never counted as 0, and not kept when it is graded again."""
 
@@ -38,7 +40,7 @@ class Grade:
     value: float | None
     """The score, a finite number, mostly 0 to 1; None unless the status is ok. Does-not-apply is None, never 0."""
     status: GradeStatus
-    """ok, not_applicable, timeout or error."""
+    """ok, not_applicable, undecided, timeout or error."""
     verdict: str | None = None
     """The class behind the number: one of `schemas.verdicts`, or of the verifier's own."""
     reason: str | None = None

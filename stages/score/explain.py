@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-from schemas.scored import FAILED, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup, Term
+from schemas.scored import FAILED, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup, Term
 from schemas.tables import ROLLOUTS, SCORED
 from schemas.values import plain_text
 from stages.core.errors import InputError, did_you_mean
@@ -132,7 +132,7 @@ def _grade(grade: Grade, widths: list[int]) -> Line:
     seen = f"saw {grade.seen!r}" if grade.seen else ""
     why = _printable(": ".join(p for p in (seen, grade.reason or "") if p))
     text = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {state:<{widths[2]}}  {why}".rstrip()
-    style = {OK: "", NOT_APPLICABLE: "dim"}.get(grade.status, "red")
+    style = {OK: "", NOT_APPLICABLE: "dim", UNDECIDED: "yellow"}.get(grade.status, "red")
     return Line(text, style, hang=sum(widths) + 8)
 
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup
 from stages.judging.parsed import parse_completion
 from stages.score.rewards import RewardFormula, check_finite, formula_for, reward_of
 from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
@@ -17,7 +17,7 @@ from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
 _COMPLETION_FIELDS = list(hints(Completion))
 _completion_values = attrgetter(*_COMPLETION_FIELDS)
-_SETTLED = (OK, NOT_APPLICABLE)
+_SETTLED = (OK, NOT_APPLICABLE, UNDECIDED)
 
 ModelGrades = Mapping[str, Mapping[int, Grade]]
 """What model verifiers said of a group: verifier -> completion index -> grade."""

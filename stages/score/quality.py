@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from schemas.scored import ERROR, FAILED, NOT_APPLICABLE, TIMEOUT
+from schemas.scored import ERROR, FAILED, NOT_APPLICABLE, TIMEOUT, UNDECIDED
 from stages.core.stage import Quality
 
 if TYPE_CHECKING:
@@ -189,13 +189,21 @@ def _count_missing(found: Summary, flat: pa.StructArray, groups_N: np.ndarray) -
             found.in_full.setdefault(why, reason)
 
 
+_WHY = (
+    (ERROR, "failed"),
+    (TIMEOUT, "timed out"),
+    (UNDECIDED, "is undecided"),
+    (NOT_APPLICABLE, "does not apply"),
+)
+
+
 def _why(completion: dict[str, Any]) -> tuple[str, str]:
     """(in few words, in full) why a completion has no reward: what failed first, or what does not apply."""
     if completion["finish_reason"] == "error":
         return NOT_SAMPLED, completion["error"] or ""
     terms = {term["name"] for term in completion["terms"]}
     grades = [grade for grade in completion["grades"] if grade["name"] in terms]
-    for status, verb in ((ERROR, "failed"), (TIMEOUT, "timed out"), (NOT_APPLICABLE, "does not apply")):
+    for status, verb in _WHY:
         for grade in grades:
             if grade["status"] == status:
                 return f"{grade['name']} {verb}", grade["reason"] or ""

@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 
 from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, Grade, GradeStatus
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, UNDECIDED, Grade, GradeStatus
 from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
@@ -70,6 +70,11 @@ def judged(value: float, verdict: str, reason: str | None = None, seen: str | No
 def does_not_apply(reason: str) -> Judgement:
     """The verifier has nothing to say about this row; never a zero."""
     return Judgement(None, None, reason, None, NOT_APPLICABLE)
+
+
+def undecided(reason: str, seen: str | None = None) -> Judgement:
+    """The rule can't tell from this text: no value, so no reward; counted, and a judge may be asked for just those."""
+    return Judgement(None, None, reason, seen, UNDECIDED)
 
 
 def failed(reason: str, status: GradeStatus = ERROR) -> Judgement:
