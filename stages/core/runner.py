@@ -16,7 +16,6 @@ from stages.core.atomic import write_json
 from stages.core.config import as_dict, build, key_of
 from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
-from stages.core.records import InputRef, Manifest
 from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.open import writer_at
@@ -24,6 +23,7 @@ from stages.core.runs.upkeep import clean_staging, finish_commits, has_leftovers
 from stages.core.stage import Context, Plan, Progress, Quality, Resources, Silent, Stage
 from stages.core.storage.local import inside, make_folder
 from stages.core.storage.location import Location, locate_new
+from stages.core.storage.records import InputRef, Manifest
 
 
 @dataclass(frozen=True, slots=True)

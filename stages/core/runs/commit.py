@@ -16,10 +16,10 @@ from schemas.rejected import RejectedRow
 from schemas.tables import REJECTED, Table
 from stages.core.file_digest import file_sha256
 from stages.core.parallel_map import in_order
-from stages.core.records import FileEntry, Receipt, check_name
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import ShardFile
 from stages.core.storage.local import inside
+from stages.core.storage.records import FileEntry, Receipt, check_name
 
 
 class StagedShard:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.tables import REJECTED, Table
-from stages.core.records import InputRef, Manifest, Receipt
 from stages.core.runs.open import find_files, open_files
 from stages.core.storage.base import RunFiles
 from stages.core.storage.location import Location, locate_input
+from stages.core.storage.records import InputRef, Manifest, Receipt
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 from schemas.identity import digest
 from stages.core.errors import UsageError
 from stages.core.file_digest import file_sha256
-from stages.core.records import FileEntry, Manifest, Receipt
 from stages.core.runs.shards import table_name
 from stages.core.storage.base import RunFiles, RunWriter
 from stages.core.storage.location import Location
+from stages.core.storage.records import FileEntry, Manifest, Receipt
 
 
 class LooseFiles(RunFiles):

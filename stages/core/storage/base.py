@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.core.records import FileEntry, Manifest, Receipt
 from stages.core.storage.location import Location
+from stages.core.storage.records import FileEntry, Manifest, Receipt
 
 
 class RunFiles(ABC):

@@ -10,7 +10,7 @@ from typing import IO
 
 from stages.core.errors import InputError
 from stages.core.file_digest import file_sha256
-from stages.core.records import FileEntry, Receipt
+from stages.core.storage.records import FileEntry, Receipt
 from stages.core.storage.remote_run import RemoteRun
 
 _CHECKED: set[tuple[Path, str]] = set()

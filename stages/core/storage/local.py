@@ -12,9 +12,9 @@ from typing import Any
 from stages.core.atomic import json_bytes, move_into_place, read_json, remove_asides, write_json
 from stages.core.errors import CosmoError, InputError
 from stages.core.file_digest import known_sha256
-from stages.core.records import FileEntry, Manifest, Receipt
 from stages.core.storage.base import RunFiles, RunWriter
 from stages.core.storage.location import LocalLocation
+from stages.core.storage.records import FileEntry, Manifest, Receipt
 
 _SMALL = ("manifest.json", "config.json", "report.json")
 

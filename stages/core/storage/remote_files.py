@@ -8,10 +8,10 @@ from typing import Any
 
 from stages.core.atomic import read_json
 from stages.core.errors import InputError
-from stages.core.records import FileEntry, Manifest, Receipt
 from stages.core.storage.base import RunFiles
 from stages.core.storage.download import fetch
 from stages.core.storage.location import BucketLocation, Location, locate, place_at
+from stages.core.storage.records import FileEntry, Manifest, Receipt
 from stages.core.storage.remote_run import RemoteRun
 from stages.core.storage.remote_writer import RemoteWriter
 from stages.core.storage.s3 import store_at

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.atomic import json_bytes, move_into_place
-from stages.core.records import FileEntry, Manifest, Receipt
 from stages.core.storage.base import RunWriter
 from stages.core.storage.local import LocalWriter
+from stages.core.storage.records import FileEntry, Manifest, Receipt
 from stages.core.storage.remote_run import RemoteRun
 
 
