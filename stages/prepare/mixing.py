@@ -16,7 +16,7 @@ from stages.core.errors import UsageError, did_you_mean
 from stages.core.seeded import seeded_digest
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
-from stages.prepare.near_duplicates import Benchmark, near_duplicates
+from stages.prepare.near_duplicates import Benchmark, likeness, near_duplicates, shared_by_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +159,14 @@ def _without_duplicates(choice: Choice, names: list[str], picks: list[Pick]) -> 
 def _without_near_duplicates(choice: Choice, names: list[str], picks: list[Pick], threshold: float) -> list[Pick]:
     # Test rows first, so that the training twin goes; then by rank, so that file order decides nothing.
     picks = sorted(picks, key=lambda p: (p.record.split != "test", p.rank, p.source, p.index))
-    repeats = near_duplicates((p.record for p in picks), threshold)
+    by_source: dict[int, list[Record]] = {}
+    for pick in picks:
+        by_source.setdefault(pick.source, []).append(pick.record)
+    shared = shared_by_most(by_source.values())
+    repeats = near_duplicates((p.record for p in picks), threshold, shared)
     for position, twin in repeats.items():
-        detail = f"nearly the same words as {_where(names, picks[twin])}"
+        alike = likeness(picks[position].record, picks[twin].record, shared)
+        detail = f"nearly the same words as {_where(names, picks[twin])}: {alike}"
         choice.reject(names, picks[position], "near_duplicate", detail)
     return [p for position, p in enumerate(picks) if position not in repeats]
 

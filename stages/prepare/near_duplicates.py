@@ -1,26 +1,35 @@
 """Words compared: near-duplicates among rows, and training rows that repeat a test set.
 
-Both work on a record's `text`, folded (NFKC, case, punctuation); characters of scripts written without spaces
-count as words. Nothing here looks at pixels: images are equal when their bytes are.
+Both work on a record's `text` (`stages/prepare/words.py`), and on what is the row's own in it: an instruction that
+most rows of a source share says nothing of one of them. Nothing here looks at pixels: images are equal when their
+bytes are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from stages.prepare.datasets.base import Record
+from stages.prepare.words import (
+    SHINGLE,
+    exact,
+    has_words,
+    marked_words,
+    numbers,
+    own_pieces,
+    runs,
+    shared_runs,
+    shingles,
+    words,
+)
 
-SHINGLE = 3
 GRAM = 13
 """Words in a row that two texts must share to be contaminated: GPT-3, arXiv:2005.14165, appendix C."""
 BOILERPLATE = 10
@@ -28,24 +37,9 @@ BOILERPLATE = 10
 # Slots of the count table a text. Two shingles in one slot make the order a little worse, never the result wrong.
 _COUNTS = 8
 _INEXACT = 1e-6
-# Thai and Lao, Burmese, kana, Chinese characters with extension A and the compatibility block.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-
-
-def words(text: str) -> list[str]:
-    """The text's words, folded."""
-    # NFKC first: full-width letters and ligatures become the plain ones that casefold knows.
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def _runs(found: list[str], n: int) -> Iterator[str]:
-    return (" ".join(found[i : i + n]) for i in range(len(found) - n + 1))
-
-
-def shingles(found: list[str]) -> frozenset[str]:
-    """All runs of 3 words; the whole text where it is shorter."""
-    return frozenset(_runs(found, SHINGLE)) or frozenset([" ".join(found)])
+_ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+"""Odd numbers with no pattern: what a word is multiplied by for its place in a shingle."""
+_Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
@@ -53,154 +47,230 @@ def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
     return len(a & b) / len(a | b)
 
 
-def near_duplicates(records: Iterable[Record], threshold: float) -> dict[int, int]:
+def shared_by_most(sources: Iterable[Sequence[Record]]) -> frozenset[str]:
+    """The runs of 3 words that most rows of one of the sources share."""
+    texts = ([r.text for r in records if r.text] for records in sources)
+    return frozenset[str]().union(*map(shared_runs, texts))
+
+
+def near_duplicates(
+    records: Iterable[Record], threshold: float, shared: frozenset[str] = frozenset()
+) -> dict[int, int]:
     """Position of each near-duplicate -> position of the earlier record it repeats.
 
-    Only records with the same images and the same numbers are compared: another image or another number
-    makes another question. Records of split `test` are never dropped: a test set is measured whole.
+    Only records with the same images, numbers and signs are compared: another one makes another question. So does
+    another reference. The whole texts have to be alike, and so does what is left of them without `shared` runs.
+    Records of split `test` are never dropped: a test set is measured whole.
     """
     groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
     for position, record in enumerate(records):
-        if found := words(record.text):
+        if has_words(record.text):
             # `Tom has 3 apples` and `Tom has 5 apples` share nearly all shingles and have different answers.
-            numbers = [w for w in found if any(c.isdigit() for c in w)]
-            groups.setdefault((record.images, *numbers), []).append((position, record))
+            groups.setdefault((record.images, *numbers(record.text)), []).append((position, record))
     repeats: dict[int, int] = {}
-    for group in groups.values():
-        if len(group) > 1:
-            repeats.update(_within(group, threshold))
+    for coarse in groups.values():
+        # Signs take longer to read than digits, and most rows are alone by their numbers.
+        for group in _by_signs(coarse) if len(coarse) > 1 else ():
+            if len(group) > 1:
+                repeats.update(_within(group, threshold, shared))
     return repeats
 
 
-def _within(group: list[tuple[int, Record]], threshold: float) -> Iterator[tuple[int, int]]:
-    kept = _KeptTexts(threshold, _Rarity((_shingle_hashes(record) for _, record in group), len(group)), len(group))
+def likeness(one: Record, other: Record, shared: frozenset[str]) -> str:
+    """How near two records are, in words for the one that is left out."""
+    here, there = words(one.text), words(other.text)
+    said = f"{100 * jaccard(shingles(here), shingles(there)):.0f} % of the runs of {SHINGLE} words are the same"
+    own = [_own(one.text, shared), _own(other.text, shared)]
+    if all(own) and own != [here, there]:
+        said += f", {100 * jaccard(*map(shingles, own)):.0f} % where not most rows share them"
+    return said
+
+
+def _by_signs(group: list[tuple[int, Record]]) -> Iterable[list[tuple[int, Record]]]:
+    groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
     for position, record in group:
+        groups.setdefault(exact(record.text), []).append((position, record))
+    return groups.values()
+
+
+def _own(text: str, shared: frozenset[str]) -> list[str]:
+    found = words(text)
+    return [word for piece in own_pieces(found, shared) for word in found[piece]]
+
+
+def _alike(one: Record, other: Record, threshold: float, shared: frozenset[str]) -> bool:
+    """Whether two records of alike whole texts also ask the same."""
+    if not _same_reference(one.answer, other.answer):
+        return False
+    return not shared or jaccard(*(shingles(_own(r.text, shared)) for r in (one, other))) >= threshold
+
+
+def _same_reference(one: str | None, other: str | None) -> bool:
+    """Whether two references may be one; a row without any says nothing against it."""
+    if one is None or other is None or one == other:
+        return True
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        pass
+    here, there = words(one), words(other)
+    # Of a long reference the words are compared as the prompt's are; a short one is another by a single word.
+    return exact(one) == exact(other) and jaccard(shingles(here), shingles(there)) >= _SAME_REFERENCE
+
+
+_SAME_REFERENCE = 0.9
+
+
+def _within(group: list[tuple[int, Record]], threshold: float, shared: frozenset[str]) -> Iterator[tuple[int, int]]:
+    texts = _Shingled((words(record.text) for _, record in group), threshold)
+    kept: dict[int, list[int]] = {}
+    for number, (position, record) in enumerate(group):
+        # Most texts have no rare shingle that any other has: nothing proposes them, and they propose nothing.
+        prefix = texts.prefix(number)
+        if not prefix:
+            continue
+        proposed = sorted({k for shingle in prefix for k in kept.get(shingle, ())})
+        near = texts.closer(number, proposed)
+        twin = next((k for k in near if _alike(group[k][1], record, threshold, shared)), None)
         stays = record.split == "test"
-        twin = kept.find_or_add(position, _shingle_hashes(record), stays)
+        if twin is None or stays:
+            for shingle in prefix:
+                kept.setdefault(shingle, []).append(number)
         if twin is not None and not stays:
-            yield position, twin
+            yield position, group[twin][0]
 
 
-def _shingle_hashes(record: Record) -> frozenset[int]:
-    """The record's shingles as 64-bit numbers: good within one process, and a fifth of the memory."""
-    # Python seeds `hash` of strings anew in each process: the numbers order shingles here and are stored nowhere.
-    return frozenset(map(hash, shingles(words(record.text))))
-
-
-class _Rarity:
-    """About how many texts have a shingle: so many counts a text, shared by the shingles that fall together."""
-
-    def __init__(self, texts: Iterable[frozenset[int]], number: int) -> None:
-        # Zeros: eight bytes for each signed 64-bit count. A hash may be negative; Python's `%` gives an index all the
-        # same.
-        self._counts = array("q", bytes(8 * _COUNTS * number))
-        for text in texts:
-            for shingle in text:
-                self._counts[shingle % len(self._counts)] += 1
-
-    def rarest_first(self, text: frozenset[int]) -> list[int]:
-        """Its shingles, in an order that is the same for all texts."""
-        return sorted(text, key=lambda shingle: (self._counts[shingle % len(self._counts)], shingle))
-
-
-class _KeptTexts:
-    """Texts that stayed, found again by their rarest shingles.
+class _Shingled:
+    """Texts as sets of 64-bit shingles, each with the rarest of its own that another text has among its rarest.
 
     Two texts of Jaccard t share at least t x n of the n shingles of each. So their n - ceil(t x n) + 1 rarest, by one
     order for all, have one in common: prefix filtering (Bayardo, Ma, Srikant, WWW 2007). What that proposes is first
     compared by one number a text (Sandes, Teodoro, Melo, arXiv:1711.07295). Nothing is missed.
     """
 
-    def __init__(self, threshold: float, rarity: _Rarity, most: int) -> None:
-        self._threshold, self._rarity = threshold, rarity
-        self._positions: list[int] = []
-        self._texts: list[array[int]] = []
-        self._bitmaps, self._sizes = np.zeros(most, np.uint64), np.zeros(most, np.int64)
-        self._index: dict[int, array[int]] = {}
+    def __init__(self, texts: Iterable[list[str]], threshold: float) -> None:
+        self._threshold = threshold
+        found, owners = _shingle_hashes(texts)
+        self._sizes = np.bincount(owners)
+        self._ends = np.cumsum(self._sizes)
+        self._starts = self._ends - self._sizes
+        # Each bit the parity of the shingles that fall on it.
+        self._bitmaps = np.bitwise_xor.reduceat(np.uint64(1) << (found & np.uint64(63)), self._starts)
+        self._found = found
+        self._prefixes = self._rare_and_shared(owners)
 
-    def find_or_add(self, position: int, here: frozenset[int], stays: bool) -> int | None:
-        """The earliest kept text that is close enough; with none, or where it stays all the same, this one is kept."""
-        prefix, bitmap = self._prefix(here), _bitmap(here)
-        twin = self._find(here, prefix, bitmap)
-        if twin is None or stays:
-            number = len(self._texts)
-            self._positions.append(position)
-            self._texts.append(array("q", here))
-            self._bitmaps[number], self._sizes[number] = bitmap, len(here)
-            for shingle in prefix:
-                self._index.setdefault(shingle, array("q")).append(number)
-        return twin
+    def prefix(self, number: int) -> list[int]:
+        """The rarest shingles of a text that could propose another one."""
+        return self._prefixes.get(number, [])
 
-    def _find(self, here: frozenset[int], prefix: list[int], bitmap: np.uint64) -> int | None:
-        proposed = [self._index[shingle] for shingle in prefix if shingle in self._index]
-        if not proposed:
-            return None
-        # Sorted, and numbers grow as texts are kept: the earliest text comes first. Concatenating copies, so that no
-        # view is left alive: an `array` that is exported as a buffer can't grow.
-        near = np.unique(np.concatenate([np.frombuffer(found, np.int64) for found in proposed]))
+    def closer(self, number: int, others: list[int]) -> Iterator[int]:
+        """Those of the other texts that are close enough, in their order."""
+        if not others:
+            return
+        near = np.array(others)
         # Each bit that differs is a shingle that only one of the two has.
         # J >= t means that of a + b shingles at most (a + b)(1 - t) / (1 + t) are on one side only.
-        apart = (self._sizes[near] + len(here)) * (1 - self._threshold) / (1 + self._threshold)
-        near = near[np.bitwise_count(self._bitmaps[near] ^ bitmap) <= apart + _INEXACT]
-        kept = (k for k in near.tolist() if jaccard(here, frozenset(self._texts[k])) >= self._threshold)
-        return next((self._positions[k] for k in kept), None)
+        apart = (self._sizes[near] + self._sizes[number]) * (1 - self._threshold) / (1 + self._threshold)
+        near = near[np.bitwise_count(self._bitmaps[near] ^ self._bitmaps[number]) <= apart + _INEXACT]
+        here = self._set(number)
+        for k in near.tolist():
+            if jaccard(here, self._set(k)) >= self._threshold:
+                yield k
 
-    def _prefix(self, here: frozenset[int]) -> list[int]:
+    def _set(self, number: int) -> frozenset[int]:
+        return frozenset(self._found[self._starts[number] : self._ends[number]].tolist())
+
+    def _rare_and_shared(self, owners: np.ndarray[Any, Any]) -> dict[int, list[int]]:
+        found = self._found
+        slots = (found % np.uint64(_COUNTS * len(self._sizes))).astype(np.int64)
+        rarity = np.bincount(slots)[slots]
+        # By text, then the rarest first; the shingle itself makes the order one for all texts.
+        order = np.lexsort((found, rarity, owners))
         # A little less than t x n where floats are not exact: one shingle more is never wrong.
-        shared = math.ceil(self._threshold * len(here) - _INEXACT)
-        return self._rarity.rarest_first(here)[: len(here) - shared + 1]
+        lengths = self._sizes - np.ceil(self._threshold * self._sizes - _INEXACT).astype(np.int64) + 1
+        within = np.arange(len(found)) - np.repeat(self._starts, self._sizes)
+        order = order[within < np.repeat(lengths, self._sizes)]
+        _, which, times = np.unique(found[order], return_inverse=True, return_counts=True)
+        order = order[times[which] > 1]
+        prefixes: dict[int, list[int]] = {}
+        for owner, shingle in zip(owners[order].tolist(), found[order].tolist(), strict=True):
+            prefixes.setdefault(owner, []).append(shingle)
+        return prefixes
 
 
-def _bitmap(text: frozenset[int]) -> np.uint64:
-    """64 bits, each the parity of the shingles that fall on it."""
-    bitmap = 0
-    for shingle in text:
-        bitmap ^= 1 << (shingle & 63)
-    return np.uint64(bitmap)
+def _shingle_hashes(texts: Iterable[list[str]]) -> tuple[_Hashes, np.ndarray[Any, Any]]:
+    """The different shingles of each text, text by text, as 64-bit numbers, and whose each one is.
+
+    Python seeds `hash` of strings anew in each process: the numbers order shingles here and are stored nowhere.
+    """
+    flat, lengths = array("q"), []
+    for text in texts:
+        # A text of one or two words is one shingle: nothing stands for the words it lacks.
+        flat.extend(map(hash, text))
+        flat.extend([0] * (SHINGLE - len(text)))
+        lengths.append(max(len(text), SHINGLE))
+    places = np.frombuffer(flat, np.uint64) if flat else np.zeros(0, np.uint64)
+    sizes = np.array(lengths)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    # Runs that begin in one text and end in the next are none.
+    whole = np.flatnonzero(owners[: 1 - SHINGLE] == owners[SHINGLE - 1 :])
+    mixed = places[whole] * _ODD[0] + places[whole + 1] * _ODD[1] + places[whole + 2] * _ODD[2]
+    mixed ^= mixed >> np.uint64(29)
+    owners = owners[whole]
+    order = np.lexsort((mixed, owners))
+    mixed, owners = mixed[order], owners[order]
+    first = np.ones(len(mixed), bool)
+    first[1:] = (mixed[1:] != mixed[:-1]) | (owners[1:] != owners[:-1])
+    return mixed[first], owners[first]
 
 
 @dataclass(slots=True)
 class Benchmark:
     """What training rows must not repeat."""
 
+    shared: frozenset[str] = frozenset()
+    """Runs of 3 words that most rows of a source share: no row's own."""
     keys: dict[str, str] = field(default_factory=dict)
     """Content key -> where it is, for people."""
     texts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """(whole folded text, images) -> where."""
+    """(images, whole folded text with its signs) -> where."""
     grams: dict[int, str] = field(default_factory=dict)
     """Digest of 13 words in a row -> where."""
 
     def find(self, record: Record) -> str | None:
         """Why a training record is contaminated, in words for its rejected row; None when it is clean.
 
-        The same content; or the same whole text with the same images; or 13 words in a row from a test
-        row's text, whatever the images.
+        The same content; or the same whole text with the same images; or 13 words in a row of a test row's own text,
+        whatever the images.
         """
         if record.key in self.keys:
             return f"the same as {self.keys[record.key]}"
         found = words(record.text)
         if not found:
             return None
+        marked = marked_words(record.text)
         # A text of fewer than 13 words has no run to be found by. So short a one may be common (`What is shown?`),
         # which is why its images have to be the same as well.
-        where = self.texts.get((" ".join(found), record.images))
+        where = self.texts.get((record.images, " ".join(marked)))
         if where is not None:
             return f"the same words as {where}"
-        for gram in _runs(found, GRAM):
+        pieces = [marked[piece] for piece in own_pieces(found, self.shared)]
+        for gram in _grams(pieces):
             if (where := self.grams.get(_gram_hash(gram))) is not None:
                 return f"{GRAM} words in a row as in {where}: {gram!r}"
         return None
 
 
-def benchmark_of(records: Iterable[tuple[str, Record]]) -> Benchmark:
-    """Index test records, given with the words that say where each is."""
-    found, texts_with = Benchmark(), Counter[int]()
+def benchmark_of(records: Iterable[tuple[str, Record]], shared: frozenset[str] = frozenset()) -> Benchmark:
+    """Index test records, given with the words that say where each is; what is `shared` is no row's own."""
+    found, texts_with = Benchmark(shared), Counter[int]()
     for where, record in records:
         found.keys.setdefault(record.key, where)
-        text = words(record.text)
+        text, marked = words(record.text), marked_words(record.text)
+        pieces = [marked[piece] for piece in own_pieces(text, shared)]
         if text:
-            found.texts.setdefault((" ".join(text), record.images), where)
-        for gram in {_gram_hash(g) for g in _runs(text, GRAM)}:
+            found.texts.setdefault((record.images, " ".join(marked)), where)
+        for gram in {_gram_hash(g) for g in _grams(pieces)}:
             texts_with[gram] += 1
             found.grams.setdefault(gram, where)
     # Only after all rows are in is it known what a template is.
@@ -208,6 +278,10 @@ def benchmark_of(records: Iterable[tuple[str, Record]]) -> Benchmark:
         if n > BOILERPLATE:
             del found.grams[gram]
     return found
+
+
+def _grams(pieces: list[list[str]]) -> Iterator[str]:
+    return (gram for piece in pieces for gram in runs(piece, GRAM))
 
 
 def _gram_hash(gram: str) -> int:

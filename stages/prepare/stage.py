@@ -16,6 +16,7 @@ from stages.prepare.sources import Source, identity, parse, records
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
     from stages.core.runs.folder import RunFolder
+    from stages.prepare.datasets.base import Record
     from stages.prepare.mixing import Choice, Pick
     from stages.prepare.near_duplicates import Benchmark
 
@@ -134,7 +135,8 @@ def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[st
     names = [s.name for s in sources]
     heldout = all_heldout_families(config, sources, found)
     limits = [s.limit for s in sources]
-    choice = choose(names, found, config, _benchmark(ctx, tests), limits, heldout, Augmenter(sources, config, heldout))
+    benchmark = _benchmark(ctx, tests, found)
+    choice = choose(names, found, config, benchmark, limits, heldout, Augmenter(sources, config, heldout))
     if not choice.picks:
         raise _nothing_left(Counter(r.reason for r in choice.rejected) + choice.not_drawn, choice)
     pieces = list(chunks(choice.picks, config.shard_rows))
@@ -156,19 +158,21 @@ def _shard(piece: list[Pick], of: int) -> dict[str, Any]:
     return {**shard, "steps": steps} if any(steps) else shard
 
 
-def _benchmark(ctx: Context, tests: list[Source]) -> Benchmark | None:
-    from stages.prepare.near_duplicates import benchmark_of
+def _benchmark(ctx: Context, tests: list[Source], training: list[list[Record]]) -> Benchmark | None:
+    from stages.prepare.near_duplicates import benchmark_of, shared_by_most
 
     test_rows = []
+    sources = list(training)
     for source in tests:
+        sources.append(records(source, ctx.config.seed, ctx.resources))
         # Training rows of the benchmark's own source are no test material, and matching them would empty the mix.
-        rows = [r for r in records(source, ctx.config.seed, ctx.resources) if r.split == "test"]
+        rows = [r for r in sources[-1] if r.split == "test"]
         if not rows:
             raise InputError(
                 f"{source.shown} has no test rows to decontaminate against", 'give its table split = "test"'
             )
         test_rows += [(f"{source.name} {r.ref}", r) for r in rows]
-    return benchmark_of(test_rows) if tests else None
+    return benchmark_of(test_rows, shared_by_most(sources)) if tests else None
 
 
 def _nothing_left(reasons: Counter[str], choice: Choice | None = None) -> InputError:

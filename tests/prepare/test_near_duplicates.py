@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.prepare.near_duplicates import BOILERPLATE, GRAM, benchmark_of, jaccard, near_duplicates, shingles, words
+from stages.prepare.near_duplicates import BOILERPLATE, GRAM, benchmark_of, jaccard, near_duplicates
+from stages.prepare.words import shingles, words
 from tests.prepare.made import record
 
 STORY = "a long story of a small boat that sails over the wide bay to fetch bread and salt for the people of the town"

@@ -33,6 +33,8 @@ class Record:
     """(reason, detail) when the source itself found the sample unusable: a malformed line, a missing file."""
     images: str = ""
     """Content key of the images, "" without any; texts are near-duplicates only where this is equal."""
+    answer: str | None = None
+    """The row's reference, where it has one: with another one, the same words are another question."""
     family: str = ""
     """The augmentation family that the row is of, "" for none."""
 

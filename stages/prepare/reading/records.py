@@ -48,6 +48,7 @@ def record_of(draft: Draft, ref: str, payload: Any) -> Record:
         flags=tuple(row.flags),
         payload=payload,
         images=digest(hashes)[:16] if hashes else "",
+        answer=row.answer,
         family=row.family or "",
     )
 
