@@ -39,6 +39,7 @@ _COUNTS = 8
 _INEXACT = 1e-6
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 """Odd numbers with no pattern: what a word is multiplied by for its place in a shingle."""
+_RARITY_BITS = 20
 _Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
@@ -141,7 +142,7 @@ def _within(group: list[tuple[int, Record]], threshold: float, shared: frozenset
 
 
 class _Shingled:
-    """Texts as sets of 64-bit shingles, each with the rarest of its own that another text has among its rarest.
+    """Texts as sets of shingles, each with the rarest of its own that another text has among its rarest.
 
     Two texts of Jaccard t share at least t x n of the n shingles of each. So their n - ceil(t x n) + 1 rarest, by one
     order for all, have one in common: prefix filtering (Bayardo, Ma, Srikant, WWW 2007). What that proposes is first
@@ -184,8 +185,8 @@ class _Shingled:
         found = self._found
         slots = (found % np.uint64(_COUNTS * len(self._sizes))).astype(np.int64)
         rarity = np.bincount(slots)[slots]
-        # By text, then the rarest first; the shingle itself makes the order one for all texts.
-        order = np.lexsort((found, rarity, owners))
+        # By text, then the rarest first. Stable, and shingles are in order already: one order for all texts.
+        order = np.argsort(owners << _RARITY_BITS | np.minimum(rarity, (1 << _RARITY_BITS) - 1), kind="stable")
         # A little less than t x n where floats are not exact: one shingle more is never wrong.
         lengths = self._sizes - np.ceil(self._threshold * self._sizes - _INEXACT).astype(np.int64) + 1
         within = np.arange(len(found)) - np.repeat(self._starts, self._sizes)
@@ -199,7 +200,7 @@ class _Shingled:
 
 
 def _shingle_hashes(texts: Iterable[list[str]]) -> tuple[_Hashes, np.ndarray[Any, Any]]:
-    """The different shingles of each text, text by text, as 64-bit numbers, and whose each one is.
+    """The different shingles of each text, text by text, as numbers, and whose each one is.
 
     Python seeds `hash` of strings anew in each process: the numbers order shingles here and are stored nowhere.
     """
@@ -217,11 +218,11 @@ def _shingle_hashes(texts: Iterable[list[str]]) -> tuple[_Hashes, np.ndarray[Any
     mixed = places[whole] * _ODD[0] + places[whole + 1] * _ODD[1] + places[whole + 2] * _ODD[2]
     mixed ^= mixed >> np.uint64(29)
     owners = owners[whole]
-    order = np.lexsort((mixed, owners))
-    mixed, owners = mixed[order], owners[order]
-    first = np.ones(len(mixed), bool)
-    first[1:] = (mixed[1:] != mixed[:-1]) | (owners[1:] != owners[:-1])
-    return mixed[first], owners[first]
+    # One number for both, because it sorts in a tenth of the time; more than 40 bits are left of a shingle's number.
+    bits = np.uint64(64 - len(sizes).bit_length())
+    both = np.sort(owners.astype(np.uint64) << bits | mixed >> np.uint64(64) - bits)
+    both = both[np.append(True, both[1:] != both[:-1])]
+    return both & (np.uint64(1) << bits) - np.uint64(1), (both >> bits).astype(np.int64)
 
 
 @dataclass(slots=True)
