@@ -57,6 +57,8 @@ def stage_command(
         # `opt_` keeps a config's `name` apart from the `--name` that every stage has.
         parameters.append(_parameter(f"opt_{name}", _flag(field, hints[name]), None))
     shown = {**(more or {}), **_SHARED, **(_EXECUTOR if info.spread else {})}
+    if not info.in_recipes:
+        shown.pop("config")
     parameters += [_parameter(name, hint, default) for name, (hint, default) in shown.items()]
 
     def command(**given: Any) -> None:
@@ -72,7 +74,9 @@ def stage_command(
         sets = given["set"] or []
         if info.spread:
             given["executor_settings"], sets = shared.executor_settings(given["executor"], sets)
-        built = build(config, stage_values(verb, given["config"], typed, sets, given["run_code"]), verb)
+        built = build(config, stage_values(verb, given.get("config"), typed, sets, given["run_code"]), verb)
+        if info.upstream:
+            inputs = [Path(path) for path in getattr(built, info.upstream)]
         if instead is not None and instead(built, inputs, given):
             return
         if not runs_on_ranks(verb, built, inputs, given):

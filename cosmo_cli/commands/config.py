@@ -24,11 +24,11 @@ def command(
     from cosmo_cli.recipe.schema import parse, read, with_shared
     from cosmo_cli.recipe.steps import toml_value
     from stages.core.config import as_dict, build
-    from stages.core.stage_list import STAGES, load_config
+    from stages.core.stage_list import load_config, recipe_verbs
 
     output = Output("config", json)
     parsed = parse(read(recipe))
-    tables = {verb: as_dict(build(load_config(verb), with_shared(parsed, verb), verb)) for verb in STAGES}
+    tables = {verb: as_dict(build(load_config(verb), with_shared(parsed, verb), verb)) for verb in recipe_verbs()}
     if json:
         output.document({**dataclasses.asdict(parsed), **tables})
         return

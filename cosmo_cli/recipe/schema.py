@@ -11,7 +11,7 @@ from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
 from stages.core.plugins.references import code_named_in, relative_to
 from stages.core.registry import load
-from stages.core.stage_list import STAGES, load_config
+from stages.core.stage_list import STAGES, load_config, recipe_verbs
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Recipe:
 
 RecipeFile = make_dataclass(
     "RecipeFile",
-    [(verb, dict[str, Any], option({}, f"[{verb}]")) for verb in STAGES],
+    [(verb, dict[str, Any], option({}, f"[{verb}]")) for verb in recipe_verbs()],
     bases=(Recipe,),
     frozen=True,
 )
@@ -116,7 +116,7 @@ def parse(values: dict[str, Any]) -> Recipe:
     """A checked recipe: every stage table is built once against its config, phases are consistent."""
     recipe: Recipe = build(RecipeFile, values, "recipe")
     # Every table of every stage now, or a slip in the last one is found after hours of training.
-    for verb in STAGES:
+    for verb in recipe_verbs():
         build(load_config(verb), with_shared(recipe, verb), verb)
     if Path(recipe.summary).name != recipe.summary or not recipe.summary.endswith(".json"):
         raise UsageError(f"summary = {recipe.summary!r} is not the name of a .json file", 'summary = "summary.json"')

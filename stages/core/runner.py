@@ -167,7 +167,7 @@ def _saved_quality(folder: RunFolder) -> Quality | None:
 
 def check_inputs(stage: Stage, upstream: list[RunFolder], partial: bool) -> None:
     """InputError unless the stage can read each of these, and each is complete or `partial` accepts that it is not."""
-    if stage.reads and not upstream:
+    if stage.reads and stage.needs_input and not upstream:
         tables = " or ".join(t.name for t in stage.reads)
         raise InputError(f"cosmo {stage.name} was given no input", f"give a run folder with {tables}, or pipe one in")
     for folder in upstream:
@@ -201,7 +201,7 @@ def identity(stage: Stage, config: Any, upstream: list[RunFolder], plan: Plan) -
     return {
         "stage": stage.name,
         "version": stage.version,
-        "table": [stage.table.name, stage.table.version],
+        "table": [stage.writes(config).name, stage.writes(config).version],
         "config": key_of(config),
         "inputs": [f.fingerprint for f in upstream],
         # What was made of a part of the input is another run than what is made of all of it.
@@ -227,9 +227,9 @@ def _freeze(
         manifest = Manifest(
             stage.name,
             digest(key),
-            stage.table.name,
+            stage.writes(config).name,
             plan.shards,
-            stage.table.version,
+            stage.writes(config).version,
             key,
             tuple(InputRef(f.files.location.seen_from(location), f.fingerprint, f.stage) for f in upstream),
             {**plan.provenance, "name": name} if name else plan.provenance,

@@ -121,6 +121,8 @@ class Stage(ABC):
     """What it writes."""
     reads: tuple[Table, ...]
     """Tables it accepts; an input must be readable as the first that fits. Empty: takes no upstream."""
+    needs_input: bool = True
+    """Whether it can do nothing without an upstream run, where it accepts some."""
     config: type[Any]
     """Its config dataclass."""
 
@@ -131,6 +133,10 @@ class Stage(ABC):
     @abstractmethod
     def open(self, ctx: Context) -> Work:
         """Prepare for work; called only when some shard is not done yet."""
+
+    def writes(self, config: Any) -> Table:
+        """The table of a run with this config; by default `table`, which is the narrowest of a stage's tables."""
+        return self.table
 
     def gpus(self, config: Any) -> float:
         """GPUs that one worker takes where the cluster has any; 0 by default."""

@@ -32,6 +32,10 @@ class StageInfo:
     """More for `cosmo VERB --help`."""
     positional: str = ""
     """The config field that the positional arguments fill; empty: they are upstream runs, else read from stdin."""
+    upstream: str = ""
+    """The config field that names upstream runs, where positional arguments fill another and it may have some."""
+    in_recipes: bool = True
+    """Whether a recipe has a table of its options; else its command takes no recipe."""
     spread: bool = False
     """Whether many machines may do its shards: it then has `--executor`, and takes its part of a Slurm array."""
     processes: str = ""
@@ -59,6 +63,18 @@ STAGES: dict[str, StageInfo] = {
             stage="stages.rollout.stage:STAGE",
             argument="Run folders or Parquet files with prompts; else paths on stdin.",
             spread=True,
+        ),
+        StageInfo(
+            "import",
+            "Completions made elsewhere to groups, with people's verdicts to scored groups.",
+            config="stages.imports.config:ImportConfig",
+            stage="stages.imports.stage:STAGE",
+            argument="Files of completions, or folders of them.",
+            detail="JSONL, JSON, CSV, TSV and Parquet, with a prompt (or its id), a completion and a model's name; the "
+            "logs of lmms-eval, lm-eval and inspect, VLMEvalKit's result files, preference pairs. docs/import.md",
+            positional="files",
+            upstream="prompts",
+            in_recipes=False,
         ),
         StageInfo(
             "score",
@@ -94,6 +110,11 @@ STAGES: dict[str, StageInfo] = {
         ),
     )
 }
+
+
+def recipe_verbs() -> list[str]:
+    """The stages that a recipe has a table for, in order."""
+    return [verb for verb, info in STAGES.items() if info.in_recipes]
 
 
 def load_stage(verb: str) -> Stage:

@@ -147,6 +147,7 @@ class Namer:
         self._given = names
         self._per_folder = bool(names) and len(names) == len(folders)
         self._derived = [_policy_name(f) for f in folders]
+        self._imported = [_was_imported(f) for f in folders]
         self._by_id: dict[str, str] = {}
 
     def name(self, folder: int, policy_id: str) -> str:
@@ -157,10 +158,13 @@ class Namer:
         if policy_id not in self._by_id:
             position = len(self._by_id)
             given = self._given[position] if position < len(self._given) else None
-            name = given or self._derived[folder] or f"policy {policy_id[:8]}"
-            # Two policies whose runs are called alike stay two.
-            if name in self._by_id.values():
-                name = f"{name} {policy_id[:8]}"
+            # Of completions made elsewhere the id is no digest: it is what the model is called.
+            own = policy_id if self._imported[folder] else self._derived[folder]
+            name = given or own or f"policy {policy_id[:8]}"
+            # Two policies whose runs are called alike stay two, and ids that are names may begin alike.
+            names = set(self._by_id.values())
+            if name in names:
+                name = next(n for n in (f"{name} {policy_id[:8]}", f"{name} {policy_id}") if n not in names)
             self._by_id[policy_id] = name
         return self._by_id[policy_id]
 
@@ -172,6 +176,11 @@ class Namer:
                 f"{len(self._given)} names for {len(found)} policies ({', '.join(found)})",
                 "give one --policy-name for each input folder, or one for each policy",
             )
+
+
+def _was_imported(folder: RunFolder) -> bool:
+    """Whether its completions were made elsewhere, where lineage tells."""
+    return folder.stage == "import" or any(map(_was_imported, folder.upstream()))
 
 
 def _policy_name(folder: RunFolder) -> str | None:

@@ -12,11 +12,11 @@ from schemas.prompts import PromptRow
 from stages.core.errors import BadSample, InputError
 from stages.core.parallel_map import in_order
 from stages.core.stage import Resources
+from stages.models.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from stages.prepare.augment import flagged, named_heldout_families
 from stages.prepare.augmentations.base import through
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
-from stages.prepare.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from stages.prepare.mixing import Step
 from stages.prepare.sources import Source, records
 

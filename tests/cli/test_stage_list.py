@@ -13,7 +13,7 @@ import pytest
 from cosmo_cli.app import commands, load_command
 from cosmo_cli.recipe.schema import RecipeFile
 from docs.generate import config_page
-from stages.core.stage_list import STAGES, StageInfo, load_config, load_stage
+from stages.core.stage_list import STAGES, StageInfo, load_config, load_stage, recipe_verbs
 from tests.support.cli import ROOT
 
 
@@ -22,10 +22,11 @@ def test_an_entry_fits_its_stage(verb: str) -> None:
     info, stage, config = STAGES[verb], load_stage(verb), load_config(verb)
     assert info.verb == stage.name == verb
     assert stage.config is config
-    assert bool(info.positional) == (not stage.reads)
+    assert bool(info.positional) == (not (stage.reads and stage.needs_input))
     fields = {f.name for f in dataclasses.fields(config)}
     assert not info.positional or info.positional in fields
-    assert (ROOT / "stages" / verb / "stage.py").is_file()
+    assert not info.upstream or (info.upstream in fields and stage.reads and not stage.needs_input)
+    assert (ROOT / info.stage.partition(":")[0].replace(".", "/")).with_suffix(".py").is_file()
 
 
 @pytest.mark.parametrize("verb", sorted(commands()))
@@ -37,7 +38,7 @@ def test_every_option_of_a_command_is_its_own(verb: str) -> None:
 
 def test_import_contracts_name_every_stage() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    packages = {f"stages.{verb}" for verb in STAGES}
+    packages = {info.stage.rpartition(".")[0] for info in STAGES.values()}
     apart = next(c for c in contracts if c["type"] == "independence")
     assert set(apart["modules"]) == packages
     layers = next(c for c in contracts if "stages.core" in " ".join(c.get("layers", [])))["layers"]
@@ -46,7 +47,7 @@ def test_import_contracts_name_every_stage() -> None:
 
 def test_the_command_line_recipes_and_docs_have_what_is_listed() -> None:
     assert list(commands())[: len(STAGES)] == list(STAGES)
-    assert {f.name for f in dataclasses.fields(RecipeFile)} >= set(STAGES)
+    assert {f.name for f in dataclasses.fields(RecipeFile)} >= set(recipe_verbs())
     assert [line for line in config_page() if line.startswith("## cosmo ")] == [f"## cosmo {verb}" for verb in STAGES]
 
 

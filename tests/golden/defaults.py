@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import typing
 from collections.abc import Iterator
 from typing import Any
 
-from stages.core.stage_list import STAGES, load_config
+from stages.core.stage_list import STAGES, load_config, load_stage
 from stages.prepare.config import AugmentOptions
 
 
@@ -16,7 +15,7 @@ def present_defaults() -> dict[str, Any]:
     """Verb -> the stage's version and its defaults by dotted name."""
     found = {}
     for verb in STAGES:
-        version = importlib.import_module(f"stages.{verb}.stage").STAGE.version
+        version = load_stage(verb).version
         defaults = dict(_defaults(load_config(verb), ""))
         if verb == "prepare":
             defaults |= _defaults(AugmentOptions, "sources[].")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from stages.core.errors import BadSample
-from stages.prepare.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
+from stages.models.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from tests.prepare.made import image
 
 LIMITS = Limits(max_bytes=1 << 20, max_pixels=1_000_000, min_side=4)

@@ -32,7 +32,7 @@ class ShardWorker:
         # It stands, and its files are gone. Where none stands nothing is deleted: another may be about to commit.
         if self._folder.receipt(shard) is not None:
             self._folder.files.writer().forget(shard)
-        writer = StagedShard(self._folder, self._stage.name, self._stage.table, shard)
+        writer = StagedShard(self._folder, self._stage.name, self._stage.writes(self._ctx.config), shard)
         try:
             writer.begin()
             # What planning left out belongs to no shard: the first one keeps it.

@@ -7,8 +7,9 @@ from stages.eval.views import GroupView
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
-    """Sampled tokens of each completion."""
-    return collect(group, lambda completion: float(completion.tokens))
+    """Sampled tokens of each completion; nothing of one made elsewhere, whose tokens are not known."""
+    # What a policy sampled has one at the least: the one that ends it.
+    return collect(group, lambda completion: float(completion.tokens) or None)
 
 
 PLUGIN = Metric(

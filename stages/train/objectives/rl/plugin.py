@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from schemas.rollouts import FinishReason
+from schemas.tables import SCORED
 from stages.core.config import key_of
-from stages.core.errors import UsageError
+from stages.core.errors import InputError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.runs.folder import RunFolder
 from stages.models.policy_ref import PolicyRef, resolve_policy
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from stages.core.stage import Context, Quality
     from stages.train.config import TrainConfig
     from stages.train.session import Session
+
+
+_LOOKED_AT = 64
+"""Groups of the first shard that are looked at before anything is loaded."""
 
 
 class Rl(Objective):
@@ -33,8 +39,13 @@ class Rl(Objective):
     watched = True
 
     def check(self, ctx: Context) -> None:
-        """The inputs; UsageError for a KL without the policy it is measured from."""
+        """The inputs; UsageError for a KL without the policy it is measured from.
+
+        InputError for completions made elsewhere, which come without token ids or without log-probs.
+        """
         super().check(ctx)
+        for folder in ctx.inputs:
+            _check_tokens(folder, ctx.config.old_logprobs == "stored")
         if ctx.config.ref_kl > 0.0 and ctx.config.ref_policy is None:
             raise UsageError("ref_kl is set and ref_policy is not", "--set ref_policy=POLICY")
 
@@ -83,6 +94,32 @@ class Rl(Objective):
         from stages.train.rl.start import start_rl
 
         start_rl(session)
+
+
+def _check_tokens(folder: RunFolder, stored: bool) -> None:
+    """InputError where the folder's first completions have no token ids, or no log-probs that are to be used."""
+    import pyarrow.compute as pc
+
+    from stages.core.runs.shards import open_shard
+
+    for path in folder.shard_paths()[:1]:
+        with open_shard(path, SCORED) as file:
+            for batch in file.iter_batches(batch_size=_LOOKED_AT, columns=["completions"]):
+                flat = batch.column("completions").flatten()
+                written = pc.not_equal(flat.field("finish_reason"), str(FinishReason.ERROR))
+                lengths = [pc.list_value_length(flat.field(n)).filter(written) for n in ("token_ids", "logprobs")]
+                tokens, logprobs = (pc.sum(column).as_py() for column in lengths)
+                if tokens == 0:
+                    raise InputError(
+                        f"{folder.where} has completions without token ids: they were made elsewhere",
+                        "cosmo import FILE --tokenizer POLICY gives them the ids of the policy to be trained",
+                    )
+                if stored and logprobs == 0:
+                    raise InputError(
+                        f"{folder.where} has completions without log-probs, and train.old_logprobs is 'stored'",
+                        "--set old_logprobs=recompute",
+                    )
+                return
 
 
 def _sampled_by(folder: RunFolder) -> str | None:
