@@ -50,9 +50,9 @@ STAGES: dict[str, StageInfo] = {
             "Datasets to prompts: load, check, mix, de-duplicate, augment.",
             config="stages.prepare.config:PrepareConfig",
             stage="stages.prepare.stage:STAGE",
-            argument="Sources: NAME or NAME:PATH (cosmo list dataset).",
-            detail="A source is a dataset plugin, with a path where it needs one: builtin, gsm8k:FOLDER, "
-            "jsonl:FILE.jsonl.",
+            argument="Sources: a file, folder or hub id, or NAME or NAME:PATH (cosmo list dataset).",
+            detail="A source is data in any common format (docs/data.md), or a dataset plugin, with a path where it "
+            "needs one: questions.csv, builtin, gsm8k:FOLDER.",
             positional="sources",
             spread=True,
         ),

@@ -30,9 +30,22 @@ class PrepareConfig:
 
     sources: list[Any] = option(
         [],
-        "Datasets: NAME, NAME:PATH, or a table with `name`, `limit`, `augment` and the dataset's own options",
+        "Datasets: FILE, FOLDER, hub id, NAME, NAME:PATH, or a table with `name`, `limit`, `augment` and its options",
         affects=False,
     )
+    map: list[str] = option(
+        [],
+        "FIELD=PATH: where a file's sample has it: answer=reward_model.ground_truth, label=\"'safety'\", choices=none",
+        affects=False,
+        flag="--map",
+    )
+    image_folder: str = option(
+        "", "Folder that image paths are relative to; the file's own if empty", affects=False, flag="--image-folder"
+    )
+    allow_outside: bool = option(
+        False, "Image paths may lead out of that folder", affects=False, flag="--allow-outside"
+    )
+    fetch_images: bool = option(False, "Download images that are web addresses", affects=False, flag="--fetch-images")
     heldout_families: list[str] = option(
         [],
         "Augmentation families that are never trained on: made of test rows only, an error in any training row",

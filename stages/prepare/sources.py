@@ -5,15 +5,18 @@ NAME may be `FILE.py:OBJECT` or `MODULE:OBJECT`, too; then a path comes after a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from schemas.identity import digest
+from schemas.prompts import PromptRow
 from stages.core import registry
 from stages.core.config import build, key_of
 from stages.core.errors import InputError, UsageError
@@ -47,10 +50,20 @@ class Source:
         return f"{named}:{path}" if path else named
 
 
-def parse(spec: Any, where: str) -> Source:
-    """A source from the command line or a recipe; UsageError for a wrong name, key or type."""
+def parse(spec: Any, where: str, reading: dict[str, Any] | None = None) -> Source:
+    """A source from the command line or a recipe; UsageError for a wrong name, key or type.
+
+    `reading` is what the command line says of how files are read (`map`, `images`, ...): a source's own table comes
+    first.
+    A text that names no dataset is a file, a folder or a hub id.
+    """
     if isinstance(spec, str):
         name, path = _taken_apart(spec)
+        if path is None and not registry.is_known("dataset", name) and _is_data(name):
+            name, path = ANY, name
+        elif reading and path is not None and name in _READERS:
+            # One reader corrects them all in the same words.
+            name = ANY
         values: dict[str, Any] = {} if path is None else {"path": path}
     elif isinstance(spec, dict):
         values = dict(spec)
@@ -61,6 +74,8 @@ def parse(spec: Any, where: str) -> Source:
         hint = 'write "NAME:PATH", or a table with name = "..."'
         raise UsageError(f"{where} = {spec!r} names no dataset", hint)
     plugin = _plugin(name)
+    if name == ANY:
+        values = {**(reading or {}), **values}
     _refuse_path(name, plugin, values)
     limit = values.pop("limit", 0)
     # `type` and not `isinstance`: True is an int in Python, and `limit = true` would take one row.
@@ -71,6 +86,30 @@ def parse(spec: Any, where: str) -> Source:
     if getattr(options, "path", None) == "":
         raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH, or path = in its table")
     return Source(registry.short_name(name), plugin, options, limit, augment, name)
+
+
+ANY = "any"
+"""The dataset that finds out what a file is."""
+_READERS = ("jsonl", "parquet", "hf")
+
+
+def _is_data(text: str) -> bool:
+    """Whether a text that names no dataset is a path, or may be a hub id."""
+    path = Path(text).expanduser()
+    with contextlib.suppress(OSError, ValueError):
+        if path.exists():
+            return True
+    return "/" in text or registry.is_known("dataset", path.suffix.lstrip("."))
+
+
+def reading_notes(source: Source) -> list[str]:
+    """How a source that was found out is read, in a line or two; nothing for any other."""
+    return source.plugin.reading(source.options) if source.name == ANY else []  # type: ignore[attr-defined]
+
+
+def first_rows(source: Source, most: int) -> Iterator[PromptRow | str]:
+    """The first rows of a source that is found out, as they would be; nothing of any other."""
+    return source.plugin.first_rows(source.options, most) if source.name == ANY else iter(())  # type: ignore[attr-defined]
 
 
 def _taken_apart(spec: str) -> tuple[str, str | None]:

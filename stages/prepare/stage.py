@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from schemas.tables import PROMPTS
 from stages.core.config import key_of
 from stages.core.errors import BadSample, InputError, UsageError
+from stages.core.field_paths import parse_map
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
-from stages.prepare.sources import Source, identity, parse, records
+from stages.prepare.sources import Source, identity, parse, reading_notes, records
 
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
@@ -37,7 +38,10 @@ class PrepareStage(Stage):
         """
         from stages.prepare.plan_cache import cached_plan
 
-        sources = _sources(ctx.config)
+        sources = sources_of(ctx.config)
+        for source in sources:
+            for note in reading_notes(source):
+                ctx.progress.log(note)
         tests = [parse(spec, "prepare.decontaminate") for spec in ctx.config.decontaminate]
         key: dict[str, Any] = {
             "sources": [identity(s) for s in sources],
@@ -53,7 +57,7 @@ class PrepareStage(Stage):
         from stages.prepare.mixing import Step
         from stages.prepare.row_maker import RowMaker
 
-        sources = _sources(ctx.config)
+        sources = sources_of(ctx.config)
         maker = RowMaker(sources, ctx.config, ctx.resources)
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
@@ -120,10 +124,19 @@ class PrepareStage(Stage):
         return Quality(line, numbers, warning=warning, hint=f"cosmo show {folder.where} --rejected")
 
 
-def _sources(config: PrepareConfig) -> list[Source]:
+def sources_of(config: PrepareConfig) -> list[Source]:
+    """The sources that a config names, read as it says; UsageError without any."""
     if not config.sources:
         raise UsageError("cosmo prepare was given no dataset", "cosmo prepare builtin (cosmo list dataset)")
-    return [parse(spec, "prepare.sources") for spec in config.sources]
+    reading: dict[str, Any] = {}
+    if config.map:
+        reading["map"] = {field: path.text for field, path in parse_map(config.map).items()}
+    if config.image_folder:
+        reading["images"] = config.image_folder
+    for name in ("allow_outside", "fetch_images"):
+        if getattr(config, name):
+            reading[name] = True
+    return [parse(spec, "prepare.sources", reading) for spec in config.sources]
 
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:

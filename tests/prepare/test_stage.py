@@ -132,11 +132,12 @@ def test_sources_as_typed_and_as_tables() -> None:
     assert parse("builtin", "prepare").name == "builtin"
     assert parse("jsonl:C:/odd path.jsonl", "prepare").options.path == "C:/odd path.jsonl"
     assert parse({"name": "gsm8k", "path": "x", "limit": 3}, "prepare").limit == 3
+    assert parse("mine.jsonl", "prepare").shown == "any:mine.jsonl"
     cases = [
         ("gsm9k:x", "unknown dataset 'gsm9k'", "gsm8k"),
         ("gsm8k", "needs a path", "gsm8k:PATH"),
         ("gsm8k:", "needs a path", "gsm8k:PATH"),
-        ("mine.jsonl", "is a file", "jsonl:mine.jsonl"),
+        ({"name": "mine.jsonl"}, "is a file", "jsonl:mine.jsonl"),
         ("builtin:x", "takes no path", "train"),
         ({"path": "x"}, "names no dataset", "name"),
         (7, "names no dataset", "name"),

@@ -66,13 +66,13 @@ class Hf:
         """The commit of a hub id; sha256 over all files of a local folder."""
         folder = _local(options)
         if folder is None:
-            return {"id": options.path, "revision": _commit(options.path, options.revision)}
+            return {"id": options.path, "revision": commit(options.path, options.revision)}
         files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
         return {"files": digest([[p.relative_to(folder).as_posix(), sha256(p)] for p in files])}
 
     def records(self, options: HfOptions, seed: int) -> Iterator[Record]:
         """One record a row; images are hashed and not decoded."""
-        data = _loaded(options)
+        data = loaded(options)
         make = _maker(data, options)
         # Arrow, because `datasets` would decode each image into a PIL object on the way.
         data = data.with_format("arrow")
@@ -106,7 +106,7 @@ def _local(options: HfOptions) -> Path | None:
 
 # Asked once a process: digest and rows must be of one commit, also when main moves in between.
 @lru_cache(maxsize=8)
-def _commit(path: str, revision: str) -> str:
+def commit(path: str, revision: str) -> str:
     """The commit a hub id stands for, from the hub, or from the cache when the hub can't be reached."""
     import httpx
     from huggingface_hub import HfApi, snapshot_download
@@ -153,12 +153,12 @@ def _loaded_part(path: str, config: str, split: str, revision: str | None) -> An
     return whole[split]
 
 
-def _loaded(options: HfOptions) -> Any:
+def loaded(options: HfOptions) -> Any:
     """The `datasets.Dataset` of the options."""
     import datasets
 
     folder = _local(options)
-    revision = None if folder is not None else _commit(options.path, options.revision)
+    revision = None if folder is not None else commit(options.path, options.revision)
     location = options.path if folder is None else str(folder)
     datasets.disable_progress_bars()
     try:

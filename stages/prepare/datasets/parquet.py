@@ -170,7 +170,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
         )
     if options.columns:
         raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
-    return _prompt_row_draft, list(PROMPTS.row.__dataclass_fields__)
+    return prompt_row_draft, list(PROMPTS.row.__dataclass_fields__)
 
 
 def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
@@ -198,7 +198,7 @@ def _plain_sample_draft(item: dict[str, Any], whole: dict[str, str], defaults: D
     return draft_of(item_of(item, whole), defaults, partial(image_from, folder=folder))
 
 
-def _prompt_row_draft(item: dict[str, Any]) -> Draft:
+def prompt_row_draft(item: dict[str, Any]) -> Draft:
     """A prompt row as it was, its id made anew from its content."""
     import dataclasses
 

@@ -26,6 +26,7 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
 from stages.core.errors import BadSample, closest, did_you_mean
+from stages.prepare.reading.choices import letter_of
 from stages.prepare.reading.records import Draft
 from stages.prepare.reading.unread_images import UnreadImage
 
@@ -146,9 +147,22 @@ def _answer(item: Mapping[str, Any], defaults: Defaults) -> tuple[str | None, st
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number and not isinstance(value, str):
         raise _wrong("answer", value, "text or a number")
+    value, number = _option(value, item.get("choices")) or (value, number)
     label = item.get("label") or defaults.label
     guess = "choice" if item.get("choices") else "number" if number else "math" if label == "math" else "text"
     return str(value), kind or guess
+
+
+def _option(value: Any, choices: Any) -> tuple[str, bool] | None:
+    """The letter of an option that is named by its number, counted from 0 as lists are; None for any other reference.
+
+    BadSample where there is no such option: nothing could ever equal it.
+    """
+    if not choices or not isinstance(choices, list) or not str(value).strip().isdigit() or str(value) in choices:
+        return None
+    if (letter := letter_of(value, choices)) is None:
+        raise _wrong("answer", value, f"a letter, a text or a number of the {len(choices)} choices, the first is 0")
+    return letter, False
 
 
 def _instructions(item: Mapping[str, Any]) -> list[str]:

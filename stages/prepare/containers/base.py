@@ -1,0 +1,158 @@
+"""What a container is: records in a fixed order, read one after the other, and each again by its position."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from stages.core.errors import BadSample, InputError, first_line
+
+MAX_RECORD_BYTES = 512 << 20
+"""No record is read beyond this: several images of the largest size in base64, and no file without line ends."""
+COUNTED_BYTES = 64 << 20
+"""Files up to this size are counted before they are read; what is larger says how many rows at the end."""
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record as it lies in its container."""
+
+    ref: str
+    """Where it is, for people: `train.jsonl line 17`. No machine paths."""
+    position: Any
+    """What `read` takes to give it again."""
+    record: dict[str, Any] | BadSample
+    """Names to values; or what is wrong with it."""
+
+
+class Container(ABC):
+    """Files that hold records. Whatever is wrong with the whole is an InputError, with one record a BadSample.
+
+    Example:
+        container = found(Path("questions.csv"), part="")
+        for item in container.items(): ...
+    """
+
+    kind: str
+    """How people call the format: `Parquet`, `JSON lines`."""
+
+    def __init__(self, files: list[Path], folder: Path | None, name: str) -> None:
+        self.files, self.folder, self.name = files, folder, name
+        self._walk: Iterator[Item] | None = None
+        self._walked = -1
+
+    files: list[Path]
+    """All files that its content depends on, images named in records aside."""
+    folder: Path | None
+    """Where the images lie that its records name by path; None where there can be none."""
+    name: str
+    """What rows call it: the file's name without its suffix."""
+
+    @abstractmethod
+    def items(self) -> Iterator[Item]:
+        """Every record, in order, one in memory at a time."""
+
+    def read(self, position: Any) -> dict[str, Any]:
+        """The record at a position that `items` gave; BadSample where it is none.
+
+        By default positions are numbers that rise, and the container is walked through: files that can't be entered
+        in the middle are still read once when positions come in order.
+        """
+        if self._walk is None or position <= self._walked:
+            self._walk, self._walked = self.items(), -1
+        for item in self._walk:
+            self._walked = item.position
+            if item.position == position:
+                return taken(item)
+        raise InputError(f"{self.name} changed while it was read", "run the command again")
+
+    def count(self) -> int | None:
+        """How many records there are, where that is known at once; None elsewhere."""
+        return None
+
+    def identity(self) -> dict[str, str]:
+        """What identifies its content, by part."""
+        from stages.prepare.reading.files import sha256
+
+        return {f"{n:05d}": sha256(file) for n, file in enumerate(self.files)}
+
+
+def taken(item: Item) -> dict[str, Any]:
+    """The item's record; what is wrong with it is raised."""
+    if isinstance(item.record, BadSample):
+        raise item.record
+    return item.record
+
+
+def small(files: list[Path]) -> bool:
+    """Whether counting the records of these files takes no time worth naming."""
+    return sum(file.stat().st_size for file in files) <= COUNTED_BYTES
+
+
+def plain_suffix(path: Path) -> str:
+    """The suffix of a file without that of its compression, in small letters."""
+    suffixes = [s.lower() for s in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def plain_stem(path: Path) -> str:
+    """The name of a file without the suffixes of its format and its compression."""
+    name = path.name
+    for _ in range(2 if path.suffix.lower() in COMPRESSED else 1):
+        name = Path(name).stem
+    return name
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the file's name says that it is compressed."""
+    return path.suffix.lower() in (*COMPRESSED, ".tgz")
+
+
+_READERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked as its name says; what breaks while they are read is an InputError."""
+    import pyarrow as pa
+
+    suffix = path.suffix.lower()
+    try:
+        with contextlib.ExitStack() as stack:
+            if suffix in _READERS:
+                yield stack.enter_context(_READERS[suffix](path, "rb"))
+            elif suffix == ".zst":
+                # Python has no reader of its own before 3.14.
+                source = stack.enter_context(pa.input_stream(str(path), compression="zstd"))
+                yield stack.enter_context(io.BufferedReader(source, 1 << 20))
+            else:
+                yield stack.enter_context(open(path, "rb"))
+    # EOFError: cut short. zlib.error, LZMAError, ArrowInvalid: not what the name says.
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path} can't be read: {first_line(error)}", "copy or download it again") from None
+
+
+def byte_lines(handle: IO[bytes], where: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number from 1, byte offset, line) of every line that is not blank; InputError for one beyond any limit."""
+    offset = number = 0
+    while line := handle.readline(MAX_RECORD_BYTES + 1):
+        number += 1
+        if len(line) > MAX_RECORD_BYTES:
+            raise InputError(
+                f"{where.name} line {number} has more than {MAX_RECORD_BYTES >> 20} MiB", "is it a file of lines?"
+            )
+        if line.strip():
+            yield number, offset, line
+        offset += len(line)

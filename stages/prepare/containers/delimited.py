@@ -1,0 +1,136 @@
+"""CSV and TSV: a head of names, then rows, of any size a field."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from stages.core.errors import BadSample, InputError
+from stages.prepare.containers.base import (
+    MAX_RECORD_BYTES,
+    Container,
+    Item,
+    byte_lines,
+    is_compressed,
+    opened,
+    plain_stem,
+    plain_suffix,
+    small,
+)
+
+_INDEX_DIGITS = 12
+"""An image cell of no more characters than this, digits all, names the row that has the image."""
+
+
+class Delimited(Container):
+    """Rows of a CSV or TSV file, all values text, empty ones left out."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__([path], path.parent, plain_stem(path))
+        self.kind = "TSV" if plain_suffix(path) in (".tsv", ".tab") else "CSV"
+        self._names, self._separator = _head(path, self.kind)
+        self._images: dict[str, Any] | None = None
+        # A process-wide limit of csv, 128 KiB if nobody says otherwise; an image in base64 is more.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))
+
+    def items(self) -> Iterator[Item]:
+        """The rows, with the byte offset as position; compressed files count instead."""
+        for n, (line, offset, values) in enumerate(self._rows()):
+            position = n if is_compressed(self.files[0]) else offset
+            yield Item(f"{self.files[0].name} line {line}", position, self._record(values))
+
+    def read(self, position: Any) -> dict[str, Any]:
+        """The row at an offset, read again."""
+        if is_compressed(self.files[0]):
+            return super().read(position)
+        with open(self.files[0], "rb") as handle:
+            handle.seek(position)
+            values = next(csv.reader(_text_lines(handle, self.files[0], []), delimiter=self._separator))
+        record = self._record(values)
+        if isinstance(record, BadSample):
+            raise record
+        return record
+
+    def count(self) -> int | None:
+        """Rows, where the file is small."""
+        return sum(1 for _ in self._rows()) if small(self.files) else None
+
+    def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
+        """(line, byte offset, values) of every row after the head."""
+        path = self.files[0]
+        with opened(path) as handle:
+            ends = [0]
+            reader = csv.reader(_text_lines(handle, path, ends), delimiter=self._separator)
+            try:
+                start = 0
+                for number, values in enumerate(reader):
+                    # The reader takes lines one by one: what it has taken so far is where the next row begins.
+                    if number and values:
+                        yield reader.line_num, start, values
+                    start = ends[0]
+            except csv.Error as error:
+                raise InputError(
+                    f"{path} is no {self.kind} after line {reader.line_num}: {error}", "is a quote left open?"
+                ) from None
+
+    def _record(self, values: list[str]) -> dict[str, Any] | BadSample:
+        if len(values) > len(self._names):
+            more = f"{len(values)} values for {len(self._names)} columns"
+            return BadSample("malformed", f"{more}: a {self._separator!r} inside a value needs quotes around it")
+        record = {n: v for n, v in zip(self._names, values, strict=False) if v != ""}
+        return self._with_image(record)
+
+    def _with_image(self, record: dict[str, Any]) -> dict[str, Any] | BadSample:
+        """The record with the image of the row that its image cell names by index, as VLMEvalKit stores repeats."""
+        named = record.get("image", "")
+        if "index" not in self._names or not named.isdigit() or len(named) > _INDEX_DIGITS:
+            return record
+        if self._images is None:
+            at, index = self._names.index("image"), self._names.index("index")
+            self._images = {}
+            for n, (_, offset, values) in enumerate(self._rows()):
+                if len(values) > max(at, index) and len(values[at]) > _INDEX_DIGITS:
+                    self._images[values[index]] = n if is_compressed(self.files[0]) else offset
+        if named not in self._images:
+            return BadSample("missing_image", f"image {named} is no row with an image")
+        if is_compressed(self.files[0]):
+            return BadSample("missing_image", f"image {named} is another row's, and the file is compressed: unpack it")
+        return {**record, "image": self.read(self._images[named])["image"]}
+
+
+def _head(path: Path, kind: str) -> tuple[list[str], str]:
+    """(names, separator) of the first line."""
+    with opened(path) as handle:
+        first = next(byte_lines(handle, path), None)
+    if first is None:
+        raise InputError(f"{path} is empty", "its first line names the columns")
+    line = _decoded(first[2], path, 1).lstrip("\ufeff")
+    separator = "\t" if kind == "TSV" else max(",;\t|", key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    doubled = next((n for n in names if n and names.count(n) > 1), None)
+    if doubled is not None:
+        raise InputError(f"{path} has two columns {doubled!r}", "give each a name of its own")
+    return names, separator
+
+
+def _text_lines(handle: IO[bytes], path: Path, taken: list[int]) -> Iterator[str]:
+    """Lines as text, with the bytes taken so far in `taken[0]`; blank ones belong to quoted values."""
+    number = 0
+    while line := handle.readline(MAX_RECORD_BYTES + 1):
+        number += 1
+        if len(line) > MAX_RECORD_BYTES:
+            raise InputError(f"{path.name} line {number} is beyond any limit", "is it a file of lines?")
+        if taken:
+            taken[0] += len(line)
+        yield _decoded(line, path, number)
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeError:
+        raise InputError(
+            f"{path} is not UTF-8 in line {number}", "iconv -f WINDOWS-1252 -t UTF-8 (or UTF-16), or save it as UTF-8"
+        ) from None

@@ -1,0 +1,146 @@
+"""Which container a path or a hub id is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.core.errors import InputError
+from stages.prepare.containers.base import Container, plain_stem, plain_suffix
+from stages.prepare.containers.hub import Hub, is_hub_id
+
+_JSON = (".json", ".jsonl", ".ndjson", ".jsonlines")
+_DELIMITED = (".csv", ".tsv", ".tab")
+_ARROW = (".arrow", ".feather")
+SUFFIXES = (*_JSON, *_DELIMITED, *_ARROW, ".parquet", ".tar", ".tgz")
+"""What a file may end with, `.gz`, `.zst`, `.bz2` and `.xz` after it."""
+_TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+_MOST_NAMED = 5
+
+
+def found(path: str, part: str) -> Container:
+    """The container of a file, a folder or a hub id; InputError says what is there instead."""
+    root = Path(path).expanduser()
+    try:
+        if root.is_dir():
+            return _folder(root, part)
+        if root.is_file():
+            return _file(root, part)
+    except OSError as error:
+        raise InputError(f"can't read {root}: {error.strerror}", "check path and permissions") from None
+    if is_hub_id(path):
+        return Hub(path, part)
+    raise InputError(f"no such file or folder: {root}", "give a file, a folder, or a hub id (ORG/NAME)")
+
+
+def _file(path: Path, part: str) -> Container:
+    suffix = plain_suffix(path)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty", "copy or download it again")
+    if suffix in (*_JSON, ".txt", ""):
+        from stages.prepare.containers.json_files import json_container
+
+        if suffix in _JSON:
+            return json_container(path, part)
+    makers = _makers()
+    if suffix not in makers:
+        raise InputError(f"{path} is of no format that is read", f"read are {', '.join(SUFFIXES)}, also compressed")
+    return makers[suffix]([path])
+
+
+def _makers() -> dict[str, Callable[[list[Path]], Container]]:
+    from stages.prepare.containers.archives import WebDataset
+    from stages.prepare.containers.delimited import Delimited
+    from stages.prepare.containers.tables import Arrow, Parquet
+
+    def of(kind: Callable[[list[Path], Path, str], Container]) -> Callable[[list[Path]], Container]:
+        return lambda files: kind(files, files[0].parent, plain_stem(files[0]))
+
+    return {
+        **dict.fromkeys(_DELIMITED, lambda files: Delimited(files[0])),
+        **dict.fromkeys(_ARROW, of(Arrow)),
+        **dict.fromkeys((".tar", ".tgz"), of(WebDataset)),
+        ".parquet": of(Parquet),
+    }
+
+
+def _folder(root: Path, part: str) -> Container:
+    """What a folder holds; the rules in this order, the first that applies."""
+    from stages.prepare.containers.tables import Arrow, Parquet
+
+    if (root / "dataset_dict.json").is_file():
+        return _part(root, part)
+    files = sorted(p for p in root.iterdir() if p.is_file() and not p.name.startswith("."))
+    if (root / "state.json").is_file():
+        return Arrow([p for p in files if p.suffix == ".arrow"], root, root.resolve().name)
+    shards = root / "shards"
+    if shards.is_dir() and (root / "manifest.json").is_file():
+        return Parquet(_sorted(shards, ".parquet"), shards, root.resolve().name)
+    if (images := _image_folder(root, part)) is not None:
+        return images
+    data = files if any(plain_suffix(p) in SUFFIXES for p in files) else _sorted(root / "data", "")
+    return _alike([p for p in data if plain_suffix(p) in SUFFIXES], root, part)
+
+
+def _part(root: Path, part: str) -> Container:
+    parts = [p.name for p in sorted(root.iterdir()) if (p / "state.json").is_file()]
+    chosen = part or ("train" if "train" in parts else parts[0] if len(parts) == 1 else "")
+    if chosen not in parts:
+        raise InputError(
+            f"{root} has the parts {', '.join(parts) or 'none'}", f"cosmo prepare {root / (parts or ['PART'])[0]}"
+        )
+    return _folder(root / chosen, "")
+
+
+def _sorted(folder: Path, suffix: str) -> list[Path]:
+    # Sorted: a folder lists its files in an order of its own, and records must come alike on every machine.
+    return sorted(p for p in folder.glob(f"*{suffix}") if p.is_file()) if folder.is_dir() else []
+
+
+def _image_folder(root: Path, part: str) -> Container | None:
+    from stages.prepare.containers.image_folders import IMAGES, CaptionedImages, NamedImages
+
+    for name in _TABLES:
+        if (root / name).is_file():
+            return NamedImages(_file(root / name, part), root)
+    images = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    # A table with an `images/` folder beside it is a table.
+    if not images or any(plain_suffix(p) in SUFFIXES and not _is_caption(p) for p in root.iterdir() if p.is_file()):
+        return None
+    return CaptionedImages(root, images)
+
+
+def _is_caption(path: Path) -> bool:
+    from stages.prepare.containers.image_folders import CAPTIONS, IMAGES
+
+    return path.suffix in CAPTIONS and any(path.with_suffix(s).is_file() for s in IMAGES)
+
+
+def _alike(files: list[Path], root: Path, part: str) -> Container:
+    """One container of several files of one kind."""
+    if part and (named := [p for p in files if p.name.startswith(part)]):
+        files = named
+    if not files:
+        raise InputError(f"{root} holds no data file", f"read are {', '.join(SUFFIXES)}, and folders of images")
+    suffixes = {plain_suffix(p) for p in files}
+    # `train-00000-of-00004.parquet`: what stands before the number is the part.
+    parts = sorted({plain_stem(p).partition("-0")[0] for p in files})
+    if len(suffixes) == 1 and (len(files) == 1 or (len(parts) == 1 or not _are_splits(parts))):
+        suffix = suffixes.pop()
+        if len(files) == 1:
+            return _file(files[0], "")
+        if suffix in _makers() and suffix not in _DELIMITED:
+            container = _makers()[suffix](files)
+            container.name = root.resolve().name
+            return container
+        if suffix in (".jsonl", ".ndjson", ".jsonlines"):
+            from stages.prepare.containers.json_files import JsonLines
+
+            return JsonLines(files, root, root.resolve().name)
+    names = ", ".join(p.name for p in files[:_MOST_NAMED])
+    more = f" and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
+    raise InputError(f"{root} holds {names}{more}: say which", f"cosmo prepare {files[0]}")
+
+
+def _are_splits(parts: list[str]) -> bool:
+    return any(p.startswith(("train", "test", "val", "dev")) for p in parts)

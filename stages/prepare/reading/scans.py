@@ -1,0 +1,188 @@
+"""One pass over a container: its records as planning needs them, and what identifies its content."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.identity import digest
+from stages.core.errors import BadSample, InputError
+from stages.prepare.containers.base import Container, Item, taken
+from stages.prepare.containers.found import found
+from stages.prepare.datasets.base import Record
+from stages.prepare.layouts.columns import Columns
+from stages.prepare.layouts.image_values import ImageRules
+from stages.prepare.layouts.look import columns_of
+from stages.prepare.layouts.samples import plain_sample
+from stages.prepare.layouts.shapes import there
+from stages.prepare.reading.plain_samples import Defaults, draft_of
+from stages.prepare.reading.records import Draft, record_of, rejected_record
+from stages.prepare.reading.unread_images import UnreadImage
+
+SNIFFED = 64
+"""Records that are looked at before the first is read."""
+
+
+@dataclass(slots=True)
+class Read:
+    """A container and how its records are read."""
+
+    container: Container
+    columns: Columns | None
+    """None for prompt rows of our own, which say all themselves."""
+    rules: ImageRules
+    defaults: Defaults
+    head: list[dict[str, Any]] = field(default_factory=list)
+    mapped: dict[str, str] = field(default_factory=dict)
+
+    def draft(self, record: dict[str, Any], image: Callable[[Any, str], UnreadImage] | None = None) -> Draft:
+        """The draft of one record; `image` may note what is read."""
+        if self.columns is None:
+            from stages.prepare.datasets.parquet import prompt_row_draft
+
+            return prompt_row_draft(record)
+        try:
+            return draft_of(plain_sample(record, self.columns), self.defaults, image or self.rules.image)
+        # Columns of a stranger's file may hold anything anywhere: what was not thought of costs one row and no run.
+        except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
+            raise BadSample("malformed", f"can't be read ({type(error).__name__}: {error})") from None
+
+    def learn(self, record: dict[str, Any]) -> bool:
+        """Look at a record with columns that none before had; whether it changes what is read from where."""
+        if self.columns is None or all(c in self.columns.seen for c, v in record.items() if there(v)):
+            return False
+        self.head.append(record)
+        new = columns_of(self.head, self.mapped, self.container.name)
+        old, self.columns = self.columns, new
+        return (old.fields, old.letters, old.numbered) != (new.fields, new.letters, new.numbered)
+
+    def lines(self) -> list[str]:
+        """How it is read, in a line; then what looks like something and is not read."""
+        counted = self.container.count()
+        rows = "" if counted is None else f"; {counted} row{'' if counted == 1 else 's'}"
+        if self.columns is None:
+            return [f"prompt rows of cosmo{rows}"]
+        layout = "" if self.columns.layout == self.container.kind else self.columns.layout
+        head = f"{layout} {self.container.kind}".strip()
+        overlooked = self.columns.overlooked()
+        return [f"{head}: {self.columns.line()}{rows}", *([overlooked] if overlooked else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one pass found."""
+
+    digest: dict[str, str]
+    records: list[Record]
+    seen: list[tuple[str, int, int]]
+    """(path, size, mtime) of every file that was looked at; -1 for one that was not there."""
+
+
+def sniffed(options: Any) -> Read:
+    """The container of a source and how it is read, from its first records; InputError where it can't be."""
+    container = found(options.path, options.part)
+    folder = Path(options.images).expanduser() if options.images else container.folder
+    if options.images and folder is not None and not folder.is_dir():
+        raise InputError(f"no such folder of images: {folder}", "give a folder that is there")
+    defaults = Defaults(
+        source=f"any:{container.name}",
+        label=options.label,
+        task=options.task,
+        split=options.split,
+        answer_kind=options.answer_kind,
+        flags=tuple(options.flags),
+    )
+    read = Read(container, None, ImageRules(folder, options.allow_outside, options.fetch_images), defaults)
+    if _holds_prompt_rows(container):
+        return read
+    items = list(itertools.islice(container.items(), SNIFFED))
+    read.head = [i.record for i in items if not isinstance(i.record, BadSample)]
+    read.mapped = dict(options.map)
+    if not read.head:
+        raise InputError(f"{options.path} holds no record that can be read", _first_fault(items))
+    read.columns = columns_of(read.head, read.mapped, Path(options.path).name)
+    return read
+
+
+_scans: dict[str, Scan] = {}
+"""The last scan, kept while its files are what they were: identity and records are asked for apart."""
+
+
+def scanned(options: Any) -> Scan:
+    """All records of a source, with what identifies it, in one pass."""
+    key = repr(options)
+    last = _scans.get(key)
+    if last is not None and all(_stat(entry[0]) == entry for entry in last.seen):
+        return last
+    _scans.clear()
+    read = sniffed(options)
+    scan = None
+    while scan is None:
+        scan = _pass(read)
+    _scans[key] = scan
+    return scan
+
+
+def _pass(read: Read) -> Scan | None:
+    """One pass; None where a record on the way changed what is read from where."""
+    images: list[list[str]] = []
+    seen = [_stat(str(file)) for file in read.container.files]
+
+    def note(value: Any, name: str) -> UnreadImage:
+        try:
+            image = read.rules.image(value, name)
+        except BadSample as bad:
+            images.append([bad.reason, bad.detail])
+            _see(value)
+            raise
+        if isinstance(value, str | dict) and _see(value):
+            images.append([image.name, image.digest()])
+        return image
+
+    def _see(value: Any) -> bool:
+        """Note a file that a value names; False where it is content, which the container's own digest covers."""
+        path = value.get("path") if isinstance(value, dict) else value
+        inside = isinstance(value, dict) and value.get("bytes") is not None
+        if inside or not isinstance(path, str) or len(path) > _LONGEST_PATH or path.startswith("data:"):
+            return False
+        if read.rules.folder is not None and not path.startswith(("http://", "https://")):
+            seen.append(_stat(str(read.rules.folder / path)))
+        return True
+
+    records = []
+    for item in read.container.items():
+        if not isinstance(item.record, BadSample) and read.learn(item.record):
+            return None
+        try:
+            records.append(record_of(read.draft(taken(item), note), item.ref, (read, item.position)))
+        except BadSample as bad:
+            records.append(rejected_record(item.ref, bad))
+    whole = read.container.identity()
+    if images:
+        whole["images"] = digest(images)
+    return Scan(whole, records, seen)
+
+
+_LONGEST_PATH = 4096
+
+
+def _stat(path: str) -> tuple[str, int, int]:
+    with contextlib.suppress(OSError, ValueError):
+        stat = Path(path).stat()
+        return path, stat.st_size, stat.st_mtime_ns
+    return path, -1, -1
+
+
+def _first_fault(items: list[Item]) -> str:
+    faults: Iterator[str] = (f"{i.ref}: {i.record.detail}" for i in items if isinstance(i.record, BadSample))
+    return next(faults, "is it the right file, and not empty?")
+
+
+def _holds_prompt_rows(container: Container) -> bool:
+    from stages.prepare.containers.tables import Parquet
+
+    return isinstance(container, Parquet) and container.holds_prompt_rows()
