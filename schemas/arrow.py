@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.columns import column
 from schemas.identity import digest
 from schemas.tables import Table
 from schemas.values import Image
@@ -134,7 +135,9 @@ def to_record(row: Any) -> dict[str, Any]:
 
 def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:
     """Rows as an Arrow table; a value of a wrong type raises pa.ArrowInvalid or ArrowTypeError."""
-    return pa.Table.from_pylist([to_record(r) for r in rows], schema=arrow_schema(table))
+    found, schema = list(rows), arrow_schema(table)
+    columns = [column([getattr(row, field.name) for row in found], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 _Plan = list[tuple[str, Any, bool, bool, Any]]

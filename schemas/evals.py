@@ -1,4 +1,4 @@
-"""What `eval` writes: one row a policy, metric and slice."""
+"""What `eval` and `export` write: one row a policy, metric and slice; one row an exported file."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ class EvalRow:
     """`higher`, `lower` or `neither`."""
     method: str
     """How the interval was made: wilson, clustered_t, ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRow:
+    """One file of an exported model folder."""
+
+    target: str
+    """The export target plugin."""
+    file: str
+    """Path inside the model folder."""
+    sha256: str
+    """Content digest."""
+    bytes_count: int
+    """Size in bytes."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.evals import EvalRow
-from schemas.exports import ExportRow
+from schemas.evals import EvalRow, ExportRow
 from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
 from schemas.rollouts import RolloutGroup

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.exports import ExportRow
+from schemas.evals import ExportRow
 from schemas.tables import EXPORTS, STEPS
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.registry import load, plugin_key

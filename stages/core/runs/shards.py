@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from, to_table
+from schemas.columns import column
 from schemas.tables import Table
 from stages.core.errors import InputError, first_line
 
@@ -119,7 +120,7 @@ def rows_at(path: Path, table: Table, rows: list[int]) -> Iterator[Any]:
             end = first + file.metadata.row_group(group).num_rows
             if here := [r - first for r in rows if first <= r < end]:
                 part = file.read_row_group(group, columns=list(hints(table.row)))
-                yield from rows_from(table, part.take(pa.array(here)), first)
+                yield from rows_from(table, part.take(column(here, pa.int64())), first)
             first = end
 
 

@@ -1,0 +1,114 @@
+"""Columns built from buffers hold what pyarrow's own converter makes, and pandas is not imported for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.columns import column
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    text: Any
+    inner: Any
+    inners: Any = field(default_factory=list)
+
+
+INNER = pa.struct([("a", pa.int32()), ("b", pa.float32())])
+OUTER = pa.struct([("text", pa.string()), ("inner", INNER), ("inners", pa.list_(INNER))])
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, Inner | Outer):
+        return {name: plain(getattr(value, name)) for name in value.__slots__}
+    return value
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6)
+floats = st.floats(width=32, allow_nan=False) | st.integers(-9, 9)
+inners = st.builds(Inner, st.none() | st.integers(-(2**31), 2**31 - 1), st.none() | floats)
+outers = st.builds(Outer, st.none() | texts, st.none() | inners, st.none() | st.lists(st.none() | inners, max_size=3))
+KINDS: list[tuple[pa.DataType, Any]] = [
+    (pa.string(), texts),
+    (pa.binary(), st.binary(max_size=5)),
+    (pa.bool_(), st.booleans()),
+    (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    (pa.float64(), st.floats(allow_nan=False) | st.integers(-9, 9)),
+    (pa.float32(), floats),
+    (pa.list_(pa.int32()), st.lists(st.integers(-9, 9), max_size=4)),
+    (pa.list_(pa.string()), st.lists(st.none() | texts, max_size=4)),
+    (OUTER, outers),
+    (pa.list_(OUTER), st.lists(outers, max_size=3)),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), KINDS)
+@given(data=st.data())
+def test_columns_are_what_pyarrow_makes(kind: pa.DataType, values: Any, data: st.DataObject) -> None:
+    found = data.draw(st.lists(st.none() | values, max_size=12))
+    made = column(found, kind)
+    made.validate(full=True)
+    assert made.equals(pa.array(plain(found), kind))
+    assert made.null_count == sum(v is None for v in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.int64(), [1, "x"]),
+        (pa.int64(), [2**70]),
+        (pa.int32(), [2**31]),
+        (pa.string(), ["a", 1]),
+        (pa.bool_(), [True, "no"]),
+        (pa.binary(), [b"", 3]),
+        (pa.float64(), [2**60 + 1]),
+        (pa.list_(pa.int32()), [[1], 2]),
+        (pa.list_(pa.int32()), [[1], ["x"]]),
+        (OUTER, [Outer("a", 3)]),
+        (OUTER, ["a"]),
+    ],
+)
+def test_a_wrong_type_is_pyarrows_own_error(kind: pa.DataType, values: list[Any]) -> None:
+    with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)):
+        column(values, kind)
+
+
+def test_what_pyarrow_converts_is_converted() -> None:
+    assert column([1.0, 2], pa.int64()).to_pylist() == [1, 2]
+    assert column([(1, 2), [3]], pa.list_(pa.int32())).to_pylist() == [[1, 2], [3]]
+
+
+def test_writing_and_reading_rows_imports_no_pandas() -> None:
+    code = """
+import sys, tempfile, pathlib
+from schemas.tables import PROMPTS
+from stages.core.runs.shards import ShardFile, read_rows, rows_at
+from schemas.prompts import PromptRow
+from schemas.values import Image, text_message
+PROMPT = PromptRow(
+    id="a", label="b", source="c", task="d", messages=[text_message("user", "")], images=[Image(b"f", "g")]
+)
+path = pathlib.Path(tempfile.mkdtemp(), "x.parquet")
+file = ShardFile(path, PROMPTS)
+file.add(PROMPT); file.add(PROMPT); file.close()
+assert list(read_rows(path, PROMPTS)) == [PROMPT, PROMPT] and list(rows_at(path, PROMPTS, [1])) == [PROMPT]
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
