@@ -95,7 +95,9 @@ def image_file(value: Any, folder: Path) -> Path | None:
         raise BadSample("malformed", f"an image is a {type(value).__name__}, and must be a path, a data URL or bytes")
     if value.startswith("data:") or _is_base64(value):
         return None
-    shown = value if len(value) <= _LONGEST_NAME else f"{value[:_LONGEST_NAME]}..."
+    # An absolute path says where somebody's disk is: only the name is shown.
+    name = PurePath(value).name if PurePath(value).is_absolute() else value
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
     if value.startswith(("http://", "https://")):
         raise BadSample("missing_image", f"{shown} is a web address, and nothing is downloaded")
     try:
@@ -107,7 +109,8 @@ def image_file(value: Any, folder: Path) -> Path | None:
             raise BadSample("missing_image", f"no image {shown}")
     # A name longer than a disk allows, a null byte in it, a folder that is closed.
     except (OSError, ValueError) as error:
-        raise BadSample("missing_image", f"can't read {shown}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadSample("missing_image", f"can't read {shown}: {why}") from None
     return path
 
 
