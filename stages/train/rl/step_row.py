@@ -37,10 +37,13 @@ class TokenSums:
         stats: dict[str, Tensor],
         old_source: str,
     ) -> None:
-        """Count a micro-batch in; where the old log-probs are recomputed, also how far the sampler's are from them."""
+        """Count a micro-batch in; where the old log-probs are recomputed, also how far the sampler's are from them.
+
+        Completions made elsewhere have no sampler of ours, and there is no such gap.
+        """
         sums = {name: value.item() for name, value in stats.items()}
         sums["entropy"] = masked_sum(scores.entropy_NT, inputs.mask_NT).item()
-        if old_source == "recompute":
+        if old_source == "recompute" and all(c.scored.logprobs for c in micro.completions):
             old_NT = inputs.old_logprobs_NT
             sampler_NT = padded([torch.tensor(c.scored.logprobs) for c in micro.completions], old_NT.device)
             sums["sampler_gap"] = masked_sum((old_NT - sampler_NT).abs(), inputs.mask_NT).item()
