@@ -8,7 +8,15 @@
     bad = 0.0
 
 `$question`, `$completion`, `$reference` and `$label` are filled in from the row. The judge has to end with a line
-`Verdict: <one of them>`; anything else is unparsable, which is a status and not a score.
+`Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See `said` for how it
+may be written. A judge whose answers look otherwise is read by
+
+    line = 'answer'                        the name on that line, where it is not `verdict`
+    bare = true                            the whole answer is the word
+    answers = { yes = 'unsafe', no = 'safe' }   the verdicts that its words mean, where they are others
+    rule = 'strongreject'                  several lines, which make a verdict together: see `readers`
+    [fields]
+    refused = ['yes', 'no']
 """
 
 from __future__ import annotations
@@ -25,11 +33,10 @@ from schemas.prompts import PromptRow
 from schemas.values import Image, Message, Part, plain_text
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
+from stages.judging.readers import RULES, Read, read_field, read_word
 
 FOLDER = Path(__file__).with_name("prompts")
 BLANKS = ("question", "completion", "reference", "label")
-# A line of its own, such as `Verdict: safe_with_warning` or ` verdict : Good.`; `the verdict: good or bad` is none.
-_VERDICT = re.compile(r"^\s*verdict\s*:\s*([\w-]+)\s*\.?\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,11 @@ class PromptFile:
     system: str = option("", "A system turn before it")
     images: bool = option(True, "Show the judge the prompt's images")
     verdicts: dict[str, float] = option({}, "Every verdict that may be answered, with its score")
+    line: str = option("verdict", "The name under which it is answered")
+    bare: bool = option(False, "The whole answer is one word")
+    answers: dict[str, str] = option({}, "The judge's words with the verdicts that they mean, where they differ")
+    rule: str = option("", "How several fields make one verdict: strongreject, safe_and_effective")
+    fields: dict[str, list[str]] = option({}, "Each field with the words that may be answered under it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +116,25 @@ def _check(asks: PromptFile, path: Path) -> None:
                 f"the judge prompt {path} has a blank that nothing fills: {strange[0]!r}",
                 f"known: {', '.join(BLANKS)}; a plain dollar sign is $$",
             )
+    _check_reading(asks, path)
     for verdict, score in asks.verdicts.items():
         if not re.fullmatch(r"[\w-]+", verdict) or not 0.0 <= score <= 1.0:
             raise UsageError(
                 f"the judge prompt {path} has a verdict that can't be: {verdict} = {score:g}",
                 "letters, digits and underscores, worth 0 to 1",
             )
+
+
+def _check_reading(asks: PromptFile, path: Path) -> None:
+    if asks.rule and asks.rule not in RULES:
+        raise UsageError(f"the judge prompt {path} has an unknown rule {asks.rule!r}", f"known: {', '.join(RULES)}")
+    if bool(asks.rule) != bool(asks.fields):
+        raise UsageError(f"the judge prompt {path} has a rule without fields, or fields without a rule", "name both")
+    if unknown := sorted(set(asks.answers.values()) - set(asks.verdicts)):
+        raise UsageError(
+            f"the judge prompt {path} has an answer that means {unknown[0]!r}, which is no verdict of it",
+            f"known: {', '.join(asks.verdicts)}",
+        )
 
 
 def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[list[Message], list[Image]]:
@@ -136,16 +161,28 @@ def verdict_line(verdict: str) -> str:
 
 
 def parse_verdict(prompt: JudgePrompt, text: str) -> str | None:
-    """The verdict of an answer, or None unless exactly one known verdict is on a line of its own."""
+    """The verdict of an answer, or None unless it says exactly one, that the prompt knows."""
     found = find_verdict(prompt, text)
     return found[0] if found else None
 
 
 def find_verdict(prompt: JudgePrompt, text: str) -> tuple[str, int, int] | None:
     """`parse_verdict`, with where the verdict's word begins and ends in the text; the last time it is said."""
-    found = list(_VERDICT.finditer(text))
-    known = {v.lower(): v for v in prompt.verdicts}
-    # Two different verdicts are none, whatever came last: a judge that lists its choices has not chosen.
-    if not found or len({m[1].lower() for m in found}) > 1 or found[-1][1].lower() not in known:
-        return None
-    return known[found[-1][1].lower()], *found[-1].span(1)
+    found = read_answer(prompt, text)
+    return (found.verdict, found.begin, found.end) if found else None
+
+
+def read_answer(prompt: JudgePrompt, text: str) -> Read | None:
+    """What an answer means, or None where it doesn't say exactly one thing; reasoning is never looked at."""
+    asks = prompt.asks
+    if asks.rule:
+        found = {name: read_field(name, words, text) for name, words in asks.fields.items()}
+        said = {name: choice for name, choice in found.items() if choice}
+        if len(said) < len(found):
+            return None
+        verdict, value = RULES[asks.rule]({name: choice[0] for name, choice in said.items()})
+        _, begin, end = max(said.values(), key=lambda choice: choice[1])
+        return Read(verdict, begin, end, value)
+    words = list(asks.answers or asks.verdicts)
+    choice = read_word(words, text) if asks.bare else read_field(asks.line, words, text)
+    return Read(asks.answers.get(choice[0], choice[0]), choice[1], choice[2]) if choice else None

@@ -3,7 +3,8 @@
 A judge is shown a row and what follows the completion's think block, through a prompt of `stages.judging`, and has to
 end with a verdict. An answer without exactly one known verdict, a server that fails and a budget that is spent are
 grades with status error or timeout, never a stop. Answers are kept by content: the same question to the same judge is
-asked once, within a group, between shards and between runs; an answer without a verdict is not kept.
+asked once, within a group, between shards and between runs; an answer without a verdict, or cut off at
+`max_new_tokens`, is not kept.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from stages.score.verifiers.base import (
 )
 
 # Raised when the same answer would give another grade.
-_RULE = 1
+_RULE = 2
 
 
 def bind(name: str, table: JudgeTable) -> ModelVerifier:
@@ -189,6 +190,11 @@ class _Judge:
             reason = sampled.error or "the engine failed"
             return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)
         self.failures = 0
+        if sampled.finish_reason == "length":
+            # Whatever it had said by then, it had not come to its end: it might have taken it back.
+            return failed(
+                f"{UNPARSABLE}: cut off after {len(sampled.token_ids)} tokens: raise judges.{self.name}.max_new_tokens"
+            )
         pieces = answer_pieces(self.engine, sampled, apart=self.table.score == "probability")
         answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
         judgement = self._read(answer)

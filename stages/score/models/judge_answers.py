@@ -8,6 +8,8 @@ from itertools import accumulate, pairwise
 from schemas.verdicts import UNPARSABLE
 from stages.engines.base import Engine, SampledCompletion
 from stages.judging.prompt import JudgePrompt, find_verdict
+from stages.judging.prompt import read_answer as read
+from stages.judging.said import without_reasoning
 from stages.score.verifiers.base import Judgement, failed, judged
 
 _EXCERPT = 80
@@ -20,12 +22,12 @@ def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None) -> 
     `score` is `verdict` for the verdict's own score, or `probability`: with P(verdict) = p and two verdicts, what was
     not given has the rest of the probability, so the value is (P(true) + 1 - P(false)) / 2.
     """
-    found = find_verdict(prompt, text)
+    found = read(prompt, text)
     if found is None:
         return failed(f"{UNPARSABLE}: {_excerpt(text)!r}")
-    verdict, begin, _ = found
-    value = prompt.verdicts[verdict]
-    why = _excerpt(text[:begin].rpartition("\n")[0]) or None
+    verdict, begin = found.verdict, found.begin
+    value = prompt.verdicts[verdict] if found.value is None else found.value
+    why = _excerpt(without_reasoning(text)[:begin].rpartition("\n")[0]) or None
     if score == "verdict":
         return judged(value, verdict, why)
     if p is None:

@@ -23,4 +23,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(0.0, REFUSED if refusal(parsed.answer) else INCORRECT, reason, seen)
 
 
-PLUGIN = Verifier(version=2, judge=judge)
+PLUGIN = Verifier(version=3, judge=judge)

@@ -40,4 +40,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(value, verdict, "; ".join(part for part in (reason, says) if part) or None, seen)
 
 
-PLUGIN = Verifier(version=1, judge=judge)
+PLUGIN = Verifier(version=2, judge=judge)
