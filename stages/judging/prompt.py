@@ -8,8 +8,8 @@
     bad = 0.0
 
 `$question`, `$completion`, `$reference` and `$label` are filled in from the row. The judge has to end with a line
-`Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See `said` for how it
-may be written. A judge whose answers look otherwise is read by
+`Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See `answer_fields` for
+how it may be written. A judge whose answers look otherwise is read by
 
     line = 'answer'                        the name on that line, where it is not `verdict`
     bare = true                            the whole answer is the word
@@ -177,11 +177,11 @@ def read_answer(prompt: JudgePrompt, text: str) -> Read | None:
     asks = prompt.asks
     if asks.rule:
         found = {name: read_field(name, words, text) for name, words in asks.fields.items()}
-        said = {name: choice for name, choice in found.items() if choice}
-        if len(said) < len(found):
+        chosen = {name: choice for name, choice in found.items() if choice}
+        if len(chosen) < len(found):
             return None
-        verdict, value = RULES[asks.rule]({name: choice[0] for name, choice in said.items()})
-        _, begin, end = max(said.values(), key=lambda choice: choice[1])
+        verdict, value = RULES[asks.rule]({name: choice[0] for name, choice in chosen.items()})
+        _, begin, end = max(chosen.values(), key=lambda choice: choice[1])
         return Read(verdict, begin, end, value)
     words = list(asks.answers or asks.verdicts)
     choice = read_word(words, text) if asks.bare else read_field(asks.line, words, text)

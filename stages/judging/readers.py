@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from stages.judging.said import Said, choice_of, said_under, without_reasoning
+from stages.judging.answer_fields import Statement, choice_of, statements_under, without_reasoning
 
 _WORD = re.compile(r"[\s*_`~\"'.!(\[{]*([\w -]+?)[\s*_`~\"'.!)\]}]*\Z")
 
@@ -28,7 +28,7 @@ class Read(NamedTuple):
 
 def read_field(name: str, known: list[str], text: str) -> tuple[str, int, int] | None:
     """What is said under the name, where all that is said under it is one and the same known word."""
-    found = [choice_of(said, known) for said in said_under(name, text)]
+    found = [choice_of(one, known) for one in statements_under(name, text)]
     if not found or None in found:
         return None
     choices = [choice for choice in found if choice]
@@ -39,7 +39,7 @@ def read_word(known: list[str], text: str) -> tuple[str, int, int] | None:
     """The known word that the whole answer is, reasoning, marks and a full stop aside."""
     shown = without_reasoning(text)
     m = _WORD.match(shown)
-    return choice_of(Said(m[1], m.start(1)), known) if m else None
+    return choice_of(Statement(m[1], m.start(1)), known) if m else None
 
 
 def strongreject(fields: Mapping[str, str]) -> tuple[str, float]:

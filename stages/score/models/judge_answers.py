@@ -7,9 +7,9 @@ from itertools import accumulate, pairwise
 
 from schemas.verdicts import UNPARSABLE
 from stages.engines.base import Engine, SampledCompletion
+from stages.judging.answer_fields import without_reasoning
 from stages.judging.prompt import JudgePrompt, find_verdict
 from stages.judging.prompt import read_answer as read
-from stages.judging.said import without_reasoning
 from stages.score.verifiers.base import Judgement, failed, judged
 
 _EXCERPT = 80

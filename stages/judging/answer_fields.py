@@ -18,7 +18,7 @@ _END = re.compile(r"""[\s*_`~"'.!]*(?:$|[(\[,;:\u2013\u2014]|-\s|because\b|since
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Statement:
     """One thing that an answer says under a name."""
 
     text: str
@@ -38,7 +38,7 @@ def without_reasoning(text: str) -> str:
     return shown
 
 
-def said_under(name: str, text: str) -> list[Said]:
+def statements_under(name: str, text: str) -> list[Statement]:
     """All that the answer says under the name, in its order, reasoning left out."""
     word = re.escape(name).replace("_", "[ _-]")
     shown = without_reasoning(text)
@@ -52,23 +52,23 @@ def said_under(name: str, text: str) -> list[Said]:
     for pattern in patterns:
         for m in re.finditer(pattern, shown, re.IGNORECASE | re.MULTILINE):
             found[m.start("said")] = m["said"]
-    return [Said(said, begin) for begin, said in sorted(found.items())]
+    return [Statement(said, begin) for begin, said in sorted(found.items())]
 
 
-def choice_of(said: Said, known: list[str]) -> tuple[str, int, int] | None:
+def choice_of(statement: Statement, known: list[str]) -> tuple[str, int, int] | None:
     """Which of the known words it is, and where in the answer it begins and ends; None where it names none or several.
 
     A reason may follow; another of the known words may not.
     """
     for word in sorted(known, key=len, reverse=True):
-        m = re.match(rf"[\s*_`~\"'(\[{{]*({_spelled(word)})(?!\w)[)\]}}]*", said.text, re.IGNORECASE)
+        m = re.match(rf"[\s*_`~\"'(\[{{]*({_spelled(word)})(?!\w)[)\]}}]*", statement.text, re.IGNORECASE)
         if m is None:
             continue
-        rest = said.text[m.end() :]
+        rest = statement.text[m.end() :]
         others = [w for w in known if re.search(rf"(?<![\w-]){_spelled(w)}(?![\w-])", rest, re.IGNORECASE)]
         if others or not _END.match(rest):
             return None
-        return word, said.begin + m.start(1), said.begin + m.end(1)
+        return word, statement.begin + m.start(1), statement.begin + m.end(1)
     return None
 
 
