@@ -36,7 +36,7 @@ LOADED: dict[str, dict[str, Any]] = {
     "imagefolder": {"text": "What is it ?", "response": "a red circle {n}", "answer": "a red circle {n}"},
     "captions": {"text": "Describe the image.", "response": NUMBERED},
 }
-REFUSED = {"lf.json": "tool", "tool.jsonl": "tool", "pref.jsonl": "--map response=chosen"}
+REFUSED = {"lf.json": "tool", "tool.jsonl": "tool", "pref.jsonl": "cosmo import pref.jsonl --as scored"}
 
 
 @needs_cases

@@ -47,7 +47,7 @@ class Delimited(Container):
             return super().read(position)
         with open(self.files[0], "rb") as handle:
             handle.seek(position)
-            values = next(csv.reader(_text_lines(handle, self.files[0], []), delimiter=self._separator))
+            values = next(csv.reader(_TextLines(handle, self.files[0]), delimiter=self._separator))
         record = self._record(values)
         if isinstance(record, BadSample):
             raise record
@@ -61,18 +61,21 @@ class Delimited(Container):
         """(line, byte offset, values) of every row after the head."""
         path = self.files[0]
         with opened(path) as handle:
-            ends = [0]
-            reader = csv.reader(_text_lines(handle, path, ends), delimiter=self._separator)
+            lines = _TextLines(handle, path)
+            reader = csv.reader(lines, delimiter=self._separator)
+            start, last = 0, list[str]()
             try:
-                start = 0
                 for number, values in enumerate(reader):
                     # The reader takes lines one by one: what it has taken so far is where the next row begins.
                     if number and values:
                         yield reader.line_num, start, values
-                    start = ends[0]
+                    start, last = lines.taken, lines.row
+                    lines.row = []
+                # Only `strict` knows of a quote that is never closed, and it refuses too much else to be used for all.
+                list(csv.reader(last, delimiter=self._separator, strict=True))
             except csv.Error as error:
                 raise InputError(
-                    f"{path} is no {self.kind} after line {reader.line_num}: {error}", "is a quote left open?"
+                    f"{path} is no {self.kind} in line {reader.line_num}: {error}", "is a quote left open?"
                 ) from None
 
     def _record(self, values: list[str]) -> dict[str, Any] | BadSample:
@@ -115,16 +118,28 @@ def _head(path: Path, kind: str) -> tuple[list[str], str]:
     return names, separator
 
 
-def _text_lines(handle: IO[bytes], path: Path, taken: list[int]) -> Iterator[str]:
-    """Lines as text, with the bytes taken so far in `taken[0]`; blank ones belong to quoted values."""
-    number = 0
-    while line := handle.readline(MAX_RECORD_BYTES + 1):
-        number += 1
+class _TextLines:
+    """Lines as text; how many bytes they were so far, and those of the row in hand."""
+
+    def __init__(self, handle: IO[bytes], path: Path) -> None:
+        self._handle, self._path, self._number = handle, path, 0
+        self.taken = 0
+        self.row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._handle.readline(MAX_RECORD_BYTES + 1)
+        self._number += 1
+        if not line:
+            raise StopIteration
         if len(line) > MAX_RECORD_BYTES:
-            raise InputError(f"{path.name} line {number} is beyond any limit", "is it a file of lines?")
-        if taken:
-            taken[0] += len(line)
-        yield _decoded(line, path, number)
+            raise InputError(f"{self._path.name} line {self._number} is beyond any limit", "is it a file of lines?")
+        self.taken += len(line)
+        text = _decoded(line, self._path, self._number)
+        self.row.append(text)
+        return text
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from schemas.identity import digest
 from stages.core.errors import BadSample
 from stages.prepare.containers.base import Container, Item
-from stages.prepare.reading.files import json_line
+from stages.prepare.reading.files import json_line, sha256
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 CAPTIONS = (".txt", ".caption", ".json")
@@ -45,7 +46,7 @@ class CaptionedImages(Container):
     kind = "image folder with captions"
 
     def __init__(self, folder: Path, images: list[Path]) -> None:
-        super().__init__(_beside(images), folder, folder.resolve().name)
+        super().__init__([*images, *_beside(images)], folder, folder.resolve().name)
         self._images = images
 
     def items(self) -> Iterator[Item]:
@@ -75,6 +76,11 @@ class CaptionedImages(Container):
             except UnicodeError as error:
                 raise BadSample("malformed", f"{file.name} is not UTF-8: {error}") from None
         return record
+
+    def identity(self) -> dict[str, str]:
+        """The names and contents of all files: names of folders are columns."""
+        names = [[file.relative_to(self.folder or file.parent).as_posix(), sha256(file)] for file in self.files]
+        return {"files": digest(names)}
 
     def count(self) -> int | None:
         """How many images there are."""

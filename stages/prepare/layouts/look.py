@@ -64,7 +64,7 @@ class _Look:
         mapped = set(self._fields)
         layout = next((found for found in LAYOUTS if self._fits(found)), None)
         if layout is not None and layout.refused[0] and not mapped & {"response", "messages", "answer"}:
-            raise InputError(f"{self._name} holds {layout.refused[0]}", layout.refused[1])
+            raise InputError(f"{self._name} holds {layout.refused[0]}", layout.refused[1].format(name=self._name))
         for name, path in (layout.fields if layout else {}).items():
             self._take(name, path)
         if not self._has("messages") and not self._has("prompt"):
@@ -189,6 +189,8 @@ def _may_be(name: str, value: Any, records: Records, found: FieldPath) -> bool:
         return as_turns(value) is not None
     if name in ("prompt", "input", "hint", "system"):
         return isinstance(value, str) and as_turns(value) is None
+    if name == "history":
+        return isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
     if name == "response":
         return (isinstance(value, str) and bool(value.strip())) or as_turns(value) is not None
     if name == "choices":

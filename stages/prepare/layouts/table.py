@@ -29,8 +29,8 @@ LAYOUTS = (
         "preference pairs",
         ("chosen", "rejected"),
         refused=(
-            "preference pairs (chosen, rejected): completions, where prepare makes prompts",
-            "to imitate the better one: --map response=chosen (--map messages=chosen for whole conversations)",
+            "preference pairs (chosen, rejected), which are completions",
+            "cosmo import {name} --as scored, for reward, dpo, verifier; to imitate the better: --map response=chosen",
         ),
     ),
     Layout(
@@ -66,6 +66,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "system": ("system", "system_prompt"),
     "hint": ("hint",),
+    "history": ("history",),
     "answer": (
         *("answer", "ground_truth", "gold", "gold_answer", "reference_answer", "correct_answer", "final_answer"),
         *("expected_answer", "answer_key", "answerkey", "solution", "answers", "choice_answer", "correct_choice"),

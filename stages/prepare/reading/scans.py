@@ -78,8 +78,14 @@ class Scan:
 
     digest: dict[str, str]
     records: list[Record]
+    files: list[Path]
+    """The container's files."""
     seen: list[tuple[str, int, int]]
     """(path, size, mtime) of every file that was looked at; -1 for one that was not there."""
+
+    def is_current(self, options: Any) -> bool:
+        """Whether the files are those that were read, as they were."""
+        return found(options.path, options.part).files == self.files and all(_stat(e[0]) == e for e in self.seen)
 
 
 def sniffed(options: Any) -> Read:
@@ -116,7 +122,7 @@ def scanned(options: Any) -> Scan:
     """All records of a source, with what identifies it, in one pass."""
     key = repr(options)
     last = _scans.get(key)
-    if last is not None and all(_stat(entry[0]) == entry for entry in last.seen):
+    if last is not None and last.is_current(options):
         return last
     _scans.clear()
     read = sniffed(options)
@@ -164,7 +170,7 @@ def _pass(read: Read) -> Scan | None:
     whole = read.container.identity()
     if images:
         whole["images"] = digest(images)
-    return Scan(whole, records, seen)
+    return Scan(whole, records, read.container.files, seen)
 
 
 _LONGEST_PATH = 4096
