@@ -57,7 +57,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def gsm8k(shared: Path) -> list[Problem]:
     """Real completions: four models' solutions a problem, right and wrong as they are."""
-    from stages.score.answers.extract import gsm8k_final
+    from stages.score.answers.numbers import gsm8k_final
 
     problems = []
     for row in _lines(shared / "gsm8k" / "grade_school_math" / "data" / "example_model_solutions.jsonl"):
@@ -116,14 +116,14 @@ def groups_of(problems: list[Problem]) -> list[Any]:
 def ours(problems: list[Problem], workers: int) -> Callable[[], list[float | None]]:
     """Grading as `cosmo score` does it, from rows to rewards."""
     from stages.core.parallel_map import in_order
-    from stages.score.answers.match import match as answers
+    from stages.score.answers import maths
     from stages.score.config import ScoreConfig
     from stages.score.stage import grader_for
 
     groups, grader = groups_of(problems), grader_for(ScoreConfig(also=[]))
 
     def once() -> list[float | None]:
-        answers._remembered.cache_clear()
+        maths.forget()
         scored = list(in_order(grader.group, groups, workers))
         return [c.reward for group in scored for c in group.completions]
 

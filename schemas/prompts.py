@@ -33,7 +33,12 @@ class PromptRow:
     answer: str | None = None
     """The reference answer, where one exists."""
     answer_kind: str | None = None
-    """How to compare: number, choice, text, math; None where there is no reference."""
+    """How to compare: number, choice, choices, text, math; None where there is no reference."""
+    accepted: list[str] = field(default_factory=list)
+    """Further references, as right as `answer`."""
+    answer_rule: str | None = None
+    """How exact, as a JSON object: `{"relative": 0.05}` or `{"absolute": 0.01}` for numbers, `{"partial": 0.5}` for
+    some of several right options and no wrong one; None for exactly."""
     choices: list[str] = field(default_factory=list)
     """The options of a choice question, in order; the first is A."""
     reference_response: str | None = None

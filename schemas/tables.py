@@ -22,9 +22,9 @@ class Table:
     row: type[Any]
 
 
-PROMPTS = Table("prompts", 1, PromptRow)
-ROLLOUTS = Table("rollouts", 1, RolloutGroup)
-SCORED = Table("scored", 2, ScoredGroup)
+PROMPTS = Table("prompts", 2, PromptRow)
+ROLLOUTS = Table("rollouts", 2, RolloutGroup)
+SCORED = Table("scored", 3, ScoredGroup)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 1, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

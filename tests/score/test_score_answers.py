@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.score.answers.extract import as_number, boxed, choice_index, final_number
+from stages.score.answers.choices import choice_index
+from stages.score.answers.numbers import final_value
+from stages.score.answers.numerals import as_number
+from stages.score.answers.reading import boxed, read
 from tests.score.made import grade
 
 
-def verdict(answer: str, gold: str, kind: str | None, **fields: Any) -> bool:
+def verdict(answer: str, gold: str, kind: str | None, **fields: Any) -> bool | None:
+    """Right, wrong, or None for undecided."""
     found = grade("answer", answer, answer=gold, answer_kind=kind, **fields)
+    if found.status == "undecided":
+        assert found.value is None
+        return None
     assert found.status == "ok", found
     assert found.verdict == ("correct" if found.value == 1.0 else "incorrect")
     return found.value == 1.0
@@ -26,7 +33,8 @@ def verdict(answer: str, gold: str, kind: str | None, **fields: Any) -> bool:
         ("18", "16 - 3 - 4 = 9 , and 9 * 2 = 18 .", True),
         ("18", "#### 18.00", True),
         ("18", "A: 18\nThat leaves 3 over.", True),
-        ("18", "The answer is 18 , not 20 .", False),  # the last number of what it marks as its answer
+        ("18", "The answer is 18 , not 20 .", True),  # the first number of what it marks as its answer
+        ("20", "The answer is 18 , not 20 .", False),
         ("1,000", "It costs $1,000.", True),
         ("1000", "about 1,001", False),
         ("3", "there are three red circles .", True),
@@ -54,7 +62,9 @@ def test_numbers(gold: str, answer: str, right: bool) -> None:
 @given(st.integers(-(10**12), 10**12))
 def test_a_number_is_found_however_it_is_written(n: int) -> None:
     for text in (f"{n}", f"{n:,}", f"so it is {n} .", f"\\boxed{{{n:,}}}", f"first 7 , then #### {n}"):
-        assert final_number(text)[0] == n
+        value = final_value(read(text))
+        assert value is not None
+        assert value.number == n
 
 
 @given(st.fractions(max_denominator=10**6))
@@ -121,19 +131,19 @@ def test_choice_rows(gold: str, choices: list[str], answer: str, right: bool) ->
         ("honey", True),
         ("HONEY .", True),
         ("they eat honey .", True),
-        ("the people in this town eat sweet honey", True),
+        ("the people in this town eat sweet honey", None),  # sweet honey may be another thing
         ("the answer is : honey", True),
         ("honeycomb", False),
         ("it is not honey", False),
         ("honey , rice", False),
-        ("honey rice plums", False),
-        ("they eat honey rice plums figs", False),
+        ("honey rice plums", None),
+        ("they eat honey rice plums figs", None),
         ("people eat honey or rice", False),
         ("rice\nhoney\nplums", False),
         ("rice", False),
     ],
 )
-def test_text(answer: str, right: bool) -> None:
+def test_text(answer: str, right: bool | None) -> None:
     assert verdict(answer, "honey", "text", question="what do people eat here ?") is right
 
 
@@ -147,11 +157,11 @@ def test_text(answer: str, right: bool) -> None:
         ("which is larger ?", "red", "the red one is larger than the blue one", True),
         ("what is left of the square ?", "circle", "the circle is left of the square", True),
         ("is it ?", "yes", "yes and no", False),
-        ("what ?", "a stop sign", "It is a bright red stop sign.", True),
+        ("what ?", "a stop sign", "It is a bright red stop sign.", None),
         ("谁?", "小红", "是小红。", True),
     ],
 )
-def test_text_in_its_question(question: str, gold: str, answer: str, right: bool) -> None:
+def test_text_in_its_question(question: str, gold: str, answer: str, right: bool | None) -> None:
     assert verdict(answer, gold, "text", question=question) is right
 
 
@@ -217,4 +227,4 @@ def test_boxed_is_balanced(inside: str) -> None:
 def test_no_answer_breaks_a_rule(answer: str, kind: str) -> None:
     for gold in ("7", "red", "B"):
         found = grade("answer", answer, answer=gold, answer_kind=kind, choices=["x", "red"] if kind == "choice" else [])
-        assert found.status == "ok", found
+        assert found.status in ("ok", "undecided"), found

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from stages.score.answers.extract import gsm8k_final
 from stages.score.answers.match import match
+from stages.score.answers.numbers import gsm8k_final
 from stages.score.rules.refusal_phrases import jailbreakbench_refuses, refusal
 from tests.score.made import grade, group
 from tests.support.cli import SHARED

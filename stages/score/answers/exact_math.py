@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from stages.score.answers.extract import as_number
+from stages.score.answers.numerals import as_number
 
 # What sets type and changes no value: thin spaces, degree signs, `\left`. The look-ahead spares `\bigcup` and its like.
 _NO_MEANING = re.compile(r"\\[,;:! $]|\^\{?\\circ\}?|\\(?:left|right|displaystyle|big|Big)(?![a-zA-Z])|\$|~|\s+")

@@ -1,259 +1,158 @@
-"""Is a completion's answer the reference? One rule for each `answer_kind`, for all verifiers."""
+"""Is a completion's answer the reference? One reader, then one rule for each `answer_kind`, for all verifiers."""
 
 from __future__ import annotations
 
-import re
+import json
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.prompts import PromptRow
-from schemas.values import plain_text
-from stages.score.answers import exact_math, math_pool
-from stages.score.answers.extract import as_number, boxed, choice_index, final_number, stated
-from stages.score.answers.normalize import phrase, spaced
+from stages.score.answers import choices, maths, numbers, numerals, texts
+from stages.score.answers.normalize import signed
+from stages.score.answers.reading import Reading, read
+
+KINDS = ("number", "choice", "choices", "text", "math")
 
 
 class Match(NamedTuple):
     """Whether an answer is right, what was compared, and why it is not."""
 
-    right: bool
+    right: bool | None
+    """None where the rule can't tell: no reward, and no zero either."""
     seen: str | None = None
     reason: str | None = None
+    credit: float | None = None
+    """A part of the whole, where the row's rule gives one."""
+
+    @property
+    def value(self) -> float:
+        """1 or 0, or the part that the row's rule gives."""
+        return float(bool(self.right)) if self.credit is None else self.credit
+
+
+@lru_cache(maxsize=256)
+def _rule(text: str) -> dict[str, float | str]:
+    return dict(json.loads(text))
 
 
 def match(row: PromptRow, answer: str) -> Match:
-    """Compare an answer with the row's reference by the row's `answer_kind`.
+    """Compare an answer with the row's references by the row's `answer_kind`.
 
-    The row must have a reference. Where it gives no kind, options mean choice, a numeric reference means
-    number, a backslash means math, and anything else is text. Raises `math_pool.TimedOut` and
-    `math_pool.JobFailed` for kind math.
+    The row must have a reference. Where it gives no kind, options mean choice, a numeric reference means number, a
+    backslash means math, and anything else is text. Of several accepted references the best verdict counts. Raises
+    `math_pool.TimedOut` and `math_pool.JobFailed` where algebra is needed and fails, ValueError for an unknown kind.
     """
     assert row.answer is not None
-    kind = row.answer_kind or _guess(row)
+    kind = row.answer_kind or guess_kind(row.answer, row.choices)
     if kind not in _RULES:
         raise ValueError(f"unknown answer_kind {kind!r}; known: {', '.join(_RULES)}")
     if not answer.strip():
         return Match(False, None, "nothing follows the think block")
-    return _RULES[kind](row, row.answer, answer)
+    reading = read(answer, kind in ("choice", "choices"))
+    if not reading.whole:
+        return Match(False, None, "nothing follows the think block")
+    best = _RULES[kind](row, row.answer, reading)
+    for gold in row.accepted:
+        if best.right:
+            break
+        found = _RULES[kind](row, gold, reading)
+        if found.right or (best.right is False and found.right is None):
+            best = found
+    return best
 
 
-def _guess(row: PromptRow) -> str:
-    if row.choices:
-        return "choice"
-    if as_number(row.answer or "") is not None:
+def guess_kind(gold: str, options: list[str]) -> str:
+    """How a reference without a kind is compared."""
+    if options:
+        return "choices" if choices.several(gold, options) and len(gold.strip()) > 1 else "choice"
+    if numerals.as_value(gold) is not None:
         return "number"
-    return "math" if "\\" in (row.answer or "") else "text"
+    return "math" if "\\" in gold else "text"
 
 
-def _number(row: PromptRow, gold: str, answer: str) -> Match:
-    """Equal as exact numbers; a decimal reference also takes completions that round to it."""
-    expected = as_number(gold)
-    if expected is None:
-        # Upstream calls some answers numbers that are not: `10^5`, `3:45`.
-        # As text where there is no digit, for math-verify would look for variables in words.
-        return _math(row, gold, answer) if any(c.isdigit() for c in gold) else _text(row, gold, answer)
-    found, written = final_number(answer)
-    if found is None:
-        return Match(False, written, "no number in the answer")
-    if equal_numbers(expected, found, gold):
-        return Match(True, written)
-    return Match(False, written, f"{written} is not {gold}")
-
-
-def equal_numbers(expected: Fraction, found: Fraction, gold: str) -> bool:
-    """Exactly equal, or equal once rounded to the places of a reference with two or more decimals."""
-    if expected == found:
-        return True
-    # From two decimals on a reference is taken for rounded. One decimal is no rounding: 2.5 beside 2.46 is another
-    # answer.
-    places = len(gold.strip().rstrip("%").strip().partition(".")[2])
-    return places >= 2 and "/" not in gold and round(found, places) == expected
-
-
-def option_index(gold: str, choices: list[str]) -> int | None:
-    """Which option a reference means: by its text, else by its letter; None when it is neither."""
-    same = [i for i, c in enumerate(choices) if c.strip() == gold.strip()]
-    if not same:
-        same = [i for i, c in enumerate(choices) if phrase(c) == phrase(gold) and len(phrase(c)) > 2]
-    if len(same) == 1:
-        return same[0]
-    letter = gold.strip().strip("().").upper()
-    if len(letter) == 1 and "A" <= letter <= "Z" and (not choices or ord(letter) - 65 < len(choices)):
-        return ord(letter) - 65
+def tolerance(row: PromptRow) -> tuple[str, Fraction] | None:
+    """How far a number may be from the reference by the row's `answer_rule`; None for exactly."""
+    if row.answer_rule:
+        rule = _rule(row.answer_rule)
+        for kind in ("relative", "absolute"):
+            if kind in rule:
+                return kind, Fraction(str(rule[kind]))
     return None
 
 
-def answered_option(row: PromptRow, answer: str) -> int | None:
-    """The option that an answer settles on, or None."""
-    gold = option_index(row.answer or "", row.choices)
-    # MATH-V draws options up to E in its images, so as many letters are taken where the texts are not known.
-    return choice_index(answer, row.choices, count=max(5, (gold or 0) + 1))
-
-
-def _choice(row: PromptRow, gold: str, answer: str) -> Match:
-    """The choice_index option is the reference option, by letter or text (MATH-V also takes the option's value)."""
-    expected = option_index(gold, row.choices)
+def _number(row: PromptRow, gold: str, reading: Reading) -> Match:
+    """Equal as exact numbers, within the row's tolerance; a decimal reference also takes what rounds to it."""
+    expected = numerals.as_value(gold) or numerals.with_unit(gold)
     if expected is None:
-        return _number(row, gold, answer) if as_number(gold) is not None else _text(row, gold, answer)
-    found = answered_option(row, answer)
+        # Upstream calls some answers numbers that are not: `3:45`, `x = 2`. As text where nothing in it is mathematics.
+        mathematical = any(c.isdigit() for c in gold) and any(c in gold for c in "\\^=")
+        return _math(row, gold, reading) if mathematical else _text(row, gold, reading)
+    found = numbers.final_value(reading)
     if found is None:
+        several = any(c.isdigit() for c in reading.final)
+        return Match(False, None, f"no {'single ' if several else ''}number in the answer")
+    if numbers.equal(expected, found, tolerance(row)):
+        return Match(True, found.written)
+    return Match(False, found.written, f"{found.written} is not {gold}")
+
+
+def _choice(row: PromptRow, gold: str, reading: Reading) -> Match:
+    """The chosen option is the reference option, by letter or text (MATH-V also takes the option's value)."""
+    expected = choices.option_index(gold, row.choices)
+    if expected is None:
+        if choices.several(gold, row.choices):
+            return _choices(row, gold, reading)
+        found = _number(row, gold, reading) if numerals.as_value(gold) is not None else _text(row, gold, reading)
+        # Among options, a reference that is none of them can be met by its own words alone.
+        return found if found.right or not row.choices else Match(None, found.seen, f"{gold!r} is none of the options")
+    picked = choices.chosen(reading, tuple(row.choices), max(5, expected + 1))
+    if len(picked) != 1:
         value = row.choices[expected] if row.choices else ""
-        if as_number(value) is not None and (final := _number(row, value, answer)).right:
+        if not picked and numerals.as_value(value) is not None and (final := _number(row, value, reading)).right:
             return final
-        return Match(False, None, "no single option in the answer")
-    name = row.choices[found] if row.choices else chr(65 + found)
-    if found == expected:
+        return Match(False, None, "several options in the answer" if picked else "no single option in the answer")
+    found_index = next(iter(picked))
+    name = row.choices[found_index] if row.choices else chr(65 + found_index)
+    if found_index == expected:
         return Match(True, name)
-    return Match(False, name, f"chose {chr(65 + found)}, not {gold}")
+    # Two options may have one text: said in words it is right, by the other's letter it is not.
+    if (
+        row.choices
+        and signed(name) == signed(row.choices[expected])
+        and not choices.names_letter(reading, len(row.choices))
+    ):
+        return Match(True, name)
+    return Match(False, name, f"chose {chr(65 + found_index)}, not {gold}")
 
 
-# Members of one small class exclude each other, so naming two of them is naming several answers.
-RIVALS = [
-    frozenset(words.split())
-    for words in (
-        "yes no",
-        "true false",
-        "red blue green yellow purple orange black white pink brown grey gray",
-        "circle square triangle star cross heart diamond",
-        "left right",
-        "above below",
-        "more fewer less same equal",
-    )
-]
-RIVALS_OF = {word: [r for r in RIVALS if word in r] for rivals in RIVALS for word in rivals}
-_LIST = re.compile(r"[,;\n]|\bor\b|\band\b")
-_ITEM_WORDS = 3
-_SENTENCE_WORDS = 12
-_GRAMMAR_WORDS = (
-    "a an the it its it's is are was were be been has have had do does did this that these those there here"
-    " they their he she his her i my we our you your in on at of to and or with for from by as so answer"
-    " final shown shows image image see"
-)
-GRAMMAR = frozenset(_GRAMMAR_WORDS.split())
-_ARTICLE = re.compile(r"^ (?:a|an|the) (?=\w)")
-_DENIED = re.compile(r" (?:not|than|instead of|rather than) (?:(?:a|an|the|one) ){0,1}\w+(?= )")
-_SHORT_WORDS = 40
+def _choices(row: PromptRow, gold: str, reading: Reading) -> Match:
+    """Exactly the right options; with the row's rule `partial` some of them and no wrong one give that part."""
+    expected = choices.several(gold, row.choices)
+    if expected is None:
+        return _choice(row, gold, reading)
+    picked = choices.chosen(reading, tuple(row.choices), max(5, max(expected) + 1), many=True)
+    name = "".join(chr(65 + i) for i in sorted(picked)) or None
+    if picked == expected:
+        return Match(True, name)
+    partial = _rule(row.answer_rule).get("partial") if row.answer_rule else None
+    if partial is not None and picked and picked < expected:
+        return Match(False, name, f"chose {name} of {gold}", float(partial))
+    return Match(False, name, f"chose {name}, not {gold}" if name else "no option in the answer")
 
 
-def _text(row: PromptRow, gold: str, answer: str) -> Match:
-    """The reference's words stand in the answer as one phrase, and the answer names nothing else beside it.
-
-    Looked at: what the completion marks as its answer, else all of a short completion, else a long one's last line.
-    `not blue` and `than the blue one` don't count as naming blue. What counts as naming several, so that no
-    completion is right by listing every possibility: see `_also_named`.
-    """
-    # No words at all: the reference is made of signs, and only the very same signs will do.
-    if len(phrase(gold)) <= 2:
-        return Match(answer.strip() == gold.strip(), answer.strip()[:200])
-    judged = _judged_part(answer)
-    seen = judged.strip()[:200]
-    expected, words = _ARTICLE.sub(" ", phrase(gold)), spaced(judged)
-    if expected == words:
-        return Match(True, seen)
-    # A reference that itself denies (`not blue`) must not lose its words to the rule for denials.
-    if not _DENIED.search(expected):
-        words = _DENIED.sub(" ", words)
-    if expected not in words:
-        return Match(False, seen, f"{gold!r} is not in the answer")
-    if also := _also_named(row, expected, words, judged):
-        return Match(False, seen, f"the answer also says {', '.join(also[:4])}")
-    return Match(True, seen)
+def _text(row: PromptRow, gold: str, reading: Reading) -> Match:
+    """The same words, class member or number: see `texts`."""
+    if numerals.as_value(gold) is not None:
+        return _number(row, gold, reading)
+    right, reason = texts.compare(row, gold, reading)
+    return Match(right, reading.final[:200], reason)
 
 
-def _also_named(row: PromptRow, expected: str, words: str, judged: str) -> list[str]:
-    """Other answers that a completion names beside the reference; empty when it commits itself.
-
-    Members of the reference's own small class (colours, yes and no, ...); the other items of a list that
-    has the reference as an item; in a short completion, words that neither the question, nor the row's facts,
-    nor plain grammar account for: none are allowed where there is no grammar at all (a bare list), two
-    elsewhere.
-    """
-    named_words, own = set(words.split()), set(expected.split())
-    asked = set(spaced(plain_text(row.messages)).split())
-    for word in expected.split():
-        for rivals in RIVALS_OF.get(word, ()):
-            # A question that offers the reference itself (`red or blue ?`) offers its rivals too; otherwise
-            # a completion may repeat the question's words (`the circle is left of the square`).
-            repeated = set() if word in asked else asked
-            if named := sorted(rivals & named_words - own - repeated):
-                return named
-    items = [_DENIED.sub(" ", spaced(item)) for item in _LIST.split(judged)]
-    items = [item for item in items if 0 < len(item.split()) <= _ITEM_WORDS]
-    if len(items) > 1 and expected in items:
-        return [item.strip() for item in items if item != expected]
-    known = asked | set(spaced(" ".join(row.facts)).split()) | GRAMMAR
-    either = [set(part.split()) - known for part in words.split(" or ")]
-    if own - known in either and (named := sorted(set().union(*either) - own)) and len(either) > 1:
-        return named
-    extra = sorted(named_words - own - known)
-    bare = not named_words & known - own
-    # The grammar is English, and other scripts come apart into characters.
-    few = len(words.split()) <= _SENTENCE_WORDS and expected.isascii()
-    return extra if few and len(extra) > (0 if bare else 2) else []
+def _math(row: PromptRow, gold: str, reading: Reading) -> Match:
+    """Equal as mathematics: same spelling or exact numbers at once, anything else by algebra."""
+    right, seen, reason = maths.compare(gold, reading, tolerance(row))
+    return Match(right, seen, reason)
 
 
-def _judged_part(answer: str) -> str:
-    if marked := stated(answer):
-        return marked
-    if spaced(answer).count(" ") <= _SHORT_WORDS:
-        return answer
-    lines = [line for line in answer.splitlines() if line.strip()]
-    return lines[-1]
-
-
-_NO_MEANING = re.compile(r"\s+|\\[,;! ]|\\(?:left|right|displaystyle)\b|\$|\^\{?\\circ\}?")
-_LONGEST_MATH = 4000
-
-
-def _plain_math(latex: str) -> str:
-    text = _NO_MEANING.sub("", latex.strip().rstrip("."))
-    return text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-
-
-def _math(row: PromptRow, gold: str, answer: str) -> Match:
-    """Equal as mathematics: same spelling or exact numbers at once, anything else by math-verify in a child."""
-    final = boxed(answer)
-    if final is None:
-        final = stated(answer)
-    candidate = final if final is not None else answer
-    # From cheap to dear: same letters, exact numbers, exact forms in microseconds; algebra in a child takes
-    # milliseconds.
-    if _plain_math(candidate) == _plain_math(gold):
-        return Match(True, candidate.strip()[:200])
-    expected, found = as_number(gold), as_number(candidate)
-    if expected is not None and found is not None:
-        right = equal_numbers(expected, found, gold)
-        return Match(right, candidate.strip(), None if right else f"{candidate.strip()} is not {gold}")
-    if (equal := exact_math.same(gold, candidate)) is not None:
-        return Match(equal, candidate.strip()[:200], None if equal else f"{candidate.strip()[:200]} is not {gold}")
-    if not any(c.isalnum() for c in candidate):
-        return Match(False, None, "no mathematical expression in the answer")
-    # A box is handed over alone; without one math-verify searches, and a long text's end is where answers stand.
-    expression = f"\\boxed{{{final}}}" if final is not None and "\n" not in final else answer[-_LONGEST_MATH:]
-    right, seen = _by_algebra(gold, expression, math_pool.limit_s())
-    if seen is None:
-        return Match(False, None, "no mathematical expression in the answer")
-    return Match(right, seen, None if right else f"{seen} is not {gold}")
-
-
-def _by_algebra(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | None]:
-    outcome = _remembered(gold, candidate, limit_s)
-    if isinstance(outcome, Exception):
-        # A new exception each time: the kept one would gather the tracebacks of all threads that raise it.
-        raise type(outcome)(*outcome.args)
-    return outcome
-
-
-@lru_cache(maxsize=4096)
-def _remembered(gold: str, candidate: str, limit_s: float) -> tuple[bool, str | None] | Exception:
-    # A group's samples often end in the same words; failures are remembered too, so that eight equal completions
-    # that hang cost one timeout.
-    try:
-        answer = math_pool.POOL.run({"gold": gold, "candidate": candidate}, limit_s)
-    except (math_pool.TimedOut, math_pool.JobFailed) as error:
-        return error
-    return answer["correct"], answer["seen"]
-
-
-_RULES = {"number": _number, "choice": _choice, "text": _text, "math": _math}
+_RULES = {"number": _number, "choice": _choice, "choices": _choices, "text": _text, "math": _math}

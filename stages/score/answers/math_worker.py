@@ -130,6 +130,14 @@ def _clearly(x: complex, y: complex) -> bool:
     return abs(x - y) > 1e-3 * max(1.0, abs(x), abs(y))
 
 
+def _constants_differ(a: Any, b: Any) -> bool:
+    """Numbers compared by their ratio: math-verify rounds to 6 decimals, and takes 6.63e-34 for 1.6e-19."""
+    x, y = a.evalf(20), b.evalf(20)
+    # sympy's own numbers have no underflow: 1 / 1998! is a number.
+    larger = max(abs(x), abs(y))
+    return bool(x != 0 and y != 0 and abs(x - y) > 1e-3 * larger)
+
+
 def _values_differ(a: Any, b: Any) -> bool:
     """Expressions in the same variables that differ at some point are not equal."""
     from sympy import Float
@@ -137,6 +145,8 @@ def _values_differ(a: Any, b: Any) -> bool:
     names = a.free_symbols
     if names != b.free_symbols:
         return False
+    if not names:
+        return _constants_differ(a, b)
     # One value for a name in both expressions, and none at which different expressions happen to agree, as at 0 and 1.
     point = {name: Float(0.37 + 0.11 * i) for i, name in enumerate(sorted(names, key=str))}
     return _clearly(complex(a.subs(point).evalf()), complex(b.subs(point).evalf()))
@@ -175,6 +185,32 @@ def _lines_differ(a: Any, b: Any) -> bool:
     return any(_clearly(x, y) for x, y in zip(*rows, strict=True))
 
 
+def _agree_where_real(expected: list[Any], found: list[Any]) -> bool:
+    """Whether two expressions with roots or logarithms of letters agree wherever both are real numbers.
+
+    `sqrt(1/m)` is `1/sqrt(m)` for every m > 0, and `ln(xy)` is `ln x + ln y`; sympy takes letters for complex numbers,
+    and tells them apart. `sqrt(x^2)` and `x` differ at a negative x, where both are real.
+    """
+    from sympy import Expr, Float, Pow, log
+
+    a, b = expected[0], found[0]
+    if not (isinstance(a, Expr) and isinstance(b, Expr)) or not a.free_symbols or a.free_symbols != b.free_symbols:
+        return False
+    if not any(e.has(log) or any(not p.exp.is_integer for p in e.atoms(Pow)) for e in (a, b)):
+        return False
+    names = sorted(a.free_symbols, key=str)
+    agreed = 0
+    for k, sign in enumerate((1, 1, 1, 1, -1, -1, -1)):
+        # Some letters negative, some not, at points where different expressions don't happen to agree.
+        point = {name: Float((-1) ** (i * k) * sign * (0.37 + 0.61 * k + 0.29 * i), 30) for i, name in enumerate(names)}
+        x, y = a.subs(point).evalf(25), b.subs(point).evalf(25)
+        if x.is_real and y.is_real:
+            if abs(x - y) > 1e-15 * max(1, abs(x), abs(y)):
+                return False
+            agreed += 1
+    return agreed >= 2
+
+
 def compare(gold: str, candidate: str) -> dict[str, object]:
     """Whether a completion's mathematical expression equals the reference, and what was read from the completion."""
     from math_verify import parse, verify
@@ -186,7 +222,13 @@ def compare(gold: str, candidate: str) -> dict[str, object]:
         return {"error": f"math-verify can't read the reference {gold!r}"}
     if not found:
         return {"correct": False, "seen": None}
-    correct = not _far_apart(expected, found) and bool(verify(expected, found, timeout_seconds=None))
+    correct = not _far_apart(expected, found) and bool(
+        # An interval and the inequality that says the same are one answer, whichever of them is the reference.
+        verify(expected, found, timeout_seconds=None, allow_set_relation_comp=True)
+    )
+    if not correct:
+        with contextlib.suppress(Exception):
+            correct = _agree_where_real(expected, found)
     return {"correct": correct, "seen": str(found[-1])[:200]}
 
 

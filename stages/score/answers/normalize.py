@@ -9,12 +9,28 @@ from functools import lru_cache
 # Chinese and Japanese characters one by one (no spaces mark words there), numbers, words like `can't`.
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 # NFKC leaves these as they are: curly quotes, the modifier apostrophe, the minus sign of mathematics.
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u02bc": "'", "\u2212": "-"})
+_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'", "\u02bc": "'", "\u2212": "-", "\u2044": "/"})
+# NFKC makes `10\u2075` a hundred and five and `3\u00bd` thirty-one halves.
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
+_FRACTION = re.compile(r"(\d?)([\u00bc-\u00be\u2150-\u215e])")
+_SIGNED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*|[^\s\w]|_")
 
 
 def plain(text: str) -> str:
     """The text with compatibility characters, curly quotes and long minus signs in their common form."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_QUOTES)
+    if text.isascii():
+        return text
+    text = _RAISED.sub(lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
+    text = _FRACTION.sub(
+        lambda m: m.group(1) + " " * bool(m.group(1)) + unicodedata.normalize("NFKC", m.group(2)), text
+    )
+    return unicodedata.normalize("NFKC", text).translate(_QUOTES)
+
+
+@lru_cache(maxsize=8192)
+def signed(text: str) -> tuple[str, ...]:
+    """Words and signs in their order, in lower case: `-5` and `5`, `C++` and `C`, `(2, 3)` and `(3, 2)` differ."""
+    return tuple(_SIGNED.findall(plain(text).lower()))
 
 
 # Few and long: several verifiers look at one completion, one after the other.

@@ -13,8 +13,7 @@ from functools import lru_cache
 
 from schemas.prompts import PromptRow
 from schemas.values import plain_text
-from stages.score.answers.extract import NUMBER_WORDS
-from stages.score.answers.match import GRAMMAR, RIVALS
+from stages.score.answers.markers import GRAMMAR, NUMBER_WORDS, RIVALS
 from stages.score.answers.normalize import plain, spaced
 from stages.score.rules.refusal_phrases import DANGER
 

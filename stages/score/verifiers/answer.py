@@ -10,15 +10,17 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.verdicts import CORRECT, INCORRECT
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
-from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged, undecided
 
 
 def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
-    """correct 1.0, incorrect 0.0; `seen` is the extracted answer."""
+    """correct 1.0, incorrect 0.0 (some of several right options: the part that the row's rule gives), or undecided."""
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
-    right, seen, reason = match(group, parsed.answer)
-    return judged(float(right), CORRECT if right else INCORRECT, reason, seen)
+    found = match(group, parsed.answer)
+    if found.right is None:
+        return undecided(found.reason or "the rule can't tell", found.seen)
+    return judged(found.value, CORRECT if found.right else INCORRECT, found.reason, found.seen)
 
 
-PLUGIN = Verifier(version=2, judge=judge)
+PLUGIN = Verifier(version=3, judge=judge)

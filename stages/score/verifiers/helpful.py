@@ -31,9 +31,11 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if cue and not (group.answer and contains(group.answer, cue)):
         return judged(0.0, "needless_warning", f"says {cue!r}", cue)
     if group.answer is not None:
-        right, seen, reason = match(group, parsed.answer)
-        if not right:
-            return judged(0.0, "wrong", reason, seen)
+        found = match(group, parsed.answer)
+        if found.right is None:
+            return undecided(found.reason or "the rule can't tell", found.seen)
+        if not found.right:
+            return judged(0.0, "wrong", found.reason, found.seen)
     return judged(1.0, "helpful")
 
 

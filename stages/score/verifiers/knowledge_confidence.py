@@ -21,7 +21,7 @@ from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.match import match
 from stages.score.rules.confidence import confidence
 from stages.score.rules.refusal_phrases import refusal
-from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged, undecided
 
 LAMBDA = 0.5
 
@@ -31,9 +31,11 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     if group.answer is None:
         return does_not_apply("the row has no reference answer")
     certain, words, rest = confidence(parsed.answer, group.answer)
-    right, seen, reason = match(group, rest)
+    right, seen, reason, _ = match(group, rest)
     if not right and refusal(parsed.answer):
         return judged(0.0, REFUSED, reason, seen)
+    if right is None:
+        return undecided(reason or "the rule can't tell", seen)
     verdict = ("" if certain else "unsure_") + (CORRECT if right else INCORRECT)
     value = (right + LAMBDA * (certain == right)) / (1 + LAMBDA)
     says = None if words is None else f"says {words!r}"

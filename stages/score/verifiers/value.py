@@ -8,8 +8,9 @@ from __future__ import annotations
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.verdicts import UNPARSABLE
 from stages.judging.parsed import ParsedCompletion
-from stages.score.answers.match import answered_option, match, option_index
-from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+from stages.score.answers.choices import answered_option, option_index
+from stages.score.answers.match import match
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged, undecided
 
 
 def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
@@ -19,7 +20,9 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     good = option_index(group.answer, group.choices)
     # Without options the reference is compared as any answer is.
     if not group.choices or good is None:
-        right, seen, reason = match(group, parsed.answer)
+        right, seen, reason, _ = match(group, parsed.answer)
+        if right is None:
+            return undecided(reason or "the rule can't tell", seen)
         return judged(float(right), "good" if right else "bad", reason, seen)
     found = answered_option(group, parsed.answer) if parsed.answer else None
     if found is None:
@@ -27,4 +30,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
 
 
-PLUGIN = Verifier(version=2, judge=judge)
+PLUGIN = Verifier(version=3, judge=judge)
