@@ -152,7 +152,7 @@ def foreign(value: float, *, reward: float | None = None, name: str = "answer") 
     made = []
     for sample in row.completions:
         bad = sample.index == 1
-        grades = [Grade(name=name, version=2, value=value if bad else 1.0, status="ok")]
+        grades = [Grade(name=name, version=3 if name == "answer" else 2, value=value if bad else 1.0, status="ok")]
         fields = {f: getattr(sample, f) for f in sample.__dataclass_fields__}
         made.append(ScoredCompletion(**fields, grades=grades, reward=reward if bad else 1.0))
     fields = {f: getattr(row, f) for f in row.__dataclass_fields__ if f != "completions"}

@@ -2,7 +2,7 @@ r"""From a completion to its answer: layouts off, the marked part found, wrapper
 
 All rules start from a `Reading`, so that `\boxed{\text{B}}`, `**Answer:** B`, `<answer>B</answer>` and `答案：B` are
 one thing to each of them. What marks an answer, the strongest first: an `<answer>` tag, a box, `####` (GSM8K), a
-statement (`The final answer is`). The last one of its sort counts, for worked solutions mark what they reach on the way.
+statement (`The final answer is`). The last of its sort counts, for worked solutions mark what they reach on the way.
 """
 
 from __future__ import annotations
