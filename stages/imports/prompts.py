@@ -6,6 +6,7 @@ import ast
 import base64
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -247,19 +248,22 @@ def _answer(prompt: Mapping[str, Any], choices: list[str], label: str, kind: str
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise _wrong("answer", value, "text or a number: --map answer=COLUMN[0] takes the first of several")
     kind = _text(prompt, "answer_kind") or kind
-    if choices and type(value) is int and 0 <= value < len(choices) and str(value) not in choices:
-        # Tools count options from 0 where people write letters.
-        value = LETTERS[value]
-    text = str(value)
+    text = str(value).strip()
+    if choices and text.isdigit() and text not in choices:
+        # Lists count options from 0 where people write letters. One that is not there nothing could ever equal.
+        if int(text) >= len(choices):
+            raise _wrong("answer", value, f"a letter or a number of the {len(choices)} choices, the first is 0")
+        text = LETTERS[int(text)]
+    if not text or (isinstance(value, float) and not math.isfinite(value)):
+        return None, None
     return text, kind or ("choice" if choices else "math" if label == "math" else "number" if _number(text) else "text")
 
 
 def _number(text: str) -> bool:
     try:
-        float(text.replace(",", ""))
+        return math.isfinite(float(text.replace(",", "")))
     except ValueError:
         return False
-    return True
 
 
 def _text(prompt: Mapping[str, Any], name: str) -> str | None:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,7 @@ MAX_ROW_BYTES = 64 << 20
 MAX_JSON_BYTES = 1 << 30
 """A file that has to be in memory as a whole."""
 _BATCH = 256
+_BLOCK = 32
 Row = dict[str, Any]
 At = int | str
 """Where a row lies in its file: a byte offset, a number, a name."""
@@ -217,16 +222,13 @@ class ParquetTable(RowFile):
 
     def row(self, at: At) -> Row:
         """The row of that number; the last row group read stays in memory."""
-        first = 0
-        with _parquet(self.path) as file:
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if int(at) < first + rows:
-                    table = _row_group(self.path, self.path.stat().st_mtime_ns, group)
-                    row: Row = table.slice(int(at) - first, 1).to_pylist()[0]
-                    return row
-                first += rows
-        raise _changed(self.path)
+        mtime = self.path.stat().st_mtime_ns
+        starts = _group_starts(self.path, mtime)
+        group = bisect_right(starts, int(at)) - 1
+        if group == len(starts) - 1:
+            raise _changed(self.path)
+        block, row = divmod(int(at) - starts[group], _BLOCK)
+        return _rows_of_block(self.path, mtime, group, block)[row]
 
 
 def _parquet(path: Path) -> Any:
@@ -248,6 +250,22 @@ def _checked(file: Any, path: Path) -> Iterator[Any]:
         raise InputError(f"{path} is corrupt: {first_line(error)}", "copy it again") from None
 
 
+@lru_cache(maxsize=16)
+def _group_starts(path: Path, mtime_ns: int) -> list[int]:
+    """The number of each row group's first row, and of the row after the last."""
+    with _parquet(path) as file:
+        sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
+        return list(accumulate(sizes, initial=0))
+
+
+@lru_cache(maxsize=2)
+def _rows_of_block(path: Path, mtime_ns: int, group: int, block: int) -> list[Row]:
+    """Some rows of a group as Python values: rows of a shard lie close to each other, and one by one is slow."""
+    found: list[Row] = _row_group(path, mtime_ns, group).slice(block * _BLOCK, _BLOCK).to_pylist()
+    return found
+
+
+# One only: with images in it, it may be hundreds of megabytes.
 @lru_cache(maxsize=1)
 def _row_group(path: Path, mtime_ns: int, group: int) -> pa.Table:
     with _parquet(path) as file:
@@ -287,40 +305,43 @@ class EvalLog(RowFile):
 
     def rows(self) -> Iterator[FoundRow]:
         """Samples by id and epoch."""
-        with self._opened() as archive:
-            if "header.json" in archive.namelist():
-                self.head = _json(self._read(archive, "header.json"))
-            names = [n for n in archive.namelist() if n.startswith("samples/") and n.endswith(".json")]
-            if not names:
-                raise InputError(f"{self.path} holds no samples", "inspect writes them at the end of an evaluation")
-            # `ID_epoch_2.json`: as numbers, or a tenth epoch would come before the second.
-            for name in sorted(names, key=_epoch_order):
-                ref = f"{self.path.name} {name.removeprefix('samples/')}"
-                try:
-                    yield FoundRow(ref, name, json_object(self._read(archive, name)))
-                except BadSample as bad:
-                    yield FoundRow(ref, name, bad)
+        members = self._archive.namelist()
+        if "header.json" in members:
+            # What it says is the model's name, which samples have, too.
+            with suppress(BadSample):
+                self.head = json_object(self._read("header.json"))
+        names = [n for n in members if n.startswith("samples/") and n.endswith(".json")]
+        if not names:
+            raise InputError(f"{self.path} holds no samples", "inspect writes them at the end of an evaluation")
+        # `ID_epoch_2.json`: as numbers, or a tenth epoch would come before the second.
+        for name in sorted(names, key=_epoch_order):
+            ref = f"{self.path.name} {name.removeprefix('samples/')}"
+            try:
+                yield FoundRow(ref, name, json_object(self._read(name)))
+            except BadSample as bad:
+                yield FoundRow(ref, name, bad)
 
     def row(self, at: At) -> Row:
         """The sample in that member."""
-        with self._opened() as archive:
-            return json_object(self._read(archive, str(at)))
+        return json_object(self._read(str(at)))
 
-    def _opened(self) -> zipfile.ZipFile:
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        # Open for the whole run: each opening reads the names of all members.
         try:
             return zipfile.ZipFile(self.path)
         except (zipfile.BadZipFile, OSError) as error:
             raise InputError(f"{self.path} is no inspect log: {first_line(error)}", "copy it again") from None
 
-    def _read(self, archive: zipfile.ZipFile, name: str) -> bytes:
+    def _read(self, name: str) -> bytes:
         try:
             # A zip may hold terabytes of zeros in kilobytes, and say of it whatever it likes.
-            with archive.open(name) as member:
+            with self._archive.open(name) as member:
                 data = member.read(MAX_ROW_BYTES + 1)
         except NotImplementedError:
             hint = "inspect log convert --to json FILE.eval --output-dir FOLDER, and import that"
             raise InputError(f"{self.path} is compressed in a way that this Python can't read", hint) from None
-        except (zipfile.BadZipFile, KeyError, OSError, EOFError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, KeyError, OSError, EOFError, RuntimeError) as error:
             raise BadSample("malformed", f"{name} can't be read: {first_line(error)}") from None
         if len(data) > MAX_ROW_BYTES:
             raise _too_large(name)
