@@ -131,17 +131,17 @@ class Planner:
         fields: dict[str, str] = {}
         for (name, column), _ in used.most_common():
             fields.setdefault(name, column)
-        wrong = [name for name in self._config_map() if name not in fields and taken]
-        if wrong:
-            raise UsageError(
-                f"--map {wrong[0]}=...: no row of {file.path.name} has anything there", "look at one of its rows"
-            )
+        asked = {name: f"--map {name}=" for name in self._mapped()}
+        asked |= {f"grade {name}": f"--set grades.{name}=" for name in self._config.grades}
+        wrong = next((typed for name, typed in asked.items() if name not in fields), None)
+        if wrong is not None and taken:
+            raise UsageError(f"{wrong}...: no row of {file.path.name} has anything there", "look at one of its rows")
         shown = ", ".join(f"{column} -> {name}" if column != name else name for name, column in fields.items())
         line = f"{file.path.name} ({layout}): {shown or 'nothing to map'}; {taken} rows"
         self._found.reading.append(line)
         self._ctx.progress.log(line)
 
-    def _config_map(self) -> list[str]:
+    def _mapped(self) -> list[str]:
         return [spec.partition("=")[0].strip() for spec in self._config.map]
 
 

@@ -91,6 +91,8 @@ class SampleReader:
         found = self._layout.read(row, self._head)
         values, used = self._fields(row, found)
         completions = self._completions(row, found, values)
+        given = {name: path for name, path in self._grades.items() if _present(_or_none(path.find(row)))}
+        used |= {f"grade {name}": path.text for name, path in given.items()}
         prompt = {name: values[name] for name in FIELDS if name in values and name not in _NOT_PROMPT}
         taken = {*used.values(), *FIELDS}
         extra = {k: v for k, v in found.row.items() if k not in taken and _present(v)}
@@ -175,6 +177,10 @@ def field_map(specs: Iterable[str]) -> dict[str, FieldPath]:
 def _present(value: Any) -> bool:
     """Whether something stands there. A NaN is how tables of numbers leave a field out."""
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is MISSING else value
 
 
 def _role(turn: Any) -> str | None:

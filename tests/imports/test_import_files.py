@@ -139,6 +139,7 @@ def test_a_killed_import_goes_on(tmp_path: Path) -> None:
         ({"map": ["answer"]}, "no field and '='"),
         ({"map": ["answer=[0]"]}, "no path"),
         ({"map": ["answer=absent.column"]}, "no row of rows.jsonl has anything there"),
+        ({"write": "scored", "grades": {"gpt": "absent"}}, "grades.gpt=...: no row of rows.jsonl has"),
         ({"verdicts": {"1": "good"}}, "add --as scored|rollout groups have no grades"),
     ],
 )

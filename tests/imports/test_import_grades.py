@@ -74,7 +74,7 @@ def test_judges_are_compared_by_eval(tmp_path: Path) -> None:
     people = [SAFE, UNSAFE, UNSAFE, SAFE]
     judge = [SAFE, UNSAFE, SAFE, SAFE]
     rows = [
-        {"prompt": f"q{n}", "completion": "c", "human_label": p, "gpt": j, "harmful": True}
+        {"prompt": f"q{n}", "completion": "Sorry, I can't help with that.", "human_label": p, "gpt": j, "harmful": True}
         for n, (p, j) in enumerate(zip(people, judge, strict=True))
     ]
     path = write_table(tmp_path / "rows.csv", rows)
