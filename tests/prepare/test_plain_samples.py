@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,12 @@ def test_a_full_sample() -> None:
     [
         ({"answer": 3}, "number"),
         ({"answer": 2.5}, "number"),
-        ({"answer": "3"}, "text"),
+        ({"answer": "3"}, "number"),
+        ({"answer": "-1,234.5"}, "number"),
+        ({"answer": "C3"}, "text"),
+        ({"answer": "007"}, "text"),
+        ({"answer": "\\frac{1}{2}"}, "math"),
+        ({"answer": "AC", "choices": ["a", "b", "c"]}, "choices"),
         ({"answer": "3", "label": "math"}, "math"),
         ({"answer": "3", "answer_kind": "number"}, "number"),
         ({"answer": 3, "choices": ["1", "3"]}, "choice"),
@@ -84,6 +90,30 @@ def test_the_kind_of_an_answer(more: dict, kind: str) -> None:
     row = draft(prompt="?", **more).row
     assert row.answer == str(more["answer"])
     assert row.answer_kind == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "accepted"),
+    [
+        (0.10000000149011612, "0.1", []),  # a float32 of 0.1
+        (0.30000000000000004, "0.3", []),
+        (0.3333333432674408, "0.33333334", []),
+        (1e-05, "1e-05", []),
+        (["car", "automobile", "car"], "car", ["automobile"]),
+        ([4, "four"], "4", ["four"]),
+    ],
+)
+def test_references_are_cleaned_and_several_are_a_list(given: object, answer: str, accepted: list[str]) -> None:
+    row = draft(prompt="?", answer=given).row
+    assert (row.answer, row.accepted) == (answer, accepted)
+
+
+def test_several_right_options_and_an_options_place() -> None:
+    options = ["cat", "dog", "cow"]
+    row = draft(prompt="?", answer=["A", "C"], choices=options, answer_rule={"partial": 0.5}).row
+    assert (row.answer, row.answer_kind, row.accepted, row.answer_rule) == ("AC", "choices", [], '{"partial": 0.5}')
+    assert draft(prompt="?", answer=1, choices=options).row.answer == "B"
+    assert draft(prompt="?", answer=1, choices=["1", "2"]).row.answer == "1"
 
 
 def test_images_take_their_marks_or_come_first() -> None:
@@ -126,7 +156,14 @@ def test_a_closing_assistant_turn_is_the_response() -> None:
         ({"prompt": "a", "messages": []}, "both"),
         ({"prompt": 7}, "'prompt' is 7 (int)"),
         ({"prompt": "  "}, "empty"),
-        ({"prompt": "a", "answer": ["x"]}, "'answer'"),
+        ({"prompt": "a", "answer": [["x"]]}, "'answer'"),
+        ({"prompt": "a", "answer": math.nan}, "can equal"),
+        ({"prompt": "a", "answer": -math.inf}, "can equal"),
+        ({"prompt": "a", "answer": "NaN"}, "can equal"),
+        ({"prompt": "a", "answer": " "}, "leave it out"),
+        ({"prompt": "a", "answer": ["x", ""]}, "leave it out"),
+        ({"prompt": "a", "answer": "x", "answer_rule": {"about": 1}}, "'answer_rule'"),
+        ({"prompt": "a", "answer": 5, "choices": ["x", "y"]}, "the first is 0"),
         ({"prompt": "a", "answer": True}, "'answer'"),
         ({"prompt": "a", "answer_kind": "maths"}, "'answer_kind'"),
         ({"prompt": "a", "harmful": "yes"}, "'harmful'"),

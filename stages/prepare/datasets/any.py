@@ -45,7 +45,7 @@ class AnyOptions:
 class AnyDataset:
     """Whatever people have, read by what it looks like."""
 
-    version = 1
+    version = 2
     options = AnyOptions
 
     def digest(self, options: AnyOptions) -> dict[str, str]:

@@ -59,7 +59,7 @@ class HfOptions:
 class Hf:
     """Datasets of the Hugging Face hub, or folders: whatever `datasets.load_dataset` reads."""
 
-    version = 1
+    version = 2
     options = HfOptions
 
     def digest(self, options: HfOptions) -> dict[str, str]:

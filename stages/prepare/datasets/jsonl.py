@@ -35,8 +35,8 @@ class JsonlOptions:
     task: str = option("", "Task of lines without one; their label if empty")
     split: str = option("train", "Split of lines without one", choices=("train", "test"))
     answer_kind: str = option(
-        "", "How to compare answers: number, choice, text, math; guessed if empty",
-        choices=("", "number", "choice", "text", "math"),
+        "", "How to compare answers: number, choice, choices, text, math; guessed if empty",
+        choices=("", "number", "choice", "choices", "text", "math"),
     )  # fmt: skip
     flags: list[str] = option([], "Flags added to every row")
 
@@ -44,7 +44,7 @@ class JsonlOptions:
 class Jsonl:
     """Lines of the plain schema."""
 
-    version = 1
+    version = 2
     options = JsonlOptions
 
     def digest(self, options: JsonlOptions) -> dict[str, str]:

@@ -69,7 +69,7 @@ class _RowLocation:
 class Parquet:
     """Rows of tables on disk: prompt rows of our own, or plain samples."""
 
-    version = 1
+    version = 2
     options = ParquetOptions
 
     def digest(self, options: ParquetOptions) -> dict[str, str]:

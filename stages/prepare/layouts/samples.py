@@ -12,6 +12,7 @@ from stages.prepare.layouts.image_values import images_in
 from stages.prepare.layouts.shapes import is_image, there, value_at
 from stages.prepare.layouts.turns import Turn, assembled, turns_of
 from stages.prepare.reading.choices import LETTERS, letter_of, options_of
+from stages.prepare.reading.references import several_letters
 
 _MADE = ("messages", "prompt", "input", "history", "system", "hint", "images", "choices", "answer", "response", "split")
 _ANSWER_TAG = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
@@ -140,6 +141,9 @@ def _answer(answer: Any, texts: list[str], labels: list[str], first: int) -> Any
     if isinstance(answer, str) and (tagged := _ANSWER_TAG.fullmatch(answer)):
         answer = tagged[1].strip()
     if not texts or isinstance(answer, list):
+        return answer
+    # `AC` and `A, C`: several right options.
+    if isinstance(answer, str) and several_letters(answer, texts):
         return answer
     letter = letter_of(answer, texts, labels, first)
     if letter is None:

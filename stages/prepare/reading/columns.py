@@ -7,8 +7,9 @@ from typing import Any
 
 from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.prepare.reading.plain_samples import KNOWN
+from stages.prepare.reading.references import KINDS as _KINDS
 
-KINDS = ("", "number", "choice", "text", "math")
+KINDS = ("", *_KINDS)
 
 
 def mapping(columns: Mapping[str, str], keep: Iterable[str], found: list[str], where: str) -> dict[str, str]:

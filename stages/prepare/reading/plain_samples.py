@@ -4,7 +4,9 @@
     messages    instead of prompt: [{"role": "user", "content": text or [{"type": "text", "text": ...},
                 {"type": "image"}]}]; a closing assistant turn is the response
     image       one image, or `images`, a list of them: a path, a base64 data URL, or bytes
-    answer      text or number; answer_kind is number, choice, text or math
+    answer      text or number, or a list of them that are as right; answer_kind is number, choice, choices (several
+                right options, `AC`), text or math
+    accepted    further references; answer_rule is {"relative": 0.05}, {"absolute": 0.01} or {"partial": 0.5}
     choices     list of texts, the first is A
     response    a whole completion to imitate in SFT, `<think> ... </think> answer`
     label, task, split, source, category, risk, family, parent_id, scene    text
@@ -26,17 +28,16 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
 from stages.core.errors import BadSample, closest, did_you_mean
-from stages.prepare.reading.choices import letter_of
 from stages.prepare.reading.records import Draft
+from stages.prepare.reading.references import references
 from stages.prepare.reading.unread_images import UnreadImage
 
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
-LISTS = ("choices", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
+LISTS = ("choices", "accepted", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
 KNOWN = (
-    *("prompt", "messages", "image", "images", "answer", "answer_kind", "response"),
+    *("prompt", "messages", "image", "images", "answer", "answer_kind", "answer_rule", "response"),
     *("harmful", "instructions", "id", "extra", *TEXTS, *LISTS),
 )
-KINDS = ("number", "choice", "text", "math")
 IMAGE_MARK = "<image>"
 
 
@@ -63,8 +64,9 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         _spelling(item)
     images = [image(v, f"image {n}") for n, v in enumerate(_images(item), start=1)]
     messages, response = _conversation(item, len(images))
-    answer, kind = _answer(item, defaults)
     texts = {name: _text(item, name) for name in TEXTS}
+    kind = _text(item, "answer_kind") or defaults.answer_kind
+    reference = references(item, texts["label"] or defaults.label, kind)
     split = texts["split"] or defaults.split
     if split not in ("train", "test"):
         raise _wrong("split", split, "train or test")
@@ -75,8 +77,10 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         task=texts["task"] or defaults.task or texts["label"] or defaults.label,
         messages=messages,
         split=split,
-        answer=answer,
-        answer_kind=kind,
+        answer=reference.answer,
+        answer_kind=reference.kind,
+        accepted=reference.accepted,
+        answer_rule=reference.rule,
         reference_response=response,
         risk=texts["risk"],
         category=texts["category"],
@@ -135,34 +139,6 @@ def _flag(item: Mapping[str, Any], name: str) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     raise _wrong(name, value, "true or false")
-
-
-def _answer(item: Mapping[str, Any], defaults: Defaults) -> tuple[str | None, str | None]:
-    value, kind = item.get("answer"), _text(item, "answer_kind") or defaults.answer_kind
-    if kind and kind not in KINDS:
-        raise _wrong("answer_kind", kind, f"one of {', '.join(KINDS)}")
-    if value is None:
-        return None, None
-    # A bool is an int in Python; `answer: true` is no number.
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number and not isinstance(value, str):
-        raise _wrong("answer", value, "text or a number")
-    value, number = _option(value, item.get("choices")) or (value, number)
-    label = item.get("label") or defaults.label
-    guess = "choice" if item.get("choices") else "number" if number else "math" if label == "math" else "text"
-    return str(value), kind or guess
-
-
-def _option(value: Any, choices: Any) -> tuple[str, bool] | None:
-    """The letter of an option that is named by its number, counted from 0 as lists are; None for any other reference.
-
-    BadSample where there is no such option: nothing could ever equal it.
-    """
-    if not choices or not isinstance(choices, list) or not str(value).strip().isdigit() or str(value) in choices:
-        return None
-    if (letter := letter_of(value, choices)) is None:
-        raise _wrong("answer", value, f"a letter, a text or a number of the {len(choices)} choices, the first is 0")
-    return letter, False
 
 
 def _instructions(item: Mapping[str, Any]) -> list[str]:
