@@ -19,6 +19,10 @@ class RewardTable:
         "sum: format is added at format_weight; replace: the terms are all there is",
         choices=("sum", "replace"),
     )
+    principal: str = option(
+        "",
+        "The term without whose value there is no reward; else the first that is not format, helpful or visual_focus",
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from schemas.scored import FAILED, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup, Term
@@ -104,14 +105,20 @@ def _sum(completion: ScoredCompletion) -> str:
     status = {g.name: g.status for g in completion.grades}
     lost = [t.name for t in completion.terms if status.get(t.name) in FAILED]
     if completion.reward is None:
-        return f"{shown}  -> none, because {_because(lost, completion.terms)}"
+        return f"{shown}  -> none, because {_because(lost, completion.terms, status)}"
     return shown
 
 
-def _because(lost: list[str], terms: list[Term]) -> str:
+def _because(lost: list[str], terms: list[Term], status: Mapping[str, str]) -> str:
     if lost:
         return f"{', '.join(lost)} failed"
-    return "no term applies" if all(t.value is None for t in terms) else "no term of the task applies"
+    missing = [t.name for t in terms if t.value is None]
+    undecided = [name for name in missing if status.get(name) == UNDECIDED]
+    if undecided:
+        return f"{', '.join(undecided)} is undecided"
+    return (
+        "no term applies" if len(missing) == len(terms) else f"the task's own term does not apply: {', '.join(missing)}"
+    )
 
 
 def _quoted(text: str) -> list[Line]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.scored import ERROR, FAILED, NOT_APPLICABLE, TIMEOUT, UNDECIDED
 from stages.core.stage import Quality
+from stages.score.rewards import principal_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,8 +202,11 @@ def _why(completion: dict[str, Any]) -> tuple[str, str]:
     """(in few words, in full) why a completion has no reward: what failed first, or what does not apply."""
     if completion["finish_reason"] == "error":
         return NOT_SAMPLED, completion["error"] or ""
-    terms = {term["name"] for term in completion["terms"]}
-    grades = [grade for grade in completion["grades"] if grade["name"] in terms]
+    terms = [term["name"] for term in completion["terms"]]
+    principal = principal_of(terms) if terms else ""
+    # The task's own term first: of two that have no value, it is the one that the reward waits for.
+    grades = [g for g in completion["grades"] if g["name"] == principal]
+    grades += [g for g in completion["grades"] if g["name"] in terms and g["name"] != principal]
     for status, verb in _WHY:
         for grade in grades:
             if grade["status"] == status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from stages.score.config import RewardTable, ScoreConfig
 
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
 FORMAT = "format"
+SECONDARY = (FORMAT, "helpful", "visual_focus")
+"""Terms that say how a completion does its task, and not whether: alone they are no reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class RewardFormula:
     """(verifier, weight), format first where it is added."""
     text: str
     """`sum: format*1 + safety*1`."""
-    task_terms: frozenset[str]
-    """The verifiers without which the reward would say nothing about the label's task."""
+    principal: str
+    """The verifier of the label's task: without its value there is no reward."""
 
 
 @cache
@@ -79,8 +81,10 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
             hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
             raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
     terms = {short_name(name): weight for name, weight in table.terms.items()}
-    # Form alone says nothing of the task, unless form is all that the formula asks for.
-    task = frozenset(terms) - {FORMAT} or frozenset(terms)
+    marked = short_name(table.principal) if table.principal else ""
+    if marked and marked not in terms:
+        raise UsageError(f"{where} principal = {marked!r} is none of its terms", f"its terms: {', '.join(terms)}")
+    principal = marked or principal_of(terms)
     if table.combine == "sum":
         # COSMO-RL's four terms (arXiv:2510.04196, figure 1): format, visual focus, helpful, task-aware.
         shared = {"visual_focus": config.visual_weight, "helpful": config.helpful_weight}
@@ -91,7 +95,16 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
         if not math.isfinite(weight):
             raise UsageError(f"{where} weighs {name} by {weight}", "a weight is a finite number")
     text = " + ".join(f"{name}*{weight:g}" for name, weight in terms.items())
-    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", task)
+    if marked:
+        # Where it is not marked it follows from the terms, and adds nothing to what the formula says.
+        text += f"; principal {marked}"
+    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal)
+
+
+def principal_of(terms: Iterable[str]) -> str:
+    """The first term that is none of SECONDARY, or the first where there is no other; the terms in their order."""
+    names = list(terms)
+    return next((name for name in names if name not in SECONDARY), names[0])
 
 
 def formula_for(formulas: Mapping[str, RewardFormula], label: str) -> RewardFormula:
@@ -107,19 +120,22 @@ def formula_for(formulas: Mapping[str, RewardFormula], label: str) -> RewardForm
 def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = "") -> tuple[list[Term], float | None]:
     """The formula's terms with their values, and the reward: sum of weight x value.
 
-    A term that does not apply is left out. The reward is None when a needed grade failed (timeout or
-    error), so that a failure is never a zero, and when no task term applied, so that form alone is never
-    rewarded. InputError for a value that is no finite number, and for a sum that is none; `where` names the completion.
+    A term that does not apply, or is undecided, is left out. The reward is None when a needed grade failed (timeout or
+    error), so that a failure is never a zero, and when the principal term has no value, so that form, or the tone of an
+    answer, is never rewarded alone.
+
+    InputError for a value that is no finite number, and for a sum that is none; `where` names the completion.
     """
     terms = []
     total, failed, judged = 0.0, False, False
+    # The principal term is looked at like any other: it only may not be missing.
     for name, weight in formula.terms:
         grade = grades[name]
         check_finite(grade, where)
         terms.append(Term(name, weight, grade.value))
         if grade.value is not None:
             total += weight * grade.value
-            judged = judged or name in formula.task_terms
+            judged = judged or name == formula.principal
         else:
             failed = failed or grade.failed
     if not math.isfinite(total):

@@ -34,7 +34,7 @@ class ScoreStage(Stage):
     """Grades rollouts, or scored groups anew, a shard for a shard."""
 
     name = "score"
-    version = 2
+    version = 3
     table = SCORED
     reads: tuple[Table, ...] = (SCORED, ROLLOUTS)
     config = ScoreConfig

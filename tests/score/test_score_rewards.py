@@ -141,12 +141,12 @@ VALUES = st.one_of(st.tuples(st.floats(0, 1), st.just("ok")), st.sampled_from([
 
 @given(VALUES, VALUES, VALUES)
 def test_a_failure_is_never_a_number(form: Any, knows: Any, helps: Any) -> None:
-    """None if a needed grade failed, or no task term applied; otherwise the sum over what applied."""
+    """None if a needed grade failed, or the task's own term has no value; otherwise the sum over what applied."""
     given_ = {"format": form, "knowledge": knows, "helpful": helps}
     terms, reward = reward_of(formula("knowledge"), {n: grade(n, v, s) for n, (v, s) in given_.items()})
     failed = any(status in ("timeout", "error") for _, status in given_.values())
     applied = [t for t in terms if t.value is not None]
-    task = [t for t in applied if t.name != "format"]
+    task = [t for t in applied if t.name == "knowledge"]
     if failed or not task:
         assert reward is None
     else:
@@ -174,3 +174,35 @@ def test_seeing_well_alone_earns_nothing() -> None:
     assert reward_of(four, {**seen, "safety": grade("safety", 0.1)})[1] == pytest.approx(2.1)
     blind = {**seen, "visual_focus": grade("visual_focus", None, "not_applicable"), "safety": grade("safety", 1.0)}
     assert reward_of(four, blind)[1] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("status", ["not_applicable", "undecided", "timeout", "error"])
+def test_no_secondary_term_stands_in_for_the_task(status: str) -> None:
+    """`helpful` paid 1.0 for rows whose instructions, answers or safety nobody had looked at."""
+    rest = {"format": grade("format", 1.0), "helpful": grade("helpful", 1.0)}
+    for label in ("instruction", "knowledge"):
+        assert reward_of(formula(label), rest | {label: grade(label, None, status)})[1] is None
+        assert reward_of(formula(label), rest | {label: grade(label, 0.0)})[1] is not None
+
+
+def test_an_undecided_term_that_is_not_the_tasks_is_left_out() -> None:
+    grades = {"format": grade("format", 1.0), "knowledge": grade("knowledge", 1.0)}
+    assert reward_of(formula("knowledge"), grades | {"helpful": grade("helpful", None, "undecided")})[1] == 2.0
+
+
+def test_a_table_may_mark_its_principal_term() -> None:
+    table = {"terms": {"answer": 1.0, "safety": 1.0}, "principal": "safety"}
+    found = resolve(configured({"rewards": {"safety": table}}))["safety"]
+    assert found.principal == "safety"
+    assert found.text == "sum: format*1 + answer*1 + safety*1; principal safety"
+    grades = {"format": grade("format", 1.0), "answer": grade("answer", 1.0)}
+    assert reward_of(found, grades | {"safety": grade("safety", None, "undecided")})[1] is None
+    absent = grades | {"answer": grade("answer", None, "not_applicable"), "safety": grade("safety", 1.0)}
+    assert reward_of(found, absent)[1] == 2.0
+    with pytest.raises(UsageError, match="principal = 'value' is none of its terms"):
+        resolve(configured({"rewards": {"safety": table | {"principal": "value"}}}))
+
+
+def test_form_may_be_all_that_a_formula_asks_for() -> None:
+    found = resolve(configured({"rewards": {"form": {"terms": {"format": 1.0}, "combine": "replace"}}}))["form"]
+    assert reward_of(found, {"format": grade("format", 1.0)})[1] == 1.0
