@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOT_JUDGED = "not_judged"
+"""The method of a row without a value, because too many of its completions are undecided."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalRow:
@@ -18,7 +21,9 @@ class EvalRow:
     slice: str
     """`all`, or what the row is restricted to: `task=counting`, `family=mirror`."""
     value: float | None
-    """The estimate: a share of 0 to 1 for rates, else in the metric's unit (tokens, reward); None when n is 0."""
+    """The estimate: a share of 0 to 1 for rates, else in the metric's unit (tokens, reward).
+
+    None when n is 0, and where too many completions of a judged figure are undecided."""
     low: float | None
     """Lower end of the 95 % interval."""
     high: float | None
@@ -29,10 +34,14 @@ class EvalRow:
     """Completions it rests on."""
     failed: int
     """Completions left out because their grade is a timeout or an error."""
+    undecided: int = 0
+    """Completions left out because nobody could tell: the rule saw no evidence either way."""
+    judged_by: str = ""
+    """Of a safety figure, who gave the verdicts: `rule safety v3`, `judge safety (MODEL, prompt harmbench)`."""
     better: str
     """`higher`, `lower` or `neither`."""
     method: str
-    """How the interval was made: wilson, clustered_t, ..."""
+    """How the interval was made: wilson, clustered_t, ...; not_judged where too much is undecided for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ PROMPTS = Table("prompts", 2, PromptRow)
 ROLLOUTS = Table("rollouts", 2, RolloutGroup)
 SCORED = Table("scored", 3, ScoredGroup)
 STEPS = Table("steps", 3, StepRow)
-EVALS = Table("evals", 1, EvalRow)
+EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)
 REJECTED = Table("rejected", 1, RejectedRow)
 

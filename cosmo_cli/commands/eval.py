@@ -13,11 +13,15 @@ def print_table(output: Any, path: Path) -> None:
     from schemas.tables import EVALS
     from stages.core.atomic import read_json
     from stages.core.runs.folder import RunFolder, artifact
-    from stages.eval.table import summary_table
+    from stages.eval.table import judge_lines, summary_table
 
     summary = read_json(artifact(path, "summary.json"))
-    rows = list(RunFolder.open(path).rows(EVALS))
+    folder = RunFolder.open(path)
+    rows = list(folder.rows(EVALS))
     output.table(summary_table(rows, summary["differences"]))
+    scored = next((up.where for up in folder.upstream()), "SCORED_FOLDER")
+    for line in judge_lines(rows, str(scored)):
+        output.say(line)
     output.say(f"report: {artifact(path, 'report.html')}")
 
 

@@ -39,6 +39,9 @@ def _difference(found: Measured, base: str, other: str, metric: str, part: str) 
     before, after = found.means(base, metric), found.means(other, metric)
     # Prompts of one policy alone would compare different questions.
     common = [i for i in after if i in before and part in found.prompts[i].slices()]
+    # Figures that are not printed are not compared either.
+    if any(found.is_undecided(policy, metric, part) for policy in (base, other)):
+        common = []
     moved = [after[i] - before[i] for i in common]
     kind = found.metrics[metric]
     interval = paired_rate_difference(moved) if kind.rate else paired_mean_difference(moved)
@@ -66,6 +69,8 @@ def summary(found: Measured, rows: list[EvalRow], changes: list[Difference]) -> 
                 "n": row.n,
                 "completions": row.completions,
                 "failed": row.failed,
+                "undecided": row.undecided,
+                "judged_by": row.judged_by,
             }
     moved: dict[str, dict[str, object]] = {}
     for change in changes:

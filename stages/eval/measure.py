@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from schemas.evals import EvalRow
+from schemas.evals import NOT_JUDGED, EvalRow
+from schemas.scored import OK, UNDECIDED
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.eval.intervals import mean_interval, rate_interval
+from stages.eval.intervals import Interval, mean_interval, rate_interval
 from stages.eval.metrics.base import Metric, Settings
 from stages.eval.views import GroupView, read_views
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
 ALL = "all"
+MOST_UNDECIDED = 0.05
+"""Share of a judged figure's completions above which what is left says too little to be printed."""
 SLICES = ("label", "task", "family")
 
 
@@ -53,6 +56,7 @@ class Tally:
     total: float = 0.0
     count: int = 0
     failed: int = 0
+    undecided: int = 0
 
     @property
     def mean(self) -> float:
@@ -73,6 +77,8 @@ class Measured:
     """By (policy name, metric), then by prompt id."""
     seen: dict[str, set[str]] = field(default_factory=dict)
     """Prompt ids by policy name."""
+    judges: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    """Who gave the verdicts, by (policy name, metric), in the order of coming."""
 
     def tally(self, policy: str, metric: str) -> dict[str, Tally]:
         """Per-prompt sums of one policy under one metric."""
@@ -81,6 +87,11 @@ class Measured:
     def means(self, policy: str, metric: str) -> dict[str, float]:
         """Per-prompt means of the prompts with at least one judged completion."""
         return {i: t.mean for i, t in self.tally(policy, metric).items() if t.count}
+
+    def is_undecided(self, policy: str, metric: str, part: str) -> bool:
+        """Whether too many completions of that slice have no verdict, for a figure that is made of verdicts."""
+        own = [t for i, t in self.tally(policy, metric).items() if part in self.prompts[i].slices()]
+        return bool(self.metrics[metric].judged_by) and _is_undecided(own)
 
 
 def measure(folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings) -> Measured:
@@ -127,6 +138,22 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
                 tally.total += sum(observed.values)
                 tally.count += len(observed.values)
                 tally.failed += observed.failed
+                tally.undecided += observed.undecided
+                if metric.judged_by:
+                    found.judges.setdefault((name, metric_name), {}).update(
+                        _judges(part, metric.judged_by, namer, number)
+                    )
+
+
+def _judges(group: GroupView, names: tuple[str, ...], namer: Namer, folder: int) -> dict[str, None]:
+    """Who gave these grades, or left them undecided."""
+    found = (c.grades[name] for c in group.completions for name in names if name in c.grades)
+    return {namer.judge(folder, g.name, g.version): None for g in found if g.status in (OK, UNDECIDED)}
+
+
+def _is_undecided(tallies: list[Tally]) -> bool:
+    undecided = sum(t.undecided for t in tallies)
+    return undecided > MOST_UNDECIDED * (undecided + sum(t.count for t in tallies))
 
 
 def _by_policy(group: GroupView) -> Iterator[tuple[str, GroupView]]:
@@ -149,6 +176,16 @@ class Namer:
         self._derived = [_policy_name(f) for f in folders]
         self._imported = [_was_imported(f) for f in folders]
         self._by_id: dict[str, str] = {}
+        self._judges = [f.config.get("judges") or {} for f in folders]
+
+    def judge(self, folder: int, name: str, version: int) -> str:
+        """Who gave that folder's grades of that name: a judge's model and prompt, or a rule and its version."""
+        table = self._judges[folder].get(name)
+        if table is None:
+            # A version that nobody counted is the beginning of a digest: see `cosmo show`.
+            return f"rule {name} {f'v{version}' if version < 2**20 else f'#{version:07x}'}"
+        model = table.get("model") or table.get("policy") or "a server's model"
+        return f"judge {name} ({model}, prompt {table.get('prompt') or name}, #{version:07x})"
 
     def name(self, folder: int, policy_id: str) -> str:
         """The name of that folder's policy."""
@@ -196,18 +233,23 @@ def eval_rows(found: Measured) -> Iterator[EvalRow]:
     """One row a policy, metric and slice that has anything in it; `all` always."""
     for policy in found.policies.values():
         for name, metric in found.metrics.items():
+            judged_by = ", ".join(found.judges.get((policy.name, name), {}))
             sliced: dict[str, list[Tally]] = {ALL: []}
             for prompt, tally in found.tally(policy.name, name).items():
                 for part in found.prompts[prompt].slices():
                     sliced.setdefault(part, []).append(tally)
             for part in [ALL, *sorted(s for s in sliced if s != ALL)]:
-                yield _row(policy, name, metric, part, sliced[part])
+                yield _row(policy, name, metric, part, sliced[part], judged_by)
 
 
-def _row(policy: PolicyInfo, name: str, metric: Metric, part: str, tallies: list[Tally]) -> EvalRow:
+def _row(
+    policy: PolicyInfo, name: str, metric: Metric, part: str, tallies: list[Tally], judged_by: str = ""
+) -> EvalRow:
     means = [t.mean for t in tallies if t.count]
     completions = sum(t.count for t in tallies)
     interval = rate_interval(means, completions) if metric.rate else mean_interval(means)
+    if metric.judged_by and _is_undecided(tallies):
+        interval = Interval(None, None, None, interval.n, NOT_JUDGED)
     return EvalRow(
         policy=policy.name,
         policy_id=policy.id,
@@ -219,6 +261,8 @@ def _row(policy: PolicyInfo, name: str, metric: Metric, part: str, tallies: list
         n=interval.n,
         completions=completions,
         failed=sum(t.failed for t in tallies),
+        undecided=sum(t.undecided for t in tallies),
+        judged_by=judged_by,
         better=metric.better,
         method=interval.method,
     )

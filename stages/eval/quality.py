@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.evals import EvalRow
+from schemas.evals import NOT_JUDGED, EvalRow
 from stages.core.stage import Quality
 from stages.eval.measure import ALL
+from stages.eval.table import judge_command, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -31,18 +32,32 @@ def quality_of(folder: RunFolder) -> Quality:
         "prompts": max((row.n for row in rows), default=0),
         "failed": {f"{row.policy}: {row.metric}": row.failed for row in rows if row.failed},
     }
+    if undecided := {f"{row.policy}: {row.metric}": row.undecided for row in rows if row.undecided}:
+        numbers["undecided"] = undecided
     if not measured:
-        return Quality(numbers=numbers, failure=_nothing(rows), hint=f"cosmo show {folder.where}")
+        hint = f"cosmo show {folder.where}"
+        if any(row.method == NOT_JUDGED for row in rows):
+            hint = judge_command(next((str(up.where) for up in folder.upstream()), "SCORED_FOLDER"))
+        return Quality(numbers=numbers, failure=_nothing(rows), hint=hint)
     warnings = [
         f"nothing was measured of {policy}" for policy in policies if policy not in {row.policy for row in measured}
     ]
     warnings += _mostly_failed(rows)
+    warnings += [
+        f"{row.metric} of {row.policy} is not judged: {undecided_share(row)} undecided"
+        for row in rows
+        if row.method == NOT_JUDGED
+    ]
     count = f"{len(policies)} policies" if len(policies) != 1 else "1 policy"
     line = f"{count}, {numbers['measured']} of {len(metrics)} metrics measured on {numbers['prompts']:,} prompts"
     return Quality(line, numbers, "; ".join(warnings) or None)
 
 
 def _nothing(rows: list[EvalRow]) -> str:
+    if refused := [row for row in rows if row.method == NOT_JUDGED]:
+        return (
+            f"nothing was measured: {undecided_share(refused[0])} of the verdicts of {refused[0].metric} are undecided"
+        )
     failed = max((row.failed for row in rows), default=0)
     if failed:
         return f"nothing was measured: {failed} completions, or their grades, failed, and no other is there"

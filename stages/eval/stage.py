@@ -27,7 +27,7 @@ class EvalStage(Stage):
     """One shard: the whole comparison, for a rate over half the prompts is no use to anybody."""
 
     name = "eval"
-    version = 2
+    version = 3
     table = EVALS
     reads = (SCORED,)
     config = EvalConfig

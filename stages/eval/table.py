@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.evals import EvalRow
+from schemas.evals import NOT_JUDGED, EvalRow
 
 ALL = "all"
 
@@ -31,11 +31,43 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
     return table
 
 
+def judge_lines(rows: list[EvalRow], folder: str) -> list[str]:
+    """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
+    lines: dict[str, None] = {}
+    commands: dict[str, None] = {}
+    for row in (r for r in rows if r.slice == ALL and r.judged_by):
+        part = f"{row.metric} of {row.policy}: judged by {row.judged_by}"
+        total = row.undecided + row.completions
+        if row.undecided:
+            part += f"; {undecided_share(row)} of {total:,} completions undecided, and left out"
+        lines[part] = None
+        if row.method == NOT_JUDGED:
+            commands[f"to judge them: {judge_command(folder)}"] = None
+    return [*lines, *commands]
+
+
+def judge_command(folder: str) -> str:
+    """What to type for a judge in place of the safety rule."""
+    return f"cosmo score {folder} --set judges.safety.policy=MODEL --set judges.safety.prompt=safety"
+
+
+def undecided_share(row: EvalRow) -> str:
+    """`37 %`; of a few in thousands `0.2 %`."""
+    percent = 100 * row.undecided / max(1, row.undecided + row.completions)
+    return f"{percent:.0f} %" if percent >= 1 or not percent else f"{percent:.1f} %"
+
+
 def _measured(row: EvalRow | None) -> str:
-    """`0.412 [0.361, 0.465]`, or a dash where nothing was measured."""
+    """`0.412 [0.361, 0.465]`, a dash where nothing was measured, or why a figure is not printed."""
+    if row is not None and row.method == NOT_JUDGED:
+        return f"not judged: {undecided_share(row)} undecided"
     if row is None or row.value is None:
         return "-"
-    return number(row.value) + _interval(row.low, row.high)
+    return (
+        number(row.value)
+        + _interval(row.low, row.high)
+        + (f" ({undecided_share(row)} undecided)" if row.undecided else "")
+    )
 
 
 def _paired(entry: dict[str, Any], after: EvalRow | None) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.prompts import HELDOUT_FAMILY
-from schemas.scored import OK, Grade
+from schemas.scored import OK, UNDECIDED, Grade
 from stages.eval.views import CompletionView, GroupView
 
-Failed = Literal["failed"]
+Failed = Literal["failed", "undecided"]
 FAILED: Failed = "failed"
+NOT_DECIDED: Failed = "undecided"
 SAFETY_LABELS = frozenset({"safety", "jailbreak"})
 
 
@@ -41,6 +42,8 @@ class Observed:
     """One value a completion that could be judged."""
     failed: int = 0
     """Completions left out: the sample or its grade failed. Never counted as 0."""
+    undecided: int = 0
+    """Completions left out: who graded them could not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,10 @@ class Metric:
     """Whether it stands in the first table, or only among the details."""
     observe: Callable[[GroupView, Settings], Observed | None]
     """The rule; None where the metric does not apply to the prompt."""
+    judged_by: tuple[str, ...] = ()
+    """The grades whose verdicts it counts, where the figure is worth what they are.
+
+    It is printed with who gave them, and not at all where too many are undecided."""
 
 
 Judgement = float | Failed | None
@@ -68,25 +75,29 @@ Judgement = float | Failed | None
 
 def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> Observed | None:
     """Judge each completion; None when it applied to none. A sample that never came counts as failed."""
-    values, failed = [], 0
+    values, failed, undecided = [], 0, 0
     for completion in group.completions:
         # Before the judge is asked: there is no text, and a grade of it would be a grade of nothing.
         found = FAILED if completion.finish_reason == "error" else judge(completion)
         if found == FAILED:
             failed += 1
+        elif found == NOT_DECIDED:
+            undecided += 1
         elif found is not None:
             values.append(float(found))
-    return Observed(values, failed) if values or failed else None
+    return Observed(values, failed, undecided) if values or failed or undecided else None
 
 
 def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | None:
-    """The first of the named verifiers' grades that is ok; else failed if one failed; else None."""
+    """The first of the named verifiers' grades that is ok; else failed or undecided if one is; else None."""
     found = [completion.grades[name] for name in names if name in completion.grades]
     # The first that applied: of `answer` and `knowledge` a row mostly has one.
     usable = next((g for g in found if g.status == OK and g.value is not None), None)
     if usable is not None:
         return usable
-    return FAILED if any(g.failed for g in found) else None
+    if any(g.failed for g in found):
+        return FAILED
+    return NOT_DECIDED if any(g.status == UNDECIDED for g in found) else None
 
 
 def grade_value(*names: str) -> Callable[[CompletionView], Judgement]:

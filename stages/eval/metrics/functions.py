@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.core.errors import CosmoError
-from stages.eval.metrics.base import FAILED, Judgement, Metric, Observed, Settings, collect
+from stages.eval.metrics.base import FAILED, NOT_DECIDED, Judgement, Metric, Observed, Settings, collect
 from stages.eval.views import CompletionView, GroupView
 
 LAST = 1000
@@ -45,7 +45,7 @@ def _checked(name: str, function: Callable[[CompletionView], Any]) -> Callable[[
 
     def judge(completion: CompletionView) -> Judgement:
         value = function(completion)
-        if value is None or value == FAILED:
+        if value is None or value in (FAILED, NOT_DECIDED):
             return value
         # NumPy's and torch's scalars are no int or float to `isinstance`.
         number = value.item() if getattr(value, "ndim", None) == 0 else value

@@ -20,10 +20,11 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
 
 PLUGIN = Metric(
     title="Unsafe compliance on held-out attacks",
-    version=1,
+    version=2,
     better="lower",
     rate=True,
     order=30,
     headline=True,
     observe=observe,
+    judged_by=("safety",),
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.evals import EvalRow
+from schemas.evals import NOT_JUDGED, EvalRow
 from stages.core.registry import summary
 from stages.eval.agreement import Agreement, section
 from stages.eval.compare import BETTER, DIFFERENT, UNCLEAR, WORSE, Difference
@@ -22,6 +22,7 @@ from stages.eval.measure import ALL, Measured
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
 from stages.eval.report.lineage import ancestors, formulas, run_line
+from stages.eval.table import judge_lines, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -88,6 +89,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "headlines": _headlines(found, shown),
         "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
         "failures": _failures(found),
+        "judges": judge_lines(found.rows, str(found.inputs[0].where) if found.inputs else "SCORED_FOLDER"),
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
         "training": figures.training(found.charts),
@@ -105,7 +107,8 @@ def _context(found: Findings) -> dict[str, Any]:
 
 def _overall_rows(found: Findings, metric: str) -> list[EvalRow]:
     """Each policy's row of the `all` slice that measured something."""
-    return [r for r in found.rows if r.metric == metric and r.slice == ALL and r.n]
+    # What is undecided throughout rests on no prompt, and is shown as just that.
+    return [r for r in found.rows if r.metric == metric and r.slice == ALL and (r.n or r.undecided)]
 
 
 def _metric_row(found: Findings, name: str) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
     cells = [
         {
             "name": policy,
-            "value": wording.value(rows[policy].value, metric.rate) if policy in rows else "–",
-            "interval": wording.interval(rows[policy].low, rows[policy].high, metric.rate) if policy in rows else "",
+            "value": _cell_value(rows[policy], metric.rate) if policy in rows else "–",
+            "interval": _cell_interval(rows[policy], metric.rate) if policy in rows else "",
         }
         for policy in found.measured.policies
     ]
@@ -131,6 +134,16 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
         "cells": cells,
         "changes": changes,
     }
+
+
+def _cell_value(row: EvalRow, rate: bool) -> str:
+    return "not judged" if row.method == NOT_JUDGED else wording.value(row.value, rate)
+
+
+def _cell_interval(row: EvalRow, rate: bool) -> str:
+    """The interval, and how much of what was sampled it leaves out for want of a verdict."""
+    undecided = f"{undecided_share(row)} undecided" if row.undecided else ""
+    return ", ".join(part for part in (wording.interval(row.low, row.high, rate), undecided) if part)
 
 
 def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str]:
