@@ -13,6 +13,8 @@ from schemas.tables import Table
 from stages.core.resources import Resources as Resources
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from stages.core.runs.folder import RunFolder
 
 
@@ -56,6 +58,8 @@ class Context:
     """What may be reused from an earlier stage in this process."""
     scratch: Path | None = None
     """A private folder for resumable state of the shard in hand; survives a kill; None while planning."""
+    shards: tuple[dict[str, Any], ...] = ()
+    """What this process means to do one after another, for a stage that saves by it; empty where nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ class ShardWriter(Protocol):
 
     def row(self, row: Any) -> None:
         """Add one output row; rows keep their order."""
+
+    def table(self, rows: pa.Table) -> None:
+        """Add output rows that are Arrow already, in the stage's own schema."""
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """One sample left out, with its reason."""

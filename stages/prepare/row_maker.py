@@ -50,6 +50,10 @@ class RowMaker:
             raise InputError(f"{self._sources[source].shown} changed while it was prepared", "run the command again")
         return found[index]
 
+    def named(self, source: int, index: int) -> tuple[str, str]:
+        """The source of a planned position, and where the record is in it, for people."""
+        return self._sources[source].name, self.record(source, index).ref
+
     def make_rows(self, positions: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
         """The rows of planned positions (source, index), in order, their images decoded by several threads.
 

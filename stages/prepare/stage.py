@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import PROMPTS
 from stages.core.config import key_of
-from stages.core.errors import BadSample, InputError, UsageError
+from stages.core.errors import InputError, UsageError
 from stages.core.field_paths import parse_map
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import Source, identity, parse, reading_notes, records
 
 if TYPE_CHECKING:
-    from schemas.prompts import PromptRow
     from stages.core.runs.folder import RunFolder
     from stages.prepare.datasets.base import Record
     from stages.prepare.mixing import Choice, Pick
@@ -54,48 +53,35 @@ class PrepareStage(Stage):
 
     def open(self, ctx: Context) -> Work:
         """Rows of the planned records; a record that turns out bad is rejected in its shard."""
-        from stages.prepare.mixing import Step
+        from stages.prepare.one_pass import Account, OnePass, made_rows
         from stages.prepare.row_maker import RowMaker
 
-        sources = sources_of(ctx.config)
-        maker = RowMaker(sources, ctx.config, ctx.resources)
+        maker = RowMaker(sources_of(ctx.config), ctx.config, ctx.resources)
+        whole = None
+        if len(ctx.shards) > 1 and ctx.scratch is not None:
+            whole = OnePass(maker, ctx.shards, ctx.scratch / "rows", ctx.progress)
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
-            steps = [s and Step(*s) for s in shard.get("steps") or [None] * len(shard["index"])]
-            picks = list(zip(shard["source"], shard["index"], steps, strict=True))
-            ctx.progress.start("prepare", len(picks), "rows")
-            rows: dict[int, PromptRow] = {}
-            bad: Counter[str] = Counter()
-            wrong_names: list[str] = []
-            # Made in the source's order, which is how large files are read well; written in the plan's order.
-            asked_for: dict[tuple[int, int], list[int]] = {}
-            for n in sorted(range(len(picks)), key=lambda n: picks[n][:2]):
-                asked_for.setdefault(picks[n][:2], []).append(n)
-            for position, made in maker.make_rows(asked_for):
-                for n in asked_for[position]:
-                    step = picks[n][2]
-                    try:
-                        if isinstance(made, BadSample):
-                            raise made
-                        rows[n], odd = maker.finish(made, position[0], step)
-                        wrong_names += odd
-                    except BadSample as error:
-                        bad[error.reason] += 1
-                        record = maker.record(*position)
-                        ref = f"{record.ref} +{step.family}" if step else record.ref
-                        writer.reject(sources[position[0]].name, ref, error.reason, error.detail)
-                    ctx.progress.advance()
+            number = whole.find(shard) if whole else None
+            if whole and number is not None:
+                account = whole.account(number)
+                for table in whole.tables(number):
+                    writer.table(table)
+            else:
+                account = Account()
+                ctx.progress.start("prepare", len(shard["index"]), "rows")
+                # Made in the sources' order, written in the plan's.
+                rows = {n: row for _, n, row in made_rows(maker, [shard], [account], ctx.progress)}
+                for n in sorted(rows):
+                    writer.row(rows[n])
+            for source, ref, reason, detail in account.rejected:
+                writer.reject(source, ref, reason, detail)
             # Of several shards one may be left without rows; where it is the only one, an empty run would be a surprise
             # later.
-            if not rows and shard["of"] == 1:
-                raise _nothing_left(bad)
-            for n in range(len(picks)):
-                if n in rows:
-                    writer.row(rows[n])
-            if wrong_names:
-                ctx.progress.log(
-                    f"{len(wrong_names)} images are of another type than their name says: {wrong_names[0]}"
-                )
+            if not account.rows and shard["of"] == 1:
+                raise _nothing_left(Counter(reason for _, _, reason, _ in account.rejected))
+            if names := account.wrong_names:
+                ctx.progress.log(f"{len(names)} images are of another type than their name says: {names[0]}")
 
         return work
 

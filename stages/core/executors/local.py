@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -22,7 +23,9 @@ class LocalExecutor:
         """Each shard that nobody else has in hand, then those that others had and did not finish."""
         from stages.core.executors.shard_worker import ShardWorker
 
-        worker = ShardWorker(job.stage, job.ctx, job.folder, job.plan.rejected)
+        ahead = tuple(job.folder.manifest.shards[shard] for shard in job.shards)
+        ctx = dataclasses.replace(job.ctx, shards=ahead)
+        worker = ShardWorker(job.stage, ctx, job.folder, job.plan.rejected)
         # All the free ones first: to wait for a lock at once would leave the shards behind it to nobody.
         elsewhere = [shard for shard in job.shards if not worker.do(shard)]
         if elsewhere:

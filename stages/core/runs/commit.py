@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from schemas.rejected import RejectedRow
 from schemas.tables import REJECTED, Table
 from stages.core.file_digest import file_sha256
@@ -48,6 +50,11 @@ class StagedShard:
         """Add one output row to the staged shard."""
         assert self._rows is not None, "begin() comes first"
         self._rows.add(row)
+
+    def table(self, rows: pa.Table) -> None:
+        """Add output rows that are Arrow already."""
+        assert self._rows is not None, "begin() comes first"
+        self._rows.add_table(rows)
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """One sample left out, with its reason."""

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from, to_table
@@ -21,6 +23,39 @@ ROW_GROUP_BYTES = 4 << 20
 ROW_GROUP_ROWS = 2048
 # Rows that are Python objects at a time, with their images.
 READ_ROWS = 128
+_NUMBER = 4
+"""Bytes of a token id or a log-prob."""
+_NONE = column([0], pa.int32())[0]
+
+
+def row_bytes(row: Any) -> int:
+    """About how much of a row is heavy: its images, and the ids and log-probs of its completions."""
+    heavy = sum(len(image.bytes) for image in getattr(row, "images", ()))
+    return heavy + _NUMBER * sum(len(c.token_ids) + len(c.logprobs) for c in getattr(row, "completions", ()))
+
+
+def rows_bytes(rows: pa.Table) -> list[int]:
+    """`row_bytes` of each row of a table."""
+    heavy = np.zeros(rows.num_rows, np.int64)
+    if "images" in rows.schema.names:
+        heavy += _inside(rows.column("images"), lambda image: pc.binary_length(image.field("bytes")))
+    if "completions" in rows.schema.names:
+        for name in ("token_ids", "logprobs"):
+            heavy += _NUMBER * _inside(rows.column("completions"), lambda c, n=name: pc.list_value_length(c.field(n)))
+    found: list[int] = heavy.tolist()
+    return found
+
+
+def _inside(lists: pa.ChunkedArray, lengths: Any) -> np.ndarray[Any, Any]:
+    """The sum of a length of what is in each list."""
+    sums = []
+    for chunk in lists.chunks:
+        counts = pc.fill_null(pc.list_value_length(chunk), _NONE).to_numpy(zero_copy_only=False)
+        found = pc.fill_null(lengths(chunk.flatten()), _NONE).to_numpy(zero_copy_only=False)
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(found, dtype=np.int64)])
+        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+        sums.append(ends[edges[1:]] - ends[edges[:-1]])
+    return np.concatenate(sums) if sums else np.zeros(0, np.int64)
 
 
 def _leaves(field: pa.Field, path: str) -> Iterator[str]:
@@ -45,7 +80,8 @@ class ShardFile:
         leaves = [leaf for f in schema for leaf in _leaves(f, f.name)]
         self.path, self.rows, self._table = path, 0, table
         self._pending: list[Any] = []
-        self._pending_bytes = 0
+        self._tables: list[pa.Table] = []
+        self._pending_rows, self._pending_bytes = 0, 0
         # Images are compressed already; a second pass only costs time.
         self._writer = pq.ParquetWriter(
             path,
@@ -58,16 +94,41 @@ class ShardFile:
     def add(self, row: Any) -> None:
         """Append a row; it reaches the disk with its row group."""
         self._pending.append(row)
-        # Images alone, which are nearly all of a row; token ids and log-probs are bounded by `shard_groups`.
-        self._pending_bytes += sum(len(i.bytes) for i in getattr(row, "images", ()))
-        if len(self._pending) >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
+        self._count(1, row_bytes(row))
+
+    def add_table(self, rows: pa.Table) -> None:
+        """Append rows that are Arrow already; row groups end where they would end row by row."""
+        self._settle()
+        sizes, first = rows_bytes(rows), 0
+        for n, size in enumerate(sizes, start=1):
+            full = self._pending_rows + n - first >= ROW_GROUP_ROWS or self._pending_bytes + size >= ROW_GROUP_BYTES
+            self._pending_bytes += size
+            if full or n == len(sizes):
+                self._tables.append(rows.slice(first, n - first))
+                self._pending_rows += n - first
+                first = n
+            if full:
+                self._flush()
+
+    def _count(self, rows: int, size: int) -> None:
+        self._pending_rows += rows
+        self._pending_bytes += size
+        if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def _flush(self) -> None:
+    def _settle(self) -> None:
+        """Pending rows as a table, so that tables may come after them."""
         if self._pending:
-            self._writer.write_table(to_table(self._table, self._pending))
-            self.rows += len(self._pending)
-            self._pending, self._pending_bytes = [], 0
+            self._tables.append(to_table(self._table, self._pending))
+            self._pending = []
+
+    def _flush(self) -> None:
+        self._settle()
+        if self._tables:
+            group = pa.concat_tables(self._tables).combine_chunks() if len(self._tables) > 1 else self._tables[0]
+            self._writer.write_table(group)
+            self.rows += self._pending_rows
+        self._tables, self._pending_rows, self._pending_bytes = [], 0, 0
 
     def close(self) -> None:
         """Write what is pending and the footer."""
@@ -76,7 +137,7 @@ class ShardFile:
 
     def abandon(self) -> None:
         """Close without caring what the file holds; it will be deleted."""
-        self._pending = []
+        self._pending, self._tables = [], []
         try:
             self._writer.close()
         except OSError as error:

@@ -27,6 +27,9 @@ class NullWriter:
     def row(self, row: Any) -> None:
         """Drop it: rank 0 writes the same."""
 
+    def table(self, rows: Any) -> None:
+        """Drop them, too."""
+
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """Drop it: rank 0 has it from `Session.all_gather`."""
 

@@ -1,0 +1,141 @@
+"""One reading of the sources for all shards: the same files as shard by shard, each record once, and safe to kill."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.core.config import build
+from stages.core.runner import Options, run_stage
+from stages.prepare import one_pass
+from stages.prepare.datasets import parquet
+from stages.prepare.stage import STAGE
+from tests.prepare.made import image
+
+ROWS, GROUP, SHARD = 240, 20, 15
+CUT = image("red", (64, 64), "JPEG")[:300]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows with and without images, a few of them broken, some under a wrong name."""
+    rng = random.Random(0)
+    rows = []
+    for n in range(ROWS):
+        data = CUT if n % 17 == 0 else image((n, 0, 9), (16 + n % 5, 16))
+        named = {"bytes": data, "path": f"{n}.{'jpg' if n % 23 == 0 else 'png'}"}
+        words = " ".join(rng.choices(["uno", "dué", "tres", "four", "五", "six"], k=9))
+        rows.append({"prompt": f"{words} {n}", "image": named if n % 3 else None, "answer": str(n)})
+    path = tmp_path_factory.mktemp("source") / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=GROUP)
+    return path
+
+
+def run(source: Path, runs: Path, worker: tuple[int, int] = (0, 1), **config: Any) -> Path:
+    made = build(STAGE.config, {"sources": [f"parquet:{source}"], "shard_rows": SHARD, **config}, "prepare")
+    return run_stage(STAGE, made, [], options=Options(runs=runs, worker=worker)).path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = {f"{kind}/{p.name}": p.read_bytes() for kind in ("shards", "rejected") for p in (folder / kind).iterdir()}
+    assert list((folder / "staging").iterdir()) == []
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The run's files, made by so many workers that each makes one shard."""
+    runs = tmp_path_factory.mktemp("alone")
+    shards = ROWS // SHARD
+    for index in range(shards):
+        folder = run(source, runs, (index, shards))
+    return files(folder)
+
+
+@pytest.mark.parametrize("limit", [1, 40, 10_000])
+def test_the_files_are_those_of_shards_made_alone(
+    source: Path, alone: dict[str, bytes], limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether rows are spilled one by one, now and then, or all at once."""
+    monkeypatch.setattr(one_pass, "SPILL_ROWS", limit)
+    assert len(alone) > ROWS // SHARD
+    assert files(run(source, tmp_path)) == alone
+
+
+def test_every_row_group_is_read_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet._group.cache_clear()
+    parquet._block.cache_clear()
+    read: Counter[int] = Counter()
+    found = pq.ParquetFile.read_row_group
+
+    def counted(self: Any, group: int, *rest: Any, **more: Any) -> Any:
+        read[group] += 1
+        return found(self, group, *rest, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    run(source, tmp_path)
+    assert read == Counter(range(ROWS // GROUP))
+
+
+@pytest.mark.parametrize("broken", ["flush", "tables"])
+def test_an_error_in_between_leaves_nothing_behind(
+    source: Path, alone: dict[str, bytes], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    found = getattr(one_pass._Spill, broken)
+
+    def fails(self: Any, *args: Any) -> Any:
+        calls[broken] += 1
+        if calls[broken] == 3:
+            raise OSError(28, "No space left on device")
+        return found(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one_pass, "SPILL_ROWS", 50)
+        patched.setattr(one_pass._Spill, broken, fails)
+        with pytest.raises(OSError, match="No space"):
+            run(source, tmp_path)
+    assert files(run(source, tmp_path)) == alone
+
+
+@pytest.mark.parametrize("moment", ["flush", "tables", "__init__"])
+def test_a_kill_loses_no_row(source: Path, alone: dict[str, bytes], moment: str, tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from stages.prepare import one_pass
+from tests.prepare.test_one_pass import run
+one_pass.SPILL_ROWS, count, found = 50, 0, one_pass._Spill.{moment}
+def killed(self, *args):
+    global count
+    count += 1
+    if count == (1 if {moment!r} == "__init__" else 4):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found(self, *args)
+one_pass._Spill.{moment} = killed
+run(Path({str(source)!r}), Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert files(run(source, tmp_path)) == alone
+
+
+def test_two_processes_share_the_shards(source: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from tests.prepare.test_one_pass import run
+run(Path({str(source)!r}), Path({str(tmp_path)!r}))
+"""
+    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert files(run(source, tmp_path)) == alone
