@@ -98,7 +98,7 @@ class ShardFile:
 
     def add_table(self, rows: pa.Table) -> None:
         """Append rows that are Arrow already; row groups end where they would end row by row."""
-        self._settle()
+        self._rows_to_table()
         sizes, first = rows_bytes(rows), 0
         for n, size in enumerate(sizes, start=1):
             full = self._pending_rows + n - first >= ROW_GROUP_ROWS or self._pending_bytes + size >= ROW_GROUP_BYTES
@@ -116,14 +116,14 @@ class ShardFile:
         if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def _settle(self) -> None:
+    def _rows_to_table(self) -> None:
         """Pending rows as a table, so that tables may come after them."""
         if self._pending:
             self._tables.append(to_table(self._table, self._pending))
             self._pending = []
 
     def _flush(self) -> None:
-        self._settle()
+        self._rows_to_table()
         if self._tables:
             group = pa.concat_tables(self._tables).combine_chunks() if len(self._tables) > 1 else self._tables[0]
             self._writer.write_table(group)

@@ -28,7 +28,7 @@ class NullWriter:
         """Drop it: rank 0 writes the same."""
 
     def table(self, rows: Any) -> None:
-        """Drop them, too."""
+        """Drop them: rank 0 writes the same."""
 
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """Drop it: rank 0 has it from `Session.all_gather`."""
