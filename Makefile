@@ -62,7 +62,7 @@ check: $(STAMP) ## Lint, types, import contracts, the house's own rules, docs in
 	$(BIN)/python -m checks.house
 	$(BIN)/python -m docs.generate --check
 
-bench: $(STAMP) ## Compare with TRL, vLLM, generate(), pyarrow and Typer: one table, build/bench.json (about 15 minutes)
+bench: $(STAMP) ## Compare with TRL, vLLM, generate(), datasets and Typer: one table, build/bench.json (about 15 minutes)
 	$(BIN)/python -m bench
 
 docs: $(STAMP) ## Write the generated references

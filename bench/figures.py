@@ -61,13 +61,14 @@ def _within(name: str, pick: Callable[[Result], Picked]) -> Callable[[Result], P
     return lambda r: pick(r[name])
 
 
+_PREPARE = _of("ours_cpu", "peer_cpu")
 SCRIPTS = (
     Script("train_vs_trl", "trl"),
     Script("rollout_vs_vllm", "vllm"),
     Script("rollout_vs_generate"),
     Script("score_vs_trl", "trl", "../shared/data"),
     Script("score_scaling", needs="../shared/data"),
-    Script("prepare_vs_raw_write"),
+    Script("prepare_vs_datasets"),
     Script("start_vs_typer"),
     Script("loop_overhead"),
     Script("loop_memory"),
@@ -80,7 +81,8 @@ FIGURES = (
     Figure("rollout_vs_generate", "rollout_vs_generate", _of("ours", "bare"), "tokens/s", at_least=2.0),
     Figure("score_vs_trl", "score_vs_trl", _within("math", _of("ours_4", "trl")), "completions/s", at_least=5.0),
     Figure("score_scaling", "score_scaling", _of("by_4", "by_1"), "completions/s"),
-    Figure("prepare_vs_raw_write", "prepare_vs_raw_write", _of("ours_mib_s", "peer_mib_s"), "MiB/s", at_least=0.8),
+    Figure("prepare_vs_datasets", "prepare_vs_datasets", _within("images", _PREPARE), "CPU s", at_least=2.0),
+    Figure("prepare_texts_vs_datasets", "prepare_vs_datasets", _within("texts", _PREPARE), "CPU s", at_least=2.0),
     Figure("start_vs_typer", "start_vs_typer", _of("ours_s", "peer_s"), "s", at_most=1.3),
     Figure("loop_overhead", "loop_overhead", _of("overhead_s", "turn_s"), "s/turn", at_most=0.05),
     Figure("loop_memory", "loop_memory", _of("last_mib", "warm_mib"), "MiB", at_most=1.15),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import operator
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -136,7 +137,7 @@ def to_record(row: Any) -> dict[str, Any]:
 def to_table(table: Table, rows: Iterable[Any]) -> pa.Table:
     """Rows as an Arrow table; a value of a wrong type raises pa.ArrowInvalid or ArrowTypeError."""
     found, schema = list(rows), arrow_schema(table)
-    columns = [column([getattr(row, field.name) for row in found], field.type) for field in schema]
+    columns = [column(list(map(operator.attrgetter(field.name), found)), field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
@@ -27,7 +27,7 @@ class _Odd(Exception):
     """A value that is not plainly of its column's type."""
 
 
-def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def column(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Values of one type, None among them, as an array; structs are objects with the fields as attributes.
 
     Raises pa.ArrowInvalid or pa.ArrowTypeError for a value of a wrong type.
@@ -36,6 +36,14 @@ def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return _array(values, kind)
     except _Odd:
         return pa.array(list(map(_plain, values)), kind)
+
+
+def integers(array: pa.Array) -> np.ndarray[Any, Any]:
+    """An array of whole numbers in numpy, 0 in place of null; pyarrow's own `to_numpy` looks for pandas."""
+    if array.null_count:
+        return np.array([value or 0 for value in array.to_pylist()], np.int64)
+    dtype = np.dtype(f"i{array.type.bit_width // 8}")
+    return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
 
 
 def _plain(value: Any) -> Any:
@@ -47,15 +55,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    missing = sum(value is None for value in values)
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    missing = values.count(None)
     if missing == len(values):
         return pa.nulls(len(values), kind)
-    present = np.fromiter((value is not None for value in values), bool, len(values)) if missing else None
+    present = np.array([value is not None for value in values]) if missing else None
     return _BUILD[kind.id](values, kind, present)
 
 
-def _structs(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _structs(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     columns = []
     for field in kind:
         get = operator.attrgetter(field.name)
@@ -70,7 +78,7 @@ def _structs(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=mask)
 
 
-def _lists(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _lists(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     found = values if present is None else [[] if value is None else value for value in values]
     if set(map(type, found)) != {list}:
         raise _Odd
@@ -80,7 +88,7 @@ def _lists(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
     return pa.Array.from_buffers(kind, len(found), buffers, _nulls(present), children=[inside])
 
 
-def _texts(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _texts(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     try:
         text = "".join(values if present is None else [value or "" for value in values])
     except TypeError:
@@ -94,7 +102,7 @@ def _texts(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
     return _bytes_array(b"".join(encoded), map(len, encoded), len(values), kind, present)
 
 
-def _binaries(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _binaries(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     if not {type(value) for value in values} <= {bytes, type(None)}:
         raise _Odd
     data = b"".join(values if present is None else [value or b"" for value in values])
@@ -110,7 +118,7 @@ def _bytes_array(data: bytes, lengths: Iterable[int], n: int, kind: pa.DataType,
     return pa.Array.from_buffers(kind, n, buffers, _nulls(present))
 
 
-def _numbers(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _numbers(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     dtype, types = _NUMBERS[kind]
     if not set(map(type, values)) <= (types if present is None else types | {type(None)}):
         raise _Odd
@@ -132,7 +140,7 @@ _EXACT = 1 << 24
 _WIDE = {"i": np.int64, "f": np.float64}
 
 
-def _bools(values: Sequence[Any], kind: pa.DataType, present: Any) -> pa.Array:
+def _bools(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     if not {type(value) for value in values} <= {bool, type(None)}:
         raise _Odd
     bits = np.packbits(np.fromiter(map(bool, values), bool, len(values)), bitorder="little")
@@ -155,7 +163,7 @@ def _nulls(present: Any) -> int:
     return 0 if present is None else int(len(present) - present.sum())
 
 
-_BUILD: dict[int, Callable[[Sequence[Any], pa.DataType, Any], pa.Array]] = {
+_BUILD: dict[int, Callable[[list[Any], pa.DataType, Any], pa.Array]] = {
     pa.struct([]).id: _structs,
     pa.list_(pa.null()).id: _lists,
     pa.string().id: _texts,

@@ -8,11 +8,14 @@ from typing import Any
 
 from schemas.values import Image, Message
 
+# Made once: making an encoder takes longer than most values do.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical(value: Any) -> bytes:
     """The one JSON spelling of a value: sorted keys, no spaces, no NaN."""
     # UnicodeEncodeError for half a surrogate pair, and ValueError for NaN: what reads JSON keeps both out of rows.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest(value: Any) -> str:

@@ -11,11 +11,13 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+def in_order(
+    do: Callable[[A], B], items: Iterable[A], workers: int, quick: Callable[[A], bool] = lambda item: False
+) -> Iterator[B]:
     """`do` over the items in their order, up to `workers` at a time, with few of them in memory.
 
     For work that waits for child processes, or that leaves Python while it computes, as decoding images does. The
-    items are taken in the caller's thread.
+    items are taken in the caller's thread, where what is `quick` is done at once: handing it on would take longer.
     """
     if workers <= 1:
         yield from map(do, items)
@@ -24,7 +26,15 @@ def in_order(do: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator
         ahead: deque[Future[B]] = deque()
         try:
             for item in items:
-                ahead.append(pool.submit(do, item))
+                if quick(item):
+                    if not ahead:
+                        yield do(item)
+                        continue
+                    future: Future[B] = Future()
+                    future.set_result(do(item))
+                    ahead.append(future)
+                else:
+                    ahead.append(pool.submit(do, item))
                 # Results come out in order, so a slow item holds up those behind it: some of these are done meanwhile,
                 # and the bound keeps memory flat.
                 if len(ahead) >= 8 * workers:

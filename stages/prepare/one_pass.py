@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.arrow import arrow_schema, to_table
-from schemas.columns import column
+from schemas.columns import column, integers
 from schemas.prompts import PromptRow
 from schemas.tables import PROMPTS
 from stages.core.errors import BadSample
@@ -124,12 +124,14 @@ class _Spill:
         """Put what is pending into its files."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._pending.sort(key=lambda entry: entry[0])
+        columns = to_table(PROMPTS, (row for _, _, row in self._pending)).columns
+        places = column([place for _, place, _ in self._pending], pa.int64())
+        rows, first = pa.Table.from_arrays([*columns, places], schema=self._schema), 0
         for shard, entries in itertools.groupby(self._pending, key=lambda entry: entry[0]):
-            part = list(entries)
-            columns = to_table(PROMPTS, (row for _, _, row in part)).columns
-            places = column([place for _, place, _ in part], pa.int64())
+            part = rows.slice(first, len(list(entries)))
             with open(self._file(shard), "ab") as file, pa.ipc.new_stream(file, self._schema) as stream:
-                stream.write_table(pa.Table.from_arrays([*columns, places], schema=self._schema))
+                stream.write_table(part)
+            first += part.num_rows
         self._pending, self._bytes = [], 0
 
     def tables(self, shard: int) -> Iterator[pa.Table]:
@@ -152,7 +154,7 @@ class _Spill:
 def _in_order(parts: list[pa.Table]) -> Iterator[pa.Table]:
     """The rows of all parts by their place, as many at a time as make a row group."""
     sizes = [size for part in parts for size in rows_bytes(part)]
-    places = np.concatenate([part.column(_PLACE).to_numpy() for part in parts])
+    places = np.concatenate([integers(chunk) for part in parts for chunk in part.column(_PLACE).chunks])
     starts = np.cumsum([0, *(part.num_rows for part in parts)])
     schema = arrow_schema(PROMPTS)
     order = np.argsort(places)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
+from schemas.values import Image
 from stages.core.errors import BadSample, InputError
 from stages.core.parallel_map import in_order
 from stages.core.stage import Resources
@@ -62,7 +63,10 @@ class RowMaker:
         read = ((position, self._read(position)) for position in positions)
         workers = min(_DECODERS, os.cpu_count() or 1)
         with silence_pillow():
-            for position, made in in_order(lambda one: (one[0], self._checked(one[1])), read, workers):
+            checked = in_order(
+                lambda one: (one[0], self._checked(one[1])), read, workers, lambda one: not _images(one[1])
+            )
+            for position, made in checked:
                 if not isinstance(made, BadSample):
                     self._keep(position, made)
                 yield position, made
@@ -119,3 +123,7 @@ class RowMaker:
             return row, wrong_names
         new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)
         return dataclasses.replace(row, id=new_id, images=images), wrong_names
+
+
+def _images(row: PromptRow | BadSample) -> list[Image]:
+    return [] if isinstance(row, BadSample) else row.images

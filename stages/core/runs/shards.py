@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from, to_table
-from schemas.columns import column
+from schemas.columns import column, integers
 from schemas.tables import Table
 from stages.core.errors import InputError, first_line
 
@@ -25,7 +25,6 @@ ROW_GROUP_ROWS = 2048
 READ_ROWS = 128
 _NUMBER = 4
 """Bytes of a token id or a log-prob."""
-_NONE = column([0], pa.int32())[0]
 
 
 def row_bytes(row: Any) -> int:
@@ -50,8 +49,7 @@ def _inside(lists: pa.ChunkedArray, lengths: Any) -> np.ndarray[Any, Any]:
     """The sum of a length of what is in each list."""
     sums = []
     for chunk in lists.chunks:
-        counts = pc.fill_null(pc.list_value_length(chunk), _NONE).to_numpy(zero_copy_only=False)
-        found = pc.fill_null(lengths(chunk.flatten()), _NONE).to_numpy(zero_copy_only=False)
+        counts, found = integers(pc.list_value_length(chunk)), integers(lengths(chunk.flatten()))
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(found, dtype=np.int64)])
         edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
         sums.append(ends[edges[1:]] - ends[edges[:-1]])
