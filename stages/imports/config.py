@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stages.core.config import option
 
-LAYOUTS = ("auto", "rows", "lm_eval", "inspect", "vlmeval", "pairs")
+LAYOUTS = ("auto", "rows", "lm_eval", "inspect", "vlmeval", "pairs", "numbered")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ class ImportConfig:
     trust_remote_code: bool = option(False, "Run code that comes with the tokenizer's folder")
     label: str = option("general", "Label of rows without one", flag="--label")
     task: str = option("", "Task of rows without one; their label if empty")
-    split: str = option("train", "Split of rows without one", choices=("train", "test"))
+    split: str = option(
+        "",
+        "Split of rows without one; left out, test for the logs of evaluations and train for all else",
+        choices=("", "train", "test"),
+    )
     answer_kind: str = option(
         "", "How to compare answers; guessed if empty", choices=("", "number", "choice", "text", "math")
     )

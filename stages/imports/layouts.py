@@ -40,6 +40,8 @@ class Layout:
     fits: Callable[[Row], bool]
     read: Callable[[Row, Row], Columns]
     """(row, the file's head) -> columns; BadSample for a row that is not as the tool writes them."""
+    split: str = "train"
+    """The split of rows without one: what a benchmark's log holds is for no training."""
     model_of: Callable[[Path, Row], str | None] = lambda path, head: _model_in(head)
     """The policy's name by the file and its head, for rows that name none."""
 
@@ -62,13 +64,22 @@ def _model_in(head: Row) -> str | None:
     return None
 
 
+_OTHERWISE = ("label", "task", "split", "source", "family", "scene", "risk", "flags", "model", "verdict", "score")
+"""What a benchmark's own columns are called that do not mean what we mean by it: a class, a file, a year."""
+
+
+def _apart(name: str) -> str:
+    """A name under which a benchmark's column is kept and not read."""
+    return f"doc.{name}" if name in _OTHERWISE else name
+
+
 # lmms-eval and lm-eval
 
 
 def _lm_eval(row: Row, head: Row) -> Columns:
     """One document's responses. `resps` is what the model wrote; `filtered_resps` what a metric's filter left of it."""
     doc = _object(row.get("doc"))
-    found: dict[str, Any] = {k: v for k, v in doc.items() if isinstance(v, str | int | float | list)}
+    found: dict[str, Any] = {_apart(k): v for k, v in doc.items() if isinstance(v, str | int | float | list)}
     # The document's own columns come second: `input` and `target` are what the model was given and measured by.
     found |= {"id": row.get("doc_id"), "prompt": _lm_eval_prompt(row), "answer": row.get("target")}
     for name in ("resps", "filtered_resps", "doc_hash", "prompt_hash", "target_hash"):
@@ -135,7 +146,7 @@ def _inspect(row: Row, head: Row) -> Columns:
     if isinstance(model := output.get("model") or _object(head.get("eval")).get("model"), str):
         found["model"] = model
     if isinstance(extra := row.get("metadata"), dict):
-        found |= {k: v for k, v in extra.items() if k not in found}
+        found |= {_apart(k): v for k, v in extra.items() if k not in found}
     grades: dict[str, Any] = {}
     for scorer, score in _object(row.get("scores")).items():
         value = score.get("value") if isinstance(score, dict) else score
@@ -176,7 +187,7 @@ def _attached(turns: list[Any], attachments: Mapping[str, Any]) -> list[Any]:
 
 def _vlmeval(row: Row, head: Row) -> Columns:
     """One line of a result file. Options are columns A, B, C, ...; the prompt is written as its users know it."""
-    found = {k: v for k, v in row.items() if len(k) > 1 and k not in ("hit", "log")}
+    found = {_apart(k): v for k, v in row.items() if len(k) > 1 and k not in ("hit", "log")}
     options = [str(row[letter]) for letter in "ABCDEFGHIJ" if row.get(letter) is not None]
     lines = [f"Hint: {row['hint']}"] if row.get("hint") else []
     lines.append(str(row.get("question", "")))
@@ -215,6 +226,41 @@ PREFERENCE = "preference"
 """The grade of a pair's completions: 1 for the one that was preferred, 0 for the other."""
 
 
+# Several completions of a prompt in numbered columns
+
+
+def _numbered(row: Row, head: Row) -> Columns:
+    """`response_0`, `response_1`, ...; PKU-SafeRLHF has people's choices beside them."""
+    name, numbers = _numbers(row)
+    own = {f"{name}_{n}" for n in numbers}
+    grades: list[dict[str, Any]] = [{} for _ in numbers]
+    for column, value in row.items():
+        # `better_response_id`: which one it is of all; `is_response_1_safe`: what one of them is.
+        if column.endswith(f"_{name}_id") and value in numbers:
+            own.add(column)
+            for n, grade in zip(numbers, grades, strict=True):
+                grade[column.removesuffix(f"_{name}_id")] = float(value == n)
+        for n, grade in zip(numbers, grades, strict=True):
+            start = f"is_{name}_{n}_"
+            if column.startswith(start):
+                own.add(column)
+                grade[column.removeprefix(start)] = value
+    found = {k: v for k, v in row.items() if k not in own}
+    return Columns(found, [row[f"{name}_{n}"] for n in numbers], [None for _ in numbers], grades)
+
+
+def _numbers(row: Row) -> tuple[str, range]:
+    """What numbered columns are called, and their numbers; an empty range without any."""
+    for name in ("response", "completion", "output", "prediction", "generation"):
+        for first in (0, 1):
+            last = first
+            while f"{name}_{last}" in row:
+                last += 1
+            if last - first > 1:
+                return name, range(first, last)
+    return "", range(0)
+
+
 def _is_pair(row: Row) -> bool:
     return all(row.get(side) is not None for side in ("chosen", "rejected"))
 
@@ -232,10 +278,11 @@ def _is_vlmeval(row: Row) -> bool:
 
 
 BY_NAME: dict[str, Layout] = {
-    "lm_eval": Layout(_is_lm_eval, _lm_eval, _lm_eval_model),
-    "inspect": Layout(_is_inspect, _inspect),
-    "vlmeval": Layout(_is_vlmeval, _vlmeval, _vlmeval_model),
+    "lm_eval": Layout(_is_lm_eval, _lm_eval, "test", _lm_eval_model),
+    "inspect": Layout(_is_inspect, _inspect, "test"),
+    "vlmeval": Layout(_is_vlmeval, _vlmeval, "test", _vlmeval_model),
     "pairs": Layout(_is_pair, _pairs),
+    "numbered": Layout(lambda row: bool(_numbers(row)[1]), _numbered),
     "rows": Layout(lambda row: True, _rows),
 }
 """In the order in which they are tried; the last fits everything."""

@@ -16,7 +16,8 @@ from stages.imports.config import ImportConfig
 from stages.imports.join import PromptIndex
 from stages.imports.layouts import layout_of
 from stages.imports.prompts import draft_of, image_file
-from stages.imports.row_files import FoundRow, RowFile, open_file
+from stages.imports.row_files.base import FoundRow, RowFile
+from stages.imports.row_files.kinds import open_file
 from stages.imports.samples import Sample, SampleReader
 
 

@@ -47,7 +47,7 @@ def draft_of(prompt: Mapping[str, Any], config: ImportConfig, source: str) -> Dr
     choices = _choices(prompt.get("choices"))
     label = _text(prompt, "label") or config.label
     answer, kind = _answer(prompt, choices, label, config.answer_kind)
-    split = _text(prompt, "split") or config.split
+    split = _text(prompt, "split") or "train"
     values: dict[str, Any] = {name: _text(prompt, name) for name in _TEXTS}
     values |= {name: _list(prompt, name) for name in LISTS if name not in ("flags", "instructions")}
     row = PromptRow(

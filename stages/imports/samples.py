@@ -42,6 +42,8 @@ OURS = (
     "harmful",
 )
 LISTS = ("facts", "key_facts", "hazards", "unsafe_markers", "flags", "instructions")
+LABELS = ("general", "knowledge", "value", "safety", "jailbreak", "instruction", "math")
+"""What a column `label` holds where it means ours; `--map label=COLUMN` takes any other."""
 MACHINES = ("correct", "is_correct", "score", "rating", "jailbroken")
 """Columns that are grades called as the column is: who gave them is not known."""
 FIELDS = (*CALLED, *OURS, *LISTS)
@@ -83,6 +85,7 @@ class SampleReader:
         self._map = field_map(config.map)
         self._grades = {name: parse_path(text) for name, text in config.grades.items()}
         self._judge = config.judge_name
+        self._split = config.split or self._layout.split
         self._with_grades = config.write == "scored"
         self.default_model = config.model or self._layout.model_of(path, head) or path.stem
 
@@ -94,12 +97,13 @@ class SampleReader:
         given = {name: path for name, path in self._grades.items() if _present(_or_none(path.find(row)))}
         used |= {f"grade {name}": path.text for name, path in given.items()}
         prompt = {name: values[name] for name in FIELDS if name in values and name not in _NOT_PROMPT}
-        taken = {*used.values(), *FIELDS}
+        taken = set(used.values())
         extra = {k: v for k, v in found.row.items() if k not in taken and _present(v)}
         if "id" in values:
             extra["id"] = values["id"]
         if extra:
             prompt["extra"] = extra
+        prompt.setdefault("split", self._split)
         if "prompt" not in prompt and "messages" not in prompt and "id" not in values:
             names = ", ".join(map(repr, list(row)[:12]))
             raise BadSample("malformed", f"no prompt and no id among {names}: --map prompt=COLUMN")
@@ -116,7 +120,7 @@ class SampleReader:
                 if value is not MISSING and value is not None:
                     values[name], used[name] = value, self._map[name].text
                 continue
-            column = next((c for c in CALLED.get(name, (name,)) if _present(found.row.get(c))), None)
+            column = next((c for c in CALLED.get(name, (name,)) if _means(name, found.row.get(c))), None)
             if column is not None and column not in used.values():
                 values[name], used[name] = found.row[column], column
         return values, used
@@ -174,6 +178,13 @@ def field_map(specs: Iterable[str]) -> dict[str, FieldPath]:
     return found
 
 
+def _means(name: str, value: Any) -> bool:
+    """Whether a column holds what we call so: a `label` may be a class of somebody's own."""
+    if name == "label":
+        return value in LABELS
+    return _present(value)
+
+
 def _present(value: Any) -> bool:
     """Whether something stands there. A NaN is how tables of numbers leave a field out."""
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
@@ -207,7 +218,7 @@ def text_of(value: Any) -> str | None:
         # Tables have a column of numbers where every completion is one.
         return str(value)
     if isinstance(value, Mapping):
-        inner = next((value[k] for k in ("content", "value", "text") if k in value), MISSING)
+        inner = next((value[k] for k in ("content", "value", "text", "response") if k in value), MISSING)
         if inner is not MISSING and not isinstance(inner, Mapping):
             return text_of(inner)
     if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):

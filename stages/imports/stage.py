@@ -33,7 +33,7 @@ class ImportStage(Stage):
     """Completions made elsewhere, as groups: one a prompt and model."""
 
     name = "import"
-    version = 1
+    version = 2
     table = ROLLOUTS
     reads = (PROMPTS,)
     needs_input = False
@@ -47,7 +47,7 @@ class ImportStage(Stage):
         """Find every row's prompt and group the rows. Loads no torch, and decodes no image."""
         from stages.core.file_digest import known_sha256
         from stages.imports.planning import Planner
-        from stages.imports.row_files import find_files
+        from stages.imports.row_files.kinds import find_files
 
         config: ImportConfig = ctx.config
         _check(config)
@@ -68,7 +68,7 @@ class ImportStage(Stage):
 
     def open(self, ctx: Context) -> Work:
         """Read planned rows again; a group that can't be made is rejected with its reason."""
-        from stages.imports.row_files import find_files, open_file
+        from stages.imports.row_files.kinds import find_files, open_file
 
         files = [open_file(path) for path in find_files(ctx.config.files)]
         maker = _Maker(ctx, files)

@@ -140,3 +140,22 @@ def test_a_rating_can_be_the_reward(tmp_path: Path) -> None:
     (group,) = groups_of(imported(tmp_path / "runs", path, write="scored", reward="rating"))
     assert [c.reward for c in group.completions] == [0.0, 1.0, 2.0]
     assert group.reward_formula == "sum: rating*1"
+
+
+def test_numbered_completions_have_the_choices_made_between_them(tmp_path: Path) -> None:
+    """PKU-SafeRLHF's columns: which one is better, which one safer, and what each one is."""
+    row = {
+        "prompt": "a",
+        "response_0": "x",
+        "response_1": "y",
+        "is_response_0_safe": False,
+        "is_response_1_safe": True,
+        "better_response_id": 0,
+        "safer_response_id": 1,
+    }
+    path = write_jsonl(tmp_path / "rows.jsonl", [row])
+    (group,) = groups_of(imported(tmp_path / "runs", path, write="scored", reward="safer"))
+    assert [(c.text, c.reward, {g.name: g.value for g in c.grades}) for c in group.completions] == [
+        ("x", 0.0, {"better": 1.0, "safer": 0.0, "safe": 0.0}),
+        ("y", 1.0, {"better": 0.0, "safer": 1.0, "safe": 1.0}),
+    ]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from schemas.values import plain_text
 from stages.core.errors import InputError
-from tests.imports.made import QUESTIONS, data_url, groups_of, imported, png, rejected, run, write_jsonl, write_table
+from tests.imports.made import (
+    QUESTIONS,
+    data_url,
+    groups_of,
+    imported,
+    lm_eval_rows,
+    png,
+    rejected,
+    run,
+    write_jsonl,
+    write_table,
+)
 
 
 @pytest.fixture
@@ -170,3 +182,22 @@ def test_nothing_to_import_is_an_error_with_the_first_reason(tmp_path: Path) -> 
     with pytest.raises(InputError, match="no completion to import: 2 malformed") as caught:
         imported(tmp_path / "runs", path)
     assert caught.value.hint.startswith("the first: rows.jsonl line 1: no completion among")
+
+
+def test_what_is_called_as_ours_and_means_something_else_is_kept_apart(tmp_path: Path) -> None:
+    """A class called `label`, a benchmark's `split` and `source`: read as ours they would lose or mislead rows."""
+    rows = [
+        {"prompt": "a", "completion": "b", "label": "toxic"},
+        {"prompt": "c", "completion": "d", "label": "math", "split": "validation"},
+    ]
+    groups = groups_of(imported(tmp_path / "runs", write_jsonl(tmp_path / "rows.jsonl", rows)))
+    assert [(g.label, g.split, g.extra) for g in groups] == [
+        ("general", "train", '{"label": "toxic"}'),
+        ("math", "test", None),
+    ]
+    logged = [{**row, "doc": {**row["doc"], "label": 3, "split": "dev"}} for row in lm_eval_rows("model-a")]
+    path = write_jsonl(tmp_path / "m" / "samples_x.jsonl", logged)
+    first, *_ = groups_of(imported(tmp_path / "runs", path))
+    assert (first.label, first.split, json.loads(first.extra)["doc.label"]) == ("general", "test", 3)
+    asked, *_ = groups_of(imported(tmp_path / "runs", path, split="train"))
+    assert asked.split == "train"
