@@ -8,10 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from schemas.rollouts import RolloutGroup
+from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
+from schemas.values import text_message
 from stages.core.atomic import read_json
 from stages.core.errors import InputError
 from stages.core.runner import Options, Result, run_stage
@@ -239,3 +241,39 @@ def test_a_wider_row_is_read_as_a_narrower_one_and_never_the_other_way(tmp_path:
     assert [row.id for row in RunFolder.open(read).rows(PROMPTS)] == [row.id for row in rows]
     with pytest.raises(InputError, match="holds prompts, and cosmo narrow reads rollouts"):
         run_stage(RolloutReader(), ToyConfig(), [narrow], options=Options(runs=tmp_path))
+
+
+def test_row_groups_and_reading_are_bounded_by_the_length_of_completions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and log-probs count towards a flush as images do, and long rows are read fewer at a time."""
+    from stages.core.runs import shards
+
+    monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 4000)
+    monkeypatch.setattr(shards, "READ_BYTES", 4000)
+    sampling = Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=9, seed=0)
+
+    def long(n: int, length: int) -> RolloutGroup:
+        done = Completion(
+            index=0, text="", token_ids=list(range(length)), logprobs=[-0.125] * length,
+            finish_reason="stop", sampling=sampling, policy_id="p", engine="e",
+        )  # fmt: skip
+        return RolloutGroup(
+            id=str(n), label="l", source="s", task="t", messages=[text_message("user", "q")], completions=[done]
+        )
+
+    for length, groups in ((1, 1), (100, 3), (600, 12)):
+        path = tmp_path / f"{length}.parquet"
+        file = shards.ShardFile(path, ROLLOUTS)
+        rows = [long(n, length) for n in range(12)]
+        for row in rows:
+            file.add(row)
+        file.close()
+        made = pq.ParquetFile(path)
+        assert made.num_row_groups == groups
+        assert list(shards.read_rows(path, ROLLOUTS)) == rows
+        again = shards.ShardFile(tmp_path / f"{length}-again.parquet", ROLLOUTS)
+        again.add_table(made.read())
+        again.close()
+        assert again.path.read_bytes() == path.read_bytes()
+    assert shards._rows_at_once(made) < 12

@@ -23,6 +23,7 @@ ROW_GROUP_BYTES = 4 << 20
 ROW_GROUP_ROWS = 2048
 # Rows that are Python objects at a time, with their images.
 READ_ROWS = 128
+READ_BYTES = 8 << 20
 _NUMBER = 4
 """Bytes of a token id or a log-prob."""
 
@@ -166,9 +167,16 @@ def read_rows(path: Path, table: Table) -> Iterator[Any]:
     first = 0
     with open_shard(path, table) as file, _readable(path, table):
         # The table's columns and no others: scored groups are read as prompts, and their completions stay undecoded.
-        for batch in file.iter_batches(batch_size=READ_ROWS, columns=list(hints(table.row))):
+        for batch in file.iter_batches(batch_size=_rows_at_once(file), columns=list(hints(table.row))):
             yield from rows_from(table, batch, first)
             first += batch.num_rows
+
+
+def _rows_at_once(file: pq.ParquetFile) -> int:
+    """So many rows of this shard that the longest completions take no more memory than short ones."""
+    groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+    heaviest = max((g.total_byte_size // g.num_rows for g in groups if g.num_rows), default=0)
+    return max(1, min(READ_ROWS, READ_BYTES // max(1, heaviest)))
 
 
 def rows_at(path: Path, table: Table, rows: list[int]) -> Iterator[Any]:
