@@ -31,7 +31,11 @@ _NUMBER = 4
 def row_bytes(row: Any) -> int:
     """About how much of a row is heavy: its images, and the ids and log-probs of its completions."""
     heavy = sum(len(image.bytes) for image in getattr(row, "images", ()))
-    return heavy + _NUMBER * sum(len(c.token_ids) + len(c.logprobs) for c in getattr(row, "completions", ()))
+    completions = getattr(row, "completions", ())
+    # A row of `eval` has a column of that name, too, which counts them.
+    if isinstance(completions, int):
+        return heavy
+    return heavy + _NUMBER * sum(len(c.token_ids) + len(c.logprobs) for c in completions)
 
 
 def rows_bytes(rows: pa.Table) -> list[int]:
@@ -39,7 +43,7 @@ def rows_bytes(rows: pa.Table) -> list[int]:
     heavy = np.zeros(rows.num_rows, np.int64)
     if "images" in rows.schema.names:
         heavy += _inside(rows.column("images"), lambda image: pc.binary_length(image.field("bytes")))
-    if "completions" in rows.schema.names:
+    if "completions" in rows.schema.names and not pa.types.is_integer(rows.schema.field("completions").type):
         for name in ("token_ids", "logprobs"):
             heavy += _NUMBER * _inside(rows.column("completions"), lambda c, n=name: pc.list_value_length(c.field(n)))
     found: list[int] = heavy.tolist()
