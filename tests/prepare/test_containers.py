@@ -236,6 +236,19 @@ def test_broken_files_are_said_in_one_line(name: str, tmp_path: Path) -> None:
     assert "\n" not in refused.value.message
 
 
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_texts_that_are_no_utf8_are_said_and_do_not_end_the_process(kind: str, tmp_path: Path) -> None:
+    table = pa.table({"question": pa.array([b"\xff\xfe"] * 3).view(pa.string())})
+    file = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(InputError, match="can't be read"):
+        read(str(file))
+
+
 def test_a_bad_record_is_one_rejected_row(folder: Path) -> None:
     bad: list[Any] = [
         "not json",

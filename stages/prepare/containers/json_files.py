@@ -214,16 +214,17 @@ def _elements(handle: IO[bytes], path: Path) -> Iterator[Any]:
             continue
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON: {error}", "is it a whole file?") from None
+        escaped = text.find("\\u", at, end) >= 0
         at = end
         if odd:
             yield BadSample("malformed", f"not JSON: {odd[0]} is no JSON number")
         else:
-            yield _storable(value)
+            # Half a surrogate pair is legal JSON where it is escaped, and no text that can be hashed or stored.
+            yield _storable(value) if escaped else value
 
 
 def _storable(value: Any) -> Any:
     try:
-        # Half a surrogate pair is legal JSON, and no text that can be hashed or stored.
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
         return BadSample("malformed", f"not UTF-8: {error}")

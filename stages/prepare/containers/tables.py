@@ -29,6 +29,8 @@ class Parquet(Container):
                 for group in range(file.num_row_groups):
                     n = 0
                     for batch in file.iter_batches(_BATCH, row_groups=[group]):
+                        # Texts that are no UTF-8 are found here, and not by whoever looks at one.
+                        batch.validate(full=True)
                         for record in batch.to_pylist():
                             ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
                             yield Item(ref, (f, group, n), _named(record, names))
@@ -75,6 +77,8 @@ class Arrow(Container):
                 names = _classes(table.schema)
                 n = 0
                 for batch in table.to_batches(_BATCH):
+                    # Arrow takes a mapped file's offsets as they are, and a damaged one ends the process.
+                    batch.validate(full=True)
                     for record in batch.to_pylist():
                         yield Item(f"{path.name} row {n}", (f, n), _named(record, names))
                         n += 1
@@ -85,7 +89,9 @@ class Arrow(Container):
         path = self.files[f]
         with _failures(path):
             table = _arrow(path, path.stat().st_mtime_ns)
-            return _named(table.slice(n, 1).to_pylist()[0], _classes(table.schema))
+            row = table.slice(n, 1)
+            row.validate(full=True)
+            return _named(row.to_pylist()[0], _classes(table.schema))
 
     def count(self) -> int | None:
         """The sum of the files' rows."""
@@ -108,7 +114,8 @@ class _failures:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         import pyarrow as pa
 
-        if isinstance(error, pa.ArrowException | OSError):
+        # UnicodeError: names of columns are decoded where they are asked for.
+        if isinstance(error, pa.ArrowException | OSError | UnicodeError):
             raise InputError(f"{self._path} can't be read: {first_line(error)}", "copy or download it again") from None
 
 
@@ -128,7 +135,9 @@ def _group(path: Path, mtime_ns: int, group: int) -> Any:
 @lru_cache(maxsize=2)
 def _group_block(path: Path, mtime_ns: int, group: int, block: int) -> list[dict[str, Any]]:
     table, names = _group(path, mtime_ns, group)
-    return [_named(record, names) for record in table.slice(block * _BLOCK, _BLOCK).to_pylist()]
+    rows = table.slice(block * _BLOCK, _BLOCK)
+    rows.validate(full=True)
+    return [_named(record, names) for record in rows.to_pylist()]
 
 
 @lru_cache(maxsize=4)

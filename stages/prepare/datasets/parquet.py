@@ -124,7 +124,10 @@ def _checked(batches: Iterator[Any], path: Path) -> Iterator[Any]:
     import pyarrow as pa
 
     try:
-        yield from batches
+        for batch in batches:
+            # Texts that are no UTF-8 are found here, and not by whoever looks at one.
+            batch.validate(full=True)
+            yield batch
     except (pa.ArrowInvalid, OSError) as error:
         first = first_line(error)
         raise InputError(f"{path} is corrupt: {first}", "copy it again") from None
