@@ -316,3 +316,17 @@ def test_another_image_is_another_source(folder: Path) -> None:
     assert second.folder.where != first.folder.where
     (folder / "img" / "red.png").unlink()
     assert prepare(folder / "runs", str(file)).why() == {"a.jsonl line 1": "missing_image"}
+
+
+def test_a_dry_run_shows_the_first_rows_and_writes_nothing(folder: Path) -> None:
+    from tests.support.cli import cosmo
+
+    file = write_lines(folder / "a.jsonl", *RECORDS, "no json")
+    done = cosmo("prepare", file, "--dry-run", "--map", "task='colours'", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shown = done.stderr.splitlines()
+    assert sum("user: <image> Which colour is" in line for line in shown) == 3
+    assert all(word in shown[0] for word in ("img/red.png", '"answer": "red"', '"task": "colours"'))
+    assert any("'colours' -> task; 4 rows" in line for line in shown)
+    assert not (folder / "runs").exists()
+    assert done.stdout == ""

@@ -181,6 +181,8 @@ OPTIONS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"options": "A. cat\nB. dog", "answer": "dog"}, ["cat", "dog"], "B"),
     ({"A": "cat", "B": "dog", "answer": "B"}, ["cat", "dog"], "B"),
     ({"option_a": "cat", "option_b": "dog", "option_c": "", "answer": "B"}, ["cat", "dog"], "B"),
+    ({"options": ["A. cat", "B. dog"], "answer": "B. dog"}, ["cat", "dog"], "B"),
+    ({"options": ["(A) cat", "(B) dog"], "answer": 0}, ["cat", "dog"], "A"),
     ({"choices": ["B", "A"], "answer": "A"}, ["B", "A"], "A"),
 ]
 
@@ -190,6 +192,15 @@ def test_options_and_which_is_right(record: dict[str, Any], texts: list[str], an
     made = row(folder, {"question": "Which?", **record})
     assert (made.choices, made.answer, made.answer_kind) == (texts, answer, "choice")
     assert plain_text(made.messages) == "Which?\n" + "\n".join(f"({x}) {t}" for x, t in zip("ABC", texts, strict=False))
+
+
+def test_several_references_and_several_right_options(folder: Path) -> None:
+    made = row(folder, {"question": "Where?", "options": "[]", "answer": "['Paris', 'Lutetia']"})
+    assert (made.answer, made.accepted, made.choices) == ("Paris", ["Lutetia"], [])
+    assert row(folder, {"question": "Which interval?", "answer": "[1, 2]"}).answer == "[1, 2]"
+    for answer in ("AC", "A, C", ["A", "C"], ["cat", "hen"], [0, 2]):
+        made = row(folder, {"question": "Which?", "choices": ["cat", "dog", "hen"], "answer": answer})
+        assert (made.answer_kind, set(made.answer or "") - set(", ")) == ("choices", {"A", "C"}), answer
 
 
 def test_options_that_the_question_names_are_not_named_twice(folder: Path) -> None:

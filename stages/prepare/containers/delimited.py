@@ -111,7 +111,11 @@ def _head(path: Path, kind: str) -> tuple[list[str], str]:
         raise InputError(f"{path} is empty", "its first line names the columns")
     line = _decoded(first[2], path, 1).lstrip("\ufeff")
     separator = "\t" if kind == "TSV" else max(",;\t|", key=line.count)
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    try:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    # A carriage return alone, or a NUL.
+    except (csv.Error, StopIteration) as error:
+        raise InputError(f"{path} is no {kind} in line 1: {error}", "its first line names the columns") from None
     doubled = next((n for n in names if n and names.count(n) > 1), None)
     if doubled is not None:
         raise InputError(f"{path} has two columns {doubled!r}", "give each a name of its own")

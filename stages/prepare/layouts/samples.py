@@ -140,11 +140,25 @@ def _answer(answer: Any, texts: list[str], labels: list[str], first: int) -> Any
         answer = answer[0]
     if isinstance(answer, str) and (tagged := _ANSWER_TAG.fullmatch(answer)):
         answer = tagged[1].strip()
-    if not texts or isinstance(answer, list):
-        return answer
+    if not texts:
+        return _accepted(answer)
+    if isinstance(answer, list):
+        return [_letter(one, texts, labels, first) for one in answer]
     # `AC` and `A, C`: several right options.
     if isinstance(answer, str) and several_letters(answer, texts):
         return answer
+    return _letter(answer, texts, labels, first)
+
+
+def _accepted(answer: Any) -> Any:
+    """Several references that were written into one text, as MMMU has them; a list of numbers may be an interval."""
+    if isinstance(answer, str) and answer[:2] in ("['", '["') and answer[-1:] == "]":
+        texts = options_of(answer)[0]
+        return texts if len(texts) > 1 else answer
+    return answer
+
+
+def _letter(answer: Any, texts: list[str], labels: list[str], first: int) -> str:
     letter = letter_of(answer, texts, labels, first)
     if letter is None:
         raise BadSample(

@@ -43,13 +43,19 @@ def options_of(value: Any) -> tuple[list[str], list[str]]:
         raise BadSample("malformed", f"options are {str(value)[:60]!r}, and must be a list or a dict of texts")
     if len(value) > len(LETTERS):
         raise BadSample("malformed", f"there are {len(value)} options, and {len(LETTERS)} letters")
-    texts = [str(v) for v in value]
+    texts = _without_letters([str(v) for v in value])
     labels = (
         [str(g) for g in given]
         if len(given) == len(texts) and all(str(g) for g in given)
         else list(LETTERS[: len(texts)])
     )
     return texts, labels
+
+
+def _without_letters(texts: list[str]) -> list[str]:
+    """Options without the letters that each of them begins with: `A. cat`, `B. dog`."""
+    marks = [re.match(rf"\(?{letter}[).:]\s*(?=\S)", text) for letter, text in zip(LETTERS, texts, strict=False)]
+    return [text[m.end() :] for text, m in zip(texts, marks, strict=True) if m] if all(marks) else texts
 
 
 _PLURAL, _LABELS = ("text", "texts", "choices", "options"), ("label", "labels", "letters")
