@@ -203,12 +203,23 @@ def _agree_where_real(expected: list[Any], found: list[Any]) -> bool:
     for k, sign in enumerate((1, 1, 1, 1, -1, -1, -1)):
         # Some letters negative, some not, at points where different expressions don't happen to agree.
         point = {name: Float((-1) ** (i * k) * sign * (0.37 + 0.61 * k + 0.29 * i), 30) for i, name in enumerate(names)}
+        if not all(_defined(e, point) for e in (a, b)):
+            continue
         x, y = a.subs(point).evalf(25), b.subs(point).evalf(25)
         if x.is_real and y.is_real:
             if abs(x - y) > 1e-15 * max(1, abs(x), abs(y)):
                 return False
             agreed += 1
     return agreed >= 2
+
+
+def _defined(expression: Any, point: dict[Any, Any]) -> bool:
+    """Whether no root or logarithm in an expression is of a negative number at a point."""
+    from sympy import Pow, log
+
+    inside = [p.base for p in expression.atoms(Pow) if not p.exp.is_integer]
+    inside += [call.args[0] for call in expression.atoms(log)]
+    return all((value := part.subs(point).evalf(20)).is_real and value >= 0 for part in inside)
 
 
 def compare(gold: str, candidate: str) -> dict[str, object]:

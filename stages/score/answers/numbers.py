@@ -16,7 +16,8 @@ from stages.score.answers.numerals import NUMBER, Value, as_value, simple, value
 from stages.score.answers.reading import Reading
 
 _ENUMERATED = re.compile(r"^[ \t]*(?:\(?\d{1,3}[.)][ \t]+(?=\S)|[-*•–][ \t]+)", re.MULTILINE)
-_BULLET = re.compile(r"(?<=\n)[ \t]*[-*•–][ \t]+(?=\S)")
+_SHORT = 40
+_CONDITION = re.compile(r"\d\D*\b(?:for|when|if|where|with|at|since|because|as|given)\b[^=]*=")
 _BOUND = re.compile(
     r"(?:[<>≤≥≠]=?|!=|\b(?:at least|at most|less than|more than|fewer than|greater than|smaller than|larger than|under"
     r"|over|above|below|up to|between|from|no more than|no less than|minimum of|maximum of))\s*[$€£]?\s*$"
@@ -31,7 +32,8 @@ _MORE = re.compile(
     rf"\s*[^\W\d_]*\s*(?:(?:\b(?:{OR}|to|till|through|{AND})\b|[-–—~/]|或者?|和|または|또는|到|至)\s*[-+]?[$€£]?\s*\d|,\s+[-+]?[$€£]?\d[\d.,]*\s*(?:$|,|\.|{OR}|{AND}))"
 )
 _PART_OF = re.compile(
-    r"(?:[A-Za-z\d)\]}]\s*[-+*/^×·]|[+*/^_√×·]|\\?sqrt\s*[\[{(]*|\\(?:sqrt|frac|pi|cdot|times)\s*\{?|\\?log\s*\(?|_\{)\s*[({]*\s*$"
+    r"(?:(?:(?<![A-Za-z])[A-Za-z]|[\d)\]}])\s*[-+*/^×·]|[+*/^_√×·]"
+    r"|\\?sqrt\s*[\[{(]*|\\(?:sqrt|frac|pi|cdot|times)\s*\{?|\\?log\s*\(?|_\{|\}\s*\{)\s*[({]*\s*$"
 )
 _DENIED_TAIL = re.compile(
     r"(?:^|[\s\"'(])([\w']+)(?:\s+(?:a|an|the|be|exactly|equal to|really|simply|just))*\s*[:$]?\s*$"
@@ -84,7 +86,8 @@ def _first(text: str) -> Value | None:
 
 def _after_equals(text: str) -> str:
     sentence = re.split(r"[;。]|\.\s|,\s", text, maxsplit=1)[0]
-    return text[sentence.rfind("=") + 1 :] if "=" in sentence else text
+    # `5 for n = 2` states the 5.
+    return text if "=" not in sentence or _CONDITION.search(sentence) else text[sentence.rfind("=") + 1 :]
 
 
 def _denied(before: str, after: str = "") -> bool:
@@ -98,6 +101,8 @@ def _denied(before: str, after: str = "") -> bool:
 
 def _last(text: str) -> Value | None:
     """The last number of a text that marks no answer; number words up to a hundred where there are no digits."""
+    if len(text) < _SHORT and (whole := as_value(text)) is not None:
+        return whole
     if abstains(text):
         return None
     # On a single line a dash in front is a sign, below another line it is a bullet; `1.` before a text counts a list.

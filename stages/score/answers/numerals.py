@@ -14,8 +14,8 @@ _MAX_DIGITS = 400
 """Longer digit strings are a model running on, not a number."""
 # A sign, a currency, digits with thousands by commas, points, or thin spaces (a full one only between groups of three).
 NUMBER = re.compile(
-    r"""(?<![A-Za-z_\d.,])(?<!\d[ ])(?:
-        (?:(?<![\w.)\]}%])[-+][ ]?)?[$€£¥₹]?[ ]?-?
+    r"""(?<![A-Za-z_\d.,])(?:
+        (?:(?<![\w.)\]}%])[-+](?![ ])|(?<![\w.)\]}%])(?<!\w[ ])[-+][ ])?(?:[$€£¥₹][ ]?)?-?
         (?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?![.\d])     # 1.234,5  1.234.567
           |\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)(?:\.\d+)?                 # 1,234.5  12,34,567
           |\d{1,3}(?:[\u00a0\u2009\u202f']\d{3})+(?!\d)(?:[.,]\d+)?     # 1 234
@@ -27,6 +27,7 @@ NUMBER = re.compile(
     )(?:[ ]?\\?%)?""",
     re.VERBOSE,
 )
+_THIN = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _LATEX = (
     (re.compile(r"(?<=\d)\{,\}(?=\d)|(?<=\d),\\!(?=\d)"), ","),
     (re.compile(r"(?<=\d)(?:\\[,;: ]|~)(?=\d{3}(?!\d))"), ""),
@@ -57,7 +58,7 @@ class Value(NamedTuple):
 def simple(text: str) -> str:
     """A text whose numbers are written in one way: LaTeX, superscripts, units' exponents and markup off."""
     if not text.isascii():
-        text = plain(text)
+        text = plain(_THIN.sub("", text))
     if (
         "\\" in text
         or "^" in text

@@ -36,6 +36,7 @@ _EITHER = re.compile(r"\bor\b|\boder\b|或者?|还是|還是|または|또는", 
 _SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _KEPT_SIGNS = frozenset("+-*/^=<>%#@&|~\\_≤≥≠±")
 """Signs that change what a word is when they touch it: `C` in `C++`, `5` in `-5`."""
+_STATES = frozenset(["is", "are", "be", "by", "ist", "est", "es", "是", "为"])
 _FAR = 3
 """Words between a `not` and what it still plainly denies."""
 _LONG = 12
@@ -224,7 +225,7 @@ def _free(row: PromptRow, gold: str, expected: str, final: str, reading: Reading
     if named and all(denied for denied, _ in named) and not _denies_itself(words):
         return False, f"the answer denies {gold!r}"
     if any(touched for _, touched in named):
-        return None, f"{gold!r} is part of another word"
+        return False, f"{gold!r} is part of another word"
     if others := _other_items(row, final, words):
         return False, f"the answer also says {', '.join(others[:4])}"
     left = _unaccounted(row, final, words)
@@ -245,6 +246,9 @@ def _rest(have: tuple[str, ...], at: int, want: tuple[str, ...], gold: str) -> t
     before, after = have[:at], have[at + len(want) :]
     if _denies([*before]):
         return False, f"the answer denies {gold!r}"
+    # `The point is (2, 3)`: a sentence that ends in the reference.
+    if not after and before and before[-1] in _STATES and not any(t.isdigit() or t in _KEPT_SIGNS for t in before):
+        return True, None
     left = [w for w in (*before, *after) if w not in GRAMMAR and w not in FILLERS and w not in "().,;:$"]
     return (True, None) if not left else (None, f"{gold!r} stands among other words: {', '.join(left[:4])}")
 
