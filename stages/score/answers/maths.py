@@ -92,7 +92,7 @@ def spelled(expression: str) -> str:
 
 def compare(gold: str, reading: Reading, tolerance: Tolerance = None) -> Verdict:
     """Whether the completion's expression is the reference; what was compared; why it is not."""
-    found = reading.final if reading.mark else reading.whole
+    found = reading.final
     right, seen = _equal(latex(gold), latex(found), reading, tolerance)
     # A list may be written out: `x = 1 or x = -2`.
     if not right and (listed := _listed(found)) and "," in gold:
