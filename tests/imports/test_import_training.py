@@ -29,7 +29,7 @@ def completions(tmp_path: Path, **more: Any) -> Path:
     rows = [
         {"prompt": "what is it ?", **image, "completion": text, "verdict": verdict, "harmful": True, "answer": "two"}
         for image in ({"image": "a.png"}, {})
-        for text, verdict in (("two", "safe_with_refusal"), ("one two three", "unsafe"))
+        for text, verdict in (("two", "safe_with_refusal"), ("three", "unsafe"))
     ]
     return write_jsonl(tmp_path / "rows.jsonl", [{**row, **more} for row in rows])
 
@@ -66,7 +66,7 @@ def test_rl_refuses_completions_without_token_ids(tmp_path: Path) -> None:
 
 
 def test_rl_learns_from_ids_of_the_policys_own_tokenizer(tmp_path: Path) -> None:
-    found = imported(tmp_path / "runs", completions(tmp_path), tokenizer=TINY)
+    found = imported(tmp_path / "runs", completions(tmp_path, harmful=False, label="general"), tokenizer=TINY)
     processor = load_processor(resolve_policy(TINY))
     with_image, _ = groups_of(found)
     picture = Image(png("red", 56), "a.png")
