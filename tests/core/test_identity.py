@@ -13,6 +13,7 @@ import pytest
 
 from stages.core.plugins import golden
 from stages.core.plugins.trees import tree_of
+from stages.core.registry import load
 from tests.golden import make
 from tests.golden.defaults import changed_defaults, present_defaults
 from tests.support.cli import COSMO, ROOT, cosmo, environment, ok
@@ -194,20 +195,21 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_edited_built_in_plugin_goes_by_its_digest(copy: Path, tmp_path: Path) -> None:
-    assert key("verifier", "refusal", tmp_path, copy) == ["refusal", 1]
+    own = ["refusal", load("verifier", "refusal").version]
+    assert key("verifier", "refusal", tmp_path, copy) == own
     file = copy / "stages" / "score" / "verifiers" / "refusal.py"
     text = file.read_text()
     file.write_text(f"# A remark.\n{text}\n\n")
-    assert key("verifier", "refusal", tmp_path, copy) == ["refusal", 1]
+    assert key("verifier", "refusal", tmp_path, copy) == own
     file.write_text(f"{text}\nMORE = 1\n")
     assert str(key("verifier", "refusal", tmp_path, copy)[1]).startswith("sha256:")
     file.write_text(text)
-    assert key("verifier", "refusal", tmp_path, copy) == ["refusal", 1]
+    assert key("verifier", "refusal", tmp_path, copy) == own
     # So does one whose helper was edited.
     near = copy / "stages" / "score" / "answers" / "match.py"
     near.write_text(near.read_text() + "\nMORE = 1\n")
     assert str(key("verifier", "answer", tmp_path, copy)[1]).startswith("sha256:")
-    assert key("verifier", "refusal", tmp_path, copy) == ["refusal", 1]
+    assert key("verifier", "refusal", tmp_path, copy) == own
 
 
 def test_a_verifier_in_the_repository_edited_grades_anew(copy: Path, tmp_path: Path) -> None:
