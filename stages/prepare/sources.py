@@ -23,7 +23,7 @@ from stages.core.errors import InputError, UsageError
 from stages.core.plugins import references
 from stages.core.resources import Kind, Resources
 from stages.prepare.config import AugmentOptions
-from stages.prepare.datasets.base import Dataset, Record
+from stages.prepare.datasets.base import Dataset, FoundOut, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,12 @@ def _is_data(text: str) -> bool:
 
 def reading_notes(source: Source) -> list[str]:
     """How a source that was found out is read, in a line or two; nothing for any other."""
-    return source.plugin.reading(source.options) if source.name == ANY else []  # type: ignore[attr-defined]
+    return source.plugin.reading(source.options) if isinstance(source.plugin, FoundOut) else []
 
 
 def first_rows(source: Source, most: int) -> Iterator[PromptRow | str]:
     """The first rows of a source that is found out, as they would be; nothing of any other."""
-    return source.plugin.first_rows(source.options, most) if source.name == ANY else iter(())  # type: ignore[attr-defined]
+    return source.plugin.first_rows(source.options, most) if isinstance(source.plugin, FoundOut) else iter(())
 
 
 def _taken_apart(spec: str) -> tuple[str, str | None]:

@@ -37,11 +37,10 @@ def _file(path: Path, part: str) -> Container:
     suffix = plain_suffix(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "copy or download it again")
-    if suffix in (*_JSON, ".txt", ""):
+    if suffix in _JSON:
         from stages.prepare.containers.json_files import json_container
 
-        if suffix in _JSON:
-            return json_container(path, part)
+        return json_container(path, part)
     makers = _makers()
     if suffix not in makers:
         raise InputError(f"{path} is of no format that is read", f"read are {', '.join(SUFFIXES)}, also compressed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from schemas.prompts import PromptRow
 
@@ -57,3 +57,14 @@ class Dataset(Protocol):
 
     def row(self, record: Record, options: Any) -> PromptRow:
         """The row of one record of `records`; BadSample when it can't be made."""
+
+
+@runtime_checkable
+class FoundOut(Dataset, Protocol):
+    """A dataset whose reading is found out by a look at its first records, and can be shown before it is used."""
+
+    def reading(self, options: Any) -> list[str]:
+        """How it is read, in a line, and what in it is not read, in another."""
+
+    def first_rows(self, options: Any, most: int) -> Iterator[PromptRow | str]:
+        """The first rows as they would be; of a record that is rejected, why."""

@@ -79,15 +79,7 @@ class Jsonl:
 
 
 def _draft(raw: bytes, file: Path, options: JsonlOptions) -> Draft:
-    defaults = Defaults(
-        source=f"jsonl:{file.stem}",
-        label=options.label,
-        task=options.task,
-        split=options.split,
-        answer_kind=options.answer_kind,
-        flags=tuple(options.flags),
-        strict=True,
-    )
+    defaults = Defaults.of(options, f"jsonl:{file.stem}", strict=True)
     return draft_of(json_line(raw), defaults, partial(image_from, folder=file.parent))
 
 

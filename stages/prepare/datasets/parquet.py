@@ -159,14 +159,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[
     # Not ours, which is no fault: any table may be mapped.
     except RowError:
         whole = mapping(options.columns, options.keep, found, str(path))
-        defaults = Defaults(
-            source=f"parquet:{path.stem}",
-            label=options.label,
-            task=options.task,
-            split=options.split,
-            answer_kind=options.answer_kind,
-            flags=tuple(options.flags),
-        )
+        defaults = Defaults.of(options, f"parquet:{path.stem}")
         # A set, for two of our names may be mapped to one column.
         return partial(_plain_sample_draft, whole=whole, defaults=defaults, folder=path.parent), sorted(
             {*whole.values()}

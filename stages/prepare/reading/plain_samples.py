@@ -54,6 +54,12 @@ class Defaults:
     strict: bool = False
     """Refuse a column whose name is nearly one of ours."""
 
+    @classmethod
+    def of(cls, options: Any, source: str, strict: bool = False) -> Defaults:
+        """What the options of a dataset plugin say, which have fields of these names."""
+        flags = tuple(options.flags)
+        return cls(source, options.label, options.task, options.split, options.answer_kind, flags, strict)
+
 
 def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, str], UnreadImage]) -> Draft:
     """The draft of a sample; BadSample `malformed` names the column and what it holds.

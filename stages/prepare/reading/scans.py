@@ -94,14 +94,7 @@ def sniffed(options: Any) -> Read:
     folder = Path(options.images).expanduser() if options.images else container.folder
     if options.images and folder is not None and not folder.is_dir():
         raise InputError(f"no such folder of images: {folder}", "give a folder that is there")
-    defaults = Defaults(
-        source=f"any:{container.name}",
-        label=options.label,
-        task=options.task,
-        split=options.split,
-        answer_kind=options.answer_kind,
-        flags=tuple(options.flags),
-    )
+    defaults = Defaults.of(options, f"any:{container.name}")
     read = Read(container, None, ImageRules(folder, options.allow_outside, options.fetch_images), defaults)
     if _holds_prompt_rows(container):
         return read
