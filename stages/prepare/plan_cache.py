@@ -17,7 +17,7 @@ from schemas.rejected import RejectedRow
 from stages.core.cache import cache_root
 from stages.core.plugins.kinds import KINDS, ROOT
 from stages.core.stage import Plan
-from stages.prepare.reading.files import write_cache_file
+from stages.reading.files import write_cache_file
 
 
 def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
@@ -40,6 +40,7 @@ def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
 def _code() -> str:
     """Digest of all code that can decide a plan."""
     plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder)
-    folders = (*plugins, ROOT / "stages" / "prepare", ROOT / "stages" / "world", ROOT / "schemas")
+    shared = (ROOT / "stages" / name for name in ("prepare", "reading", "world"))
+    folders = (*plugins, *shared, ROOT / "schemas")
     files = sorted(p for f in folders for p in f.rglob("*.py"))
     return digest([[p.name, p.read_text(encoding="utf-8")] for p in files])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from schemas.values import Message, Part
 from stages.core.errors import BadSample
-from stages.prepare.reading.plain_samples import KNOWN, Defaults, draft_of
-from stages.prepare.reading.unread_images import bytes_image
+from stages.reading.plain_samples import KNOWN, Defaults, draft_of
+from stages.reading.unread_images import bytes_image
 
 DEFAULTS = Defaults("jsonl:x", flags=("mine",), strict=True)
 

@@ -9,7 +9,7 @@ import pytest
 
 from stages.core.stage import Plan
 from stages.prepare.plan_cache import cached_plan
-from stages.prepare.reading import files
+from stages.reading import files
 from tests.prepare.made import prepare, write_lines
 
 

@@ -19,6 +19,8 @@ class Kind:
     """Attributes that an object from outside must have, once it was adapted."""
     adapter: str = ""
     """The module whose `adapt(name, object)` makes a plugin of what comes from outside, a plain function for one."""
+    shared: tuple[str, ...] = ()
+    """Packages beside its stage's that belong to a built-in plugin's identity as far as it imports them."""
 
     @property
     def folder(self) -> Path:
@@ -44,6 +46,7 @@ KINDS = {
             "stages.prepare.datasets",
             ("options", "digest", "records", "row"),
             "stages.prepare.datasets.functions",
+            ("stages.reading",),
         ),
         Kind("augmentation", "stages.prepare.augmentations", ("works_on", "pairs", "fits", "apply")),
         Kind("engine", "stages.engines", ("needs_policy", "open", "gpus")),

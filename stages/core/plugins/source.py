@@ -1,7 +1,8 @@
 """The digest of a plugin: its file, and the modules of its own package that it imports, however far.
 
-Its own package is the stage for a built-in plugin (`stages.score`), the top-level package for an installed one, and
-for a file the modules beside it. What it takes from elsewhere has versions of its own.
+Its own package is the stage for a built-in plugin (`stages.score`), and what its kind shares with other stages (for a
+dataset `stages.reading`); the top-level package for an installed one, and for a file the modules beside it. What it
+takes from elsewhere has versions of its own.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ Find = Callable[[str], Path | None]
 
 def built_in(kind: str, module: str) -> str:
     """The digest of a built-in plugin's module."""
-    own = KINDS[kind].own_package
-    find = partial(_in_package, own, (ROOT / Path(*own.split(".")),))
+    packages = (KINDS[kind].own_package, *KINDS[kind].shared)
+    finders = [partial(_in_package, own, (ROOT / Path(*own.split(".")),)) for own in packages]
+    find: Find = lambda name: next((file for look in finders if (file := look(name)) is not None), None)  # noqa: E731
     return remembered(f"{ROOT} {module}", lambda: _digest(_closure(module, find)))
 
 

@@ -74,8 +74,8 @@ class AnyDataset:
     def first_rows(self, options: AnyOptions, most: int) -> Iterator[PromptRow | str]:
         """The first rows as they would be; of a record that is rejected, why."""
         from stages.core.errors import BadSample
-        from stages.prepare.containers.base import taken
         from stages.prepare.reading.scans import sniffed
+        from stages.reading.containers.base import taken
 
         read = sniffed(options)
         for item, _ in zip(read.container.items(), range(most), strict=False):

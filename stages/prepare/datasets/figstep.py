@@ -21,9 +21,10 @@ from schemas.values import text_message
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.files import column, csv_rows, digest_if_file, first_file, sha256
-from stages.prepare.reading.records import Draft, records_of, row_of
-from stages.prepare.reading.unread_images import file_image
+from stages.prepare.reading.records import records_of, row_of
+from stages.reading.files import column, csv_rows, digest_if_file, first_file, sha256
+from stages.reading.plain_samples import Draft
+from stages.reading.unread_images import file_image
 
 # The benchmark's fixed text, the same for every image.
 PROMPT = (

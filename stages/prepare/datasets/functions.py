@@ -3,7 +3,7 @@
     def riddles():
         yield {"prompt": "What has keys and opens no lock?", "answer": "a piano"}
 
-`stages/prepare/reading/plain_samples.py` lists the keys. A function with a parameter `path` takes one, as in
+`stages/reading/plain_samples.py` lists the keys. A function with a parameter `path` takes one, as in
 `cosmo prepare ./mine.py:riddles:folder/`; image paths are then relative to that folder. The function is called whenever
 a run is planned, and has to give the same samples in the same order: they are the source's content.
 """
@@ -22,9 +22,9 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.plain_samples import Defaults, draft_of
-from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
-from stages.prepare.reading.unread_images import UnreadImage, image_from
+from stages.prepare.reading.records import record_of, rejected_record, row_of
+from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.unread_images import UnreadImage, image_from
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from schemas.values import text_message
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.files import column, first_file, json_line, lines, sha256
-from stages.prepare.reading.records import Draft, records_of, row_of
+from stages.prepare.reading.records import records_of, row_of
+from stages.reading.files import column, first_file, json_line, lines, sha256
+from stages.reading.plain_samples import Draft
 
 # `#### 1,450` at the end; a full stop behind the number is taken too, and cut off below.
 _GOLD = re.compile(r"####\s*(-?[0-9.,]+)\s*$")

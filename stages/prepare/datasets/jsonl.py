@@ -1,6 +1,6 @@
 """JSON lines of your own: prompt or messages, images as paths or data URLs, answers, labels.
 
-Each line is one plain sample; `stages/prepare/reading/plain_samples.py` lists the keys, and only `prompt` or
+Each line is one plain sample; `stages/reading/plain_samples.py` lists the keys, and only `prompt` or
 `messages` must be there:
 
     {"prompt": "How many cups?", "image": "cups.png", "answer": 3, "label": "general", "split": "test"}
@@ -20,10 +20,10 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.files import json_line, lines, matching, sha256
-from stages.prepare.reading.plain_samples import Defaults, draft_of
-from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
-from stages.prepare.reading.unread_images import UnreadImage, image_from
+from stages.prepare.reading.records import record_of, rejected_record, row_of
+from stages.reading.files import json_line, lines, matching, sha256
+from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.unread_images import UnreadImage, image_from
 
 
 @dataclass(frozen=True)

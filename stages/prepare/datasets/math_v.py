@@ -21,9 +21,10 @@ from schemas.values import Message, Part
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.files import column, digest_if_file, first_file, is_file, json_line, lines, sha256
-from stages.prepare.reading.records import Draft, records_of, row_of
-from stages.prepare.reading.unread_images import file_image
+from stages.prepare.reading.records import records_of, row_of
+from stages.reading.files import column, digest_if_file, first_file, is_file, json_line, lines, sha256
+from stages.reading.plain_samples import Draft
+from stages.reading.unread_images import file_image
 
 _MARK = re.compile(r"<image(\d*)>")
 _LETTERS = [*"ABCDE"]

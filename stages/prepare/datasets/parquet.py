@@ -1,7 +1,7 @@
 """Parquet: prompt rows that cosmo wrote, or any table with a mapping of its columns.
 
 A file whose columns are those of the prompts table (a run folder, one of its shards) is read row for row. Any
-other table is read as plain samples (`stages/prepare/reading/plain_samples.py`), its columns named like ours or mapped:
+other table is read as plain samples (`stages/reading/plain_samples.py`), its columns named like ours or mapped:
 
     [[prepare.sources]]
     name = "parquet"
@@ -26,10 +26,10 @@ from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UsageError, first_line
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS, item_of, mapping
-from stages.prepare.reading.files import digest_if_file, matching, sha256
-from stages.prepare.reading.plain_samples import Defaults, draft_of
-from stages.prepare.reading.records import Draft, record_of, rejected_record, row_of
-from stages.prepare.reading.unread_images import bytes_image, image_from
+from stages.prepare.reading.records import record_of, rejected_record, row_of
+from stages.reading.files import digest_if_file, matching, sha256
+from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.unread_images import bytes_image, image_from
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

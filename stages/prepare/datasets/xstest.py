@@ -16,8 +16,9 @@ from schemas.values import text_message
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.files import column, csv_rows, first_file, sha256
-from stages.prepare.reading.records import Draft, records_of, row_of
+from stages.prepare.reading.records import records_of, row_of
+from stages.reading.files import column, csv_rows, first_file, sha256
+from stages.reading.plain_samples import Draft
 
 _COLUMNS = ("id", "prompt", "type", "label")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stages.core.errors import InputError, UsageError, did_you_mean
-from stages.prepare.reading.plain_samples import KNOWN
-from stages.prepare.reading.references import KINDS as _KINDS
+from stages.reading.plain_samples import KNOWN
+from stages.reading.references import KINDS as _KINDS
 
 KINDS = ("", *_KINDS)
 

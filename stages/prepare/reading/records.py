@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from schemas.identity import digest
@@ -13,19 +12,7 @@ from schemas.prompts import PromptRow
 from schemas.values import Image
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
-from stages.prepare.reading.unread_images import UnreadImage
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A row without its id and images, and what stands for them."""
-
-    row: PromptRow
-    """`id` is "" and `images` is empty."""
-    images: list[UnreadImage]
-    """In the order of the row's image parts."""
-    text: str
-    """The record's `text`."""
+from stages.reading.plain_samples import Draft
 
 
 def content_key(row: PromptRow, images: list[str]) -> str:

@@ -11,17 +11,17 @@ from typing import Any
 
 from schemas.identity import digest
 from stages.core.errors import BadSample, InputError
-from stages.prepare.containers.base import Container, Item, taken
-from stages.prepare.containers.found import found
 from stages.prepare.datasets.base import Record
-from stages.prepare.layouts.columns import Columns
-from stages.prepare.layouts.image_values import ImageRules
-from stages.prepare.layouts.look import columns_of
-from stages.prepare.layouts.samples import plain_sample
-from stages.prepare.layouts.shapes import there
-from stages.prepare.reading.plain_samples import Defaults, draft_of
-from stages.prepare.reading.records import Draft, record_of, rejected_record
-from stages.prepare.reading.unread_images import UnreadImage
+from stages.prepare.reading.records import record_of, rejected_record
+from stages.reading.containers.base import Container, Item, taken
+from stages.reading.containers.found import found
+from stages.reading.layouts.columns import Columns
+from stages.reading.layouts.image_values import ImageRules
+from stages.reading.layouts.look import columns_of
+from stages.reading.layouts.samples import plain_sample
+from stages.reading.layouts.shapes import there
+from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.unread_images import UnreadImage
 
 SNIFFED = 64
 """Records that are looked at before the first is read."""
@@ -182,6 +182,6 @@ def _first_fault(items: list[Item]) -> str:
 
 
 def _holds_prompt_rows(container: Container) -> bool:
-    from stages.prepare.containers.tables import Parquet
+    from stages.reading.containers.tables import Parquet
 
     return isinstance(container, Parquet) and container.holds_prompt_rows()

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.core.errors import BadSample
-from stages.prepare.layouts.columns import Columns
-from stages.prepare.layouts.image_values import images_in
-from stages.prepare.layouts.shapes import is_image, there, value_at
-from stages.prepare.layouts.turns import Turn, assembled, turns_of
-from stages.prepare.reading.choices import LETTERS, letter_of, options_of
-from stages.prepare.reading.references import several_letters
+from stages.reading.choices import LETTERS, letter_of, options_of
+from stages.reading.layouts.columns import Columns
+from stages.reading.layouts.image_values import images_in
+from stages.reading.layouts.shapes import is_image, there, value_at
+from stages.reading.layouts.turns import Turn, assembled, turns_of
+from stages.reading.references import several_letters
 
 _MADE = ("messages", "prompt", "input", "history", "system", "hint", "images", "choices", "answer", "response", "split")
 _ANSWER_TAG = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)

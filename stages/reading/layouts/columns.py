@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from stages.core.field_paths import FieldPath
-from stages.prepare.layouts import table
+from stages.reading.layouts import table
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError, first_line
-from stages.prepare.containers.base import Container, Item
+from stages.reading.containers.base import Container, Item
 
 _BATCH = 128
 """Rows as Python values at a time: whole images may be in them."""

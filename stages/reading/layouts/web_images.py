@@ -8,7 +8,7 @@ import urllib.request
 
 from stages.core.cache import cache_root
 from stages.core.errors import BadSample, first_line
-from stages.prepare.reading.files import write_cache_file
+from stages.reading.files import write_cache_file
 
 MAX_BYTES = 64 << 20
 _SECONDS = 20.0

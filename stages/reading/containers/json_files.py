@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stages.core.errors import BadSample, InputError
-from stages.prepare.containers.base import (
+from stages.reading.containers.base import (
     MAX_RECORD_BYTES,
     Container,
     Item,
@@ -19,7 +19,7 @@ from stages.prepare.containers.base import (
     plain_stem,
     small,
 )
-from stages.prepare.reading.files import json_line
+from stages.reading.files import json_line
 
 _CHUNK = 1 << 20
 _LISTS = ("data", "rows", "samples", "examples", "instances", "questions", "train", "test")

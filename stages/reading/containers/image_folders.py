@@ -8,8 +8,8 @@ from typing import Any
 
 from schemas.identity import digest
 from stages.core.errors import BadSample
-from stages.prepare.containers.base import Container, Item
-from stages.prepare.reading.files import json_line, sha256
+from stages.reading.containers.base import Container, Item
+from stages.reading.files import json_line, sha256
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 CAPTIONS = (".txt", ".caption", ".json")

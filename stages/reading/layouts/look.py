@@ -9,14 +9,14 @@ from typing import Any
 
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
 from stages.core.field_paths import FieldPath, parse_path
-from stages.prepare.layouts import table
-from stages.prepare.layouts.columns import Columns
-from stages.prepare.layouts.samples import record_options
-from stages.prepare.layouts.shapes import SHAPES, is_image, there, value_at
-from stages.prepare.layouts.table import COLUMNS, LAYOUTS, SETTINGS, Layout
-from stages.prepare.layouts.turns import as_turns
-from stages.prepare.reading.choices import options_of
-from stages.prepare.reading.plain_samples import KNOWN, LISTS, TEXTS
+from stages.reading.choices import options_of
+from stages.reading.layouts import table
+from stages.reading.layouts.columns import Columns
+from stages.reading.layouts.samples import record_options
+from stages.reading.layouts.shapes import SHAPES, is_image, there, value_at
+from stages.reading.layouts.table import COLUMNS, LAYOUTS, SETTINGS, Layout
+from stages.reading.layouts.turns import as_turns
+from stages.reading.plain_samples import KNOWN, LISTS, TEXTS
 
 NAMES = (*KNOWN, *SETTINGS)
 """What `--map` may name."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.errors import BadSample
-from stages.prepare.layouts.shapes import is_turns, role_of
-from stages.prepare.layouts.table import ROLES
+from stages.reading.layouts.shapes import is_turns, role_of
+from stages.reading.layouts.table import ROLES
 
 _MARK = re.compile(r"<image>|<image[ _]?(\d{1,2})>|<\|image_(\d{1,2})\|>|<img>(.*?)</img>", re.DOTALL)
 _TEXT_TYPES = ("text", "input_text", "output_text")

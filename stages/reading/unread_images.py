@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from stages.core.errors import BadSample, InputError
-from stages.prepare.reading.files import is_file, sha256
+from stages.reading.files import is_file, sha256
 
 MAX_FILE_BYTES = 256 << 20
 """No image file is read into memory beyond this, whatever the config allows."""

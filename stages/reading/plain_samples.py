@@ -28,9 +28,8 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.values import Message, Part, plain_text
 from stages.core.errors import BadSample, closest, did_you_mean
-from stages.prepare.reading.records import Draft
-from stages.prepare.reading.references import references
-from stages.prepare.reading.unread_images import UnreadImage
+from stages.reading.references import references
+from stages.reading.unread_images import UnreadImage
 
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
 LISTS = ("choices", "accepted", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
@@ -59,6 +58,18 @@ class Defaults:
         """What the options of a dataset plugin say, which have fields of these names."""
         flags = tuple(options.flags)
         return cls(source, options.label, options.task, options.split, options.answer_kind, flags, strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row without its id and images, and what stands for them."""
+
+    row: PromptRow
+    """`id` is "" and `images` is empty."""
+    images: list[UnreadImage]
+    """In the order of the row's image parts."""
+    text: str
+    """The record's `text`."""
 
 
 def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, str], UnreadImage]) -> Draft:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from stages.core.errors import BadSample
-from stages.prepare.reading.unread_images import MAX_FILE_BYTES, UnreadImage, bytes_image, image_from
+from stages.reading.unread_images import MAX_FILE_BYTES, UnreadImage, bytes_image, image_from
 
 _NAMED_BY = ("url", "image_url", "image", "path", "file_name")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
@@ -100,7 +100,7 @@ class ImageRules:
     def _from_web(self, value: str, name: str) -> UnreadImage:
         if not self.fetch:
             raise BadSample("missing_image", f"{name} is a web address; --fetch-images downloads it: {value[:80]}")
-        from stages.prepare.layouts.web_images import downloaded
+        from stages.reading.layouts.web_images import downloaded
 
         return bytes_image(downloaded(value), PurePath(value.partition("?")[0]).name or name)
 

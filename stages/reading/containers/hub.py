@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from stages.core.errors import InputError
-from stages.prepare.containers.base import Container, Item
-from stages.prepare.datasets.hf import HfOptions, commit, loaded
+from stages.reading.containers.base import Container, Item
+from stages.reading.hub_datasets import HubPart, commit, loaded
 
 _BATCH = 128
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -28,7 +28,7 @@ class Hub(Container):
         super().__init__([], None, path.rpartition("/")[2])
         config, colon, split = part.partition(":")
         # One word is the split, as most datasets have one configuration.
-        self._options = HfOptions(
+        self._options = HubPart(
             path=path, config=config if colon else "", split=(split if colon else config) or "train"
         )
         self._data: Any = None

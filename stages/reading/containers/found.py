@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.core.errors import InputError
-from stages.prepare.containers.base import Container, plain_stem, plain_suffix
-from stages.prepare.containers.hub import Hub, is_hub_id
+from stages.reading.containers.base import Container, plain_stem, plain_suffix
+from stages.reading.containers.hub import Hub, is_hub_id
 
 _JSON = (".json", ".jsonl", ".ndjson", ".jsonlines")
 _DELIMITED = (".csv", ".tsv", ".tab")
@@ -38,7 +38,7 @@ def _file(path: Path, part: str) -> Container:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "copy or download it again")
     if suffix in _JSON:
-        from stages.prepare.containers.json_files import json_container
+        from stages.reading.containers.json_files import json_container
 
         return json_container(path, part)
     makers = _makers()
@@ -48,9 +48,9 @@ def _file(path: Path, part: str) -> Container:
 
 
 def _makers() -> dict[str, Callable[[list[Path]], Container]]:
-    from stages.prepare.containers.archives import WebDataset
-    from stages.prepare.containers.delimited import Delimited
-    from stages.prepare.containers.tables import Arrow, Parquet
+    from stages.reading.containers.archives import WebDataset
+    from stages.reading.containers.delimited import Delimited
+    from stages.reading.containers.tables import Arrow, Parquet
 
     def of(kind: Callable[[list[Path], Path, str], Container]) -> Callable[[list[Path]], Container]:
         return lambda files: kind(files, files[0].parent, plain_stem(files[0]))
@@ -65,7 +65,7 @@ def _makers() -> dict[str, Callable[[list[Path]], Container]]:
 
 def _folder(root: Path, part: str) -> Container:
     """What a folder holds; the rules in this order, the first that applies."""
-    from stages.prepare.containers.tables import Arrow, Parquet
+    from stages.reading.containers.tables import Arrow, Parquet
 
     if (root / "dataset_dict.json").is_file():
         return _part(root, part)
@@ -97,7 +97,7 @@ def _sorted(folder: Path, suffix: str) -> list[Path]:
 
 
 def _image_folder(root: Path, part: str) -> Container | None:
-    from stages.prepare.containers.image_folders import IMAGES, CaptionedImages, NamedImages
+    from stages.reading.containers.image_folders import IMAGES, CaptionedImages, NamedImages
 
     for name in _TABLES:
         if (root / name).is_file():
@@ -110,7 +110,7 @@ def _image_folder(root: Path, part: str) -> Container | None:
 
 
 def _is_caption(path: Path) -> bool:
-    from stages.prepare.containers.image_folders import CAPTIONS, IMAGES
+    from stages.reading.containers.image_folders import CAPTIONS, IMAGES
 
     return path.suffix in CAPTIONS and any(path.with_suffix(s).is_file() for s in IMAGES)
 
@@ -133,7 +133,7 @@ def _alike(files: list[Path], root: Path, part: str) -> Container:
             container.name = root.resolve().name
             return container
         if suffix in (".jsonl", ".ndjson", ".jsonlines"):
-            from stages.prepare.containers.json_files import JsonLines
+            from stages.reading.containers.json_files import JsonLines
 
             return JsonLines(files, root, root.resolve().name)
     names = ", ".join(p.name for p in files[:_MOST_NAMED])

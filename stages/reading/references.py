@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stages.core.errors import BadSample
-from stages.prepare.reading.choices import letter_of
+from stages.reading.choices import letter_of
 
 KINDS = ("number", "choice", "choices", "text", "math")
 # `1,234.5`, `$3`, `-5`, `3/4`, `50 %`, `1e-05`. `007` is a name and no number.

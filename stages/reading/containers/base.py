@@ -82,7 +82,7 @@ class Container(ABC):
 
     def identity(self) -> dict[str, str]:
         """What identifies its content, by part."""
-        from stages.prepare.reading.files import sha256
+        from stages.reading.files import sha256
 
         return {f"{n:05d}": sha256(file) for n, file in enumerate(self.files)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stages.core.errors import BadSample, InputError
-from stages.prepare.containers.base import (
+from stages.reading.containers.base import (
     MAX_RECORD_BYTES,
     Container,
     Item,

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from stages.core.errors import BadSample, InputError, first_line
-from stages.prepare.containers.base import Container, Item, is_compressed, opened
-from stages.prepare.reading.files import json_line
-from stages.prepare.reading.unread_images import MAX_FILE_BYTES
+from stages.reading.containers.base import Container, Item, is_compressed, opened
+from stages.reading.files import json_line
+from stages.reading.unread_images import MAX_FILE_BYTES
 
 _TEXTS = ("txt", "text", "caption", "cls", "question", "answer", "prompt")
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif")
