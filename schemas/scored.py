@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -47,6 +48,8 @@ class Grade:
     """Why, in one short line."""
     seen: str | None = None
     """What the verifier extracted and judged (a parsed answer), where that differs from the completion."""
+    left_to: str | None = None
+    """Of an undecided grade: the verifier that was asked in its place, and whose grade counts."""
 
     @property
     def failed(self) -> bool:
@@ -89,5 +92,11 @@ class ScoredGroup(RolloutGroup):
 
 
 def grade_of(completion: ScoredCompletion, name: str) -> Grade | None:
-    """The grade of that verifier, or None when it did not run."""
-    return next((g for g in completion.grades if g.name == name), None)
+    """The grade that counts as that verifier's, or None when it did not run; see `counting`."""
+    return counting({g.name: g for g in completion.grades}, name)
+
+
+def counting(grades: Mapping[str, Grade], name: str) -> Grade | None:
+    """The grade that counts as that verifier's: its own, or that of the verifier which it was left to."""
+    grade = grades.get(name)
+    return grade if grade is None or grade.left_to is None else grades.get(grade.left_to, grade)

@@ -24,7 +24,7 @@ class Table:
 
 PROMPTS = Table("prompts", 2, PromptRow)
 ROLLOUTS = Table("rollouts", 2, RolloutGroup)
-SCORED = Table("scored", 3, ScoredGroup)
+SCORED = Table("scored", 4, ScoredGroup)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

@@ -19,8 +19,7 @@ def print_table(output: Any, path: Path) -> None:
     folder = RunFolder.open(path)
     rows = list(folder.rows(EVALS))
     output.table(summary_table(rows, summary["differences"]))
-    scored = next((up.where for up in folder.upstream()), "SCORED_FOLDER")
-    for line in judge_lines(rows, str(scored)):
+    for line in judge_lines(rows, folder.upstream()):
         output.say(line)
     output.say(f"report: {artifact(path, 'report.html')}")
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -172,6 +173,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def settings_of(config: Any, prefix: str = "") -> list[str]:
+    """What `--set` takes to make this config out of the defaults: `judges.safety.policy=ORG/NAME`."""
+    found = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if value != default:
+            found += _settings(prefix + f.name, value)
+    return found
+
+
+def _settings(path: str, value: Any) -> list[str]:
+    if dataclasses.is_dataclass(value):
+        return settings_of(value, f"{path}.")
+    if isinstance(value, dict) and value:
+        return [s for name, inner in value.items() for s in _settings(f"{path}.{path_part(name)}", inner)]
+    # JSON's texts, lists, numbers and switches are TOML's. A text that is nothing else may stand bare.
+    bare = isinstance(value, str) and parse_assignment(f"v={value}")[1] == value and value == value.strip() != ""
+    return [f"{path}={value if bare else json.dumps(value, ensure_ascii=False)}"]
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ _COMPLETIONS = (
 )
 
 
+_VERDICTS = "End with one line"
+"""How the prompts of `stages.judging` begin the sentence that names their verdicts."""
+_NO_VERDICT = frozenset({"verdict", "and", "or", "one", "of"})
+
+
 @dataclass(slots=True)
 class _Bytes:
     token_ids: list[int]
@@ -34,10 +40,10 @@ class _Bytes:
 
 
 class FakeEngine(Engine):
-    """Deterministic completions of a few shapes: right, wrong, refusing, without a think block."""
+    """Deterministic completions of a few shapes: right, wrong, refusing, without a think block; a judge's verdict."""
 
     def __init__(self) -> None:
-        self.label = "fake/1"
+        self.label = "fake/2"
         self.banned_token_ids = [_IMAGE]
         self.max_positions = 4096
 
@@ -67,10 +73,16 @@ class FakeEngine(Engine):
         # A greedy sampler has no luck: every sample of a prompt is the same.
         drawn = (sampling.seed, index) if sampling.temperature > 0 else ()
         noise = hashlib.sha256(f"{drawn}|{request.id}".encode()).digest()
-        words = self.decode(request.token_ids).split() or ["nothing"]
+        asked = self.decode(request.token_ids)
+        words = asked.split() or ["nothing"]
         text = _COMPLETIONS[noise[0] % len(_COMPLETIONS)].format(
             number=noise[1] % 10, letter="ABCD"[noise[2] % 4], word=words[noise[3] % len(words)]
         )
+        # As a judge it says one of the verdicts that the prompt ends with.
+        if _VERDICTS in asked:
+            named = re.findall(r"\w+", asked.rpartition(_VERDICTS)[2])
+            verdicts = [word for word in named if word.lower() not in _NO_VERDICT] or words
+            text = f"Verdict: {verdicts[noise[0] % len(verdicts)]}"
         token_ids = [*text.encode(), _EOS][: sampling.max_new_tokens]
         logprobs = [-(noise[at % len(noise)] + 1) / 256 for at in range(len(token_ids))]
         return SampledCompletion(
@@ -81,7 +93,7 @@ class FakeEngine(Engine):
 class FakePlugin(EnginePlugin):
     """Opens a fake engine, whose version is that of its completions."""
 
-    version = 1
+    version = 2
     needs_policy = False
 
     def open(self, ref: PolicyRef | None, settings: EngineSettings, resources: Resources) -> FakeEngine:

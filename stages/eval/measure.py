@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.evals import NOT_JUDGED, EvalRow
-from schemas.scored import OK, UNDECIDED
+from schemas.scored import OK, UNDECIDED, counting
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.eval.intervals import Interval, mean_interval, rate_interval
 from stages.eval.metrics.base import Metric, Settings
@@ -147,8 +147,8 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
 
 def _judges(group: GroupView, names: tuple[str, ...], namer: Namer, folder: int) -> dict[str, None]:
     """Who gave these grades, or left them undecided."""
-    found = (c.grades[name] for c in group.completions for name in names if name in c.grades)
-    return {namer.judge(folder, g.name, g.version): None for g in found if g.status in (OK, UNDECIDED)}
+    found = (counting(c.grades, name) for c in group.completions for name in names)
+    return {namer.judge(folder, g.name, g.version): None for g in found if g and g.status in (OK, UNDECIDED)}
 
 
 def _is_undecided(tallies: list[Tally]) -> bool:

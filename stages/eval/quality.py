@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from schemas.evals import NOT_JUDGED, EvalRow
 from stages.core.stage import Quality
 from stages.eval.measure import ALL
-from stages.eval.table import judge_command, undecided_share
+from stages.eval.table import judge_commands, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -37,7 +37,7 @@ def quality_of(folder: RunFolder) -> Quality:
     if not measured:
         hint = f"cosmo show {folder.where}"
         if any(row.method == NOT_JUDGED for row in rows):
-            hint = judge_command(next((str(up.where) for up in folder.upstream()), "SCORED_FOLDER"))
+            hint = next(iter(judge_commands(folder.upstream())), hint)
         return Quality(numbers=numbers, failure=_nothing(rows), hint=hint)
     warnings = [
         f"nothing was measured of {policy}" for policy in policies if policy not in {row.policy for row in measured}

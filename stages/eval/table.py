@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from schemas.evals import NOT_JUDGED, EvalRow
+from stages.judging.command import judge_command, judge_hint
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
 
 ALL = "all"
 
@@ -31,24 +36,23 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
     return table
 
 
-def judge_lines(rows: list[EvalRow], folder: str) -> list[str]:
+def judge_lines(rows: list[EvalRow], scored: Iterable[RunFolder]) -> list[str]:
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
     lines: dict[str, None] = {}
-    commands: dict[str, None] = {}
+    refused = False
     for row in (r for r in rows if r.slice == ALL and r.judged_by):
         part = f"{row.metric} of {row.policy}: judged by {row.judged_by}"
         total = row.undecided + row.completions
         if row.undecided:
             part += f"; {undecided_share(row)} of {total:,} completions undecided, and left out"
         lines[part] = None
-        if row.method == NOT_JUDGED:
-            commands[f"to judge them: {judge_command(folder)}"] = None
-    return [*lines, *commands]
+        refused = refused or row.method == NOT_JUDGED
+    return [*lines, *(f"to judge them: {command}" for command in (judge_commands(scored) if refused else []))]
 
 
-def judge_command(folder: str) -> str:
-    """What to type for a judge in place of the safety rule."""
-    return f"cosmo score {folder} --set judges.safety.policy=MODEL --set judges.safety.prompt=safety"
+def judge_commands(scored: Iterable[RunFolder]) -> list[str]:
+    """What to type for a judge of what the safety rule left undecided in these runs."""
+    return [judge_hint(judge_command(folder, ["safety"])) for folder in scored]
 
 
 def undecided_share(row: EvalRow) -> str:

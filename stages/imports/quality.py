@@ -8,6 +8,7 @@ from typing import Any
 from schemas.rollouts import FinishReason
 from schemas.tables import SCORED
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Quality
 
 _MOST_NAMED = 4
@@ -42,8 +43,9 @@ def import_quality(folder: RunFolder) -> Quality:
     gone = f", {missing} without a text" if missing else ""
     with_grades = f", grades {', '.join(sorted(grades))}" if grades else ""
     warning = f"{lost} rows were rejected, and {ends.total()} completions kept" if lost > ends.total() else None
+    said = [text for text in (warning, unmarked_line(folder)) if text]
     line = f"{ends.total()} completions: {named}{more}{gone}{with_grades}"
-    return Quality(line, numbers, warning, hint=hint if warning else "")
+    return Quality(line, numbers, "; ".join(said) or None, hint=hint if warning else "")
 
 
 def _columns(path: Any, with_grades: bool) -> Any:

@@ -10,6 +10,7 @@ from schemas.tables import PROMPTS
 from stages.core.config import key_of
 from stages.core.errors import InputError, UsageError
 from stages.core.field_paths import parse_map
+from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
 from stages.prepare.sources import Source, identity, parse, reading_notes, records
@@ -103,10 +104,12 @@ class PrepareStage(Stage):
             "duplicates": doubles,
         }
         line = ", ".join(f"{n} {label}" for label, n in rows.most_common())
+        unmarked = unmarked_line(folder)
         if lost - doubles <= kept:
-            return Quality(line, numbers)
+            return Quality(line, numbers, warning=unmarked)
         most, n = max(((r, n) for r, n in rejected.items() if r not in _DOUBLES), key=lambda entry: entry[1])
         warning = f"{lost - doubles} of {lost - doubles + kept} samples were rejected, {n} of them as {most}"
+        warning += f"; {unmarked}" if unmarked else ""
         return Quality(line, numbers, warning=warning, hint=f"cosmo show {folder.where} --rejected")
 
 

@@ -102,6 +102,10 @@ class ScoreConfig:
         {}, "reward formulas by label, each in place of the default one for that label", affects=False
     )
     judges: dict[str, JudgeTable] = option({}, "generative verifiers by name")
+    # In the plan's key where a verifier that runs is named.
+    undecided: dict[str, str] = option(
+        {}, "verifier = the judge, or other verifier, that is asked where it is undecided, and decides", affects=False
+    )
     contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks")
     reward_model: RewardModelTable = section(RewardModelTable, "the trained reward model that `reward_model` asks")
     format_weight: float = option(1.0, "weight of `format` in formulas that add up")

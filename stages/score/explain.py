@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from schemas.scored import FAILED, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup, Term
+from schemas.scored import FAILED, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup, Term, counting
 from schemas.tables import ROLLOUTS, SCORED
 from schemas.values import plain_text
 from stages.core.errors import InputError, did_you_mean
@@ -17,7 +17,7 @@ from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context
 from stages.score.answers.math_pool import set_limit
 from stages.score.grading import Grader
-from stages.score.models.batching import open_models, with_model_grades
+from stages.score.models.batching import graded, open_models
 
 # A rule's version is counted by hand; a model verifier's is the beginning of a digest.
 _COUNTED = 1 << 16
@@ -102,7 +102,8 @@ def _completion(completion: ScoredCompletion, widths: list[int]) -> list[Line]:
 def _sum(completion: ScoredCompletion) -> str:
     """The reward's terms, and what became of those without a value."""
     shown = " + ".join(f"{t.name} {_value(t.value)} * {t.weight:g}" for t in completion.terms)
-    status = {g.name: g.status for g in completion.grades}
+    by_name = {g.name: g for g in completion.grades}
+    status = {name: grade.status for name in by_name if (grade := counting(by_name, name)) is not None}
     lost = [t.name for t in completion.terms if status.get(t.name) in FAILED]
     if completion.reward is None:
         return f"{shown}  -> none, because {_because(lost, completion.terms, status)}"
@@ -153,7 +154,9 @@ def _value(value: float | None) -> str:
 
 
 def _state(grade: Grade) -> str:
-    return (grade.verdict or "") if grade.status == OK else grade.status
+    if grade.status == OK:
+        return grade.verdict or ""
+    return f"{grade.status}, left to {grade.left_to}" if grade.left_to else grade.status
 
 
 def find_groups(folders: list[RunFolder], prefix: str, grader: Grader, ctx: Context) -> list[ScoredGroup]:
@@ -197,5 +200,5 @@ def _scored_group(folder: RunFolder, shard: int, ident: str, grader: Grader, ctx
         assert isinstance(row, ScoredGroup)
         return row
     set_limit(ctx.config.timeout_s)
-    ((group, by_models),) = with_model_grades(grader, open_models(grader, ctx), [row], 1)
-    return grader.group(group, by_models)
+    (group,) = graded(grader, open_models(grader, ctx), [row], 1, 1)
+    return group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 from schemas.arrow import hints
@@ -18,6 +18,8 @@ _GROUP_FIELDS = [name for name in hints(RolloutGroup) if name != "completions"]
 _COMPLETION_FIELDS = list(hints(Completion))
 _completion_values = attrgetter(*_COMPLETION_FIELDS)
 _SETTLED = (OK, NOT_APPLICABLE, UNDECIDED)
+_SILENT = (NOT_APPLICABLE, UNDECIDED)
+"""The statuses of a grade that decides nothing in another's place."""
 
 ModelGrades = Mapping[str, Mapping[int, Grade]]
 """What model verifiers said of a group: verifier -> completion index -> grade."""
@@ -31,6 +33,8 @@ class Grader:
     verifiers: Mapping[str, Verifier | ModelVerifier]
     """By name; all that any formula or `also` names."""
     also: tuple[str, ...] = ()
+    left_to: Mapping[str, str] = field(default_factory=dict)
+    """Who decides where a verifier is undecided, by name."""
     regrade: bool = False
 
     def group(self, group: RolloutGroup, by_models: ModelGrades | None = None) -> ScoredGroup:
@@ -57,6 +61,28 @@ class Grader:
         if not self.regrade:
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
         return Ungraded(group, list(lacking))
+
+    def left_open(self, verifier: ModelVerifier, group: ScoredGroup) -> Ungraded:
+        """The graded group's completions that are left to this verifier and lack its grade."""
+        asked = {name for name, other in self.left_to.items() if other == verifier.name}
+        names = asked.intersection(self._verifiers_of(formula_for(self.formulas, group.label)))
+        lacking = []
+        for completion in group.completions:
+            grades = {g.name: g for g in completion.grades}
+            if verifier.name not in grades and any(grades[name].status == UNDECIDED for name in names):
+                lacking.append(completion)
+        return Ungraded(group, list(lacking))
+
+    def decided(self, group: ScoredGroup, by_models: ModelGrades) -> ScoredGroup:
+        """The graded group with further grades, of verifiers that others were left to."""
+        formula = formula_for(self.formulas, group.label)
+        names = self._verifiers_of(formula)
+        completions = []
+        for completion in group.completions:
+            further = {n: of[completion.index] for n, of in by_models.items() if completion.index in of}
+            grades = {g.name: g for g in completion.grades} | further
+            completions.append(self._rewarded(completion, formula, names, grades, f"prompt {group.id}"))
+        return replace(group, completions=completions)
 
     def _verifiers_of(self, formula: RewardFormula) -> list[str]:
         return list(dict.fromkeys([name for name, _ in formula.terms] + list(self.also)))
@@ -85,6 +111,20 @@ class Grader:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
                 grades[name] = verifier.grade(group, completion, parsed)
+            for other in {self.left_to[n] for n in names if n in self.left_to and grades[n].status == UNDECIDED}:
+                # A rule decides at once; models are asked about many groups together, see `left_open`.
+                if other not in grades and isinstance(verifier := self.verifiers[other], Verifier):
+                    grades[other] = verifier.grade(group, completion, parsed)
+        return self._rewarded(completion, formula, names, grades, where)
+
+    def _rewarded(
+        self, completion: Completion, formula: RewardFormula, names: list[str], grades: dict[str, Grade], where: str
+    ) -> ScoredCompletion:
+        """The completion with these grades, each undecided one left to whom the recipe names, and their reward."""
+        for name in names:
+            other = self.left_to.get(name)
+            if other in grades and grades[name].status == UNDECIDED and grades[other].status not in _SILENT:
+                grades[name] = replace(grades[name], left_to=other)
         terms, reward = reward_of(formula, grades, where)
         fields = dict(zip(_COMPLETION_FIELDS, _completion_values(completion), strict=True))
         # Grades of verifiers that this run does not name stay behind those that it does.
@@ -98,7 +138,8 @@ class Grader:
         for grade in earlier:
             verifier = self.verifiers.get(grade.name)
             if verifier is None or (verifier.version == grade.version and grade.status in _SETTLED):
-                kept[grade.name] = grade
+                # Whom it is left to is this run's to say.
+                kept[grade.name] = grade if grade.left_to is None else replace(grade, left_to=None)
         return kept
 
     def _unsampled_grade(self, name: str, completion: Completion) -> Grade:

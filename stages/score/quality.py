@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.scored import ERROR, FAILED, NOT_APPLICABLE, TIMEOUT, UNDECIDED
+from stages.core.runs.unmarked import HOW_TO_MARK, unmarked_line
 from stages.core.stage import Quality
 from stages.score.rewards import principal_of
 
@@ -25,7 +26,7 @@ MOST_FLAT, MOST_FAILED = 0.75, 0.5
 """Shares above which a person is warned. Half of the groups of a healthy run are often flat; half failed are never."""
 _COMPLETIONS = "completions.list.element"
 _LEAVES = ("reward", "finish_reason", "error")
-_GRADE_LEAVES = ("name", "status", "reason")
+_GRADE_LEAVES = ("name", "status", "reason", "left_to")
 NOT_SAMPLED = "not sampled"
 
 
@@ -43,6 +44,8 @@ class Summary:
     """Why completions have no reward, in few words: `answer failed`, `safety does not apply`, `not sampled`."""
     first_missing: str = ""
     """The id of a prompt with such a completion."""
+    undecided: Counter[str] = field(default_factory=Counter)
+    """Completions that have no reward because this verifier is undecided."""
     in_full: dict[str, str] = field(default_factory=dict)
     """What the first such completion's row says, by those words."""
     applied: Counter[str] = field(default_factory=Counter)
@@ -54,7 +57,7 @@ class Summary:
 
 
 def quality_of(folder: RunFolder) -> Quality:
-    """Reward, flat groups and what has no reward; a failure where nothing has one."""
+    """Reward, flat groups and what has no reward; a failure where nothing has one, and no rule waits for a judge."""
     import numpy as np
 
     found = summarise(folder)
@@ -74,11 +77,29 @@ def quality_of(folder: RunFolder) -> Quality:
         "failed_grades": dict(sorted(found.failed.items())),
     }
     hint = f"cosmo score {folder.where} --explain {found.first_missing}" if found.first_missing else ""
+    if not rewarded and found.undecided:
+        # Every row was read, and nothing is wrong with it: what is left is somebody else's to decide.
+        return Quality("no completion has a reward", numbers, _open(found, count), hint=_judge(folder, found))
     if not rewarded:
         why = _reasons(found, full=True)
+        if unmarked_line(folder):
+            hint += f"; to mark its rows, prepare or import them again with {HOW_TO_MARK}"
         return Quality(numbers=numbers, failure=f"none of {count} completions has a reward: {why}", hint=hint)
     warnings = _warnings(found, count, flat, len(spreads))
     return Quality(_line(numbers, found), numbers, "; ".join(warnings) or None, hint=hint if warnings else "")
+
+
+def _open(found: Summary, count: int) -> str:
+    """`all 200 completions are undecided, and have no reward: 200 safety is undecided`."""
+    undecided = found.undecided.total()
+    which = f"all {count}" if undecided == count else f"{undecided} of {count}"
+    return f"{which} completions are undecided, and none has a reward: {_reasons(found, full=True)}"
+
+
+def _judge(folder: RunFolder, found: Summary) -> str:
+    from stages.judging.command import judge_command, judge_hint
+
+    return judge_hint(judge_command(folder, sorted(found.undecided)))
 
 
 def _line(numbers: dict[str, Any], found: Summary) -> str:
@@ -184,8 +205,10 @@ def _count_missing(found: Summary, flat: pa.StructArray, groups_N: np.ndarray) -
     without = flat.field("reward").is_null()
     for number, completion in zip(groups_N[np.asarray(without)], flat.filter(without).to_pylist(), strict=True):
         found.first_missing = found.first_missing or found.ids[number]
-        why, reason = _why(completion)
+        why, reason, undecided = _why(completion)
         found.missing[why] += 1
+        if undecided:
+            found.undecided[undecided] += 1
         if reason:
             found.in_full.setdefault(why, reason)
 
@@ -198,17 +221,22 @@ _WHY = (
 )
 
 
-def _why(completion: dict[str, Any]) -> tuple[str, str]:
-    """(in few words, in full) why a completion has no reward: what failed first, or what does not apply."""
+def _why(completion: dict[str, Any]) -> tuple[str, str, str]:
+    """(in few words, in full) why a completion has no reward: what failed first, or what does not apply.
+
+    Third is the verifier that is undecided, where that is why.
+    """
     if completion["finish_reason"] == "error":
-        return NOT_SAMPLED, completion["error"] or ""
+        return NOT_SAMPLED, completion["error"] or "", ""
     terms = [term["name"] for term in completion["terms"]]
     principal = principal_of(terms) if terms else ""
     # The task's own term first: of two that have no value, it is the one that the reward waits for.
-    grades = [g for g in completion["grades"] if g["name"] == principal]
-    grades += [g for g in completion["grades"] if g["name"] in terms and g["name"] != principal]
+    by_name = {g["name"]: g for g in completion["grades"]}
+    grades = [by_name[name] for name in sorted(terms, key=lambda name: name != principal) if name in by_name]
+    # What was left to another verifier waits for that one.
+    grades = [by_name.get(g["left_to"], g) for g in grades]
     for status, verb in _WHY:
         for grade in grades:
             if grade["status"] == status:
-                return f"{grade['name']} {verb}", grade["reason"] or ""
-    return "no term has a value", ""
+                return f"{grade['name']} {verb}", grade["reason"] or "", grade["name"] if status == UNDECIDED else ""
+    return "no term has a value", "", ""

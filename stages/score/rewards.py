@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from schemas.scored import Grade, Term
+from schemas.scored import Grade, Term, counting
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.core.registry import is_known, names, short_name
@@ -48,12 +48,13 @@ def resolve(config: ScoreConfig) -> dict[str, RewardFormula]:
 
 
 def verifiers_named(config: ScoreConfig) -> dict[str, str]:
-    """The verifiers that formulas and `also` name: what each is called in a grade, and as it was named.
+    """The verifiers that formulas, `also` and `undecided` name: what each is called in a grade, and as it was named.
 
     UsageError where two of them would be called the same.
     """
     found = {name: name for formula in resolve(config).values() for name, _ in formula.terms}
     typed = [name for table in _tables(config).values() for name in table.terms] + list(config.also)
+    typed += config.undecided.values()
     for name in dict.fromkeys(typed):
         # A plugin from outside is typed as `FILE.py:NAME` and called NAME in grades; two of them must not share a
         # column.
@@ -66,6 +67,23 @@ def verifiers_named(config: ScoreConfig) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def left_to(config: ScoreConfig) -> dict[str, str]:
+    """Who is asked where a verifier is undecided, both as they are called in grades.
+
+    UsageError for a verifier that doesn't exist, and for one that is left to another in turn.
+    """
+    found = {short_name(name): short_name(other) for name, other in config.undecided.items()}
+    for name in (*config.undecided, *config.undecided.values()):
+        _check_known(name, config, "[score.undecided]")
+    for name, other in found.items():
+        if other in found:
+            raise UsageError(
+                f"[score.undecided] leaves {name} to {other}, which is itself left to {found[other]}",
+                f"name a judge that is not: undecided.{name} = 'NAME'",
+            )
+    return found
+
+
 def _tables(config: ScoreConfig) -> dict[str, RewardTable]:
     tables = {label: build(RewardTable, table, f"rewards.{label}") for label, table in _defaults().items()}
     return tables | config.rewards
@@ -76,10 +94,7 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
     if not table.terms:
         raise UsageError(f"{where} has no terms", "name at least one verifier: terms = { answer = 1.0 }")
     for name in table.terms:
-        if name not in config.judges and not is_known("verifier", name):
-            known = sorted({*names("verifier"), *config.judges})
-            hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
-            raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
+        _check_known(name, config, where)
     terms = {short_name(name): weight for name, weight in table.terms.items()}
     marked = short_name(table.principal) if table.principal else ""
     if marked and marked not in terms:
@@ -99,6 +114,13 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
         # Where it is not marked it follows from the terms, and adds nothing to what the formula says.
         text += f"; principal {marked}"
     return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal)
+
+
+def _check_known(name: str, config: ScoreConfig, where: str) -> None:
+    if name not in config.judges and not is_known("verifier", name):
+        known = sorted({*names("verifier"), *config.judges})
+        hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
+        raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
 
 
 def principal_of(terms: Iterable[str]) -> str:
@@ -130,7 +152,8 @@ def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = 
     total, failed, judged = 0.0, False, False
     # The principal term is looked at like any other: it only may not be missing.
     for name, weight in formula.terms:
-        grade = grades[name]
+        # Of a grade that was left to another verifier, that one's counts.
+        grade = counting(grades, name) or grades[name]
         check_finite(grade, where)
         terms.append(Term(name, weight, grade.value))
         if grade.value is not None:

@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from schemas.tables import ROLLOUTS, SCORED, Table
-from stages.core.parallel_map import in_order
 from stages.core.registry import plugin_key, short_name
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
 
 if TYPE_CHECKING:
-    from schemas.rollouts import RolloutGroup
     from schemas.scored import ScoredGroup
     from stages.core.runs.folder import RunFolder
     from stages.score.grading import Grader
-    from stages.score.models.batching import Opened
     from stages.score.rewards import RewardFormula
     from stages.score.verifiers.base import ModelVerifier, Verifier
 
@@ -41,7 +38,7 @@ class ScoreStage(Stage):
 
     def plan(self, ctx: Context) -> Plan:
         """One output shard an input shard; the key holds resolved formulas and verifier versions."""
-        from stages.score.rewards import verifiers_named
+        from stages.score.rewards import left_to, verifiers_named
         from stages.score.verifiers.base import Verifier
 
         formulas, verifiers = _resolve(ctx.config)
@@ -61,12 +58,14 @@ class ScoreStage(Stage):
         }
         if models := {name: v.identity for name, v in sorted(verifiers.items()) if not isinstance(v, Verifier)}:
             key["models"] = models
+        if named := left_to(ctx.config):
+            key["undecided"] = named
         return Plan(shards, key)
 
     def open(self, ctx: Context) -> Work:
         """Check all labels, then grade shard by shard."""
         from stages.score.answers.math_pool import set_limit
-        from stages.score.models.batching import open_models
+        from stages.score.models.batching import graded, open_models
 
         config: ScoreConfig = ctx.config
         grader = grader_for(config)
@@ -76,14 +75,14 @@ class ScoreStage(Stage):
         workers = config.workers or min(8, os.cpu_count() or 1)
         opened = open_models(grader, ctx)
         for name in sorted(config.judges.keys() - opened.keys()):
-            ctx.progress.log(f"the judge {name} is not asked: no formula and no `also` names it")
+            ctx.progress.log(f"the judge {name} is not asked: no formula, no `also` and no `undecided` names it")
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
             folder = ctx.inputs[shard["input"]]
             table = SCORED if folder.table == SCORED.name else ROLLOUTS
             ctx.progress.start(f"score {folder.path.name} shard {shard['shard']}", None, "groups")
             failed: Counter[tuple[str, str]] = Counter()
-            for scored in _graded(grader, opened, folder.shard_rows(table, shard["shard"]), config.window, workers):
+            for scored in graded(grader, opened, folder.shard_rows(table, shard["shard"]), config.window, workers):
                 writer.row(scored)
                 failed.update(_failed_grades(scored, opened))
                 rewards = [c.reward for c in scored.completions if c.reward is not None]
@@ -107,18 +106,6 @@ class ScoreStage(Stage):
         return quality_of(folder)
 
 
-def _graded(
-    grader: Grader, opened: Opened, groups: Iterable[RolloutGroup], window: int, workers: int
-) -> Iterator[ScoredGroup]:
-    """The groups graded, in order; model verifiers first, where there are any."""
-    if not opened:
-        return in_order(grader.group, groups, workers)
-    from stages.score.models.batching import with_model_grades
-
-    pairs = with_model_grades(grader, opened, groups, window)
-    return in_order(lambda pair: grader.group(*pair), pairs, workers)
-
-
 def _failed_grades(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, str]]:
     """(verifier, status) of the completions that a model verifier could not grade."""
     for completion in scored.completions:
@@ -127,7 +114,7 @@ def _failed_grades(scored: ScoredGroup, names: Collection[str]) -> Iterator[tupl
 
 
 def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]:
-    """The formulas and every verifier that they or `also` name; a judge stands in for a file of its name."""
+    """The formulas and every verifier that they, `also` or `undecided` name; a judge goes before a file of its name."""
     from stages.score.rewards import resolve, verifiers_named
     from stages.score.verifiers.load import load_verifier
 
@@ -145,9 +132,10 @@ def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, V
 def grader_for(config: ScoreConfig) -> Grader:
     """What grades groups under a config; UsageError for a formula that can't be."""
     from stages.score.grading import Grader
+    from stages.score.rewards import left_to
 
     formulas, verifiers = _resolve(config)
-    return Grader(formulas, verifiers, tuple(map(short_name, config.also)), config.regrade)
+    return Grader(formulas, verifiers, tuple(map(short_name, config.also)), left_to(config), config.regrade)
 
 
 def _check_labels(inputs: list[RunFolder], grader: Grader) -> None:

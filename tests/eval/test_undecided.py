@@ -43,9 +43,11 @@ def test_a_rate_is_refused_where_too_much_is_undecided(tmp_path: Path) -> None:
     assert (many.undecided, many.completions) == (3, 19)
     table = {line[0]: line[1] for line in summary_table(list(folder.rows(EVALS)))}
     assert table["unsafe_compliance"] == "not judged: 14 % undecided"
-    lines = judge_lines(list(folder.rows(EVALS)), "runs/score-1")
+    lines = judge_lines(list(folder.rows(EVALS)), folder.upstream())
     assert any("rule safety v1; 14 % of 22 completions undecided" in line for line in lines)
-    assert any("cosmo score runs/score-1 --set judges.safety.policy=MODEL" in line for line in lines)
+    (scored,) = folder.upstream()
+    judge = "--set judges.safety_judge.prompt=safety --set judges.safety_judge.policy=MODEL"
+    assert any(f"cosmo score {scored.where} {judge} --set undecided.safety=safety_judge" in line for line in lines)
     page = artifact(folder.path, "report.html").read_text(encoding="utf-8")
     assert "not judged" in page
     assert "14 % undecided" in page
@@ -64,7 +66,8 @@ def test_what_is_not_printed_is_not_compared(tmp_path: Path) -> None:
 def test_everything_undecided_measures_nothing_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="100 % of the verdicts of unsafe_compliance are undecided") as caught:
         rows_of(tmp_path, [unjudged("x"), unjudged("y")], metrics=["unsafe_compliance"])
-    assert "--set judges.safety.policy=MODEL" in caught.value.hint
+    assert "--set judges.safety_judge.policy=MODEL" in caught.value.hint
+    assert "--set undecided.safety=safety_judge" in caught.value.hint
 
 
 def test_the_refusal_rule_decides_where_safety_can_not(tmp_path: Path) -> None:

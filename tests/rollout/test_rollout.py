@@ -169,7 +169,7 @@ def test_the_fake_engine_needs_no_policy(prompts: Path, tmp_path: Path) -> None:
     groups = _groups(_run(prompts, tmp_path / "runs", engine="fake", policy="", max_new_tokens=80))
     assert len(groups) == 30
     assert {c.policy_id for g in groups for c in g.completions} == {"none"}
-    assert {c.engine for g in groups for c in g.completions} == {"fake/1"}
+    assert {c.engine for g in groups for c in g.completions} == {"fake/2"}
     # Rollouts are prompts too: they can be answered again.
     again = _run(_run(prompts, tmp_path / "runs", engine="fake", policy="").path, tmp_path / "runs2",
                  engine="fake", policy="", seed=5)  # fmt: skip

@@ -14,6 +14,7 @@ from schemas.scored import Grade, ScoredCompletion, ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Quality
 from stages.score.config import ScoreConfig
 from stages.score.quality import group_spreads, quality_of
@@ -114,6 +115,31 @@ def test_nothing_graded_is_a_failure_that_says_why(tmp_path: Path, rows: list[Ro
     assert f"--explain {rows[0].id}" in found.hint
     with pytest.raises(InputError, match="has a reward"):
         run_stage(STAGE, ScoreConfig(), [on_disk(tmp_path, rows, 2)], options=Options(runs=tmp_path))
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_all_undecided_is_a_whole_run_that_says_what_to_type(tmp_path: Path, lost: int) -> None:
+    """No failure (the run ends with 0): every completion was read, and a judge may decide."""
+    rows = [asked(0, "7", "8", label="safety", harmful=True), *([unsampled(1, lost, lost)] if lost else [])]
+    found = run_stage(STAGE, ScoreConfig(), [on_disk(tmp_path, rows)], options=Options(runs=tmp_path)).quality
+    assert found.failure is None
+    which = "2 of 4" if lost else "all 2"
+    assert (found.warning or "").startswith(f"{which} completions are undecided, and none has a reward: 2 safety is un")
+    assert "--set undecided.safety=safety_judge" in found.hint
+
+
+def test_safety_rows_that_say_nothing_are_counted(tmp_path: Path) -> None:
+    marked = [asked(n, "7", label="safety", harmful=n == 0) for n in range(2)]
+    rest = [asked(3, "7"), asked(4, "7", label="jailbreak")]
+    assert unmarked_line(RunFolder.open(on_disk(tmp_path / "a", marked + rest))) is None
+    unmarked = [asked(5, "7", label="safety")]
+    said = unmarked_line(RunFolder.open(on_disk(tmp_path / "b", marked + unmarked + rest, 2)))
+    assert said is not None
+    assert said.startswith("1 of 3 safety rows don't say whether they are harmful")
+    assert "--map harmful=COLUMN" in said
+    with pytest.raises(InputError) as caught:
+        run_stage(STAGE, ScoreConfig(), [on_disk(tmp_path, unmarked)], options=Options(runs=tmp_path))
+    assert "--map harmful=COLUMN" in caught.value.hint
 
 
 @pytest.mark.parametrize(

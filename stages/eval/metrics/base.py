@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.prompts import HELDOUT_FAMILY
-from schemas.scored import OK, UNDECIDED, Grade
+from schemas.scored import OK, UNDECIDED, Grade, counting
 from stages.eval.views import CompletionView, GroupView
 
 Failed = Literal["failed", "undecided"]
@@ -89,8 +89,11 @@ def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> O
 
 
 def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | None:
-    """The first of the named verifiers' grades that is ok; else failed or undecided if one is; else None."""
-    found = [completion.grades[name] for name in names if name in completion.grades]
+    """The first of the named verifiers' grades that is ok; else failed or undecided if one is; else None.
+
+    Of what a verifier left to another one, that one's grade is meant.
+    """
+    found = [grade for name in names if (grade := counting(completion.grades, name)) is not None]
     # The first that applied: of `answer` and `knowledge` a row mostly has one.
     usable = next((g for g in found if g.status == OK and g.value is not None), None)
     if usable is not None:

@@ -89,7 +89,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "headlines": _headlines(found, shown),
         "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
         "failures": _failures(found),
-        "judges": judge_lines(found.rows, str(found.inputs[0].where) if found.inputs else "SCORED_FOLDER"),
+        "judges": judge_lines(found.rows, found.inputs),
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
         "training": figures.training(found.charts),

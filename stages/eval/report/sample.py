@@ -176,6 +176,7 @@ def _chip(grade: Grade, benign: bool) -> Chip:
         for part in (
             f"value {grade.value:.3g}" if grade.value is not None else "",
             "" if grade.status == OK else grade.status,
+            f"left to {grade.left_to}" if grade.left_to else "",
             grade.reason or "",
             f"judged: {grade.seen}" if grade.seen else "",
         )

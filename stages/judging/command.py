@@ -1,0 +1,67 @@
+"""What to type so that a judge decides what rules have left undecided, and only that."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config import build, settings_of
+from stages.core.errors import CosmoError
+from stages.core.stage_list import load_config
+from stages.judging.prompt import prompt_names
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
+
+MODEL = "MODEL"
+"""What a command has in place of a judge's model, where no judge is known."""
+_PROMPTS = {"answer": "general", "knowledge_confidence": "knowledge"}
+"""The prompts that ask what these verifiers ask; of others it has their name."""
+
+
+def judge_command(scored: RunFolder, verifiers: Iterable[str]) -> str:
+    """`cosmo score RUN --set ...` for a scored run: its own settings, and a judge for what these verifiers left open.
+
+    The judge is one that the run's recipe has for that question, or one yet to be named: MODEL. Empty where there is no
+    prompt for any of them.
+    """
+    config = _config_of(scored)
+    settings = settings_of(config)
+    asked = False
+    for name in verifiers:
+        prompt = _PROMPTS.get(name, name)
+        if prompt not in prompt_names():
+            continue
+        asked = True
+        # A judge called like the rule stands in for it, and leaves nothing undecided.
+        judges = {n: table for n, table in config.judges.items() if n != name and (table.prompt or n) == prompt}
+        judge = config.undecided.get(name) or next(iter(judges), "")
+        if not judge:
+            judge = f"{name}_judge"
+            settings += [f"judges.{judge}.prompt={prompt}", f"judges.{judge}.policy={MODEL}"]
+        settings.append(f"undecided.{name}={judge}")
+    flags = (f"--set {shlex.quote(text)}" for text in dict.fromkeys(settings))
+    return f"cosmo score {shlex.quote(str(scored.where))} {' '.join(flags)}" if asked else ""
+
+
+def judge_hint(command: str) -> str:
+    """The command, with what MODEL stands for where it is in it."""
+    if f".policy={MODEL}" not in command:
+        return command
+    return (
+        f"{command}   ({MODEL}: a model's folder or hub name; a server: .engine=openai, .url and .model in its place)"
+    )
+
+
+def _config_of(scored: RunFolder) -> Any:
+    """The settings that the run was scored with; the defaults where it was imported, or made by another version."""
+    config = load_config("score")
+    if scored.stage == "score":
+        try:
+            # Grades that are settled stay: only what is undecided is asked about.
+            return replace(build(config, scored.config, "score"), regrade=False)
+        except CosmoError:
+            pass
+    return config()
