@@ -13,12 +13,16 @@ def print_table(output: Any, path: Path) -> None:
     from schemas.tables import EVALS
     from stages.core.atomic import read_json
     from stages.core.runs.folder import RunFolder, artifact
-    from stages.eval.table import judge_lines, summary_table
+    from stages.eval.table import benchmark_lines, judge_lines, published_column, summary_table
 
     summary = read_json(artifact(path, "summary.json"))
     folder = RunFolder.open(path)
     rows = list(folder.rows(EVALS))
-    output.table(summary_table(rows, summary["differences"]))
+    table = summary_table(rows, summary["differences"])
+    benchmarks = summary.get("benchmarks")
+    output.table(published_column(table, benchmarks) if benchmarks else table)
+    for line in benchmark_lines(benchmarks) if benchmarks else []:
+        output.say(line)
     for line in judge_lines(rows, folder.upstream()):
         output.say(line)
     output.say(f"report: {artifact(path, 'report.html')}")

@@ -1,4 +1,4 @@
-"""cosmo list: every plugin by kind, also those of installed packages."""
+"""cosmo list: every plugin by kind, also those of installed packages, and the public benchmarks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,40 @@ def command(
     from stages.core.registry import KINDS, listed
 
     output = Output("list", json)
-    if kind is not None and kind not in KINDS:
-        hint = f"{did_you_mean(kind, KINDS)} kinds: {', '.join(KINDS)}"
+    known = [*KINDS, _BENCHMARK]
+    if kind is not None and kind not in known:
+        hint = f"{did_you_mean(kind, known)} kinds: {', '.join(known)}"
         raise UsageError(f"unknown kind {kind!r}", hint.lstrip())
-    kinds = [kind] if kind else list(KINDS)
+    kinds = [kind] if kind else known
     # Plugins of installed packages are loaded for their summaries, and may print as they are.
     with stdout_to_stderr():
-        found = {k: {one.name: one.line for one in listed(k)} for k in kinds}
+        found = {k: {one.name: one.line for one in listed(k)} for k in kinds if k != _BENCHMARK}
+    if _BENCHMARK in kinds:
+        # Alone they are listed with all that a person needs to get them; among the plugins a line each is enough.
+        found[_BENCHMARK] = _benchmarks(whole=kind is not None)
     if json:
         output.document(found)
         return
     output.styled(_lines(found, whole=stdout_width() is None))
+
+
+_BENCHMARK = "benchmark"
+
+
+def _benchmarks(whole: bool) -> dict[str, str]:
+    """What each benchmark asks; and, where they are all that is asked for, in which packs it is and how to get it."""
+    from stages.benchmarks.catalogue import benchmark, names
+
+    found = {}
+    for name in names():
+        one = benchmark(name)
+        parts = [f"{one.title}: {one.about}"]
+        if whole:
+            parts += [f"packs: {', '.join(one.packs)}", f"licence: {one.licence}", f"to get it: {one.get}"]
+            parts += ["may be trained on"] if one.may_train else ["never trained on"]
+            parts += [f"read from: {one.seen}"]
+        found[name] = "; ".join(parts)
+    return found
 
 
 def _lines(found: dict[str, dict[str, str]], whole: bool) -> Iterator[tuple[str, str, int]]:

@@ -82,6 +82,32 @@ def parse_path(text: str) -> FieldPath:
     return FieldPath(text, tuple(steps))
 
 
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A text with paths in braces: `imgs/{@file}/{id}.jpg`."""
+
+    text: str
+    """As it was written."""
+    pieces: tuple[str | FieldPath, ...]
+    """Words and paths in turn."""
+
+    def find(self, row: Mapping[str, Any]) -> Any:
+        """The text with every path's value in its place; MISSING where one of them has nothing there."""
+        found = [piece if isinstance(piece, str) else piece.find(row) for piece in self.pieces]
+        return MISSING if any(one is MISSING or one is None for one in found) else "".join(map(str, found))
+
+
+def parse_template(text: str) -> FieldPath | Template:
+    """The path that a text means, or a template where it has braces; UsageError where it means neither."""
+    if "{" not in text or text.strip()[:1] in ("'", '"'):
+        return parse_path(text)
+    pieces: list[str | FieldPath] = []
+    for n, piece in enumerate(re.split(r"\{([^{}]*)\}", text)):
+        # `split` gives words and what stands in braces in turn.
+        pieces.append(parse_path(piece) if n % 2 else piece)
+    return Template(text, tuple(pieces))
+
+
 def parse_map(specs: Iterable[str], where: str = "--map") -> dict[str, FieldPath]:
     """`FIELD=PATH` texts by field; UsageError for one without `=`, and for a field that is mapped twice."""
     found: dict[str, FieldPath] = {}

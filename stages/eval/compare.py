@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.evals import EvalRow
-from stages.eval.intervals import Interval, paired_mean_difference, paired_rate_difference
-from stages.eval.measure import ALL, Measured
+from stages.eval.intervals import Interval, bootstrap_interval, paired_mean_difference, paired_rate_difference
+from stages.eval.measure import ALL, Measured, Tally
 
 BETTER, WORSE, UNCLEAR, DIFFERENT = "better", "worse", "unclear", "different"
 
@@ -38,14 +38,34 @@ def differences(found: Measured, slices: tuple[str, ...] = (ALL,)) -> list[Diffe
 def _difference(found: Measured, base: str, other: str, metric: str, part: str) -> Difference:
     before, after = found.means(base, metric), found.means(other, metric)
     # Prompts of one policy alone would compare different questions.
-    common = [i for i in after if i in before and part in found.prompts[i].slices()]
+    common = [i for i in after if i in before and part in found.slices(metric, i)]
     # Figures that are not printed are not compared either.
     if any(found.is_undecided(policy, metric, part) for policy in (base, other)):
         common = []
     moved = [after[i] - before[i] for i in common]
     kind = found.metrics[metric]
-    interval = paired_rate_difference(moved) if kind.rate else paired_mean_difference(moved)
+    if kind.ratio:
+        interval = _ratio_difference([(found.tally(base, metric)[i], found.tally(other, metric)[i]) for i in common])
+    else:
+        interval = paired_rate_difference(moved) if kind.rate else paired_mean_difference(moved)
     return Difference(other, base, metric, part, interval, verdict(interval, kind.better))
+
+
+def _ratio_difference(pairs_N: list[tuple[Tally, Tally]]) -> Interval:
+    """The difference of two ratios of sums over the same prompts, by the bootstrap over prompts."""
+    import numpy as np
+
+    if not pairs_N:
+        return Interval(None, None, None, 0, "bootstrap")
+    parts_N22 = np.array([[(t.total, t.size) for t in pair] for pair in pairs_N], dtype=float)
+
+    def difference(sums: np.ndarray) -> np.ndarray:
+        # A draw in which nothing was counted has no ratio, and is left out by the caller.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratios: np.ndarray = sums[..., 1, 0] / sums[..., 1, 1] - sums[..., 0, 0] / sums[..., 0, 1]
+        return ratios
+
+    return bootstrap_interval(difference, parts_N22, seed=0)
 
 
 def verdict(interval: Interval, better: str) -> str:

@@ -23,6 +23,13 @@ class EvalConfig:
     metrics: list[str] = option(
         [], "Metric plugins to compute, by name, FILE.py:NAME or MODULE:NAME; none named: all", affects=False
     )
+    packs: list[str] = option(
+        [],
+        "Public benchmarks to give the figures of: a pack (safety, value, capability, instruction, safework), a "
+        "benchmark's name, or a TOML file; then only metrics that are named stand beside them",
+        affects=False,
+        flag="--pack",
+    )
     names: list[str] = option(
         [],
         "Names of the policies: one for each input folder (a repeated name pools folders), or one for "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from schemas.evals import NOT_JUDGED, EvalRow
 from schemas.scored import OK, UNDECIDED, counting
 from stages.core.errors import CosmoError, InputError, UsageError
-from stages.eval.intervals import Interval, mean_interval, rate_interval
+from stages.eval.intervals import Interval, mean_interval, rate_interval, ratio_interval
 from stages.eval.metrics.base import Metric, Settings
 from stages.eval.views import GroupView, read_views
 
@@ -43,6 +43,7 @@ class PromptInfo:
     task: str
     family: str | None
     harmful: bool | None
+    source: str = ""
 
     def slices(self) -> list[str]:
         """The slices it belongs to, `all` first."""
@@ -57,6 +58,8 @@ class Tally:
     count: int = 0
     failed: int = 0
     undecided: int = 0
+    size: float = 0.0
+    """Of a ratio, what the total is a part of."""
 
     @property
     def mean(self) -> float:
@@ -79,18 +82,41 @@ class Measured:
     """Prompt ids by policy name."""
     judges: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """Who gave the verdicts, by (policy name, metric), in the order of coming."""
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of metrics that count several prompts as one: by metric and prompt id, the unit."""
+    own_slices: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """Of metrics with slices of their own: by metric, and by prompt id or unit."""
 
     def tally(self, policy: str, metric: str) -> dict[str, Tally]:
         """Per-prompt sums of one policy under one metric."""
         return self.tallies.setdefault((policy, metric), {})
 
+    def rows_of(self, policy: str, source: str) -> int:
+        """How many prompts of a source, or of a part of it, the policy was asked."""
+        return sum(self.prompts[i].source.partition(":")[0] == source for i in self.seen.get(policy, ()))
+
+    def counted(self, policy: str, metric: str) -> dict[str, Tally]:
+        """What the figure is made of: sums by prompt id, or by unit where several prompts count as one."""
+        tallies = self.tally(policy, metric)
+        if metric not in self.units:
+            return tallies
+        together: dict[str, list[Tally]] = {}
+        for prompt, tally in tallies.items():
+            together.setdefault(self.units[metric][prompt], []).append(tally)
+        return {unit: _worst(own) for unit, own in together.items()}
+
     def means(self, policy: str, metric: str) -> dict[str, float]:
         """Per-prompt means of the prompts with at least one judged completion."""
-        return {i: t.mean for i, t in self.tally(policy, metric).items() if t.count}
+        return {i: t.mean for i, t in self.counted(policy, metric).items() if t.count}
+
+    def slices(self, metric: str, key: str) -> list[str]:
+        """The slices that a prompt, or a unit of several, belongs to under a metric; `all` first."""
+        own = self.own_slices.get(metric)
+        return self.prompts[key].slices() if own is None else [ALL, *own[key]]
 
     def is_undecided(self, policy: str, metric: str, part: str) -> bool:
         """Whether too many completions of that slice have no verdict, for a figure that is made of verdicts."""
-        own = [t for i, t in self.tally(policy, metric).items() if part in self.prompts[i].slices()]
+        own = [t for i, t in self.counted(policy, metric).items() if part in self.slices(metric, i)]
         return bool(self.metrics[metric].judged_by) and _is_undecided(own)
 
 
@@ -120,7 +146,7 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         if number not in policy.folders:
             policy.folders.append(number)
         policy.completions += len(part.completions)
-        found.prompts[group.id] = PromptInfo(group.label, group.task, group.family, group.harmful)
+        found.prompts[group.id] = PromptInfo(group.label, group.task, group.family, group.harmful, group.source)
         found.seen.setdefault(name, set()).add(group.id)
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)
@@ -137,12 +163,34 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
                 tally = found.tally(name, metric_name).setdefault(group.id, Tally())
                 tally.total += sum(observed.values)
                 tally.count += len(observed.values)
+                tally.size += sum(observed.sizes or [])
                 tally.failed += observed.failed
                 tally.undecided += observed.undecided
+                _note_slices(found, metric_name, metric, group)
                 if metric.judged_by:
                     found.judges.setdefault((name, metric_name), {}).update(
                         _judges(part, metric.judged_by, namer, number)
                     )
+
+
+def _note_slices(found: Measured, name: str, metric: Metric, group: GroupView) -> None:
+    """The unit that the prompt is part of, and the slices of its own, where the metric has any."""
+    key = group.id
+    if metric.unit is not None:
+        key = metric.unit(group)
+        found.units.setdefault(name, {})[group.id] = key
+    if metric.slices is not None or metric.unit is not None:
+        own = metric.slices(group) if metric.slices is not None else found.prompts[group.id].slices()[1:]
+        # A unit lies in the slices of its first prompt: what counts as one is alike in them.
+        found.own_slices.setdefault(name, {}).setdefault(key, own)
+
+
+def _worst(tallies: list[Tally]) -> Tally:
+    """Several prompts as one: right only where all of them are, unknown where one of them is."""
+    failed, undecided = sum(t.failed for t in tallies), sum(t.undecided for t in tallies)
+    if failed or undecided or not all(t.count for t in tallies):
+        return Tally(failed=failed, undecided=undecided)
+    return Tally(min(t.mean for t in tallies), 1)
 
 
 def _judges(group: GroupView, names: tuple[str, ...], namer: Namer, folder: int) -> dict[str, None]:
@@ -235,8 +283,8 @@ def eval_rows(found: Measured) -> Iterator[EvalRow]:
         for name, metric in found.metrics.items():
             judged_by = ", ".join(found.judges.get((policy.name, name), {}))
             sliced: dict[str, list[Tally]] = {ALL: []}
-            for prompt, tally in found.tally(policy.name, name).items():
-                for part in found.prompts[prompt].slices():
+            for prompt, tally in found.counted(policy.name, name).items():
+                for part in found.slices(name, prompt):
                     sliced.setdefault(part, []).append(tally)
             for part in [ALL, *sorted(s for s in sliced if s != ALL)]:
                 yield _row(policy, name, metric, part, sliced[part], judged_by)
@@ -247,7 +295,10 @@ def _row(
 ) -> EvalRow:
     means = [t.mean for t in tallies if t.count]
     completions = sum(t.count for t in tallies)
-    interval = rate_interval(means, completions) if metric.rate else mean_interval(means)
+    if metric.ratio:
+        interval = ratio_interval((t.total for t in tallies), (t.size for t in tallies))
+    else:
+        interval = rate_interval(means, completions) if metric.rate else mean_interval(means)
     if metric.judged_by and _is_undecided(tallies):
         interval = Interval(None, None, None, interval.n, NOT_JUDGED)
     return EvalRow(

@@ -18,6 +18,7 @@ from stages.eval.config import EvalConfig
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
+    from stages.eval.measure import Measured
     from stages.eval.metrics.base import Metric
 
 REPORT, SUMMARY = "report.html", "summary.json"
@@ -44,6 +45,10 @@ class EvalStage(Stage):
             "metrics": [plugin_key("metric", name) for name in metric_names(config)],
             "training": [f.fingerprint for f in training_runs(config)],
         }
+        if config.packs:
+            from stages.benchmarks.catalogue import chosen
+
+            key["benchmarks"] = [[benchmark.name, benchmark.digest] for benchmark in chosen(config.packs)]
         check = config.verifier
         if bool(check.gold) != bool(check.judge):
             raise UsageError(
@@ -80,12 +85,16 @@ def chosen_metrics(config: EvalConfig) -> dict[str, Metric]:
             raise UsageError(f"two metrics are called {called!r}, one of them {name}", "rename one of the two")
         # The report looks a metric's summary up by what it is called in rows.
         found[enter("metric", name)] = load("metric", name)
+    if config.packs:
+        from stages.eval.benchmarks import benchmark_metrics
+
+        found |= benchmark_metrics(config.packs)
     return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def metric_names(config: EvalConfig) -> list[str]:
-    """The metrics as they were named, each once; all that there are where none is named."""
-    return list(dict.fromkeys(config.metrics)) or names("metric")
+    """The metrics as they were named, each once; all that there are where neither one nor a pack is named."""
+    return list(dict.fromkeys(config.metrics)) or ([] if config.packs else names("metric"))
 
 
 def training_runs(config: EvalConfig) -> list[RunFolder]:
@@ -118,6 +127,7 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     namer = Namer(ctx.inputs, config.names)
     settings = Settings(frozenset(config.heldout_families))
     found = measure(ctx.inputs, chosen_metrics(config), namer, settings)
+    benchmarks = _present(found, config)
     rows = list(eval_rows(found))
     judged = agreements(ctx.inputs, found, namer, config.verifier) if config.verifier.judge else []
     rows += [row for agreement in judged for row in agreement_rows(found, agreement, config.seed)]
@@ -125,6 +135,8 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
         writer.row(row)
     changes = differences(found)
     record = summary(found, rows, changes)
+    if benchmarks:
+        record["benchmarks"] = benchmarks
     if judged:
         record["verifier"] = asdict(config.verifier) | {"policies": {a.policy: confusion_record(a) for a in judged}}
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
@@ -132,11 +144,20 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     runs = training_runs(config)
     chosen = choose(found, config.sample, config.seed)
     shown = cards(ctx.inputs, chosen, namer, config)
-    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged)
+    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks)
     report = writer.artifact(REPORT)
     report.write_text(render(findings), encoding="utf-8")
     if config.report:
         copy_report(report, Path(config.report))
+
+
+def _present(found: Measured, config: EvalConfig) -> dict[str, Any]:
+    """Of the benchmarks that were asked for, which have rows here; {} where none was asked for."""
+    if not config.packs:
+        return {}
+    from stages.eval.benchmarks import keep_present
+
+    return keep_present(found, config.packs)
 
 
 def copy_report(source: Path, target: Path) -> None:

@@ -36,6 +36,31 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
     return table
 
 
+def benchmark_lines(benchmarks: dict[str, Any], published: bool = True) -> list[str]:
+    """Of benchmarks, how much of each was asked, what others published, and which have no rows here."""
+    lines = []
+    for name, one in benchmarks["present"].items():
+        asked = max(one["rows"].values())
+        whole = f" of {one['size']:,}" if one["size"] else ""
+        lines.append(f"{one['title']} ({name}): {asked:,}{whole} rows")
+        lines += [
+            f"  published {metric} {number(p['value'])}: {p['system']} ({p['source']})"
+            for metric, figures in one["figures"].items()
+            for p in figures
+            if published
+        ]
+    if missing := benchmarks["missing"]:
+        lines.append(f"no rows here of {', '.join(m['title'] for m in missing.values())}: cosmo list benchmark")
+    return lines
+
+
+def published_column(table: list[list[str]], benchmarks: dict[str, Any]) -> list[list[str]]:
+    """The table with one column more: the figures that others published."""
+    published = {metric: p for one in benchmarks["present"].values() for metric, p in one["figures"].items()}
+    cells = [", ".join(number(p["value"]) for p in published.get(line[0], [])) for line in table[1:]]
+    return [[*table[0], "published"], *([*line, cell] for line, cell in zip(table[1:], cells, strict=True))]
+
+
 def judge_lines(rows: list[EvalRow], scored: Iterable[RunFolder]) -> list[str]:
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
     lines: dict[str, None] = {}

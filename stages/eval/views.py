@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
-    "flags",
+    "flags", "extra",
 )  # fmt: skip
 COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "finish_reason", "reward", "grades")
 _BATCH_ROWS = 512
@@ -52,6 +52,7 @@ class GroupView:
     risk: str | None = None
     category: str | None = None
     flags: list[str] = field(default_factory=list)
+    extra: str | None = None
     completions: list[CompletionView] = field(default_factory=list)
 
 

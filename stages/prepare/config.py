@@ -46,6 +46,9 @@ class PrepareConfig:
         False, "Image paths may lead out of that folder", affects=False, flag="--allow-outside"
     )
     fetch_images: bool = option(False, "Download images that are web addresses", affects=False, flag="--fetch-images")
+    bench_folder: str = option(
+        "", "Folder with a benchmark's files, for `bench:NAME`: cosmo list benchmark", affects=False, flag="--from"
+    )
     heldout_families: list[str] = option(
         [],
         "Augmentation families that are never trained on: made of test rows only, an error in any training row",

@@ -65,6 +65,9 @@ def parse(spec: Any, where: str, reading: dict[str, Any] | None = None) -> Sourc
             # One reader corrects them all in the same words.
             name = ANY
         values: dict[str, Any] = {} if path is None else {"path": path}
+        if name == BENCH and path is not None:
+            # `bench:NAME` with --from, or `bench:NAME:PATH`.
+            values = dict(zip(("benchmark", "path"), path.split(":", 1), strict=False))
     elif isinstance(spec, dict):
         values = dict(spec)
         name = values.pop("name", None)
@@ -74,8 +77,11 @@ def parse(spec: Any, where: str, reading: dict[str, Any] | None = None) -> Sourc
         hint = 'write "NAME:PATH", or a table with name = "..."'
         raise UsageError(f"{where} = {spec!r} names no dataset", hint)
     plugin = _plugin(name)
+    folder = (reading or {}).get("from")
     if name == ANY:
-        values = {**(reading or {}), **values}
+        values = {**{k: v for k, v in (reading or {}).items() if k != "from"}, **values}
+    elif name == BENCH and folder:
+        values = {"path": folder, **values}
     _refuse_path(name, plugin, values)
     limit = values.pop("limit", 0)
     # `type` and not `isinstance`: True is an int in Python, and `limit = true` would take one row.
@@ -83,13 +89,16 @@ def parse(spec: Any, where: str, reading: dict[str, Any] | None = None) -> Sourc
         raise UsageError(f"{where} {name}.limit = {limit!r} is no number of rows", "0 takes all")
     augment = _augment(values, f"{where} {name}")
     options = build(plugin.options, values, f"{where} {name}")
-    if getattr(options, "path", None) == "":
+    # A benchmark says itself where its files are to be had.
+    if getattr(options, "path", None) == "" and name != BENCH:
         raise UsageError(f"{name} needs a path", f"cosmo prepare {name}:PATH, or path = in its table")
     return Source(registry.short_name(name), plugin, options, limit, augment, name)
 
 
 ANY = "any"
 """The dataset that finds out what a file is."""
+BENCH = "bench"
+"""The dataset of public benchmarks."""
 _READERS = ("jsonl", "parquet", "hf")
 
 

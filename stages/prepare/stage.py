@@ -122,6 +122,8 @@ def sources_of(config: PrepareConfig) -> list[Source]:
         reading["map"] = {field: path.text for field, path in parse_map(config.map).items()}
     if config.image_folder:
         reading["images"] = config.image_folder
+    if config.bench_folder:
+        reading["from"] = config.bench_folder
     for name in ("allow_outside", "fetch_images"):
         if getattr(config, name):
             reading[name] = True

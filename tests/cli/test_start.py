@@ -61,7 +61,7 @@ def test_list_fits_a_terminal_without_breaking_words_and_is_whole_in_a_pipe(tmp_
 
 def test_list_names_every_plugin_without_loading_it(tmp_path: Path) -> None:
     listed = json.loads(cosmo("list", "--json", cwd=tmp_path).stdout)
-    assert listed.keys() == KINDS.keys()
+    assert listed.keys() == {*KINDS, "benchmark"}
     assert {"builtin", "jsonl", "parquet", "hf", "math_v", "gsm8k", "figstep", "xstest"} <= listed["dataset"].keys()
     assert {
         "format",

@@ -44,6 +44,8 @@ class Observed:
     """Completions left out: the sample or its grade failed. Never counted as 0."""
     undecided: int = 0
     """Completions left out: who graded them could not tell."""
+    sizes: list[float] | None = None
+    """Of a ratio, what each value is a part of; as many as there are values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,14 @@ class Metric:
     """The grades whose verdicts it counts, where the figure is worth what they are.
 
     It is printed with who gave them, and not at all where too many are undecided."""
+    about: str = ""
+    """What is counted, in a sentence or two; of a plugin its file's docstring says it."""
+    slices: Callable[[GroupView], list[str]] | None = None
+    """The slices that a prompt belongs to, `all` aside; None for label, task and family."""
+    unit: Callable[[GroupView], str] | None = None
+    """Prompts of one unit count as one, by the worst of them; None where every prompt counts by itself."""
+    ratio: bool = False
+    """Whether values are summed and divided by the sum of their sizes, as F1 is."""
 
 
 Judgement = float | Failed | None

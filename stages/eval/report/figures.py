@@ -69,7 +69,11 @@ def metric_strip(measured: Measured, rows: list[EvalRow], name: str) -> Markup:
 def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]]:
     """By kind of slice, a dot plot a metric with a line a slice; metrics with a single slice are left out."""
     parts = []
-    for kind, title in zip(SLICES, ("By label", "By task", "By attack family"), strict=True):
+    titles = dict(zip(SLICES, ("By label", "By task", "By attack family"), strict=True))
+    # Figures of benchmarks have slices of their own: a category, a column of the source.
+    kinds = dict.fromkeys([*SLICES, *sorted({r.slice.partition("=")[0] for r in rows if "=" in r.slice})])
+    for kind in kinds:
+        title = titles.get(kind) or f"By {kind.removeprefix('extra.').replace('_', ' ')}"
         panels = []
         for name, metric in measured.metrics.items():
             own = [r for r in rows if r.metric == name and r.slice.startswith(f"{kind}=") and r.n]

@@ -22,7 +22,7 @@ from stages.eval.measure import ALL, Measured
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
 from stages.eval.report.lineage import ancestors, formulas, run_line
-from stages.eval.table import judge_lines, undecided_share
+from stages.eval.table import benchmark_lines, judge_lines, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -47,6 +47,8 @@ class Findings:
     training: list[RunFolder]
     agreements: list[Agreement] = field(default_factory=list)
     """A verifier that was measured, on each policy's completions."""
+    benchmarks: dict[str, Any] = field(default_factory=dict)
+    """Of benchmarks that were asked for, what `summary.json` says of them."""
 
 
 def render(found: Findings) -> str:
@@ -89,6 +91,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "headlines": _headlines(found, shown),
         "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
         "failures": _failures(found),
+        "benchmarks": benchmark_lines(found.benchmarks, published=False) if found.benchmarks else [],
         "judges": judge_lines(found.rows, found.inputs),
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
@@ -126,14 +129,25 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
     like = max((r.value for r in rows.values() if r.value is not None), default=None)
     changes = [_change(c, metric.rate, like) for c in found.changes if c.metric == name and c.slice == ALL]
     # The summary line without the title it begins with.
-    hint = summary("metric", name).partition(": ")[2] or summary("metric", name)
+    hint = metric.about or summary("metric", name).partition(": ")[2] or summary("metric", name)
     return {
         "title": metric.title,
         "hint": hint[:1].upper() + hint[1:],
+        "published": _published(found, name),
         "plot": figures.metric_strip(found.measured, found.rows, name),
         "cells": cells,
         "changes": changes,
     }
+
+
+def _published(found: Findings, metric: str) -> list[str]:
+    """What others published of a benchmark's figure, in a line each."""
+    rate = found.measured.metrics[metric].rate
+    return [
+        f"{p['system']}: {wording.value(p['value'], rate)} ({p['source']})"
+        for one in found.benchmarks.get("present", {}).values()
+        for p in one["figures"].get(metric, [])
+    ]
 
 
 def _cell_value(row: EvalRow, rate: bool) -> str:
@@ -220,5 +234,5 @@ def _method(measured: Measured, name: str) -> dict[str, Any]:
     """The plugin's own docstring; every second piece stood between backticks."""
     metric = measured.metrics[name]
     # By the rule's module: a metric's docstring is its definition, and there is no second text to keep in step.
-    text = (inspect.getdoc(sys.modules[metric.observe.__module__]) or "").replace("\n\n", " ")
+    text = metric.about or (inspect.getdoc(sys.modules[metric.observe.__module__]) or "").replace("\n\n", " ")
     return {"name": name, "title": metric.title, "version": metric.version, "pieces": text.split("`")}

@@ -1,0 +1,195 @@
+"""A benchmark's own files as samples, by what its TOML file says of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from schemas.prompts import NO_TRAINING
+from stages.benchmarks.benchmark import Arm, Benchmark
+from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
+from stages.core.field_paths import FieldPath, Template, parse_path, parse_template
+from stages.prepare.reading.records import Draft
+from stages.reading.choices import options_of
+from stages.reading.containers.base import Container
+from stages.reading.containers.found import found
+from stages.reading.containers.hub import is_hub_id
+from stages.reading.layouts.columns import Columns
+from stages.reading.layouts.image_values import ImageRules
+from stages.reading.layouts.look import NAMES
+from stages.reading.layouts.samples import plain_sample
+from stages.reading.layouts.shapes import there, value_at
+from stages.reading.plain_samples import Defaults, draft_of
+from stages.reading.unread_images import UnreadImage
+
+Place = FieldPath | Template
+Where = tuple[int, Any, int, int]
+"""Which file, which of its records, which arm of it, which entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """An arm with all that [rows] says, ready to read records."""
+
+    arm: Arm
+    fields: dict[str, Place | list[Place]]
+    keep: dict[FieldPath, list[str]]
+    each: FieldPath | None
+    defaults: Defaults
+
+
+@dataclass
+class BenchmarkRows:
+    """The rows of one benchmark below one folder."""
+
+    benchmark: Benchmark
+    path: str
+    """The folder or file that was given, or a hub id."""
+    arms: list[str] = field(default_factory=list)
+    """Only these; all if empty."""
+    _last: tuple[int, Any, dict[str, Any]] | None = None
+
+    @cached_property
+    def containers(self) -> list[tuple[Container, list[_Way]]]:
+        """Each file with the arms that it is read for; InputError where none is there."""
+        rows = self.benchmark.rows
+        pairs: list[tuple[Container, list[_Way]]] = []
+        groups: dict[tuple[tuple[str, ...], str], list[_Way]] = {}
+        for way in self._ways():
+            groups.setdefault((tuple(way.arm.files or rows.files), way.arm.part or rows.part), []).append(way)
+        for (patterns, part), ways in groups.items():
+            pairs += [(found(file, part), ways) for file in self._files(patterns)]
+        if not pairs:
+            wanted = " or ".join(rows.files or [f for arm in rows.arms for f in arm.files])
+            raise InputError(f"{self.path} holds no {wanted}", f"{self.benchmark.title}: {self.benchmark.get}")
+        return pairs
+
+    def _files(self, patterns: tuple[str, ...]) -> list[str]:
+        root = Path(self.path).expanduser()
+        if root.is_file() or (not root.exists() and is_hub_id(self.path)):
+            return [self.path]
+        if not root.is_dir():
+            raise InputError(f"no such file or folder: {root}", f"{self.benchmark.title}: {self.benchmark.get}")
+        # Sorted: a folder lists its files in an order of its own, and rows must come alike on every machine.
+        return [str(p) for pattern in patterns for p in sorted(root.glob(pattern)) if p.is_file()]
+
+    def _ways(self) -> list[_Way]:
+        arms = self.benchmark.rows.arms or [Arm()]
+        if unknown := [name for name in self.arms if name not in [arm.name for arm in arms]]:
+            known = [arm.name for arm in arms if arm.name]
+            hint = f"{did_you_mean(unknown[0], known)} its arms: {', '.join(known) or 'none'}"
+            raise UsageError(f"{self.benchmark.name} has no arm {unknown[0]!r}", hint.lstrip())
+        return [_way(self.benchmark, arm) for arm in arms if not self.arms or arm.name in self.arms]
+
+    def positions(self) -> Iterator[tuple[str, Where | BadSample]]:
+        """Where every row lies, in order, with what people call the place; a record that is none says why."""
+        for number, (container, ways) in enumerate(self.containers):
+            for item in container.items():
+                if isinstance(item.record, BadSample):
+                    yield item.ref, item.record
+                    continue
+                self._last = (number, item.position, item.record)
+                for n, way in enumerate(ways):
+                    if not all(str(value_at(path, item.record)) in values for path, values in way.keep.items()):
+                        continue
+                    arm = f" ({way.arm.name})" if way.arm.name else ""
+                    for entry in range(_entries(way, item.record)):
+                        place = f"{item.ref}{arm}" + (f", {way.arm.each} {entry}" if way.each else "")
+                        yield place, (number, item.position, n, entry)
+
+    def draft(self, where: Where, image: Callable[[Any, str], UnreadImage] | None = None) -> Draft:
+        """The draft of one row; BadSample where it can't be made."""
+        number, position, n, entry = where
+        container, ways = self.containers[number]
+        if self._last is None or self._last[:2] != (number, position):
+            self._last = (number, position, container.read(position))
+        record, way = self._last[2], ways[n]
+        known = {**record, "@file": container.name, "@arm": way.arm.name, "@number": str(position)}
+        if way.each:
+            known["@entry"] = value_at(way.each, record)[entry]
+        try:
+            sample, columns = self._sample(known, way)
+            return draft_of(plain_sample(sample, columns), way.defaults, image or self.image_rules(container).image)
+        except (TypeError, AttributeError, KeyError, ValueError, RecursionError, IndexError) as error:
+            raise BadSample("malformed", f"can't be read ({type(error).__name__}: {error})") from None
+
+    def image_rules(self, container: Container) -> ImageRules:
+        """Images lie below the folder that was given, in the benchmark's own."""
+        root = Path(self.path).expanduser()
+        folder = root if root.is_dir() else container.folder
+        return ImageRules(folder / self.benchmark.rows.images if folder else None)
+
+    def _sample(self, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns]:
+        """The record with every field of ours beside its columns, and which column is which."""
+        flat: dict[str, Any] = {}
+        for name, place in way.fields.items():
+            value = [v for p in place if there(v := p.find(record))] if isinstance(place, list) else place.find(record)
+            flat[name] = self._meant(name, value) if there(value) else None
+        if self.benchmark.rows.shuffle and flat.get("choices"):
+            flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
+        if isinstance(flat.get("images"), list) and "images" in flat:
+            flat["images"] = [i for i in flat["images"] if i is not None]
+        paths = {name: FieldPath(f"@{name}", (f"@{name}",)) for name, value in flat.items() if there(value)}
+        used = {p.steps[0] for place in way.fields.values() for p in _paths(place) if p.steps}
+        # What was read whole is not kept beside the row a second time; images are left out of what is kept anyway.
+        rest = {k: v for k, v in record.items() if k not in used and not k.startswith("@")}
+        return {**rest, **{f"@{n}": v for n, v in flat.items()}}, Columns("", paths)
+
+    def _meant(self, name: str, value: Any) -> Any:
+        """What a value means; BadSample for one that the benchmark's file doesn't know."""
+        table = self.benchmark.rows.values.get(name)
+        if table is None:
+            return value
+        if (meant := table.get(str(value))) is None:
+            raise BadSample("malformed", f"{name} is {str(value)[:40]!r}, and must be one of {', '.join(table)}")
+        return meant
+
+
+def shuffled(texts: list[str]) -> tuple[list[str], str]:
+    """Options of which the first is right, in an order by content, and the letter of the right one."""
+    # By digest and not by a seed: the order is the same on every machine, and says nothing about which one is right.
+    ordered = sorted(dict.fromkeys(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+    return ordered, chr(ord("A") + ordered.index(texts[0]))
+
+
+def _way(benchmark: Benchmark, arm: Arm) -> _Way:
+    rows = benchmark.rows
+    mapped = {**rows.map, **arm.map}
+    if unknown := [name for name in mapped if name not in NAMES]:
+        hint = did_you_mean(unknown[0], NAMES) or ", ".join(NAMES)
+        raise UsageError(f"{benchmark.name}.rows.map: {unknown[0]!r} is no name of a sample", hint)
+    task = rows.task or (f"{benchmark.name}:{arm.name}" if arm.name else benchmark.name)
+    flags = () if benchmark.may_train else (NO_TRAINING,)
+    return _Way(
+        arm,
+        {name: _parsed(text, f"{benchmark.name}.rows.map.{name}") for name, text in mapped.items()},
+        {parse_path(column): values for column, values in {**rows.keep, **arm.keep}.items()},
+        parse_path(arm.each) if arm.each else None,
+        Defaults(benchmark.name, rows.label, task, "test", "", flags),
+    )
+
+
+def _parsed(text: Any, where: str) -> Place | list[Place]:
+    if isinstance(text, str):
+        return parse_template(text)
+    if isinstance(text, list) and all(isinstance(t, str) for t in text):
+        return [parse_template(t) for t in text]
+    raise UsageError(f"{where} = {text!r} is no path", "a text, or a list of texts")
+
+
+def _paths(place: Place | list[Place]) -> Iterator[FieldPath]:
+    """The columns that are read whole: those of templates stay beside the row, as their words alone are in it."""
+    for one in place if isinstance(place, list) else [place]:
+        if isinstance(one, FieldPath):
+            yield one
+
+
+def _entries(way: _Way, record: Mapping[str, Any]) -> int:
+    if way.each is None:
+        return 1
+    value = value_at(way.each, record)
+    return len(value) if isinstance(value, list) else 0
