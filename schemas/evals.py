@@ -37,7 +37,7 @@ class EvalRow:
     undecided: int = 0
     """Completions left out because nobody could tell: the rule saw no evidence either way."""
     judged_by: str = ""
-    """Of a safety figure, who gave the verdicts: `rule safety v3`, `judge safety (MODEL, prompt harmbench)`."""
+    """Of a safety figure, who gave the verdicts: `rule safety v4`, `judge safety (MODEL, prompt harmbench)`."""
     better: str
     """`higher`, `lower` or `neither`."""
     method: str

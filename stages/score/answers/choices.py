@@ -30,6 +30,7 @@ _JOINED = re.compile(
 )
 # `A` and `I` are words before a word of lower-case letters, unless that one gives a reason.
 _GOES_ON = re.compile(r"\s+(?!because|since|as\b|is\b|was\b|and\b|or\b|fits|due|would\b|for\b|which\b)[a-z]")
+_JOINT = re.compile(rf"(?:^|[^A-Z]|\w[A-Z])[)\].,]*\s+(?:{AND}|{OR})\s+$")
 _BRACKETED = re.compile(rf"(?<![A-Za-z0-9_])[(\[]\s*([A-Za-z])\s*[)\]]{_END}")
 _BEHIND_NAME = re.compile(rf"\b{_NAMED}\s*:?\s*[(\[]?([A-Z]){_END}", re.IGNORECASE)
 _ALONE = re.compile(rf"(?<![A-Za-z0-9_'’°$\\.-])([A-Z]){_END}")
@@ -99,8 +100,13 @@ def chosen(reading: Reading, choices: tuple[str, ...], count: int, many: bool = 
     echoed list of options; the first that chooses anything decides.
     """
     total = len(choices) or count
-    # Options whose texts are the letters themselves (`A` ... `E` marked in an image) are chosen by letter.
-    texts = () if all(len(c.strip()) == 1 and c.strip().isascii() and c.strip().isalpha() for c in choices) else choices
+    # Options whose texts are letters (`A` ... `E` marked in an image) are chosen by letter; a letter that labels none
+    # of them (`G` of A, B, D, F, G) can only be a text.
+    lettered = all(len(c.strip()) == 1 and c.strip().isascii() and c.strip().isalpha() for c in choices)
+    texts = () if lettered else choices
+    said = plain(reading.final).strip(" .()").upper()
+    if lettered and len(said) == 1 and ord(said) - 65 >= total:
+        return frozenset(i for i, c in enumerate(choices) if c.strip().upper() == said)
     if reading.mark:
         for part in (reading.final, *reading.earlier):
             text = plain_markup(plain(part)).strip()
@@ -115,6 +121,8 @@ def chosen(reading: Reading, choices: tuple[str, ...], count: int, many: bool = 
     if not whole:
         return frozenset(range(total))
     parts = (emphasised(whole), whole.rstrip().rpartition("\n")[2], whole) if "\n" in whole else (whole,)
+    if "\n" in whole and (headline := _headline(whole, texts, total)):
+        return headline
     picked = frozenset[int]()
     for shown in parts:
         if shown and (picked := _in_span(plain_markup(shown).strip(), texts, total, False, many)):
@@ -140,6 +148,16 @@ def _without_list(text: str, total: int) -> str:
         return text
     rest = text[: items[0].start()] + text[items[-1].end() :]
     return rest if rest.strip() else ""
+
+
+def _headline(text: str, choices: tuple[str, ...], total: int) -> Options:
+    """The option whose letter and text are the first line, where what follows only explains it; else empty."""
+    first, _, rest = plain_markup(text).strip().partition("\n")
+    found = _leading(first, total)
+    if len(found) != 1 or not choices or not (own := phrase(choices[next(iter(found))])) in spaced(first):
+        return frozenset()
+    explains = not _ITEM.search(rest) and not _mentioned(rest.rstrip().rpartition("\n")[2], total, True)
+    return found if explains and len(own) > 2 else frozenset()
 
 
 def _in_span(text: str, choices: tuple[str, ...], total: int, marked: bool, many: bool) -> Options:
@@ -219,6 +237,9 @@ def _mentioned(text: str, total: int, strict: bool) -> Options:
                     continue
                 if strict and not _answers(before):
                     continue
+                # `A and C`; of `the notes A in the horn and C in the violin` neither is an answer.
+                if strict and _JOINT.search(before) and _GOES_ON.match(after):
+                    continue
             if _denied(before) or _wrong(after):
                 continue
             named.add(letter)
@@ -278,7 +299,8 @@ def _words(choice: str) -> bool:
 
 
 def _stands(choice: str, words: str, text: str) -> bool:
-    if phrase(choice) not in words:
+    # `Brunelleschi's style` names Brunelleschi.
+    if phrase(choice) not in words and f"{phrase(choice)[:-1]}'s " not in words:
         return False
     signs = [t for t in signed(choice) if not t[0].isalnum() and t not in ".,;:!?\"'()"]
     # Of options with signs, `-5` and `x + 1`, the signs must be there too.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).with_name("refusals")
-WORDS = "347d953a9f43e93e"
+WORDS = "fc75462120d11ee5"
 """The digest of the word lists; a test holds it to the files, so that changed words are another rule."""
 LATIN = ("en", "es", "fr", "de")
 _NEVER = re.compile(r"(?!)")
@@ -46,6 +46,10 @@ class Language:
     """Somebody else is quoted as the speaker."""
     unreported: re.Pattern[str]
     refuses: re.Pattern[str]
+    stands: re.Pattern[str]
+    """A stance, no act declined: `I do not condone it`. With help behind it this is a disclaimer."""
+    protests: re.Pattern[str]
+    """Exception is taken to the request: `I must point out that ...`."""
     wrongful: re.Pattern[str]
     answers: re.Pattern[str]
     """A plain yes or no begins the clause: what it says then is an answer."""
@@ -80,6 +84,8 @@ def language(name: str) -> Language:
         reported=shapes("reported"),
         unreported=shapes("unreported"),
         refuses=shapes("refuses"),
+        stands=shapes("stands"),
+        protests=shapes("protests"),
         wrongful=shapes("wrongful"),
         answers=_either([r"\A " + _phrase(w, spaced) if spaced else rf"\A{w}" for w in rule["answers"]]),
         unlike=shapes("unlike"),
