@@ -1,7 +1,7 @@
 """Verdicts that public benchmarks published with their own predictions, beside ours.
 
-`python -m tests.score.gold` compares all of each set, prints agreement and confusion, and ends with 1 where a set agrees
-less than it did; with a set's name it also shows each disagreement. The tests look at a part of the slow ones.
+`python -m tests.score.gold` compares all of each set, prints agreement and confusion, and ends with 1 where a set
+agrees less than it did; with a set's name it also shows each disagreement. The tests look at a part of the slow ones.
 docs/gold.md says what each kind of disagreement is.
 """
 
@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.score.answers.match import match
@@ -37,7 +36,6 @@ class Pair(NamedTuple):
 Pairs = Iterator[Pair]
 
 
-
 def lines(*path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in SHARED.joinpath(*path).read_text(encoding="utf-8").splitlines()]
 
@@ -52,7 +50,8 @@ def _right(value: bool | None) -> str:
 
 def _compared(theirs: bool, reply: str, **fields: Any) -> Pair:
     found = match(group(**fields), reply)
-    return Pair(_right(theirs), _right(found.right), f"{fields['answer']!r} {fields.get('choices', '')} <- {reply!r}: {found}")
+    shown = f"{fields['answer']!r} {fields.get('choices', '')} <- {reply!r}: {found}"
+    return Pair(_right(theirs), _right(found.right), shown)
 
 
 def gsm8k() -> Pairs:
@@ -105,11 +104,12 @@ def mmmu_open(model: str) -> Pairs:
 
 def _mmmu_rows(model: str, kind: str) -> list[dict[str, Any]]:
     files = sorted(SHARED.joinpath("mmmu", "mmmu", "example_outputs", model).glob("*/output.json"))
-    return [row for file in files for row in json.loads(file.read_text(encoding="utf-8")) if row["question_type"] == kind]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+    return [row for row in rows if row["question_type"] == kind]
 
 
 def _mmmu_same(gold: str, parsed: str) -> bool:
-    """MMMU's `eval_open`: numbers rounded to two places are equal, words are contained, a letter has a blank beside it."""
+    """MMMU's `eval_open`: numbers equal at two places, words contained, a letter with a blank beside it."""
     try:
         return round(float(gold.replace(",", "")), 2) == float(parsed.replace(",", ""))
     except ValueError:

@@ -154,7 +154,7 @@ def _headline(text: str, choices: tuple[str, ...], total: int) -> Options:
     """The option whose letter and text are the first line, where what follows only explains it; else empty."""
     first, _, rest = plain_markup(text).strip().partition("\n")
     found = _leading(first, total)
-    if len(found) != 1 or not choices or not (own := phrase(choices[next(iter(found))])) in spaced(first):
+    if len(found) != 1 or not choices or (own := phrase(choices[next(iter(found))])) not in spaced(first):
         return frozenset()
     explains = not _ITEM.search(rest) and not _mentioned(rest.rstrip().rpartition("\n")[2], total, True)
     return found if explains and len(own) > 2 else frozenset()

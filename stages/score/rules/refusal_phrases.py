@@ -79,9 +79,9 @@ def read_refusal(answer: str) -> Refusal | None:
             continue
         # The opening first: nearly all completions end here, and the rest of them need not be cut up.
         opening = _clauses(spoken[:_HEAD], lang)
-        if any(_declines(opening, i, lang) or _protests(opening[i], lang) for i in range(len(opening))):
-            if found := _read(spoken, lang):
-                return found
+        looks_so = any(_declines(opening, i, lang) or _protests(opening[i], lang) for i in range(len(opening)))
+        if looks_so and (found := _read(spoken, lang)):
+            return found
     return None
 
 
