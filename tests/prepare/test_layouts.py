@@ -286,7 +286,7 @@ def test_the_command_line_maps_every_reader(tmp_path: Path) -> None:
 
 
 def test_what_looks_like_something_and_is_not_read_is_named(tmp_path: Path) -> None:
-    record = {"prompt": "a", "label": "cat", "is_correct": 1, "side_image": "x.png", "colour": "red"}
+    record = {"prompt": "a", "image": RED_URL, "label": "cat", "is_correct": 1, "side_image": "x.png", "colour": "red"}
     run = prepare(tmp_path / "runs", str(write_lines(tmp_path / "a.jsonl", record)))
     (named,) = (n for n in run.notes if n.startswith("not used"))
     for word in ("label looks like an answer (--map answer=label)", "is_correct", "side_image looks like an image"):
@@ -295,6 +295,32 @@ def test_what_looks_like_something_and_is_not_read_is_named(tmp_path: Path) -> N
     assert json.loads(run.rows[0].extra or "") == {
         k: record[k] for k in ("label", "is_correct", "side_image", "colour")
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("question_text", "correct_option", "img_file", "options"), ("A", ["red", "blue"], 1)),
+        (("Q", "gt", "image name", "opts"), ("A", ["red", "blue"], 1)),
+        (("text", "target", "file_name", "answer options"), ("A", ["red", "blue"], 1)),
+        (("Question Text", "Right Answer", "Diagram", "Choices"), ("A", ["red", "blue"], 1)),
+        # A class of ours it is not, and one of the options it is.
+        (("Prompt", "Label", "Path", "candidates"), ("A", ["red", "blue"], 1)),
+    ],
+)
+def test_columns_are_known_by_the_words_of_their_names_and_by_what_they_hold(
+    folder: Path, names: tuple[str, ...], expected: tuple[str, list[str], int]
+) -> None:
+    record = dict(zip(names, ("What colour is it?", "red", "red.png", ["red", "blue"]), strict=True))
+    made = row(folder, record)
+    assert (made.answer, made.choices, len(made.images)) == expected
+    assert shape(made) == [("user", ["#", "What colour is it?\n(A) red\n(B) blue"])]
+
+
+@pytest.mark.parametrize("letters", [("Option A", "Option B"), ("choice1", "choice2"), ("opt-a", "opt-b"), ("A", "B")])
+def test_options_in_columns_of_their_own(folder: Path, letters: tuple[str, str]) -> None:
+    made = row(folder, {"question": "Which?", letters[1]: "dog", letters[0]: "cat", "answer": "dog"})
+    assert (made.choices, made.answer) == (["cat", "dog"], "B")
 
 
 def test_a_column_that_comes_late_is_read(tmp_path: Path) -> None:

@@ -9,18 +9,20 @@ from typing import Any
 
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
 from stages.core.field_paths import FieldPath, parse_path
-from stages.reading.choices import options_of
+from stages.reading.choices import letter_of, options_of
 from stages.reading.layouts import table
 from stages.reading.layouts.columns import Columns
 from stages.reading.layouts.samples import record_options
-from stages.reading.layouts.shapes import SHAPES, is_image, there, value_at
+from stages.reading.layouts.shapes import SHAPES, is_image, is_image_path, there, value_at
 from stages.reading.layouts.table import COLUMNS, LAYOUTS, SETTINGS, Layout
 from stages.reading.layouts.turns import as_turns
 from stages.reading.plain_samples import KNOWN, LISTS, TEXTS
 
 NAMES = (*KNOWN, *SETTINGS)
 """What `--map` may name."""
-_LETTER = re.compile(r"(?:(?:option|choice|opt)[ _]?)?([A-Ja-j])")
+_OPTION = re.compile(
+    r"(?P<letter>[A-J])|(?:option|choice|candidate|opt)[ _-]?(?:(?P<named>[a-j])|(?P<number>\d))", re.I
+)
 _NUMBERED = re.compile(r"(?:image|img)_?(\d{1,2})", re.IGNORECASE)
 _CAPTIONS = ("caption", "text", "txt")
 _OWN = ("source", "risk", "family", "parent_id", "scene", "answer_kind", "category", "task")
@@ -79,6 +81,8 @@ class _Look:
                 continue
             if name not in ("messages", "images"):
                 self._find(name)
+        self._find_by_words()
+        self._find_label_of_options(letters)
         # A caption is what is to be said of an image, where nothing else asks for something.
         self._find_caption(bool(numbered))
         if not self._has("messages") and not self._has("prompt"):
@@ -143,12 +147,50 @@ class _Look:
                 return
 
     def _find_images(self) -> None:
+        taken = {w.text for w in self._fields.values()}
         named = [self._by_name[c] for c in COLUMNS["images"] if c in self._by_name]
         shaped = [c for c in self._seen if is_image(self._value(FieldPath(c, (c,))))]
         # Bytes before paths: a table that holds both names files of its maker's disk.
-        for column in (*(c for c in named if c in shaped), *named, *shaped[:1]):
+        paths = [c for c in self._seen if c not in taken and self._all_are_paths(c)]
+        for column in (*(c for c in named if c in shaped), *named, *shaped[:1], *paths[:1]):
             if self._take("images", column):
                 return
+
+    def _find_by_words(self) -> None:
+        """What no name says exactly: `question_text`, `Right Answer`, `correct_option`; the first such column."""
+        for name, (telling, others) in table.COLUMN_WORDS.items():
+            if name == "prompt" and self._has("messages"):
+                continue
+            for plain, column in self._by_name.items():
+                words = set(plain.split("_"))
+                if words <= telling | others and words & telling and self._take(name, column):
+                    break
+        # Beside an answer a text is what is asked, and no caption.
+        if self._has("answer") and not self._has("messages") and "text" in self._by_name:
+            self._take("prompt", self._by_name["text"])
+
+    def _find_label_of_options(self, letters: tuple[str, ...]) -> None:
+        """A class that is one of the row's options is its answer."""
+        if (
+            self._has("answer")
+            or not (self._has("choices") or letters)
+            or (column := self._by_name.get("label")) is None
+        ):
+            return
+        columns = Columns("", self._fields, letters)
+        for record in self._records:
+            try:
+                texts, labels = record_options(record, columns)
+            except BadSample:
+                continue
+            if texts and letter_of(record.get(column), texts, labels) is None:
+                return
+        self._take("answer", column)
+
+    def _all_are_paths(self, column: str) -> bool:
+        """Whether it holds names of image files, whatever it is called."""
+        values = [v for r in self._records if there(v := r.get(column))]
+        return bool(values) and all(map(is_image_path, values))
 
     def _find_caption(self, numbered: bool) -> None:
         if self._has("prompt") or self._has("messages") or not (numbered or self._has("images")):
@@ -167,14 +209,15 @@ def _numbered(columns: list[str]) -> tuple[str, ...]:
 
 
 def _letters(columns: list[str]) -> tuple[str, ...]:
-    """Columns that each hold an option: `A`, `B`, ..., or `option_a`, `option_b`, ..."""
+    """Columns that each hold an option: `A`, `B`, ..., `Option A`, `option_b`, ..., or `choice1`, `choice2`, ..."""
     found: dict[str, list[str]] = {}
     for column in columns:
-        if (m := _LETTER.fullmatch(column)) and (len(column) > 1 or column.isupper()):
-            found.setdefault(column[: -len(m[1])], []).append(column)
+        # Small letters alone are names of anything: `a`, `b` of a sum.
+        if (m := _OPTION.fullmatch(column)) and not (m["letter"] and column.islower()):
+            found.setdefault(column[:-1].lower(), []).append(column)
     for alike in found.values():
         alike.sort(key=str.lower)
-        if len(alike) > 1 and alike[0][-1].lower() == "a":
+        if len(alike) > 1 and alike[0][-1].lower() in ("a", "0", "1"):
             return tuple(alike)
     return ()
 

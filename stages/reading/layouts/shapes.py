@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from stages.core.field_paths import MISSING, FieldPath
+from stages.reading.containers.image_folders import IMAGES
 
 _IMAGE_PARTS = ("image_url", "input_image")
 
@@ -36,6 +38,13 @@ def is_image(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and is_image(value[0])
     return isinstance(value, bytes) or (isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes))
+
+
+def is_image_path(value: Any) -> bool:
+    """Whether it is the name of an image file, or a list of such names."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_image_path, value))
+    return isinstance(value, str) and "\n" not in value and PurePath(value).suffix.lower() in IMAGES
 
 
 SHAPES = {"turns": is_turns, "image parts": has_image_parts}

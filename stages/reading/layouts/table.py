@@ -86,6 +86,24 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Our name -> column names that say it, in small letters and with `_` for blanks and hyphens; the first there wins."""
 
+COLUMN_WORDS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
+    "prompt": (
+        frozenset({"question", "prompt", "query", "problem", "instruction", "q"}),
+        frozenset({"text", "user", "input", "statement", "full", "content", "body", "stem", "string"}),
+    ),
+    "answer": (
+        frozenset(
+            {"answer", "answers", "truth", "gt", "gold", "solution", "target", "correct", "expected", "reference"}
+        ),
+        frozenset({"right", "final", "ground", "text", "option", "choice", "output", "value", "key", "letter", "idx"}),
+    ),
+    "choices": (
+        frozenset({"choices", "options", "opts", "candidates"}),
+        frozenset({"answer", "list", "text", "all", "multiple"}),
+    ),
+}
+"""Where no column has a name that says it: a name made of these words does, if one of them is of the first kind."""
+
 PROMPTS_FROM_CAPTIONS = "Describe the image."
 """The prompt of records that have an image, a caption and no question: the caption is then the response."""
 SETTINGS = ("input", "history", "system", "hint")
