@@ -196,10 +196,22 @@ def check_schema(table: Table, found: pa.Schema) -> None:
         if position < 0:
             raise RowError(f"column {field.name!r} is missing ({table.name} v{table.version} needs it)")
         if not _readable_as(found.field(position).type, field.type):
-            raise RowError(
-                f"column {field.name!r} is {found.field(position).type}, "
-                f"and {table.name} v{table.version} needs {field.type}"
-            )
+            where, has, needs = _difference(field.name, found.field(position).type, field.type)
+            raise RowError(f"column {where!r} is {has}, and {table.name} v{table.version} needs {needs}")
+
+
+def _difference(where: str, found: pa.DataType, needed: pa.DataType) -> tuple[str, str, str]:
+    """The innermost place at which a type can't be read as another: where, what is there, what is needed."""
+    if pa.types.is_list(needed) and (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return _difference(where, found.value_type, needed.value_type)
+    if pa.types.is_struct(needed) and pa.types.is_struct(found):
+        for field in needed:
+            position = found.get_field_index(field.name)
+            if position < 0:
+                return f"{where}.{field.name}", "missing", str(field.type)
+            if not _readable_as(found.field(position).type, field.type):
+                return _difference(f"{where}.{field.name}", found.field(position).type, field.type)
+    return where, str(found), str(needed)
 
 
 def _readable_as(found: pa.DataType, needed: pa.DataType) -> bool:

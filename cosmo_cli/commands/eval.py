@@ -23,7 +23,7 @@ def print_table(output: Any, path: Path) -> None:
     output.table(published_column(table, benchmarks) if benchmarks else table)
     for line in benchmark_lines(benchmarks) if benchmarks else []:
         output.say(line)
-    for line in judge_lines(rows, folder.upstream()):
+    for line in judge_lines(rows, folder.upstream(), benchmarks):
         output.say(line)
     output.say(f"report: {artifact(path, 'report.html')}")
 

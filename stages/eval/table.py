@@ -61,23 +61,38 @@ def published_column(table: list[list[str]], benchmarks: dict[str, Any]) -> list
     return [[*table[0], "published"], *([*line, cell] for line, cell in zip(table[1:], cells, strict=True))]
 
 
-def judge_lines(rows: list[EvalRow], scored: Iterable[RunFolder]) -> list[str]:
+def judge_lines(
+    rows: list[EvalRow], scored: Iterable[RunFolder], benchmarks: dict[str, Any] | None = None
+) -> list[str]:
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
-    lines: dict[str, None] = {}
-    refused = False
+    # Policies that were judged alike are named in one line.
+    lines: dict[tuple[str, str], list[str]] = {}
+    asked: dict[tuple[str, str], list[str]] = {}
+    judges = {m: (one["judge"], one["title"]) for one in _present(benchmarks) for m in one["figures"]}
     for row in (r for r in rows if r.slice == ALL and r.judged_by):
-        part = f"{row.metric} of {row.policy}: judged by {row.judged_by}"
         total = row.undecided + row.completions
-        if row.undecided:
-            part += f"; {undecided_share(row)} of {total:,} completions undecided, and left out"
-        lines[part] = None
-        refused = refused or row.method == NOT_JUDGED
-    return [*lines, *(f"to judge them: {command}" for command in (judge_commands(scored) if refused else []))]
+        left = f"; {undecided_share(row)} of {total:,} completions undecided, and left out" if row.undecided else ""
+        lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
+        if row.method == NOT_JUDGED:
+            judge, title = judges.get(row.metric, ({}, ""))
+            by = judge.get("verifier") or "safety", judge.get("prompt") or "safety"
+            asked.setdefault(by, [])
+            asked[by] += [title] if title and title not in asked[by] else []
+    told = [f"{metric} of {', '.join(names)}: judged by {by}" for (metric, by), names in lines.items()]
+    folders = list(scored)
+    for (verifier, prompt), titles in asked.items():
+        of = f" of {', '.join(titles)}" if titles else ""
+        told += [f"to judge them{of}: {command}" for command in judge_commands(folders, verifier, prompt)]
+    return told
 
 
-def judge_commands(scored: Iterable[RunFolder]) -> list[str]:
-    """What to type for a judge of what the safety rule left undecided in these runs."""
-    return [judge_hint(judge_command(folder, ["safety"])) for folder in scored]
+def _present(benchmarks: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return list(benchmarks["present"].values()) if benchmarks else []
+
+
+def judge_commands(scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety") -> list[str]:
+    """What to type for a judge of what a rule left undecided in these runs."""
+    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt})) for folder in scored]
 
 
 def undecided_share(row: EvalRow) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,17 @@ _PROMPTS = {"answer": "general", "knowledge_confidence": "knowledge"}
 """The prompts that ask what these verifiers ask; of others it has their name."""
 
 
-def judge_command(scored: RunFolder, verifiers: Iterable[str]) -> str:
+def judge_command(scored: RunFolder, verifiers: Iterable[str], prompts: Mapping[str, str] | None = None) -> str:
     """`cosmo score RUN --set ...` for a scored run: its own settings, and a judge for what these verifiers left open.
 
-    The judge is one that the run's recipe has for that question, or one yet to be named: MODEL. Empty where there is no
-    prompt for any of them.
+    The judge is one that the run's recipe has for that question, or one yet to be named: MODEL. `prompts` says what a
+    verifier's judge is asked where that is not the usual, as benchmarks have it. Empty where none has a prompt.
     """
     config = _config_of(scored)
     settings = settings_of(config)
     asked = False
     for name in verifiers:
-        prompt = _PROMPTS.get(name, name)
+        prompt = (prompts or {}).get(name) or _PROMPTS.get(name, name)
         if prompt not in prompt_names():
             continue
         asked = True
@@ -39,7 +39,7 @@ def judge_command(scored: RunFolder, verifiers: Iterable[str]) -> str:
         judges = {n: table for n, table in config.judges.items() if n != name and (table.prompt or n) == prompt}
         judge = config.undecided.get(name) or next(iter(judges), "")
         if not judge:
-            judge = f"{name}_judge"
+            judge = f"{name if prompt in (name, _PROMPTS.get(name)) else prompt}_judge"
             settings += [f"judges.{judge}.prompt={prompt}", f"judges.{judge}.policy={MODEL}"]
         settings.append(f"undecided.{name}={judge}")
     flags = (f"--set {shlex.quote(text)}" for text in dict.fromkeys(settings))

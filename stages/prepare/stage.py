@@ -13,7 +13,7 @@ from stages.core.field_paths import parse_map
 from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
-from stages.prepare.sources import Source, identity, parse, reading_notes, records
+from stages.prepare.sources import BENCH, Source, identity, parse, reading_notes, records
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -127,7 +127,14 @@ def sources_of(config: PrepareConfig) -> list[Source]:
     for name in ("allow_outside", "fetch_images"):
         if getattr(config, name):
             reading[name] = True
-    return [parse(spec, "prepare.sources", reading) for spec in config.sources]
+    found = [parse(spec, "prepare.sources", reading) for spec in config.sources]
+    # A folder that nothing reads was meant for something.
+    if config.bench_folder and not any(source.name == BENCH for source in found):
+        raise UsageError(
+            f"--from {config.bench_folder} is for benchmarks, and none is named",
+            "cosmo prepare bench:NAME --from FOLDER (cosmo list benchmark); other files are named without --from",
+        )
+    return found
 
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.arrow import arrow_schema
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import text_message
@@ -20,6 +21,7 @@ from stages.core.runner import Options, Result, run_stage
 from stages.core.runs import commit, upkeep
 from stages.core.runs.commit import StagedShard, shard_lock
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.shards import open_shard
 from stages.core.runs.upkeep import prune_artifacts
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.core.storage import local
@@ -241,6 +243,18 @@ def test_a_wider_row_is_read_as_a_narrower_one_and_never_the_other_way(tmp_path:
     assert [row.id for row in RunFolder.open(read).rows(PROMPTS)] == [row.id for row in rows]
     with pytest.raises(InputError, match="holds prompts, and cosmo narrow reads rollouts"):
         run_stage(RolloutReader(), ToyConfig(), [narrow], options=Options(runs=tmp_path))
+
+
+def test_a_shard_of_an_older_cosmo_says_so(tmp_path: Path) -> None:
+    schema = arrow_schema(PROMPTS).remove(0)
+    older = schema.with_metadata({**(schema.metadata or {}), b"cosmo.version": b"1"})
+    pq.write_table(older.empty_table(), tmp_path / "old.parquet")
+    with pytest.raises(InputError) as refused:
+        open_shard(tmp_path / "old.parquet", PROMPTS)
+    assert refused.value.hint == "another version of cosmo wrote it (prompts v1): rerun its stage with this one"
+    with pytest.raises(InputError) as refused:
+        open_shard(tmp_path / "old.parquet", ROLLOUTS)
+    assert "right stage" in refused.value.hint
 
 
 def test_row_groups_and_reading_are_bounded_by_the_length_of_completions(

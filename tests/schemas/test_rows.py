@@ -117,6 +117,18 @@ def test_wrong_type_and_null_name_the_column() -> None:
         from_record(PromptRow, {**to_record(row), "label": None}, "row 7: ")
 
 
+def test_of_a_nested_column_the_innermost_place_is_named() -> None:
+    schema = arrow_schema(SCORED)
+    position = schema.get_field_index("completions")
+    completion = schema.field(position).type.value_type
+    grades = completion.field("grades")
+    older = pa.struct([field for field in grades.type.value_type if field.name != "verdict"])
+    fields = [pa.field("grades", pa.list_(older)) if field.name == "grades" else field for field in completion]
+    with pytest.raises(RowError) as refused:
+        check_schema(SCORED, schema.set(position, pa.field("completions", pa.list_(pa.struct(fields)))))
+    assert str(refused.value).startswith("column 'completions.grades.verdict' is missing, and scored v")
+
+
 def test_a_status_is_one_of_five_words_and_a_string_on_disk() -> None:
     made = to_record(Grade(name="answer", version=1, value=None, status=GradeStatus.TIMEOUT))
     assert pa.array([made["status"]]).to_pylist() == ["timeout"]

@@ -162,8 +162,17 @@ def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
         try:
             check_schema(table, file.schema_arrow)
         except RowError as error:
-            raise InputError(f"shard {path}: {error}", "is this the output of the right stage?") from None
+            raise InputError(f"shard {path}: {error}", _made_by(file.schema_arrow, table)) from None
     return file
+
+
+def _made_by(schema: pa.Schema, table: Table) -> str:
+    """What to do about a shard that doesn't fit: an older cosmo wrote its table otherwise, or it is another table."""
+    metadata = schema.metadata or {}
+    name, version = (metadata.get(key, b"").decode(errors="replace") for key in (b"cosmo.table", b"cosmo.version"))
+    if name == table.name and version != str(table.version):
+        return f"another version of cosmo wrote it ({name} v{version}): rerun its stage with this one"
+    return "is this the output of the right stage?"
 
 
 def read_rows(path: Path, table: Table) -> Iterator[Any]:

@@ -92,7 +92,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
         "failures": _failures(found),
         "benchmarks": benchmark_lines(found.benchmarks, published=False) if found.benchmarks else [],
-        "judges": judge_lines(found.rows, found.inputs),
+        "judges": judge_lines(found.rows, found.inputs, found.benchmarks),
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
         "training": figures.training(found.charts),
