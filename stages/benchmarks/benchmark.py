@@ -66,6 +66,10 @@ class Figure:
     grades: list[str] = option([], "Verifiers whose grade counts, the first that applies")
     verdicts: list[str] = option([], "Verdicts that count as 1, all others as 0; the grade's own value if empty")
     above: float | None = option(None, "A value above this counts as 1, every other as 0")
+    worth: dict[str, float] = option({}, "Verdict = what it counts, where that is not the grade's own value")
+    saw: str = option("", "Text in what the grade saw that counts as 1, anything else as 0")
+    flipped: bool = option(False, "1 minus the grade's value counts, as where the figure is harm and the grade safety")
+    undecided: list[str] = option([], "Verdicts, and reasons of a rule, that say nothing about this figure")
     where: dict[str, Any] = option({}, "Row field = value, or values, of the rows that it is about")
     better: str = option("higher", "Which way is good", choices=("higher", "lower", "neither"))
     headline: bool = option(True, "Whether the benchmark is known by it")
@@ -74,6 +78,10 @@ class Figure:
     positive: str = option("", "Reference that is the positive class of `score`, `yes` for one")
     score: str = option("", "With `positive`", choices=("", "precision", "recall", "f1", "said"))
     counted: str = option("", "Word after `k/n` in what the grade saw: k of n are counted, in place of completions")
+    alike: dict[str, dict[str, int]] = option(
+        {},
+        "Row field = its values with how many rows the whole has of each: they count alike, as in a mean of means",
+    )
     slices: list[str] = option([], "Row fields to show it by; the benchmark's if empty")
     published: list[Published] = field(default_factory=list)
 
@@ -82,7 +90,9 @@ class Figure:
 class Judge:
     """Who has to judge the completions where no rule can."""
 
-    verifier: str = option("", "The verifier that a judge is put in place of")
+    verifier: str = option(
+        "", "The verifier that a judge is put in place of; what it has no grade for is undecided in the figures of it"
+    )
     prompt: str = option("", "The judge's prompt, of those that cosmo has, or a file")
 
 

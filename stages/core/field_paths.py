@@ -84,7 +84,7 @@ def parse_path(text: str) -> FieldPath:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with paths in braces: `imgs/{@file}/{id}.jpg`."""
+    """A text with paths in braces: `imgs/{@file}/{id}.jpg`; `{{` and `}}` are braces of the text itself."""
 
     text: str
     """As it was written."""
@@ -102,9 +102,10 @@ def parse_template(text: str) -> FieldPath | Template:
     if "{" not in text or text.strip()[:1] in ("'", '"'):
         return parse_path(text)
     pieces: list[str | FieldPath] = []
-    for n, piece in enumerate(re.split(r"\{([^{}]*)\}", text)):
-        # `split` gives words and what stands in braces in turn.
-        pieces.append(parse_path(piece) if n % 2 else piece)
+    # `split` gives words and what was found between them in turn; of a doubled brace one stays.
+    for n, piece in enumerate(re.split(r"(\{\{|\}\}|\{[^{}]*\})", text)):
+        is_path = n % 2 and len(piece) > 2
+        pieces.append(parse_path(piece[1:-1]) if is_path else piece[:1] if n % 2 else piece)
     return Template(text, tuple(pieces))
 
 

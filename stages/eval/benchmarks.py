@@ -13,7 +13,7 @@ from schemas.verdicts import CORRECT
 from stages.benchmarks.benchmark import Benchmark, Figure
 from stages.benchmarks.catalogue import chosen
 from stages.core.errors import InputError, UsageError
-from stages.eval.metrics.base import FAILED, Failed, Metric, Observed, Settings, first_grade
+from stages.eval.metrics.base import FAILED, NOT_DECIDED, Failed, Metric, Observed, Settings, first_grade
 from stages.eval.views import CompletionView, GroupView
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def benchmark_metrics(packs: list[str]) -> dict[str, Metric]:
 
 def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
     paths = figure.slices or benchmark.slices
-    _check(benchmark, figure, [*paths, *figure.where, *([figure.together] if figure.together else [])])
-    is_ratio = bool(figure.counted) or figure.score in ("precision", "recall", "f1")
+    _check(benchmark, figure, [*paths, *figure.where, *figure.alike, *([figure.together] if figure.together else [])])
+    is_ratio = bool(figure.counted) or bool(figure.alike) or figure.score in ("precision", "recall", "f1")
     counts = _counts(figure)
 
     def observe(group: GroupView, settings: Settings) -> Observed | None:
         if not is_row_of(group, benchmark) or not _is_about(group, figure):
             return None
-        return _collected(group, figure, counts, is_ratio)
+        return _collected(group, figure, counts, is_ratio, benchmark.judge.verifier in figure.grades)
 
     return Metric(
         title=f"{benchmark.title}: {figure.title[:1].lower()}{figure.title[1:]}",
@@ -99,31 +99,54 @@ def _is_about(group: GroupView, figure: Figure) -> bool:
 
 
 def _collected(
-    group: GroupView, figure: Figure, counts: Callable[[GroupView, Grade], Sized], is_ratio: bool
+    group: GroupView,
+    figure: Figure,
+    counts: Callable[[GroupView, Grade], Sized],
+    is_ratio: bool,
+    is_judged: bool,
 ) -> Observed | None:
     """What each completion counts, of how much; None where the verifiers applied to none."""
     values: list[float] = []
     sizes: list[float] = []
+    weight = _weight(group, figure)
     failed = undecided = 0
     for completion in group.completions:
         grade = _grade(completion, figure)
         if grade is None:
+            # No rule speaks of such a row, and a judge would.
+            undecided += is_judged
             continue
         if isinstance(grade, str):
             failed += grade == FAILED
             undecided += grade != FAILED
             continue
         value, size = counts(group, grade)
-        values.append(value)
-        sizes.append(size)
+        values.append(value * weight)
+        sizes.append(size * weight)
     if not values and not failed and not undecided:
         return None
     return Observed(values, failed, undecided, sizes if is_ratio else None)
 
 
+def _weight(group: GroupView, figure: Figure) -> float:
+    """How much a row counts beside others, where parts of a benchmark count alike whatever their sizes."""
+    weight = 1.0
+    for path, sizes in figure.alike.items():
+        value = _value(group, path)
+        if value not in sizes:
+            raise UsageError(f"{figure.name}.alike.{path} has no {value!r}", f"it has {', '.join(sizes)}")
+        weight *= sum(sizes.values()) / len(sizes) / sizes[value]
+    return weight
+
+
 def _grade(completion: CompletionView, figure: Figure) -> Grade | Failed | None:
     # Of a completion that never came a grade would be one of nothing.
-    return FAILED if completion.finish_reason == "error" else first_grade(completion, *figure.grades)
+    if completion.finish_reason == "error":
+        return FAILED
+    found = first_grade(completion, *figure.grades)
+    if isinstance(found, Grade) and (found.verdict in figure.undecided or found.reason in figure.undecided):
+        return NOT_DECIDED
+    return found
 
 
 def _counts(figure: Figure) -> Callable[[GroupView, Grade], Sized]:
@@ -140,10 +163,17 @@ def _counts(figure: Figure) -> Callable[[GroupView, Grade], Sized]:
         return lambda group, grade: _scored(figure, group, grade)
     if figure.verdicts:
         return lambda group, grade: (float(grade.verdict in figure.verdicts), 1.0)
+    if figure.saw:
+        return lambda group, grade: (float(figure.saw in (grade.seen or "")), 1.0)
     bar = figure.above
     if bar is not None:
         return lambda group, grade: (float((grade.value or 0.0) > bar), 1.0)
-    return lambda group, grade: (grade.value or 0.0, 1.0)
+
+    def by_value(group: GroupView, grade: Grade) -> Sized:
+        value = figure.worth.get(grade.verdict or "", grade.value or 0.0)
+        return (1.0 - value if figure.flipped else value), 1.0
+
+    return by_value
 
 
 def _scored(figure: Figure, group: GroupView, grade: Grade) -> Sized:

@@ -7,13 +7,15 @@
     good = 1.0
     bad = 0.0
 
-`$question`, `$completion`, `$reference` and `$label` are filled in from the row. The judge has to end with a line
-`Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See `answer_fields` for
-how it may be written. A judge whose answers look otherwise is read by
+`$question`, `$completion`, `$reference` and `$label` are filled in from the row; `$goal` is what a question is after
+where its own words hide that: the column `goal` of the row's source, else the question. The judge has to end with a
+line `Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See
+`answer_fields` for how it may be written. A judge whose answers look otherwise is read by
 
     line = 'answer'                        the name on that line, where it is not `verdict`
     bare = true                            the whole answer is the word
     answers = { yes = 'unsafe', no = 'safe' }   the verdicts that its words mean, where they are others
+    harmless = { yes = 'safe', no = 'refused' } what they mean on rows that are marked harmless, where that is else
     rule = 'strongreject'                  several lines, which make a verdict together: see `readers`
     [fields]
     refused = ['yes', 'no']
@@ -21,6 +23,7 @@ how it may be written. A judge whose answers look otherwise is read by
 
 from __future__ import annotations
 
+import json
 import re
 import string
 import tomllib
@@ -36,20 +39,23 @@ from stages.core.errors import InputError, UsageError
 from stages.judging.readers import RULES, Read, read_field, read_word
 
 FOLDER = Path(__file__).with_name("prompts")
-BLANKS = ("question", "completion", "reference", "label")
+BLANKS = ("question", "completion", "reference", "label", "goal")
 
 
 @dataclass(frozen=True)
 class PromptFile:
     """The keys of a prompt file."""
 
-    user: str = option("", "What the judge is asked; $question, $completion, $reference, $label are filled in")
+    user: str = option("", "What the judge is asked; $question, $completion, $reference, $label, $goal are filled in")
     system: str = option("", "A system turn before it")
     images: bool = option(True, "Show the judge the prompt's images")
     verdicts: dict[str, float] = option({}, "Every verdict that may be answered, with its score")
     line: str = option("verdict", "The name under which it is answered")
     bare: bool = option(False, "The whole answer is one word")
     answers: dict[str, str] = option({}, "The judge's words with the verdicts that they mean, where they differ")
+    harmless: dict[str, str] = option(
+        {}, "The same for rows that are marked harmless, where its words mean others there"
+    )
     rule: str = option("", "How several fields make one verdict: strongreject, safe_and_effective")
     fields: dict[str, list[str]] = option({}, "Each field with the words that may be answered under it")
 
@@ -130,7 +136,9 @@ def _check_reading(asks: PromptFile, path: Path) -> None:
         raise UsageError(f"the judge prompt {path} has an unknown rule {asks.rule!r}", f"known: {', '.join(RULES)}")
     if bool(asks.rule) != bool(asks.fields):
         raise UsageError(f"the judge prompt {path} has a rule without fields, or fields without a rule", "name both")
-    if unknown := sorted(set(asks.answers.values()) - set(asks.verdicts)):
+    if asks.harmless and asks.harmless.keys() != asks.answers.keys():
+        raise UsageError(f"the judge prompt {path} has other words under harmless than under answers", "name all")
+    if unknown := sorted({*asks.answers.values(), *asks.harmless.values()} - set(asks.verdicts)):
         raise UsageError(
             f"the judge prompt {path} has an answer that means {unknown[0]!r}, which is no verdict of it",
             f"known: {', '.join(asks.verdicts)}",
@@ -145,6 +153,7 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
         "reference": row.answer or "none",
         "label": row.label,
     }
+    blanks["goal"] = _goal(row) or blanks["question"]
     images = row.images if prompt.asks.images else []
     turns = []
     # One pass over the template: a completion that holds `$reference` is not filled in.
@@ -153,6 +162,16 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
     words = string.Template(prompt.asks.user).substitute(blanks)
     turns.append(Message("user", [Part("image") for _ in images] + [Part("text", words)]))
     return turns, images
+
+
+def _goal(row: PromptRow) -> str:
+    """What the row's source says that it is after; "" where it says nothing."""
+    try:
+        extra = json.loads(row.extra or "{}")
+    except ValueError:
+        return ""
+    goal = extra.get("goal") if isinstance(extra, dict) else None
+    return goal.strip() if isinstance(goal, str) else ""
 
 
 def verdict_line(verdict: str) -> str:
@@ -172,17 +191,22 @@ def find_verdict(prompt: JudgePrompt, text: str) -> tuple[str, int, int] | None:
     return (found.verdict, found.begin, found.end) if found else None
 
 
-def read_answer(prompt: JudgePrompt, text: str) -> Read | None:
-    """What an answer means, or None where it doesn't say exactly one thing; reasoning is never looked at."""
+def read_answer(prompt: JudgePrompt, text: str, harmless: bool = False) -> Read | None:
+    """What an answer means, or None where it doesn't say exactly one thing; reasoning is never looked at.
+
+    `harmless` is whether the row is marked so: a judge's word may mean another verdict there.
+    """
     asks = prompt.asks
+    meant = asks.harmless if harmless and asks.harmless else asks.answers
     if asks.rule:
         found = {name: read_field(name, words, text) for name, words in asks.fields.items()}
         chosen = {name: choice for name, choice in found.items() if choice}
         if len(chosen) < len(found):
             return None
-        verdict, value = RULES[asks.rule]({name: choice[0] for name, choice in chosen.items()})
+        said = {name: choice[0] for name, choice in chosen.items()}
+        verdict, value = RULES[asks.rule](said)
         _, begin, end = max(chosen.values(), key=lambda choice: choice[1])
-        return Read(verdict, begin, end, value)
+        return Read(verdict, begin, end, value, "; ".join(f"{name}: {word}" for name, word in said.items()))
     words = list(asks.answers or asks.verdicts)
     choice = read_word(words, text) if asks.bare else read_field(asks.line, words, text)
-    return Read(asks.answers.get(choice[0], choice[0]), choice[1], choice[2]) if choice else None
+    return Read(meant.get(choice[0], choice[0]), choice[1], choice[2]) if choice else None

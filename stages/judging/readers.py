@@ -24,6 +24,8 @@ class Read(NamedTuple):
     end: int
     value: float | None = None
     """Its score where fields make one; else the verdict's own counts."""
+    fields: str | None = None
+    """What was said under each of several fields."""
 
 
 def read_field(name: str, known: list[str], text: str) -> tuple[str, int, int] | None:

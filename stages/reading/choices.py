@@ -79,6 +79,13 @@ def _written(text: str) -> Any:
     return [part.strip() for part in stripped.split(separator)] if separator else text
 
 
+def listed_in(text: str) -> Any:
+    """The options that a question lists, without what it says after them: `(A) cat\n(B) dog\n\nAnswer by letter.`"""
+    marks = list(_LETTERED.finditer(text))
+    end = text.find("\n\n", marks[-1].end()) if marks else -1
+    return _written(text if end < 0 else text[:end])
+
+
 def letter_of(answer: Any, texts: list[str], labels: list[str] | None = None, first: int = 0) -> str | None:
     """The letter of the option that a reference means: by its text, its label or its number counted from `first`.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages.core.errors import UsageError
-from stages.core.field_paths import MISSING, parse_map, parse_path
+from stages.core.field_paths import MISSING, parse_map, parse_path, parse_template
 
 ROW: dict[str, Any] = {
     "answer": 3,
@@ -67,3 +67,9 @@ def test_a_map_names_each_field_once() -> None:
     for wrong, words in ((["answer"], "no field"), (["=a"], "no field"), (["a=b", "a=c"], "twice")):
         with pytest.raises(UsageError, match=words):
             parse_map(wrong)
+
+
+def test_a_template_has_braces_of_its_own_where_they_are_doubled() -> None:
+    found = parse_template("Goto {{Recep}} of {id}, {inner.name}{{}}")
+    assert found.find({"id": 3, "inner": {"name": "x"}}) == "Goto {Recep} of 3, x{}"
+    assert found.find({"id": None, "inner": {"name": "x"}}) is MISSING

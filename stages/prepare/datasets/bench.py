@@ -77,8 +77,9 @@ class Bench:
             return row_of(rows.draft(where))
         reader, its_options = _reader(options, found)
         row = reader.row(record, its_options)
-        # By the benchmark's name `cosmo eval --pack` knows its rows.
-        return dataclasses.replace(row, source=found.name, flags=sorted({*row.flags, *record.flags}))
+        # By the benchmark's name `cosmo eval --pack` knows its rows; its reader may say which part of it.
+        source = row.source if row.source.partition(":")[0] == found.name else found.name
+        return dataclasses.replace(row, source=source, flags=sorted({*row.flags, *record.flags}))
 
     def reading(self, options: BenchOptions) -> list[str]:
         """What the benchmark is, and how many of its rows there are."""

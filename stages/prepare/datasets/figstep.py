@@ -48,7 +48,7 @@ class FigstepOptions:
 class Figstep:
     """Label jailbreak for the images, label safety for the text baseline."""
 
-    version = 1
+    version = 2
     options = FigstepOptions
 
     def digest(self, options: FigstepOptions) -> dict[str, str]:
@@ -105,7 +105,10 @@ def _draft(sample: tuple[Path, str, dict[str, str]], arm: str) -> Draft:
         category=item["category_name"],
         harmful=True,
         flags=[NO_TRAINING],
-        extra=json.dumps({k: item[k] for k in _COLUMNS}, sort_keys=True, ensure_ascii=False),
+        # A judge of the reply has to know what the picture asks for, which the text does not say.
+        extra=json.dumps(
+            {**{k: item[k] for k in _COLUMNS}, "goal": item["question"]}, sort_keys=True, ensure_ascii=False
+        ),
     )
     # The words are in the image; a training text that repeats them is contaminated all the same.
     return Draft(row, images, item["instruction"] if images else item["question"])

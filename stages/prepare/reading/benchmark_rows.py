@@ -14,7 +14,7 @@ from stages.benchmarks.benchmark import Arm, Benchmark
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
 from stages.core.field_paths import FieldPath, Template, parse_path, parse_template
 from stages.prepare.reading.records import Draft
-from stages.reading.choices import options_of
+from stages.reading.choices import listed_in, options_of
 from stages.reading.containers.base import Container
 from stages.reading.containers.found import found
 from stages.reading.containers.hub import is_hub_id
@@ -129,6 +129,8 @@ class BenchmarkRows:
         for name, place in way.fields.items():
             value = [v for p in place if there(v := p.find(record))] if isinstance(place, list) else place.find(record)
             flat[name] = self._meant(name, value) if there(value) else None
+        if isinstance(flat.get("choices"), str):
+            flat["choices"] = listed_in(flat["choices"])
         if self.benchmark.rows.shuffle and flat.get("choices"):
             flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
         if isinstance(flat.get("images"), list) and "images" in flat:

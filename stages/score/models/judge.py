@@ -41,7 +41,7 @@ from stages.score.verifiers.base import (
 )
 
 # Raised when the same answer would give another grade.
-_RULE = 2
+_RULE, _FIELDS_RULE = 2, 3
 
 
 def bind(name: str, table: JudgeTable) -> ModelVerifier:
@@ -62,7 +62,7 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
 
     ref = resolve_policy(table.policy) if table.policy else None
     identity = {
-        "rule": _RULE,
+        "rule": _FIELDS_RULE if prompt.asks.rule else _RULE,
         "prompt": prompt.digest,
         "engine": plugin_key("engine", engine),
         "model": ref.id if ref else f"name:{table.model}",
@@ -102,6 +102,8 @@ class _Question:
 
     turns: list[Message]
     images: list[Image]
+    harmless: bool
+    """Whether it is about a row that is marked so, where the prompt reads answers by that."""
     askers: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -126,6 +128,7 @@ class _Judge:
         judgements: list[dict[int, Judgement]] = [{} for _ in window]
         questions: dict[str, _Question] = {}
         for at, (group, completions) in enumerate(window):
+            harmless = bool(self.prompt.asks.harmless) and group.harmful is False
             image_digests = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
             for number, completion in enumerate(completions):
                 answer = parse_completion(completion.text).answer
@@ -133,8 +136,9 @@ class _Judge:
                     judgements[at][number] = known
                     continue
                 turns, images = conversation(self.prompt, group, answer)
-                key = digest([self.digest, _spelled(turns), image_digests if images else []])
-                questions.setdefault(key, _Question(turns, images)).askers.append((at, number))
+                about = [self.digest, _spelled(turns), image_digests if images else []]
+                key = digest([*about, "harmless"] if harmless else about)
+                questions.setdefault(key, _Question(turns, images, harmless)).askers.append((at, number))
         for key, judgement in self._answers(questions).items():
             for at, number in questions[key].askers:
                 judgements[at][number] = judgement
@@ -147,12 +151,13 @@ class _Judge:
 
     def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
         """A judgement for every question: kept answers first, the judge for the others."""
-        found = {key: self._read(json.loads(kept)) for key, kept in self.cache.get(questions).items()}
+        cached = self.cache.get(questions).items()
+        found = {key: self._read(json.loads(kept), questions[key].harmless) for key, kept in cached}
         try:
             sampling = Sampling(self.table.temperature, 1.0, 0, self.table.max_new_tokens, 0)
             # One completion was asked for, so the first is all there is.
             for key, (sampled, *_) in self.engine.sample(self._requests(questions, found), sampling):
-                found[key] = self._answered(key, sampled)
+                found[key] = self._answered(key, sampled, questions[key].harmless)
         # Raised for what a person has to put right, a wrong key for one; everything else is one failed answer.
         except CosmoError:
             raise
@@ -185,7 +190,7 @@ class _Judge:
         if length + self.table.max_new_tokens > self.engine.max_positions:
             raise BadSample("too_long", f"{length} tokens of a question exceed {self.engine.max_positions} positions")
 
-    def _answered(self, key: str, sampled: SampledCompletion) -> Judgement:
+    def _answered(self, key: str, sampled: SampledCompletion, harmless: bool) -> Judgement:
         if sampled.finish_reason == "error":
             reason = sampled.error or "the engine failed"
             return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)
@@ -197,14 +202,14 @@ class _Judge:
             )
         pieces = answer_pieces(self.engine, sampled, apart=self.table.score == "probability")
         answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
-        judgement = self._read(answer)
+        judgement = self._read(answer, harmless)
         # An answer without a verdict is not kept, or the same question would fail from the cache for good.
         if judgement.value is not None:
             self.cache.put(key, json.dumps(answer, ensure_ascii=False))
         return judgement
 
-    def _read(self, answer: dict[str, Any]) -> Judgement:
-        return read_answer(self.prompt, self.table.score, answer["text"], answer["p"])
+    def _read(self, answer: dict[str, Any], harmless: bool) -> Judgement:
+        return read_answer(self.prompt, self.table.score, answer["text"], answer["p"], harmless)
 
     def _failed(self, reason: str, status: GradeStatus = ERROR) -> Judgement:
         self.failures += 1

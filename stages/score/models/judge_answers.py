@@ -16,20 +16,20 @@ _EXCERPT = 80
 """Characters of an answer that a reason quotes."""
 
 
-def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None) -> Judgement:
+def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None, harmless: bool = False) -> Judgement:
     """The judgement that an answer means: strictly its verdict, and a failure where it has none.
 
     `score` is `verdict` for the verdict's own score, or `probability`: with P(verdict) = p and two verdicts, what was
     not given has the rest of the probability, so the value is (P(true) + 1 - P(false)) / 2.
     """
-    found = read(prompt, text)
+    found = read(prompt, text, harmless)
     if found is None:
         return failed(f"{UNPARSABLE}: {_excerpt(text)!r}")
     verdict, begin = found.verdict, found.begin
     value = prompt.verdicts[verdict] if found.value is None else found.value
     why = _excerpt(without_reasoning(text)[:begin].rpartition("\n")[0]) or None
     if score == "verdict":
-        return judged(value, verdict, why)
+        return judged(value, verdict, why, found.fields)
     if p is None:
         return failed("the verdict has no probability: the engine gave no log-probs for it")
     (other,) = (score for name, score in prompt.verdicts.items() if name != verdict)
