@@ -24,7 +24,8 @@ class Arm:
     part: str = option("", "List, split or CONFIG:SPLIT of this arm alone")
     each: str = option("", "Path to a list: one row for each entry, which is `@entry` in paths")
     map: dict[str, Any] = option({}, "What lies elsewhere than [rows.map] says")
-    keep: dict[str, list[str]] = option({}, "Column = values that a record of this arm has")
+    keep: dict[str, list[str]] = option({}, "Column = values that a record of this arm has, as in [rows]")
+    unlisted: bool = option(False, "Options are in the image, and are not written below the question")
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,23 @@ class Rows:
 
     dataset: str = option("", "The dataset plugin that reads them, in place of `files` and `map`")
     options: dict[str, Any] = option({}, "What that plugin is told")
-    files: list[str] = option([], "Files below the folder that is given, as patterns; every one that is there is read")
+    files: list[str] = option(
+        [], "Files below the folder that is given, as patterns with {@arm}; every one that is there is read"
+    )
     part: str = option("", "List, split or CONFIG:SPLIT, where a file or a hub id has several")
     label: str = option("general", "Whose reward formula, and so which verifiers, apply")
     task: str = option("", "Task of the rows; the benchmark's name, with `:ARM` where it has arms, if empty")
     map: dict[str, Any] = option(
-        {}, "Our name = where it lies: a path, a 'constant', a text with {paths} in it, or a list of these"
+        {},
+        "Our name, or extra.COLUMN = where it lies: a path, a 'constant', a text with {paths} in it, a list of these, "
+        "or { first = [...] }, of which the first that is there is meant",
     )
+    rewrite: dict[str, dict[str, str]] = option({}, "Our name = { regular expression = what stands in its place }")
     values: dict[str, dict[str, str]] = option({}, "Our name = what the benchmark's values mean")
-    keep: dict[str, list[str]] = option({}, "Column = values that a record must have one of; all others are no rows")
+    numbered_from: int | None = option(None, "References are the numbers of options, counted from this")
+    keep: dict[str, list[str]] = option(
+        {}, "Column = values that a record must have one of, '' for a column that it lacks; all others are no rows"
+    )
     images: str = option("", "Folder of the images below the one that is given")
     shuffle: bool = option(False, "Options are listed the right one first, and are put in an order by content")
     arms: list[Arm] = field(default_factory=list)

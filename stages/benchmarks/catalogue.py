@@ -51,7 +51,7 @@ def _read(name: str, table: dict[str, Any], digest: str) -> Benchmark:
     found = replace(found, figures=figures, rows=replace(found.rows, arms=arms))
     if unknown := [pack for pack in found.packs if pack not in PACKS]:
         raise UsageError(f"{name}.packs: {unknown[0]!r} is no pack", f"packs: {', '.join(PACKS)}")
-    if not found.rows.dataset and not found.rows.files and not any(arm.files for arm in arms):
+    if not found.rows.dataset and not found.rows.files and not all(arm.files for arm in arms or [Arm()]):
         raise UsageError(f"{name}.rows names no files and no dataset that reads them", 'files = ["test.jsonl"]')
     return found
 

@@ -56,7 +56,7 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
         observe=observe,
         judged_by=tuple(figure.grades),
         about=" ".join(part for part in (benchmark.about + ".", figure.about, _cited(benchmark)) if part),
-        slices=lambda group: [f"{path}={value}" for path in paths if (value := _value(group, path)) is not None],
+        slices=lambda group: [f"{path}={value}" for path in paths for value in _values(group, path)],
         unit=(lambda group: str(_value(group, figure.together))) if figure.together else None,
         ratio=is_ratio,
     )
@@ -90,10 +90,16 @@ def _value(group: GroupView, path: str) -> Any:
     return extra.get(path.removeprefix("extra.")) if isinstance(extra, dict) else None
 
 
+def _values(group: GroupView, path: str) -> list[Any]:
+    """Of a list, as of the arms that ask a question, each entry; [] where there is nothing."""
+    value = _value(group, path)
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def _is_about(group: GroupView, figure: Figure) -> bool:
     for path, wanted in figure.where.items():
-        value = _value(group, path)
-        if value not in (wanted if isinstance(wanted, list) else [wanted]):
+        asked = wanted if isinstance(wanted, list) else [wanted]
+        if not any(value in asked for value in _values(group, path)):
             return False
     return True
 

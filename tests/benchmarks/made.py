@@ -51,7 +51,8 @@ def _write(path: Path, value: Any) -> None:
 
 
 def _json(path: Path, value: Any) -> None:
-    _write(path, json.dumps(value))
+    # Some files of lines are called .json.
+    _write(path, value if isinstance(value, str) else json.dumps(value))
 
 
 def _lines(path: Path, value: list[Any]) -> None:
@@ -102,7 +103,8 @@ def _read(name: str, path: Path, **options: Any) -> list[PromptRow | str]:
 def rows(name: str, path: Path, **options: Any) -> list[PromptRow]:
     """The rows of a benchmark's files, none of which may be rejected."""
     found = _read(name, path, **options)
-    assert not [why for why in found if isinstance(why, str)]
+    refused = [why for why in found if isinstance(why, str)]
+    assert not refused, refused
     return [row for row in found if isinstance(row, PromptRow)]
 
 

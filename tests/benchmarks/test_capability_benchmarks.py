@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from schemas.prompts import NO_TRAINING, PromptRow
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark
-from tests.benchmarks.made import figures, files, rows, verdicts
+from tests.benchmarks.made import figures, files, picture, rows, verdicts
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,35 @@ class Case:
         return f"{self.name}{'-' + next(iter(self.files)) if self.options else ''}"
 
 
+MATH_V = {"question": "Which one?\n<image1>", "solution": None, "level": 2, "subject": "arithmetic"}
+MMMU_PRO = {"id": "test_Art_1", "options": "['an urn', 'a jar', 'a cup']", "answer": "C", "subject": "Art"}
+MATHVISTA = {
+    "question": "How much?",
+    "choices": None,
+    "unit": None,
+    "precision": None,
+    "question_type": "free_form",
+    "answer_type": "integer",
+    "metadata": {"task": "figure question answering", "skills": ["arithmetic reasoning"]},
+}
+SCIENCEQA = {
+    "question": "Which is warm?",
+    "hint": "It is hot.",
+    "choices": ["ice", "fire"],
+    "subject": "natural science",
+    "grade": "grade4",
+    "split": "test",
+}
+HALLUSION = {
+    "category": "VS",
+    "subcategory": "chart",
+    "set_id": "0",
+    "question": "Is it most?",
+    "gt_answer": "0",
+    "gt_answer_details": "It is not.",
+    "filename": "./VS/chart/0_1.png",
+}
+
 CASES = [
     Case(
         "gsm8k",
@@ -52,6 +82,304 @@ CASES = [
         ],
         [True, False, True],
         {"accuracy": 2 / 3},
+    ),
+    Case(
+        "math500",
+        {
+            "prm800k/math_splits/test.jsonl": [
+                {
+                    "problem": "Halve $3$.",
+                    "solution": "...",
+                    "answer": "\\frac{3}{2}",
+                    "subject": "Algebra",
+                    "level": 2,
+                },
+                {"problem": "1 + 1", "solution": "...", "answer": "2", "subject": "Algebra", "level": 1},
+            ]
+        },
+        [
+            {"prompt": "Halve $3$.", "answer": "\\frac{3}{2}", "answer_kind": "math", "category": "Algebra"},
+            {"answer": "2", "answer_kind": "math", "label": "math"},
+        ],
+        [True, False],
+        {"accuracy": 1 / 2, "accuracy[category=Algebra]": 1 / 2, "accuracy[extra.level=2]": 1.0},
+    ),
+    Case(
+        "math_v",
+        {
+            "data/test.jsonl": [
+                {**MATH_V, "id": "1", "options": [], "answer": "60", "image": "images/1.jpg"},
+                {**MATH_V, "id": "2", "options": [*"ABCDE"], "answer": "A", "image": "images/2.jpg"},
+            ],
+            "images/1.jpg": "red",
+            "images/2.jpg": "green",
+        },
+        [
+            {"answer": "60", "answer_kind": "math", "images": 1, "category": "arithmetic"},
+            {"answer": "A", "answer_kind": "choice", "choices": [*"ABCDE"], "images": 1},
+        ],
+        [False, True],
+        {"accuracy": 1 / 2, "accuracy[extra.level=2]": 1 / 2},
+    ),
+    Case(
+        "mmmu",
+        {
+            "Art/validation-00000-of-00001.parquet": [
+                {
+                    "id": "validation_Art_1",
+                    "question": "Which is older, <image 2> or <image 1>?",
+                    "options": "['<image 1>', '<image 2>']",
+                    "question_type": "multiple-choice",
+                    "answer": "B",
+                    "image_1": picture("red"),
+                    "image_2": picture("green"),
+                    "image_3": None,
+                }
+            ],
+            "Art_Theory/validation-00000-of-00001.parquet": [
+                {
+                    "id": "validation_Art_Theory_2",
+                    "question": "How wide is <image 1>?",
+                    "options": "[]",
+                    "question_type": "open",
+                    "answer": "['12', '12.0 cm']",
+                    "image_1": picture("blue"),
+                    "image_2": None,
+                    "image_3": None,
+                }
+            ],
+        },
+        [
+            {
+                "prompt": "Which is older, \n or \n?\n(A) image 1(B) image 2",
+                "images": 2,
+                "choices": ["<image 1>", "<image 2>"],
+                "answer": "B",
+                "answer_kind": "choice",
+                "category": "Art",
+            },
+            {"images": 1, "answer": "12", "accepted": ["12.0 cm"], "answer_kind": "text", "category": "Art_Theory"},
+        ],
+        [True, False],
+        {"accuracy": 1 / 2, "accuracy[category=Art]": 1.0},
+    ),
+    Case(
+        "mmmu_pro",
+        {
+            "standard (10 options)/test-00000-of-00001.parquet": [
+                {**MMMU_PRO, "question": "What is <image 1>?", "image_1": picture("red"), "image_2": None}
+            ],
+            "vision/test-00000-of-00001.parquet": [{**MMMU_PRO, "image": picture("green")}],
+        },
+        [
+            {
+                "prompt": "What is \n?\n(A) an urn\n(B) a jar\n(C) a cup",
+                "task": "mmmu_pro:standard",
+                "images": 1,
+                "answer": "C",
+                "answer_kind": "choice",
+            },
+            {
+                "prompt": "The image shows a question with its options. Answer it with the letter of the right option.",
+                "task": "mmmu_pro:vision",
+                "images": 1,
+                "choices": ["an urn", "a jar", "a cup"],
+                "answer": "C",
+                "answer_kind": "choice",
+            },
+        ],
+        [True, False],
+        {"standard": 1.0, "vision": 0.0},
+    ),
+    Case(
+        "mathvista",
+        {
+            "data/testmini.json": {
+                "1": {**MATHVISTA, "image": "images/1.jpg", "answer": "1.2", "answer_type": "float", "unit": "years"},
+                "2": {**MATHVISTA, "image": "images/2.jpg", "answer": "[1, 2]", "answer_type": "list"},
+                "3": {
+                    **MATHVISTA,
+                    "image": "images/3.jpg",
+                    "choices": ["135\u00b0", "145\u00b0"],
+                    "answer": "145\u00b0",
+                    "question_type": "multi_choice",
+                    "answer_type": "text",
+                },
+            },
+            "images/1.jpg": "red",
+            "images/2.jpg": "green",
+            "images/3.jpg": "blue",
+        },
+        [
+            {"prompt": "How much?\n(Unit: years)", "answer": "1.2", "answer_kind": "number", "images": 1},
+            {"prompt": "How much?", "answer": "[1, 2]", "answer_kind": "text", "category": "figure question answering"},
+            {"answer": "B", "answer_kind": "choice", "choices": ["135\u00b0", "145\u00b0"]},
+        ],
+        [True, False, True],
+        {"accuracy": 2 / 3, "accuracy[extra.type=free_form]": 1 / 2},
+    ),
+    Case(
+        "mathvista",
+        {
+            "data/testmini-00000-of-00001.parquet": [
+                {**MATHVISTA, "pid": "1", "answer": "7", "image": "images/1.jpg", "decoded_image": picture("red")}
+            ]
+        },
+        [{"answer": "7", "answer_kind": "number", "images": 1}],
+        [None],
+        {"accuracy": None},
+    ),
+    Case(
+        "ai2d",
+        {
+            "data/test-00000-of-00001.parquet": [
+                {"question": "Which label?", "options": ["2", "1", "0"], "answer": "1", "image": picture("red")},
+                {"question": "What is C?", "options": ["a leaf", "a root"], "answer": "0", "image": picture("green")},
+            ]
+        },
+        [
+            # The number of the option 1, and not the option that reads 1.
+            {"answer": "B", "answer_kind": "choice", "choices": ["2", "1", "0"], "images": 1},
+            {"prompt": "What is C?\n(A) a leaf\n(B) a root", "answer": "A"},
+        ],
+        [True, True],
+        {"accuracy": 1.0},
+    ),
+    Case(
+        "chartqa",
+        {
+            "ChartQA Dataset/test/test_human.json": [{"imgname": "1.png", "query": "How many?", "label": "14"}],
+            "ChartQA Dataset/test/test_augmented.json": [
+                {"imgname": "1.png", "query": "Which year?", "label": "2014"},
+                {"imgname": "1.png", "query": "Which colour?", "label": "Blue"},
+            ],
+            "ChartQA Dataset/test/png/1.png": "red",
+        },
+        [
+            {"answer": "14", "answer_kind": "number", "answer_rule": '{"relative": 0.05}', "task": "chartqa:human"},
+            {"answer": "2014", "answer_kind": "number", "task": "chartqa:augmented", "images": 1},
+            {"answer": "Blue", "answer_kind": "text"},
+        ],
+        [True, False, True],
+        {"relaxed_accuracy": 2 / 3, "human": 1.0, "augmented": 1 / 2},
+    ),
+    Case(
+        "chartqa",
+        {
+            "data/test-00000-of-00001.parquet": [
+                {"type": "augmented_test", "question": "How high?", "answer": "3.5", "image": picture("red")},
+                {"type": "human_test", "question": "Is it red?", "answer": "Yes", "image": picture("red")},
+            ]
+        },
+        [
+            {"prompt": "Is it red?", "answer": "Yes", "task": "chartqa:human", "images": 1},
+            {"prompt": "How high?", "answer": "3.5", "task": "chartqa:augmented", "images": 1},
+        ],
+        [False, True],
+        {"relaxed_accuracy": 1 / 2, "human": 0.0},
+    ),
+    Case(
+        "scienceqa",
+        {
+            "data/scienceqa/problems.json": {
+                "4": {**SCIENCEQA, "answer": 1, "image": "image.png"},
+                "5": {**SCIENCEQA, "answer": 0, "image": None, "hint": "", "choices": ["3", "0"]},
+                "6": {**SCIENCEQA, "answer": 0, "image": None, "split": "train"},
+            },
+            "data/scienceqa/images/test/4/image.png": "red",
+        },
+        [
+            {
+                "prompt": "It is hot.\nWhich is warm?\n(A) ice\n(B) fire",
+                "answer": "B",
+                "images": 1,
+                "category": "natural science",
+            },
+            {"prompt": "Which is warm?\n(A) 3\n(B) 0", "answer": "A", "images": 0},
+        ],
+        [False, True],
+        {"accuracy": 1 / 2, "with_image": 0.0},
+    ),
+    Case(
+        "scienceqa",
+        {"data/test-00000-of-00001.parquet": [{**SCIENCEQA, "answer": 1, "image": picture("red")}]},
+        [{"answer": "B", "images": 1}],
+        [True],
+        {"accuracy": 1.0, "with_image": 1.0},
+    ),
+    Case(
+        "pope",
+        {
+            **{
+                f"output/coco/coco_pope_{arm}.json": "".join(
+                    json.dumps({"question_id": n, "image": "1.jpg", "text": f"Is there a {thing}?", "label": is_there})
+                    + "\n"
+                    for n, (thing, is_there) in enumerate([("cat", "yes"), (absent, "no")], start=1)
+                )
+                for arm, absent in (("random", "car"), ("popular", "chair"), ("adversarial", "dog"))
+            },
+            "val2014/1.jpg": "red",
+        },
+        [
+            # Asked in all three arms, and one row.
+            {"prompt": "Is there a cat?", "answer": "yes", "answer_kind": "text", "images": 1},
+            {"prompt": "Is there a car?", "answer": "no", "task": "pope:random"},
+            {"prompt": "Is there a chair?", "answer": "no", "task": "pope:popular"},
+            {"prompt": "Is there a dog?", "answer": "no", "task": "pope:adversarial"},
+        ],
+        # yes; no, yes, no.
+        [True, True, False, True],
+        {
+            "random_accuracy": 1.0,
+            "random_f1": 1.0,
+            "popular_accuracy": 1 / 2,
+            "popular_precision": 1 / 2,
+            "popular_recall": 1.0,
+            "popular_f1": 2 / 3,
+            "popular_yes_share": 1.0,
+            "adversarial_yes_share": 1 / 2,
+        },
+    ),
+    Case(
+        "pope",
+        {
+            "data/test-00000-of-00001.parquet": [
+                {"question_id": "1", "question": "A cat?", "answer": "yes", "category": arm, "image": picture("red")}
+                for arm in ("adversarial", "random")
+            ]
+        },
+        [{"task": "pope:random", "images": 1}],
+        [False],
+        {"random_recall": 0.0, "adversarial_accuracy": 0.0},
+    ),
+    Case(
+        "hallusionbench",
+        {
+            "HallusionBench.json": [
+                {**HALLUSION, "visual_input": "0", "figure_id": "0", "question_id": "0", "filename": None},
+                {**HALLUSION, "visual_input": "1", "figure_id": "1", "question_id": "0"},
+                {**HALLUSION, "visual_input": "1", "figure_id": "1", "question_id": "1", "gt_answer": "1"},
+                {
+                    **HALLUSION,
+                    "category": "VD",
+                    "visual_input": "2",
+                    "figure_id": "2",
+                    "question_id": "1",
+                    "filename": "./VD/chart/0_2.png",
+                },
+            ],
+            "hallusion_bench/VS/chart/0_1.png": "red",
+            "hallusion_bench/VD/chart/0_2.png": "green",
+        },
+        [
+            {"prompt": "Is it most?", "answer": "no", "images": 0, "category": "can be answered without"},
+            {"answer": "no", "images": 1},
+            {"answer": "yes", "images": 1},
+            {"answer": "no", "images": 1, "category": "needs the figure"},
+        ],
+        # Figures: VS 1 (two questions), VD 2. Pairs: VS 0 (with and without), VS 1, VD 1.
+        [True, True, False, True],
+        {"aAcc": 3 / 4, "fAcc": 1 / 2, "qAcc": 2 / 3},
     ),
 ]
 

@@ -73,8 +73,8 @@ class Bench:
         """The row of one record, which is read again."""
         found = _of(options)
         if not found.rows.dataset:
-            rows, where = record.payload
-            return row_of(rows.draft(where))
+            rows, where, arms = record.payload
+            return _with_arms(row_of(rows.draft(where)), arms)
         reader, its_options = _reader(options, found)
         row = reader.row(record, its_options)
         # By the benchmark's name `cosmo eval --pack` knows its rows; its reader may say which part of it.
@@ -147,9 +147,19 @@ def _scan(options: BenchOptions) -> _Scan:
     return _scans[key]
 
 
+def _with_arms(row: PromptRow, arms: list[str]) -> PromptRow:
+    """The row with all the arms that ask it, by which figures are counted."""
+    if not any(arms):
+        return row
+    extra = {**json.loads(row.extra or "{}"), "arms": arms}
+    return dataclasses.replace(row, extra=json.dumps(extra, sort_keys=True, ensure_ascii=False))
+
+
 def _pass(rows: BenchmarkRows, stats: list[tuple[str, int, int]]) -> _Scan:
     images: list[list[str]] = []
     records: list[Record] = []
+    asked: dict[str, list[str]] = {}
+    """The arms of every question by its key: what two of them ask is one row."""
     for ref, where in rows.positions():
         if isinstance(where, BadSample):
             records.append(rejected_record(ref, where))
@@ -157,7 +167,12 @@ def _pass(rows: BenchmarkRows, stats: list[tuple[str, int, int]]) -> _Scan:
         try:
             draft = rows.draft(where)
             images.append([image.digest() for image in draft.images])
-            records.append(record_of(draft, ref, (rows, where)))
+            record = record_of(draft, ref, None)
+            arms, arm = asked.setdefault(record.key, []), rows.arm_of(where)
+            if not arms or arm in arms:
+                # Within one arm a duplicate is one, and `prepare` says so.
+                records.append(dataclasses.replace(record, payload=(rows, where, arms)))
+            arms += [] if arm in arms else [arm]
         except BadSample as bad:
             records.append(rejected_record(ref, bad))
     identity = {

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from schemas.prompts import NO_TRAINING
 from stages.benchmarks.benchmark import Arm, Benchmark
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
-from stages.core.field_paths import FieldPath, Template, parse_path, parse_template
+from stages.core.field_paths import MISSING, FieldPath, Template, parse_path, parse_template
 from stages.prepare.reading.records import Draft
-from stages.reading.choices import listed_in, options_of
+from stages.reading.choices import LETTERS, listed_in, options_of
 from stages.reading.containers.base import Container
 from stages.reading.containers.found import found
 from stages.reading.containers.hub import is_hub_id
@@ -26,9 +28,25 @@ from stages.reading.layouts.shapes import there, value_at
 from stages.reading.plain_samples import Defaults, draft_of
 from stages.reading.unread_images import UnreadImage
 
-Place = FieldPath | Template
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first of several places that has something there: a benchmark is given out in more layouts than one."""
+
+    places: tuple[FieldPath | Template, ...]
+
+    def find(self, row: Mapping[str, Any]) -> Any:
+        """Its value; MISSING where none of them has one."""
+        return next((value for place in self.places if _there(value := place.find(row))), MISSING)
+
+
+Place = FieldPath | Template | First
 Where = tuple[int, Any, int, int]
 """Which file, which of its records, which arm of it, which entry."""
+_ARM = "{@arm}"
+"""In the name of a file, the arm's."""
+_EXTRA = "extra."
+"""In front of the name of a column that is kept beside the row, for figures to count by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +78,21 @@ class BenchmarkRows:
         pairs: list[tuple[Container, list[_Way]]] = []
         groups: dict[tuple[tuple[str, ...], str], list[_Way]] = {}
         for way in self._ways():
-            groups.setdefault((tuple(way.arm.files or rows.files), way.arm.part or rows.part), []).append(way)
+            patterns = tuple(p.replace(_ARM, way.arm.name) for p in way.arm.files or rows.files)
+            groups.setdefault((patterns, way.arm.part or rows.part), []).append(way)
+        given = self._given([patterns for patterns, _ in groups])
         for (patterns, part), ways in groups.items():
-            pairs += [(found(file, part), ways) for file in self._files(patterns)]
+            if not given or patterns in given:
+                pairs += [(found(file, part), ways) for file in self._files(patterns)]
         if not pairs:
             wanted = " or ".join(rows.files or [f for arm in rows.arms for f in arm.files])
             raise InputError(f"{self.path} holds no {wanted}", f"{self.benchmark.title}: {self.benchmark.get}")
         return pairs
+
+    def _given(self, groups: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """Of a single file, those that name it: one arm's file is no other's; none where no name says whose it is."""
+        name = Path(self.path).name
+        return [one for one in groups if any(fnmatch(name, PurePath(pattern).name) for pattern in one)]
 
     def _files(self, patterns: tuple[str, ...]) -> list[str]:
         root = Path(self.path).expanduser()
@@ -94,7 +120,7 @@ class BenchmarkRows:
                     continue
                 self._last = (number, item.position, item.record)
                 for n, way in enumerate(ways):
-                    if not all(str(value_at(path, item.record)) in values for path, values in way.keep.items()):
+                    if not all(_text_at(path, item.record) in values for path, values in way.keep.items()):
                         continue
                     arm = f" ({way.arm.name})" if way.arm.name else ""
                     for entry in range(_entries(way, item.record)):
@@ -108,38 +134,75 @@ class BenchmarkRows:
         if self._last is None or self._last[:2] != (number, position):
             self._last = (number, position, container.read(position))
         record, way = self._last[2], ways[n]
-        known = {**record, "@file": container.name, "@arm": way.arm.name, "@number": str(position)}
+        known = {
+            **record,
+            "@file": container.name,
+            "@folder": self._folder(container),
+            "@arm": way.arm.name,
+            "@number": str(position),
+        }
         if way.each:
             known["@entry"] = value_at(way.each, record)[entry]
         try:
-            sample, columns = self._sample(known, way)
-            return draft_of(plain_sample(sample, columns), way.defaults, image or self.image_rules(container).image)
+            record, columns, unlisted = self._sample(known, way)
+            sample = {**plain_sample(record, columns), **unlisted}
+            return draft_of(sample, way.defaults, image or self.image_rules(container).image)
         except (TypeError, AttributeError, KeyError, ValueError, RecursionError, IndexError) as error:
             raise BadSample("malformed", f"can't be read ({type(error).__name__}: {error})") from None
+
+    def arm_of(self, where: Where) -> str:
+        """The arm that a row is of, "" where there are none."""
+        return self.containers[where[0]][1][where[2]].arm.name
 
     def image_rules(self, container: Container) -> ImageRules:
         """Images lie below the folder that was given, in the benchmark's own."""
         root = Path(self.path).expanduser()
         folder = root if root.is_dir() else container.folder
-        return ImageRules(folder / self.benchmark.rows.images if folder else None)
+        return ImageRules(folder / self.benchmark.rows.images if folder else None, root=folder)
 
-    def _sample(self, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns]:
-        """The record with every field of ours beside its columns, and which column is which."""
+    def _folder(self, container: Container) -> str:
+        """Where a file lies below the folder that was given: images are often named from there."""
+        root = Path(self.path).expanduser()
+        own = container.folder
+        return own.relative_to(root).as_posix() if own and own.is_relative_to(root) else "."
+
+    def _sample(self, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns, dict[str, Any]]:
+        """The record with every field of ours beside its columns, which column is which, and what is not asked."""
         flat: dict[str, Any] = {}
         for name, place in way.fields.items():
-            value = [v for p in place if there(v := p.find(record))] if isinstance(place, list) else place.find(record)
-            flat[name] = self._meant(name, value) if there(value) else None
+            value = [v for p in place if _there(v := p.find(record))] if isinstance(place, list) else place.find(record)
+            flat[name] = self._meant(name, self._rewritten(name, value)) if _there(value) else None
+        rows = self.benchmark.rows
         if isinstance(flat.get("choices"), str):
             flat["choices"] = listed_in(flat["choices"])
-        if self.benchmark.rows.shuffle and flat.get("choices"):
+        if rows.shuffle and flat.get("choices"):
             flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
+        if rows.numbered_from is not None and flat.get("choices"):
+            flat["answer"] = _numbered(flat["answer"], rows.numbered_from, options_of(flat["choices"])[0])
         if isinstance(flat.get("images"), list) and "images" in flat:
             flat["images"] = [i for i in flat["images"] if i is not None]
+        unlisted = {}
+        if way.arm.unlisted and flat.get("choices"):
+            unlisted["choices"], _ = options_of(flat.pop("choices"))
+        beside = {n.removeprefix(_EXTRA): flat.pop(n) for n in list(flat) if n.startswith(_EXTRA)}
         paths = {name: FieldPath(f"@{name}", (f"@{name}",)) for name, value in flat.items() if there(value)}
         used = {p.steps[0] for place in way.fields.values() for p in _paths(place) if p.steps}
         # What was read whole is not kept beside the row a second time; images are left out of what is kept anyway.
         rest = {k: v for k, v in record.items() if k not in used and not k.startswith("@")}
-        return {**rest, **{f"@{n}": v for n, v in flat.items()}}, Columns("", paths)
+        return (
+            {**rest, **beside, **{f"@{n}": v for n, v in flat.items()}},
+            Columns("", paths, with_letters=True),
+            unlisted,
+        )
+
+    def _rewritten(self, name: str, value: Any) -> Any:
+        """A text, or each of a list, with what the benchmark's file says in place of its patterns."""
+        patterns = self.benchmark.rows.rewrite.get(name, {})
+        if patterns and isinstance(value, list):
+            return [self._rewritten(name, one) for one in value]
+        for pattern, written in patterns.items() if isinstance(value, str) else ():
+            value = re.sub(pattern, written, value)
+        return value
 
     def _meant(self, name: str, value: Any) -> Any:
         """What a value means; BadSample for one that the benchmark's file doesn't know."""
@@ -149,6 +212,26 @@ class BenchmarkRows:
         if (meant := table.get(str(value))) is None:
             raise BadSample("malformed", f"{name} is {str(value)[:40]!r}, and must be one of {', '.join(table)}")
         return meant
+
+
+def _there(value: Any) -> bool:
+    return value is not MISSING and there(value)
+
+
+def _text_at(path: FieldPath, record: Mapping[str, Any]) -> str:
+    value = value_at(path, record)
+    return "" if value is None else str(value)
+
+
+def _numbered(value: Any, first: int, texts: list[str]) -> str:
+    """The letter of an option that is meant by its number; an option may be a number itself, and is not meant."""
+    try:
+        number = int(value) - first
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < len(texts):
+        raise BadSample("malformed", f"answer is {str(value)[:40]!r}, and there are {len(texts)} options from {first}")
+    return LETTERS[number]
 
 
 def shuffled(texts: list[str]) -> tuple[list[str], str]:
@@ -161,7 +244,7 @@ def shuffled(texts: list[str]) -> tuple[list[str], str]:
 def _way(benchmark: Benchmark, arm: Arm) -> _Way:
     rows = benchmark.rows
     mapped = {**rows.map, **arm.map}
-    if unknown := [name for name in mapped if name not in NAMES]:
+    if unknown := [name for name in mapped if name not in NAMES and not name.startswith(_EXTRA)]:
         hint = did_you_mean(unknown[0], NAMES) or ", ".join(NAMES)
         raise UsageError(f"{benchmark.name}.rows.map: {unknown[0]!r} is no name of a sample", hint)
     task = rows.task or (f"{benchmark.name}:{arm.name}" if arm.name else benchmark.name)
@@ -180,12 +263,14 @@ def _parsed(text: Any, where: str) -> Place | list[Place]:
         return parse_template(text)
     if isinstance(text, list) and all(isinstance(t, str) for t in text):
         return [parse_template(t) for t in text]
-    raise UsageError(f"{where} = {text!r} is no path", "a text, or a list of texts")
+    if isinstance(text, dict) and list(text) == ["first"] and isinstance(text["first"], list):
+        return First(tuple(parse_template(t) for t in text["first"]))
+    raise UsageError(f"{where} = {text!r} is no path", "a text, a list of texts, or { first = [...] }")
 
 
 def _paths(place: Place | list[Place]) -> Iterator[FieldPath]:
     """The columns that are read whole: those of templates stay beside the row, as their words alone are in it."""
-    for one in place if isinstance(place, list) else [place]:
+    for one in place if isinstance(place, list) else place.places if isinstance(place, First) else [place]:
         if isinstance(one, FieldPath):
             yield one
 

@@ -25,6 +25,8 @@ class Columns:
     """What options are counted from where a reference is a number."""
     by_number: bool = False
     """Whether references are numbers of options."""
+    with_letters: bool = False
+    """Whether options are written below a question that names them without their letters."""
     left_out: frozenset[str] = field(default_factory=frozenset)
     """Our names that a person wants read from nowhere."""
     seen: frozenset[str] = field(default_factory=frozenset)

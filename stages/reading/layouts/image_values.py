@@ -44,6 +44,8 @@ class ImageRules:
     """Paths may lead out of the folder."""
     fetch: bool = False
     """Web addresses are downloaded."""
+    root: Path | None = None
+    """What paths may not lead out of; the folder if None."""
 
     def image(self, value: Any, name: str) -> UnreadImage:
         """An image from what a column or a part of a turn holds; BadSample says why there is none."""
@@ -80,7 +82,7 @@ class ImageRules:
         if self.folder is None:
             raise BadSample("missing_image", f"{name} is a path, and there is no folder: {value[:80]}")
         if not self.allow_outside:
-            root = os.path.realpath(self.folder)
+            root = os.path.realpath(self.root or self.folder)
             # Links count as what they lead to: a stranger's folder may hold one to anywhere.
             try:
                 inside = Path(os.path.realpath(self.folder / value)).is_relative_to(root)

@@ -29,7 +29,7 @@ def plain_sample(record: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         turns += turns_of(response)
         response = None
     if texts:
-        turns = _with_options(turns, texts)
+        turns = _with_options(turns, texts, columns.with_letters)
     messages, images = assembled(turns, _images(record, columns))
     sample: dict[str, Any] = {
         name: value
@@ -119,18 +119,27 @@ def _images(record: Mapping[str, Any], columns: Columns) -> list[Any]:
     return images_in(_get(record, columns, "images"))
 
 
-def _with_options(turns: list[Turn], texts: list[str]) -> list[Turn]:
-    """The options at the end of the last user's turn, unless it names them all already."""
+def _with_options(turns: list[Turn], texts: list[str], with_letters: bool) -> list[Turn]:
+    """The options at the end of the last user's turn, unless it has them already or they are the letters alone."""
     at = next((n for n in range(len(turns) - 1, -1, -1) if turns[n][0] == "user"), None)
     if at is None:
         return turns
     role, parts = turns[at]
-    asked = "\n".join(p for p in parts if isinstance(p, str)).casefold()
-    if all(text.strip().casefold() in asked for text in texts):
+    asked = " ".join(" ".join(p for p in parts if isinstance(p, str)).split())
+    if all(_is_asked(letter, text, asked, with_letters) for letter, text in zip(LETTERS, texts, strict=False)):
         return turns
     listed = "".join(f"\n({letter}) {text}" for letter, text in zip(LETTERS, texts, strict=False))
     changed = [*parts[:-1], parts[-1] + listed] if parts and isinstance(parts[-1], str) else [*parts, listed.strip()]
     return [*turns[:at], (role, changed), *turns[at + 1 :]]
+
+
+def _is_asked(letter: str, text: str, asked: str, with_letters: bool) -> bool:
+    """Whether a question has an option as words of their own; with its letter, or where it is an image, behind that."""
+    if text == letter:
+        return True
+    words = rf"{re.escape(' '.join(text.split()))}(?!\w)"
+    behind = rf"{letter}\W{{1,3}}" if with_letters or text.startswith("<image") else ""
+    return re.search(rf"(?<!\w){behind}{words}", asked, re.IGNORECASE) is not None
 
 
 def _answer(answer: Any, texts: list[str], labels: list[str], first: int) -> Any:
