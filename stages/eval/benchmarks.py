@@ -55,7 +55,7 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
         headline=figure.headline,
         observe=observe,
         judged_by=tuple(figure.grades),
-        about=" ".join(part for part in (benchmark.about + ".", figure.about, _cited(benchmark)) if part),
+        about=figure.about or f"{figure.title}: {', '.join(figure.grades)}",
         slices=lambda group: [f"{path}={value}" for path in paths for value in _values(group, path)],
         unit=(lambda group: str(_value(group, figure.together))) if figure.together else None,
         ratio=is_ratio,
@@ -65,10 +65,6 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
 def is_row_of(group: GroupView, benchmark: Benchmark) -> bool:
     """Whether a row is one of the benchmark's, whichever part or subset of it."""
     return group.source.partition(":")[0] == benchmark.name
-
-
-def _cited(benchmark: Benchmark) -> str:
-    return f"({benchmark.paper})" if benchmark.paper else ""
 
 
 def _check(benchmark: Benchmark, figure: Figure, paths: list[str]) -> None:
@@ -219,6 +215,7 @@ def keep_present(found: Measured, packs: list[str]) -> dict[str, Any]:
             continue
         present[benchmark.name] = {
             "title": benchmark.title,
+            "about": benchmark.about,
             "paper": benchmark.paper,
             "size": benchmark.size,
             "rows": asked,

@@ -36,22 +36,25 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
     return table
 
 
-def benchmark_lines(benchmarks: dict[str, Any], published: bool = True) -> list[str]:
+def benchmark_lines(benchmarks: dict[str, Any]) -> list[str]:
     """Of benchmarks, how much of each was asked, what others published, and which have no rows here."""
     lines = []
     for name, one in benchmarks["present"].items():
-        asked = max(one["rows"].values())
-        whole = f" of {one['size']:,}" if one["size"] else ""
-        lines.append(f"{one['title']} ({name}): {asked:,}{whole} rows")
+        lines.append(f"{one['title']} ({name}): {asked_rows(one)}")
         lines += [
             f"  published {metric} {number(p['value'])}: {p['system']} ({p['source']})"
             for metric, figures in one["figures"].items()
             for p in figures
-            if published
         ]
     if missing := benchmarks["missing"]:
         lines.append(f"no rows here of {', '.join(m['title'] for m in missing.values())}: cosmo list benchmark")
     return lines
+
+
+def asked_rows(benchmark: dict[str, Any]) -> str:
+    """How much of a benchmark was asked: `449 of 450 rows`."""
+    whole = f" of {benchmark['size']:,}" if benchmark["size"] else ""
+    return f"{max(benchmark['rows'].values()):,}{whole} rows"
 
 
 def published_column(table: list[list[str]], benchmarks: dict[str, Any]) -> list[list[str]]:

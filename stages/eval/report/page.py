@@ -22,7 +22,7 @@ from stages.eval.measure import ALL, Measured
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
 from stages.eval.report.lineage import ancestors, formulas, run_line
-from stages.eval.table import benchmark_lines, judge_lines, undecided_share
+from stages.eval.table import asked_rows, judge_lines, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -91,7 +91,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "headlines": _headlines(found, shown),
         "metric_rows": [_metric_row(found, name) for name in measured.metrics if name in shown],
         "failures": _failures(found),
-        "benchmarks": benchmark_lines(found.benchmarks, published=False) if found.benchmarks else [],
+        "benchmarks": _benchmarks(found),
+        "missing": [one["title"] for one in found.benchmarks.get("missing", {}).values()],
         "judges": judge_lines(found.rows, found.inputs, found.benchmarks),
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
@@ -133,21 +134,41 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
     return {
         "title": metric.title,
         "hint": hint[:1].upper() + hint[1:],
-        "published": _published(found, name),
         "plot": figures.metric_strip(found.measured, found.rows, name),
         "cells": cells,
         "changes": changes,
     }
 
 
-def _published(found: Findings, metric: str) -> list[str]:
-    """What others published of a benchmark's figure, in a line each."""
-    rate = found.measured.metrics[metric].rate
-    return [
-        f"{p['system']}: {wording.value(p['value'], rate)} ({p['source']})"
-        for one in found.benchmarks.get("present", {}).values()
-        for p in one["figures"].get(metric, [])
-    ]
+def _benchmarks(found: Findings) -> list[dict[str, Any]]:
+    """Each benchmark with rows here: how much of it was asked, and its figures beside published ones."""
+    parts = []
+    for one in found.benchmarks.get("present", {}).values():
+        figures_of = {m: published for m, published in one["figures"].items() if m in found.measured.metrics}
+        parts.append(
+            {
+                "title": one["title"],
+                "about": one["about"],
+                "paper": one["paper"],
+                "rows": asked_rows(one),
+                "lines": [_beside_published(found, one["title"], m, published) for m, published in figures_of.items()],
+            }
+        )
+    return parts
+
+
+def _beside_published(found: Findings, benchmark: str, metric: str, published: list[dict[str, Any]]) -> dict[str, Any]:
+    """One figure: its value for each policy, then what others published of it, each with its source."""
+    kind = found.measured.metrics[metric]
+    rows = {r.policy: r for r in _overall_rows(found, metric)}
+    return {
+        "title": kind.title.removeprefix(f"{benchmark}: "),
+        "cells": [_cell_value(rows[p], kind.rate) if p in rows else "–" for p in found.measured.policies],
+        "published": [
+            {"system": p["system"], "value": wording.value(p["value"], kind.rate), "source": p["source"]}
+            for p in published
+        ],
+    }
 
 
 def _cell_value(row: EvalRow, rate: bool) -> str:
@@ -203,7 +224,8 @@ def _headlines(found: Findings, shown: list[str]) -> list[dict[str, Any]]:
 
 def _change_in_words(found: Findings, change: Difference) -> str:
     metric = found.measured.metrics[change.metric]
-    name = metric.title[:1].lower() + metric.title[1:]
+    # `XSTest` and `F1` begin with a capital wherever they stand.
+    name = metric.title if metric.title[1:2].isupper() else metric.title[:1].lower() + metric.title[1:]
     if change.verdict == UNCLEAR or change.interval.value is None:
         return name
     return f"{name} ({wording.change(change.interval.value, metric.rate)})"
