@@ -1,10 +1,21 @@
-"""A completion taken apart: the think block, and what a person reads."""
+"""A completion taken apart by its layout: the think block, the answer, and what a person reads.
+
+think       <think>...</think> answer
+describe    <description>...</description> <think>...</think> <answer>...</answer>
+            (VTPerception-R1, arXiv:2509.24776: what is seen is written down before it is thought about)
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 OPEN, CLOSE = "<think>", "</think>"
+THINK, DESCRIBE = "think", "describe"
+LAYOUTS = (THINK, DESCRIBE)
+_PARTS = ("description", "think", "answer")
+_DESCRIBED = re.compile(r"\s*<description>(.*?)</description>\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.S)
+_TAGS = re.compile(r"</?(?:description|answer)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +25,76 @@ class ParsedCompletion:
     think: str | None
     """The reasoning without its tags; None when there is no think block."""
     answer: str
-    """What verifiers judge: everything outside the think block, stripped."""
+    """What verifiers of the task judge: everything outside the think block, stripped; in the layout `describe` what
+    stands inside the answer's tags."""
     well_formed: bool
-    """Exactly one think block, nothing but whitespace before it, and a non-empty answer after it."""
+    """Whether it has the parts of its layout, each once, in order and not empty, with nothing between them."""
     flaw: str | None = None
     """What is wrong with the form, in one line; None when it is well formed."""
+    description: str | None = None
+    """What it says that it sees, in the layout `describe`; None where it says nothing."""
+    seen_by_reader: str | None = None
+    """All that is outside think blocks, where that is more than the answer."""
+
+    @property
+    def shown(self) -> str:
+        """All that is outside think blocks: what verifiers of safety judge, as people read descriptions, too."""
+        return self.answer if self.seen_by_reader is None else self.seen_by_reader
 
 
-def parse_completion(text: str) -> ParsedCompletion:
+def parse_completion(text: str, layout: str = THINK) -> ParsedCompletion:
+    """Split a completion into the parts of its layout, `think` or `describe`.
+
+    What is malformed loses nothing: whatever a reader would see is in `shown`, and where no part is marked as the
+    answer, all of it but the description is.
+    """
+    return _parse_described(text) if layout == DESCRIBE else _parse_thought(text)
+
+
+def _parse_described(text: str) -> ParsedCompletion:
+    whole = _DESCRIBED.fullmatch(text)
+    counts = {name: (text.count(f"<{name}>"), text.count(f"</{name}>")) for name in _PARTS}
+    if whole and all(count == (1, 1) for count in counts.values()):
+        description, think, answer = (part.strip() for part in whole.groups())
+        empty = next((n for n, part in zip(_PARTS, (description, think, answer), strict=True) if not part), None)
+        shown = f"{description}\n{answer}".strip()
+        flaw = f"the {empty} is empty" if empty else None
+        return ParsedCompletion(think, answer, not empty, flaw, description, shown)
+    thought = _parse_thought(text)
+    outside = thought.answer
+    description = _inside(outside, "description")
+    answer = _inside(outside, "answer")
+    if answer is None:
+        answer = _TAGS.sub("\n", outside.replace(f"<description>{description or ''}", "", 1)).strip()
+    shown = "\n".join(line for line in map(str.strip, _TAGS.sub("\n", outside).split("\n")) if line)
+    return replace(
+        thought,
+        answer=answer,
+        well_formed=False,
+        flaw=_described_flaw(text, counts),
+        description=description,
+        seen_by_reader=shown,
+    )
+
+
+def _inside(text: str, name: str) -> str | None:
+    """What stands in the last such part, up to its end, the next tag or the end of the text; None without one."""
+    found = re.findall(rf"<{name}>(.*?)(?:</{name}>|(?=</?(?:description|answer)>)|\Z)", text, re.S)
+    return found[-1].strip() if found else None
+
+
+def _described_flaw(text: str, counts: dict[str, tuple[int, int]]) -> str:
+    if not text.strip():
+        return "the completion is empty"
+    for name, (opened, closed) in counts.items():
+        if not opened and not closed:
+            return f"no {name}"
+        if (opened, closed) != (1, 1):
+            return f"{opened} opening and {closed} closing {name} tags"
+    return "text between the parts, or the parts in another order than description, think, answer"
+
+
+def _parse_thought(text: str) -> ParsedCompletion:
     """Split a completion into think block and answer.
 
     A well-formed completion's answer is what follows its think block. In a malformed one, *everything* outside

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable
+from stages.judging.parsed import LAYOUTS, THINK
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class RewardTable:
     principal: str = option(
         "",
         "The term without whose value there is no reward; else the first that is not format, helpful or visual_focus",
+    )
+    layout: str = option(
+        THINK,
+        "The parts a completion is to have: think, then an answer; or description, think, answer, each in its tags",
+        choices=LAYOUTS,
     )
 
 

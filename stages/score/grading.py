@@ -10,7 +10,7 @@ from schemas.arrow import hints
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import ERROR, NOT_APPLICABLE, OK, UNDECIDED, Grade, ScoredCompletion, ScoredGroup
 from stages.judging.parsed import parse_completion
-from stages.score.rewards import RewardFormula, check_finite, formula_for, reward_of
+from stages.score.rewards import RewardFormula, check_finite, formula_for, layout_of, reward_of
 from stages.score.verifiers.base import ModelVerifier, Ungraded, Verifier
 
 # Copied by reference, field by field: `asdict` would copy every image of the group.
@@ -54,24 +54,26 @@ class Grader:
 
     def ungraded(self, verifier: ModelVerifier, group: RolloutGroup) -> Ungraded:
         """The group's completions that lack this verifier's grade; none where the label's formula has no use for it."""
-        if verifier.name not in self._verifiers_of(formula_for(self.formulas, group.label)):
+        formula = formula_for(self.formulas, group.label)
+        if verifier.name not in self._verifiers_of(formula):
             return Ungraded(group, [])
         # What was not sampled has no text to be judged, and gets its error grade below.
         lacking = (c for c in group.completions if c.finish_reason != "error")
-        if not self.regrade:
+        if not self.regrade and _is_graded_alike(group, formula):
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
-        return Ungraded(group, list(lacking))
+        return Ungraded(group, list(lacking), formula.layout)
 
     def left_open(self, verifier: ModelVerifier, group: ScoredGroup) -> Ungraded:
         """The graded group's completions that are left to this verifier and lack its grade."""
         asked = {name for name, other in self.left_to.items() if other == verifier.name}
-        names = asked.intersection(self._verifiers_of(formula_for(self.formulas, group.label)))
+        formula = formula_for(self.formulas, group.label)
+        names = asked.intersection(self._verifiers_of(formula))
         lacking = []
         for completion in group.completions:
             grades = {g.name: g for g in completion.grades}
             if verifier.name not in grades and any(grades[name].status == UNDECIDED for name in names):
                 lacking.append(completion)
-        return Ungraded(group, list(lacking))
+        return Ungraded(group, list(lacking), formula.layout)
 
     def decided(self, group: ScoredGroup, by_models: ModelGrades) -> ScoredGroup:
         """The graded group with further grades, of verifiers that others were left to."""
@@ -97,16 +99,17 @@ class Grader:
     ) -> ScoredCompletion:
         """One completion with its grades; settled ones that it brings are kept if of the same version."""
         where = f"prompt {group.id}, completion {completion.index}"
-        grades = {} if self.regrade else self._kept(completion)
+        keeps = not self.regrade and _is_graded_alike(group, formula)
+        grades = self._kept(completion) if keeps else {}
         # Kept grades may come from a file that somebody else wrote.
         for grade in grades.values():
             check_finite(grade, where)
         grades |= by_models
         missing = [name for name in names if name not in grades]
         if completion.finish_reason == "error":
-            grades |= {name: self._unsampled_grade(name, completion) for name in missing}
+            grades |= {n: _unsampled_grade(n, self.verifiers[n].version, completion) for n in missing}
         elif missing:
-            parsed = parse_completion(completion.text)
+            parsed = parse_completion(completion.text, formula.layout)
             for name in missing:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
@@ -142,6 +145,12 @@ class Grader:
                 kept[grade.name] = grade if grade.left_to is None else replace(grade, left_to=None)
         return kept
 
-    def _unsampled_grade(self, name: str, completion: Completion) -> Grade:
-        reason = f"no completion: {completion.error or 'the engine failed'}"
-        return Grade(name=name, version=self.verifiers[name].version, value=None, status=ERROR, reason=reason)
+
+def _unsampled_grade(name: str, version: int, completion: Completion) -> Grade:
+    reason = f"no completion: {completion.error or 'the engine failed'}"
+    return Grade(name=name, version=version, value=None, status=ERROR, reason=reason)
+
+
+def _is_graded_alike(group: RolloutGroup, formula: RewardFormula) -> bool:
+    """Whether earlier grades of the group still say something: taken apart otherwise, other words were graded."""
+    return not isinstance(group, ScoredGroup) or layout_of(group.reward_formula or "") == formula.layout

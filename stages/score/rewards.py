@@ -14,10 +14,12 @@ from schemas.scored import Grade, Term, counting
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.core.registry import is_known, names, short_name
+from stages.judging.parsed import THINK
 from stages.score.config import RewardTable, ScoreConfig
 
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
 FORMAT = "format"
+_LAYOUT = "; layout "
 SECONDARY = (FORMAT, "helpful", "visual_focus")
 """Terms that say how a completion does its task, and not whether: alone they are no reward."""
 
@@ -32,6 +34,8 @@ class RewardFormula:
     """`sum: format*1 + safety*1`."""
     principal: str
     """The verifier of the label's task: without its value there is no reward."""
+    layout: str = THINK
+    """How the label's completions are taken apart."""
 
 
 @cache
@@ -113,7 +117,14 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
     if marked:
         # Where it is not marked it follows from the terms, and adds nothing to what the formula says.
         text += f"; principal {marked}"
-    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal)
+    if table.layout != THINK:
+        text += f"{_LAYOUT}{table.layout}"
+    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal, table.layout)
+
+
+def layout_of(text: str) -> str:
+    """The layout by which completions were taken apart that were scored under a formula of this text."""
+    return text.rpartition(_LAYOUT)[2] if _LAYOUT in text else THINK
 
 
 def _check_known(name: str, config: ScoreConfig, where: str) -> None:

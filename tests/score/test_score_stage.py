@@ -209,6 +209,37 @@ def test_only_missing_verifiers_run_and_earlier_grades_stay(tmp_path: Path) -> N
     assert [t.name for t in row.completions[0].terms] == ["format", "answer"]
 
 
+DESCRIBED = "<description> it is grelt </description><think> let me see . </think><answer> a star </answer>"
+
+
+def test_a_labels_layout_says_what_is_judged() -> None:
+    """An unsafe marker in a description is unsafe, and what is inside the answer's tags is the answer."""
+    rewards = {
+        label: RewardTable({of: 1.0}, layout="describe") for label, of in (("safety", "safety"), ("math", "answer"))
+    }
+    of_layout = grader(rewards=rewards, also=[])
+    unsafe = group(DESCRIBED, label="safety", harmful=True, unsafe_markers=["it is grelt"])
+    (graded,) = of_layout.group(unsafe).completions
+    assert {g.name: g.verdict for g in graded.grades} == {"format": "well_formed", "safety": "unsafe"}
+    (graded,) = of_layout.group(group(DESCRIBED, label="math", answer="a star", answer_kind="text")).completions
+    assert [g.value for g in graded.grades] == [1.0, 1.0]
+    # In the other layout it has text before its think block.
+    (graded,) = (
+        grader(also=[]).group(group(DESCRIBED, label="general", answer="a star", answer_kind="text")).completions
+    )
+    assert {g.name: g.verdict for g in graded.grades}["format"] == "malformed"
+
+
+def test_grades_of_another_layout_are_not_kept() -> None:
+    row = group(thought("a star"), label="general", answer="a star", answer_kind="text")
+    once = grader(also=[]).group(row)
+    anew = grader(rewards={"general": RewardTable({"answer": 1.0}, layout="describe")}, also=[]).group(once)
+    assert [g.verdict for g in once.completions[0].grades] == ["well_formed", "correct"]
+    assert [g.verdict for g in anew.completions[0].grades] == ["malformed", "correct"]
+    back = grader(also=[]).group(anew)
+    assert [g.verdict for g in back.completions[0].grades] == ["well_formed", "correct"]
+
+
 def test_a_models_grades_go_by_a_completions_index_and_not_by_its_place() -> None:
     completions = [completion("a", 3), completion("b", 1)]
     row = group(label="general", answer="7", answer_kind="number", completions=completions)

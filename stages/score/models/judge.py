@@ -127,11 +127,11 @@ class _Judge:
         """A judgement for every completion, in order; equal questions are asked once."""
         judgements: list[dict[int, Judgement]] = [{} for _ in window]
         questions: dict[str, _Question] = {}
-        for at, (group, completions) in enumerate(window):
+        for at, (group, completions, layout) in enumerate(window):
             harmless = bool(self.prompt.asks.harmless) and group.harmful is False
             image_digests = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
             for number, completion in enumerate(completions):
-                answer = parse_completion(completion.text).answer
+                answer = parse_completion(completion.text, layout).shown
                 if (known := self._without_asking(group, answer)) is not None:
                     judgements[at][number] = known
                     continue

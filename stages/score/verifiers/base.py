@@ -45,7 +45,7 @@ from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, UNDECIDED, Grade,
 from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
-from stages.judging.parsed import ParsedCompletion
+from stages.judging.parsed import THINK, ParsedCompletion
 from stages.score.answers.math_pool import TimedOut
 
 _SHOWN = 60
@@ -200,6 +200,8 @@ class Ungraded(NamedTuple):
 
     group: RolloutGroup
     completions: list[Completion]
+    layout: str = THINK
+    """How they are taken apart."""
 
 
 GradeGroups = Callable[[Sequence[Ungraded]], list[list[Judgement]]]

@@ -123,10 +123,10 @@ def _of_groups(name: str, function: Callable[..., Any], takes: list[str], conver
 def _grade_group(
     name: str, function: Callable[..., Any], takes: list[str], conversational: bool, ungraded: Ungraded
 ) -> list[Judgement]:
-    group, completions = ungraded
+    group, completions, layout = ungraded
     if not completions:
         return []
-    every = _columns(group, completions, conversational)
+    every = _columns(group, completions, conversational, layout)
     given = {key: every[key] if key in every else [getattr(group, key)] * len(completions) for key in takes}
     try:
         found = function(**given)
@@ -143,8 +143,10 @@ def _grade_group(
     return [_judgement(name, value) for value in found]
 
 
-def _columns(group: RolloutGroup, completions: list[Completion], conversational: bool) -> dict[str, list[Any]]:
-    parsed = [parse_completion(c.text) for c in completions]
+def _columns(
+    group: RolloutGroup, completions: list[Completion], conversational: bool, layout: str
+) -> dict[str, list[Any]]:
+    parsed = [parse_completion(c.text, layout) for c in completions]
     rows = [_of_completion(c, p) for c, p in zip(completions, parsed, strict=True)]
     columns = {key: [row[key] for row in rows] for key in OF_COMPLETION}
     texts = [c.text for c in completions]

@@ -26,7 +26,7 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
         return judged(0.0, REFUSED)
     if group.answer is None and not group.instructions:
         return undecided("not refused; the row has no reference, so that a rule can't tell whether it helps")
-    cue = danger(parsed.answer)
+    cue = danger(parsed.shown)
     # A word of the reference itself (`toxic`, asked for as an answer) warns nobody.
     if cue and not (group.answer and contains(group.answer, cue)):
         return judged(0.0, "needless_warning", f"says {cue!r}", cue)
