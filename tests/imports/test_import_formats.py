@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,11 +64,34 @@ def _by_model(make: Callable[[Path, str], Path]) -> Callable[[Path], list[Path]]
     return lambda place: [make(place, model) for model in MODELS]
 
 
+def _written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def lines_bytes() -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in flat_rows()).encode()
+
+
+def table_bytes(separator: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(flat_rows()[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(flat_rows())
+    return out.getvalue().encode()
+
+
 FILES: dict[str, Callable[[Path], list[Path]]] = {
     "jsonl": lambda p: [write_jsonl(p / "rows.jsonl", flat_rows())],
     "json list": lambda p: [write_json(p / "rows.json", flat_rows())],
     "json object": lambda p: [write_json(p / "rows.json", {"about": "legs", "results": flat_rows()})],
     "csv": lambda p: [write_table(p / "rows.csv", flat_rows())],
+    "semicolons": lambda p: [_written(p / "rows.csv", table_bytes(";"))],
+    "packed lines": lambda p: [_written(p / "rows.jsonl.gz", gzip.compress(lines_bytes()))],
+    "packed array": lambda p: [_written(p / "rows.json.gz", gzip.compress(json.dumps(flat_rows()).encode()))],
+    "array of columns": lambda p: [
+        write_json(p / "rows.json", {k: [r[k] for r in flat_rows()] for k in flat_rows()[0]})
+    ],
     "tsv": lambda p: [write_table(p / "rows.tsv", flat_rows())],
     "parquet": lambda p: [write_parquet(p / "rows.parquet", flat_rows())],
     "lists": lambda p: [write_jsonl(p / "rows.jsonl", _listed())],
