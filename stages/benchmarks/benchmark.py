@@ -91,6 +91,7 @@ class Figure:
         {},
         "Row field = its values with how many rows the whole has of each: they count alike, as in a mean of means",
     )
+    each_arm: bool = option(False, "What several arms ask counts once for each of them, and not once for all")
     slices: list[str] = option([], "Row fields to show it by; the benchmark's if empty")
     published: list[Published] = field(default_factory=list)
 

@@ -38,7 +38,8 @@ def benchmark_metrics(packs: list[str]) -> dict[str, Metric]:
 def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
     paths = figure.slices or benchmark.slices
     _check(benchmark, figure, [*paths, *figure.where, *figure.alike, *([figure.together] if figure.together else [])])
-    is_ratio = bool(figure.counted) or bool(figure.alike) or figure.score in ("precision", "recall", "f1")
+    weighs = bool(figure.counted or figure.alike or figure.each_arm)
+    is_ratio = weighs or figure.score in ("precision", "recall", "f1")
     counts = _counts(figure)
 
     def observe(group: GroupView, settings: Settings) -> Observed | None:
@@ -132,7 +133,7 @@ def _collected(
 
 def _weight(group: GroupView, figure: Figure) -> float:
     """How much a row counts beside others, where parts of a benchmark count alike whatever their sizes."""
-    weight = 1.0
+    weight = float(len(_values(group, "extra.arms"))) if figure.each_arm else 1.0
     for path, sizes in figure.alike.items():
         value = _value(group, path)
         if value not in sizes:

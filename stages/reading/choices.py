@@ -94,6 +94,9 @@ def letter_of(answer: Any, texts: list[str], labels: list[str] | None = None, fi
     for expected, among in ((text, labels), (bare[1].upper() if bare else text, labels), (text, texts)):
         if among.count(expected) == 1:
             return LETTERS[among.index(expected)]
+    # Two options with one text: the reference says no more than that, and either is as right.
+    if text in texts:
+        return LETTERS[texts.index(text)]
     folded = [t.strip().casefold() for t in texts]
     if folded.count(text.casefold()) == 1:
         return LETTERS[folded.index(text.casefold())]

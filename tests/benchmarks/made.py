@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,17 @@ def scored(row: PromptRow, *completions: list[Grade]) -> ScoredGroup:
     return ScoredGroup(**fields, completions=made, reward_formula="sum: answer*1")
 
 
-def verdicts(found: list[PromptRow], verifier: str, given: list[str | bool | None]) -> list[ScoredGroup]:
-    """A completion a row with one grade: right or wrong, a verdict that is worth nothing by itself, or undecided."""
+def verdicts(found: list[PromptRow], verifier: str, given: Sequence[str | bool | float | None]) -> list[ScoredGroup]:
+    """A completion a row with one grade: right, wrong or in part, a verdict worth nothing by itself, or undecided."""
     assert len(found) == len(given)
     return [scored(row, [_graded(verifier, one)]) for row, one in zip(found, given, strict=True)]
 
 
-def _graded(verifier: str, given: str | bool | None) -> Grade:
+def _graded(verifier: str, given: str | bool | float | None) -> Grade:
     if given is None:
         return grade(verifier, None, status="undecided")
-    if isinstance(given, bool):
-        return grade(verifier, float(given), "correct" if given else "incorrect")
+    if isinstance(given, bool | float):
+        return grade(verifier, float(given), "correct" if given is True else "incorrect")
     return grade(verifier, 0.0, given)
 
 
