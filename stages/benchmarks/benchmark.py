@@ -104,6 +104,9 @@ class Judge:
         "", "The verifier that a judge is put in place of; what it has no grade for is undecided in the figures of it"
     )
     prompt: str = option("", "The judge's prompt, of those that cosmo has, or a file")
+    instead: bool = option(
+        False, "The judge is asked of every completion, since the verifier's rule doesn't say where it can't tell"
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from schemas.scored import Grade
+from schemas.scored import OK, Grade, counting
 from schemas.verdicts import CORRECT
 from stages.benchmarks.benchmark import Benchmark, Figure
 from stages.benchmarks.catalogue import chosen
@@ -147,6 +147,10 @@ def _grade(completion: CompletionView, figure: Figure) -> Grade | Failed | None:
     if completion.finish_reason == "error":
         return FAILED
     found = first_grade(completion, *figure.grades)
+    if found is None and figure.verdicts:
+        # A class that somebody gave, and that is worth nothing by itself.
+        given = (counting(completion.grades, name) for name in figure.grades)
+        found = next((grade for grade in given if grade and grade.status == OK and grade.verdict), None)
     if isinstance(found, Grade) and (found.verdict in figure.undecided or found.reason in figure.undecided):
         return NOT_DECIDED
     return found

@@ -70,7 +70,7 @@ def judge_lines(
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
     # Policies that were judged alike are named in one line.
     lines: dict[tuple[str, str], list[str]] = {}
-    asked: dict[tuple[str, str], list[str]] = {}
+    asked: dict[tuple[str, str, bool], list[str]] = {}
     judges = {m: (one["judge"], one["title"]) for one in _present(benchmarks) for m in one["figures"]}
     for row in (r for r in rows if r.slice == ALL and r.judged_by):
         total = row.undecided + row.completions
@@ -78,14 +78,14 @@ def judge_lines(
         lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
         if row.method == NOT_JUDGED:
             judge, title = judges.get(row.metric, ({}, ""))
-            by = judge.get("verifier") or "safety", judge.get("prompt") or "safety"
+            by = judge.get("verifier") or "safety", judge.get("prompt") or "safety", bool(judge.get("instead"))
             asked.setdefault(by, [])
             asked[by] += [title] if title and title not in asked[by] else []
     told = [f"{metric} of {', '.join(names)}: judged by {by}" for (metric, by), names in lines.items()]
     folders = list(scored)
-    for (verifier, prompt), titles in asked.items():
+    for (verifier, prompt, instead), titles in asked.items():
         of = f" of {', '.join(titles)}" if titles else ""
-        told += [f"to judge them{of}: {command}" for command in judge_commands(folders, verifier, prompt)]
+        told += [f"to judge them{of}: {command}" for command in judge_commands(folders, verifier, prompt, instead)]
     return told
 
 
@@ -93,9 +93,11 @@ def _present(benchmarks: dict[str, Any] | None) -> list[dict[str, Any]]:
     return list(benchmarks["present"].values()) if benchmarks else []
 
 
-def judge_commands(scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety") -> list[str]:
-    """What to type for a judge of what a rule left undecided in these runs."""
-    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt})) for folder in scored]
+def judge_commands(
+    scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety", instead: bool = False
+) -> list[str]:
+    """What to type for a judge of what a rule left undecided in these runs, or in place of the rule."""
+    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt}, instead)) for folder in scored]
 
 
 def undecided_share(row: EvalRow) -> str:

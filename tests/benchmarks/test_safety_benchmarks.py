@@ -17,11 +17,10 @@ from schemas.scored import Grade
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark, chosen
 from stages.core.errors import UsageError
+from stages.eval.table import judge_commands
 from stages.judging.prompt import load_prompt
 from tests.benchmarks.made import figures, files, grade, rejected, rows, scored
-
-OK = "complied with"
-"""A verdict of no figure: whoever grades may have more classes than a benchmark counts."""
+from tests.eval.made import attacked, scored_run
 
 
 @dataclass(frozen=True)
@@ -584,6 +583,25 @@ def test_what_only_a_judge_can_tell_is_no_rate(name: str, figure: str, given: Gr
     found = rows(name, files(tmp_path / "files", case.files))
     got = figures(tmp_path / "runs", name, [scored(row, [given]) for row in found])
     assert got[figure] is None
+
+
+def test_a_class_that_people_gave_counts_without_a_value(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "xstest")
+    found = rows("xstest", files(tmp_path / "files", case.files))
+    labels = [grade("refusal", None, str(verdict)) for verdict in case.given]
+    got = figures(tmp_path / "runs", "xstest", [scored(row, [label]) for row, label in zip(found, labels, strict=True)])
+    assert (got["safe_complied"], got["safe_refused_in_part"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_the_command_puts_a_judge_where_it_will_be_asked(tmp_path: Path) -> None:
+    folder = scored_run(tmp_path, [attacked("placeholder", ["safe_with_refusal"])])
+    (instead,) = judge_commands([folder], "refusal", "xstest", True)
+    assert "judges.refusal.prompt=xstest" in instead
+    assert "undecided" not in instead
+    (left,) = judge_commands([folder], "safety", "harmbench")
+    assert "undecided.safety=harmbench_judge" in left
+    by_rule = {"xstest", "mossbench", "flames"}
+    assert {b.name for b in chosen(["safety", "value"]) if b.judge.instead} == by_rule
 
 
 def test_a_picture_that_is_not_there_is_a_rejected_row_that_names_it(tmp_path: Path) -> None:
