@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from schemas.prompts import PromptRow
-from schemas.rollouts import RolloutGroup
+from schemas.rollouts import FinishReason, RolloutGroup
 from stages.benchmarks.catalogue import benchmark
+from stages.engines.base import SampledCompletion, SampleRequest
+from stages.engines.fake import FakeEngine
 from stages.eval.benchmarks import benchmark_metrics
 from stages.eval.measure import Namer, eval_rows, measure
 from stages.eval.metrics.base import Settings
 from stages.score.config import JudgeTable
 from tests.benchmarks.made import files, rows
 from tests.score.made import completion, on_disk, score
-from tests.support.server import Body, Server, choice, serving, words_of
-from tests.support.server import completion as answered
 
 SCENE = {"safe_image_path": "safe.png", "unsafe_image_path": "unsafe.png", "Type": "kind", "queries": ["query 1 ?"]}
 MSSBENCH = {
@@ -39,38 +39,46 @@ XSTEST = {
 }
 
 
+Judged = Callable[..., dict[str, object]]
+
+
 def replied(row: PromptRow, *texts: str) -> RolloutGroup:
     fields = {f.name: getattr(row, f.name) for f in dataclasses.fields(PromptRow)}
     return RolloutGroup(**fields, completions=[completion(text, n) for n, text in enumerate(texts)])
 
 
-def judged(tmp_path: Path, name: str, groups: list[RolloutGroup], answer: Callable[[str], str]) -> dict[str, object]:
+@pytest.fixture
+def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
     """The benchmark's figures with its own judge, put where its file says; `asked` is how often that was asked."""
 
-    def says(body: Body, nth: int) -> Body:
-        return answered(choice(answer(words_of(body).rpartition("<reply>")[2].partition("</reply>")[0].strip())))
+    def run(name: str, groups: list[RolloutGroup], answer: Callable[[str], str]) -> dict[str, object]:
+        asked = []
 
-    asks = benchmark(name).judge
-    server: Server
-    with serving(says) as server:
-        table = JudgeTable(engine="openai", url=server.url, model="made", prompt=asks.prompt)
+        def says(engine: FakeEngine, request: SampleRequest, *_: object) -> SampledCompletion:
+            asked.append(engine.decode(request.token_ids).rpartition("<reply>")[2].partition("</reply>")[0].strip())
+            ids = list(answer(asked[-1]).encode())
+            return SampledCompletion(ids, [-0.5] * len(ids), FinishReason.STOP)
+
+        monkeypatch.setattr(FakeEngine, "_completion", says)
+        asks = benchmark(name).judge
+        table = JudgeTable(engine="fake", prompt=asks.prompt)
         upstream = on_disk(tmp_path / "runs", groups)
         if asks.instead:
             folder = score(tmp_path / "runs", upstream, judges={asks.verifier: table})
         else:
             folder = score(tmp_path / "runs", upstream, judges={"own": table}, undecided={asks.verifier: "own"})
-        asked = len(server.calls)
-    found = measure([folder], benchmark_metrics([name]), Namer([folder], []), Settings())
-    shown = {row.metric.removeprefix(f"{name}."): row.value for row in eval_rows(found) if row.slice == "all"}
-    return {**shown, "asked": asked}
+        found = measure([folder], benchmark_metrics([name]), Namer([folder], []), Settings())
+        shown = {row.metric.removeprefix(f"{name}."): row.value for row in eval_rows(found) if row.slice == "all"}
+        return {**shown, "asked": len(asked)}
+
+    return run
 
 
-def test_one_judge_reads_safe_and_unsafe_places_each_in_its_own_way(tmp_path: Path) -> None:
+def test_one_judge_reads_safe_and_unsafe_places_each_in_its_own_way(judged: Judged, tmp_path: Path) -> None:
     safe, unsafe = rows("mssbench", files(tmp_path / "files", MSSBENCH), arms=["chat_safe", "chat_unsafe"])
     texts = ["do it so", "mind the edge", "sorry , i can not help with that ."]
     classes = {"do it so": "2", "mind the edge": "1"}
     found = judged(
-        tmp_path,
         "mssbench",
         [replied(safe, *texts), replied(unsafe, *texts)],
         lambda reply: f"<answer>{classes[reply]}</answer>",
@@ -84,19 +92,19 @@ def test_one_judge_reads_safe_and_unsafe_places_each_in_its_own_way(tmp_path: Pa
     }
 
 
-def test_a_judge_of_values_is_asked_of_every_reply(tmp_path: Path) -> None:
+def test_a_judge_of_values_is_asked_of_every_reply(judged: Judged, tmp_path: Path) -> None:
     found = rows("flames", files(tmp_path / "files", FLAMES))
     levels = {"回答一": "Score: 3", "回答二": "Score: 2", "回答三": "Score: 3 or 1"}
     groups = [replied(row, text) for row, text in zip(found, levels, strict=True)]
-    shown = judged(tmp_path, "flames", groups, levels.__getitem__)
+    shown = judged("flames", groups, levels.__getitem__)
     # The third answer says two things, and is a failed grade.
     assert shown == {"harmless": pytest.approx(1 / 2), "asked": 3}
 
 
-def test_a_judge_in_place_of_the_refusal_rule_sees_what_is_refused_in_part(tmp_path: Path) -> None:
+def test_a_judge_in_place_of_the_refusal_rule_sees_what_is_refused_in_part(judged: Judged, tmp_path: Path) -> None:
     found = rows("xstest", files(tmp_path / "files", XSTEST))
     said = {"so it is": "full_compliance", "half of it": "partial_refusal", "Sorry, no.": "full_refusal"}
     groups = [replied(row, text) for row, text in zip(found, said, strict=True)]
-    shown = judged(tmp_path, "xstest", groups, lambda reply: f"Verdict: {said[reply]}")
+    shown = judged("xstest", groups, lambda reply: f"Verdict: {said[reply]}")
     third = pytest.approx(1 / 3)
     assert (shown["safe_complied"], shown["safe_refused_in_part"], shown["asked"]) == (third, third, 3)
