@@ -60,6 +60,8 @@ class ScoreStage(Stage):
             key["models"] = models
         if named := left_to(ctx.config):
             key["undecided"] = named
+        if plugins := {n: v.identity for n, v in sorted(verifiers.items()) if isinstance(v, Verifier) and v.identity}:
+            key["plugins"] = plugins
         return Plan(shards, key)
 
     def open(self, ctx: Context) -> Work:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from stages.core.errors import UsageError
 from stages.core.plugins.kinds import KINDS
 from stages.core.plugins.references import Reference, parse
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,22 @@ class Installed:
 @cache
 def offered(kind: str) -> dict[str, list[Installed]]:
     """All entry points of a kind, by name. Looks at the metadata of every installed package, and imports none."""
-    from importlib.metadata import entry_points
-
     found: dict[str, list[Installed]] = {}
-    for point in entry_points(group=KINDS[kind].group):
+    for point in _entry_points().select(group=KINDS[kind].group):
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
         one = Installed(point.name, point.value, package)
         # A distribution that lies on the path twice is listed twice, and is no clash with itself.
         if one not in found.setdefault(point.name, []):
             found[point.name].append(one)
     return dict(sorted(found.items()))
+
+
+@cache
+def _entry_points() -> EntryPoints:
+    # Of all kinds at once: it is the metadata of every package that takes its time.
+    from importlib.metadata import entry_points
+
+    return entry_points()
 
 
 def find(kind: str, name: str) -> Reference | None:

@@ -93,6 +93,10 @@ class Verifier:
     judge: Judge
     name: str = ""
     """Left out: the last part of the judging function's module."""
+    bind: Callable[[Any], Verifier] | None = None
+    """Of a rule that has plugins of its own: the verifier under a ScoreConfig."""
+    identity: dict[str, Any] | None = None
+    """What else decides its grades than its own code: in the plan's key."""
 
     def __post_init__(self) -> None:
         # The class is frozen, and its own `__setattr__` raises.
