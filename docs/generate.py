@@ -101,6 +101,24 @@ def plugins_page() -> Iterator[str]:
         yield from (f"| `{n}` | {summary(kind, n)} |" for n in names(kind))
 
 
+def instructions_page() -> Iterator[str]:
+    """Every instruction check of this repository, by family."""
+    yield from (
+        "# Instruction checks",
+        "",
+        NOTE,
+        "",
+        "What they are for, and how to add one: [instructions](../instructions.md).",
+    )
+    for family in names("instruction"):
+        yield from ("", f"## {family}", "", summary("instruction", family), "")
+        yield from ("| kind | arguments | |", "|---|---|---|")
+        for check in load("instruction", family).checks.values():
+            said = [f"`{a.name}` {a.needs}{'' if a.required else ', may be left out'}" for a in check.arguments]
+            doc = " ".join((inspect.getdoc(check.rule) or "").split())
+            yield f"| `{check.id}` | {'; '.join(said)} | {doc} |"
+
+
 def rows_page() -> Iterator[str]:
     """Every table and its columns."""
     yield from ("# Rows", "", NOTE, "", "What each stage writes. A `?` marks a column that may be null.")
@@ -131,7 +149,12 @@ def _field_docs(row: type[Any]) -> dict[str, str]:
     return docs
 
 
-PAGES = {"options.md": config_page, "plugins.md": plugins_page, "rows.md": rows_page}
+PAGES = {
+    "options.md": config_page,
+    "plugins.md": plugins_page,
+    "instructions.md": instructions_page,
+    "rows.md": rows_page,
+}
 
 
 def main() -> int:

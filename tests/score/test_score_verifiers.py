@@ -13,10 +13,11 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.values import Image
 from stages.core.errors import UnavailableError
 from stages.core.registry import load, names, summary
+from stages.judging.instructions.builtin import items
+from stages.judging.instructions.find import family_of
 from stages.judging.parsed import ParsedCompletion, parse_completion
 from stages.score.answers.math_pool import JobFailed, TimedOut
-from stages.score.rules.instructions.builtin import items
-from stages.score.rules.instructions.check import RULES, check_all, loose_variants, obeyed_loosely
+from stages.score.rules.instructions.check import check_all, loose_variants, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 from tests.score.made import grade, group, thought
 from tests.support.cli import SHARED
@@ -116,6 +117,10 @@ OBEYED_BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "language:response_language": ({"language": "fr"}, "ceci est une phrase dans ma langue", "12 , 34"),
     "punctuation:no_comma": ({}, "none here", "one, here"),
 }  # fmt: skip
+
+
+RULES = {**family_of("builtin").checks, **family_of("ifeval").checks}
+"""IFBench's: tests/judging/test_instruction_checks.py."""
 
 
 def test_every_kind_has_its_case() -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 from stages.core.errors import UsageError
 from stages.core.plugins.kinds import KINDS
 from stages.core.plugins.references import Reference, parse
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,9 @@ def offered(kind: str) -> dict[str, list[Installed]]:
 
 
 @cache
-def _entry_points() -> EntryPoints:
-    # Of all kinds at once: it is the metadata of every package that takes its time.
+def _entry_points() -> Any:
+    # Of all kinds at once: it is the metadata of every package that takes its time. Python 3.11 has another type for
+    # them than later ones; both can be selected from.
     from importlib.metadata import entry_points
 
     return entry_points()

@@ -31,7 +31,7 @@ class UnknownInstruction(ValueError):
     """An instruction of a kind that no check is for."""
 
     def __init__(self, kind: str, known: Iterable[str]) -> None:
-        hint = did_you_mean(kind, known, cutoff=0.5)
+        hint = did_you_mean(kind, known)
         super().__init__(f"no check for {kind!r}{f': {hint}' if hint else ''} (cosmo list {KIND})")
         self.kind = kind
 
@@ -82,7 +82,7 @@ def families(named: Sequence[str] = ()) -> list[str]:
 
 
 def builtin_families() -> list[str]:
-    """This repository's."""
+    """The names of this repository's families."""
     return list(builtin.files(KIND))
 
 

@@ -6,22 +6,27 @@ import re
 
 from stages.judging.instructions.base import Checks, Count
 from stages.judging.instructions.text import BLANK_OR_MARK, bare, plain_words, tokens
+from stages.judging.instructions.word_lists import listed
 
-_CONJUNCTIONS = frozenset("and but for nor or so yet".split())
-_PERSONS = """
-    Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin Harper
-    Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria Elijah Layla
-    Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella Jonathan
-""".split()
+_CONJUNCTIONS = frozenset(["and", "but", "for", "nor", "or", "so", "yet"])
+_PERSONS = listed(
+    """
+    Emma Liam Sophia Jackson Olivia Noah Ava Lucas Isabella Mason Mia Ethan Charlotte Alexander Amelia Benjamin
+    Harper Leo Zoe Daniel Chloe Samuel Lily Matthew Grace Owen Abigail Gabriel Ella Jacob Scarlett Nathan Victoria
+    Elijah Layla Nicholas Audrey David Hannah Christopher Penelope Thomas Nora Andrew Aria Joseph Claire Ryan Stella
+    Jonathan
+    """
+)
 """The names that the instruction itself lists."""
 _PRONOUNS = frozenset(
+    listed(
+        """
+    i me we us you he him she her it they them my mine our ours your yours his hers its their theirs myself
+    ourselves yourself yourselves himself herself itself themselves this that these those who whom whose which what
+    whoever whomever whatever whichever anybody anyone anything everybody everyone everything nobody nothing
+    somebody someone something each either neither both all some any none
     """
-    i me we us you he him she her it they them my mine our ours your yours his hers its their theirs
-    myself ourselves yourself yourselves himself herself itself themselves this that these those
-    who whom whose which what whoever whomever whatever whichever
-    anybody anyone anything everybody everyone everything nobody nothing somebody someone something
-    each either neither both all some any none
-    """.split()
+    )
 )
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 _INTERROBANGS = ("?!", "!?")

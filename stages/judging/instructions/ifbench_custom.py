@@ -15,11 +15,14 @@ from itertools import pairwise
 from stages.judging.instructions.base import Checks
 from stages.judging.instructions.sentences import sentences
 from stages.judging.instructions.text import BLANK_OR_MARK, bare
+from stages.judging.instructions.word_lists import listed
 
-_CAPITALS = """
-    Reykjavik Helsinki Oslo Tallinn Stockholm Riga Moscow Copenhagen Vilnius Minsk Dublin Berlin Amsterdam Warsaw London
-    Brussels Prague Luxembourg Paris Vienna Bratislava Budapest Vaduz Chisinau Bern Ljubljana Zagreb
-""".split()
+_CAPITALS = listed(
+    """
+    Reykjavik Helsinki Oslo Tallinn Stockholm Riga Moscow Copenhagen Vilnius Minsk Dublin Berlin Amsterdam Warsaw
+    London Brussels Prague Luxembourg Paris Vienna Bratislava Budapest Vaduz Chisinau Bern Ljubljana Zagreb
+    """
+)
 """Europe's capitals north of 45 degrees from north to south, as upstream has them: without Kyiv."""
 _QUESTION = re.compile(r"\n*Question \d+[.|):;]?\s*")
 _OPTION = re.compile(r"[A-Ea-e][.|)]\s*\w+")
@@ -82,7 +85,7 @@ def sentence_alphabet(completion: str) -> bool:
 
 def european_capitals_sort(completion: str) -> bool:
     """27 capitals from north to south, parted by commas. Trap: in upstream's order, each as upstream spells it."""
-    return [name.strip() for name in _ascii(completion).split(",") if name.strip()] == _CAPITALS
+    return [name.strip() for name in _ascii(completion).split(",") if name.strip()] == list(_CAPITALS)
 
 
 def csv_city(completion: str) -> bool:

@@ -100,7 +100,7 @@ def line_indent(completion: str) -> bool:
 
 
 def quote_unquote(completion: str) -> bool:
-    """No quoted phrase right behind another, and none at the end. Trap: curly quotes are none, and without any it obeys."""
+    """No quoted phrase right behind another, and none at the end. Trap: curly quotes are none."""
     text = "".join(completion.replace("'\"'", "").split())
     if '""' in text:
         return False

@@ -55,12 +55,12 @@ def _sentences(answer: str) -> int:
 
 
 def _number_sentences(answer: str, num_sentences: Count, relation: Relation) -> bool:
-    """So many sentences."""
+    """So many sentences, or fewer."""
     return _holds(_sentences(answer), relation, num_sentences)
 
 
 def _number_words(answer: str, num_words: Count, relation: Relation) -> bool:
-    """So many words."""
+    """So many words, or fewer."""
     return _holds(len(re.findall(r"\w+", answer)), relation, num_words)
 
 
@@ -184,7 +184,7 @@ def _response_language(answer: str, language: str) -> bool:
 
 
 def _no_comma(answer: str) -> bool:
-    """No comma."""
+    """No comma in all of it."""
     return "," not in answer
 
 

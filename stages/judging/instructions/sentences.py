@@ -1,7 +1,7 @@
 """Where the sentences of an English text end, in the way of Punkt, which benchmarks ask for (Kiss and Strunk 2006).
 
-`?` and `!` end a sentence before a blank, and so does a full stop that is no abbreviation's, whatever follows it; a line
-break alone ends none. Punkt's trained tables are not here: its abbreviations and openers are, as word lists.
+`?` and `!` end a sentence before a blank, and so does a full stop that is no abbreviation's, whatever follows it; a
+line break alone ends none. Punkt's trained tables are not here: its abbreviations and openers are, as word lists.
 """
 
 from __future__ import annotations
@@ -9,29 +9,38 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from stages.judging.instructions.word_lists import listed
+
 ABBREVIATIONS = frozenset(
-    """
+    listed(
+        """
     adm ala ariz aug ave bros calif chg cie co col colo conn corp cos ct dec dr feb fla fri ft ga gen ill inc jan jr
-    kan ky lt ltd maj messrs mg mich minn mr mrs ms nev nov oct ok okla ore pa prof rep reps sen sep sept sr st sw tenn
-    tues va vs vt wash wed wis yr a.a a.c a.d a.g a.h a.m a.m.e a.s a.t b.f b.v c.i.t c.o.m.b c.v d.c d.h d.w e.f e.h
-    e.l e.m f.g f.j g.d g.f g.k h.c h.f h.m i.m.s j.b j.c j.j j.k j.p j.r l.a l.f l.p m.b.a m.d.c m.j n.c n.d n.h n.j
-    n.m n.v n.y p.a.m p.m ph.d r.a r.h r.i r.j r.k r.t s.a s.a.y s.c s.g s.p.a s.s t.j u.k u.n u.s u.s.a u.s.s.r w.c
-    w.r w.va w.w c d e f g h k l m n p r s t v w
-    """.split()
-)
-"""What a full stop may belong to. `e.g`, `i.e` and `etc` end sentences for Punkt; a letter is an initial, and never does."""
-_OPENERS = frozenset(
+    kan ky lt ltd maj messrs mg mich minn mr mrs ms nev nov oct ok okla ore pa prof rep reps sen sep sept sr st sw
+    tenn tues va vs vt wash wed wis yr a.a a.c a.d a.g a.h a.m a.m.e a.s a.t b.f b.v c.i.t c.o.m.b c.v d.c d.h d.w
+    e.f e.h e.l e.m f.g f.j g.d g.f g.k h.c h.f h.m i.m.s j.b j.c j.j j.k j.p j.r l.a l.f l.p m.b.a m.d.c m.j n.c
+    n.d n.h n.j n.m n.v n.y p.a.m p.m ph.d r.a r.h r.i r.j r.k r.t s.a s.a.y s.c s.g s.p.a s.s t.j u.k u.n u.s u.s.a
+    u.s.s.r w.c w.r w.va w.w c d e f g h k l m n p r s t v w
     """
+    )
+)
+"""What a full stop may belong to; a letter is an initial. `e.g`, `i.e` and `etc` end sentences for Punkt."""
+_OPENERS = frozenset(
+    listed(
+        """
     according although among both but despite even he however i if in indeed instead it many meanwhile moreover most
-    nevertheless nonetheless nor sales separately similarly since so some the there these they this though thus under
-    when while yet
-    """.split()
+    nevertheless nonetheless nor sales separately similarly since so some the there these they this though thus
+    under when while yet
+    """
+    )
 )
 """Words that open a sentence where they stand in capitals behind an abbreviation."""
 _BEHIND_NUMBERS = frozenset(
+    listed(
+        """
+    business commodities corrections credit dividend financing insider international leisure letters notable review
+    who
     """
-    business commodities corrections credit dividend financing insider international leisure letters notable review who
-    """.split()
+    )
 )
 """Words before which a number's full stop ends no sentence."""
 _MARK = re.compile(r"[.!?](?=[)\";}\]*:@'({\[!?‘’“”«»]|\s+(?P<after>\S+))")
@@ -39,7 +48,7 @@ _MARK = re.compile(r"[.!?](?=[)\";}\]*:@'({\[!?‘’“”«»]|\s+(?P<after>\S
 _CLOSERS = re.compile(r"[\"')\]}‘’“”«»]+?(?:\s+|(?=--)|$)", re.MULTILINE)
 """Quotes and brackets that belong to the sentence before them: `He said "no."`"""
 _ENDS_INSIDE = re.compile(r"[.!?][)\";}\]*:@'({\[!?‘’“”«»]")
-_OPENING = "(\"`{[:;&#*@)}]-,"
+_OPENING = '("`{[:;&#*@)}]-,'
 _INITIAL = re.compile(r"[^\W\d]\.")
 _AFTER_INITIAL = re.compile(r"(?<!\S)[^\W\d]\.\s+\Z")
 _NUMBER = re.compile(r"-?[.,]?\d[\d,.-]*\.")
@@ -100,8 +109,8 @@ def _is_end(text: str, mark: re.Match[str], start: int) -> bool:
     stem = word[:-1]
     if len(stem) == 1 and stem.isalpha():
         # `J. W. Smith` is a name; `A. Option` opens a list.
-        name = _INITIAL.match(after) or after.lower().rstrip(".") in ABBREVIATIONS
-        name = name or (plain and _AFTER_INITIAL.search(text[max(0, start - 8) : start]))
+        name = bool(_INITIAL.match(after)) or after.lower().rstrip(".") in ABBREVIATIONS
+        name = name or bool(plain and _AFTER_INITIAL.search(text[max(0, start - 8) : start]))
         return stem not in ABBREVIATIONS and not after[:1].islower() and not name
     if word.endswith("..") or stem in ABBREVIATIONS or stem.rpartition("-")[2] in ABBREVIATIONS:
         return opens

@@ -26,8 +26,16 @@ _APART = re.compile(r"\.{2,}|--|``|[;@#$%&?!*()\[\]{}<>\"“”‘’«»„`—
 _LAST_STOP = re.compile(r"(?<!\.)\.(?=[\])}>\"'\s»”’]*$)")
 _SHORT_FORM = re.compile(r"(?<=\w)(n't|N'T|'(?:[sSmMdD]|ll|LL|re|RE|ve|VE))$")
 _TWO = {
-    **{"cannot": 3, "gimme": 3, "gonna": 3, "gotta": 3, "lemme": 3, "wanna": 3, "d'ye": 2, "more'n": 4},
-    **{"'tis": 2, "'twas": 2},
+    "cannot": 3,
+    "gimme": 3,
+    "gonna": 3,
+    "gotta": 3,
+    "lemme": 3,
+    "wanna": 3,
+    "d'ye": 2,
+    "more'n": 4,
+    "'tis": 2,
+    "'twas": 2,
 }
 """Words written as one that are two, and where the second begins."""
 

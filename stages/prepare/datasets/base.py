@@ -44,6 +44,8 @@ class Record:
     """Where the row lies if it is finished already; else `row` makes it."""
     kept_at: int = -1
     """Its number there."""
+    instructions: tuple[str, ...] = ()
+    """The row's checkable instructions: one that no check is for is no row."""
 
 
 class Dataset(Protocol):

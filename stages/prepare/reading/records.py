@@ -42,6 +42,7 @@ def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None
         family=row.family or "",
         kept_in=kept if at >= 0 else None,
         kept_at=at,
+        instructions=tuple(row.instructions),
     )
 
 

@@ -86,7 +86,13 @@ def _may_be(name: str, value: Any, records: Records, found: FieldPath) -> bool:
     if name == "harmful":
         return all(isinstance(v, bool) for v in values)
     if name == "instructions":
-        return all(isinstance(v, list) and all(isinstance(i, dict) and "kind" in i for i in v) for v in values)
+        # Of kinds alone the arguments lie beside them.
+        return all(
+            isinstance(v, list) and all(isinstance(i, str) or (isinstance(i, dict) and "kind" in i) for i in v)
+            for v in values
+        )
+    if name == "instruction_arguments":
+        return all(isinstance(v, list) and all(isinstance(i, dict) for i in v) for v in values)
     if name in LISTS:
         return all(isinstance(v, list) and all(isinstance(i, str) for i in v) for v in values)
     return all(isinstance(v, str) for v in values) if name in (*_OWN, *TEXTS) else True

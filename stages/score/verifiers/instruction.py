@@ -14,12 +14,13 @@ from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.values import plain_text
 from schemas.verdicts import BROKEN, FOLLOWED, LOOSELY_FOLLOWED
+from stages.core.errors import UnavailableError
 from stages.core.registry import plugin_key
 from stages.judging.instructions.find import KIND, check_names, families, family_of
 from stages.judging.parsed import ParsedCompletion
 from stages.score.config import ScoreConfig
 from stages.score.rules.instructions.check import check_all, obeyed_loosely
-from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
+from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, failed, judged
 
 
 def judge(
@@ -27,8 +28,16 @@ def judge(
 ) -> Judgement:
     """followed 1.0; loosely_followed and broken 0.0. Not applicable if a kind has no rule.
 
-    `named` are checks by where their code is.
+    An error where one lacks a package. `named` are checks by where their code is.
     """
+    try:
+        return _judged(group, parsed, named)
+    # One kind that needs a package must not end a run of all the others.
+    except UnavailableError as error:
+        return failed(f"{error.message}; {error.hint}")
+
+
+def _judged(group: RolloutGroup, parsed: ParsedCompletion, named: tuple[str, ...]) -> Judgement:
     if not group.instructions:
         return does_not_apply("the row has no instructions")
     if not parsed.answer:

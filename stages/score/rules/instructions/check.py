@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.core.errors import UnavailableError
 from stages.judging.instructions.find import UnknownInstruction, asked
 
 
@@ -17,7 +16,7 @@ def check_all(
     """(obeyed, broken, without a rule) kinds.
 
     `named` are checks by where their code is. ValueError for an instruction that is no JSON object with a kind, and
-    for arguments that its kind does not take; RuntimeError where a check lacks something on this machine.
+    for arguments that its kind does not take; UnavailableError where a check lacks a package on this machine.
     """
     obeyed: list[str] = []
     broken: list[str] = []
@@ -28,12 +27,7 @@ def check_all(
         except UnknownInstruction as error:
             unknown.append(error.kind)
             continue
-        try:
-            holds = found.check.obeys(answer, found.given, prompt)
-        # One kind that needs a package must not end a run of all the others.
-        except UnavailableError as error:
-            raise RuntimeError(f"{found.check.id}: {error.message}; {error.hint}") from None
-        (obeyed if holds else broken).append(found.check.id)
+        (obeyed if found.check.obeys(answer, found.given, prompt) else broken).append(found.check.id)
     return obeyed, broken, unknown
 
 
