@@ -51,7 +51,11 @@ def _benchmarks(whole: bool) -> dict[str, str]:
         one = benchmark(name)
         parts = [f"{one.title}: {one.about}"]
         if whole:
-            parts += [f"packs: {', '.join(one.packs)}", f"licence: {one.licence or 'not stated'}", f"to get it: {one.get}"]
+            parts += [
+                f"packs: {', '.join(one.packs)}",
+                f"licence: {one.licence or 'not stated'}",
+                f"to get it: {one.get}",
+            ]
             parts += ["may be trained on"] if one.may_train else ["never trained on"]
             parts += [f"read from: {one.seen}"]
         found[name] = "; ".join(parts)

@@ -6,6 +6,7 @@ Requests are placeholders: no harmful text lies in this repository.
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -621,6 +622,17 @@ def test_the_command_puts_a_judge_where_it_will_be_asked(tmp_path: Path) -> None
     assert "undecided.safety=harmbench_judge" in left
     by_rule = {"xstest", "mossbench", "flames"}
     assert {b.name for b in chosen(["safety", "value"]) if b.judge.instead} == by_rule
+
+
+def test_figsteps_pictures_are_known_by_their_names(tmp_path: Path) -> None:
+    """Their words are all the same: it is by the id that replies made elsewhere are joined."""
+    case = next(case for case in CASES if case.name == "figstep")
+    found = rows("figstep", files(tmp_path, case.files))
+    known = [json.loads(row.extra or "") for row in found]
+    assert len({plain_text(row.messages) for row in found}) == 1
+    assert known[0]["id"] == "SafeBench-Tiny/query_ForbidQI_1_1_6.png"
+    assert len({one["id"] for one in known}) == len(found)
+    assert known[0]["goal"] == "placeholder request 1"
 
 
 def test_a_picture_that_is_not_there_is_a_rejected_row_that_names_it(tmp_path: Path) -> None:
