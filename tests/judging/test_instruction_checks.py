@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stages.core.errors import UnavailableError, UsageError
+from stages.core.plugins import installed
 from stages.judging.instructions.base import Check, Checks, Count
 from stages.judging.instructions.find import UnknownInstruction, asked, builtin_families, check_names, family_of, find
 from stages.judging.instructions.functions import adapt
@@ -331,3 +332,12 @@ def test_checks_by_where_their_code_is(tmp_path: Path) -> None:
         find("loud")
     with pytest.raises(UsageError, match="'one_word', as builtin has"):
         check_names((f"{file}:one_word",))
+
+
+def test_checks_of_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = installed.Installed("couplets", f"{__name__}:couplets", "verses 1.0")
+    monkeypatch.setattr(installed, "offered", lambda kind: {"couplets": [one]})
+    family, check = find("couplets")
+    assert (family, [a.name for a in check.arguments]) == ("couplets", ["least", "loud"])
+    with pytest.raises(UnknownInstruction, match="did you mean 'couplets'"):
+        find("couplet")

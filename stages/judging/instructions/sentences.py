@@ -60,7 +60,7 @@ def sentences(text: str) -> list[str]:
     found = []
     start = 0
     for end in _ends(text):
-        behind = end + len(text[end:]) - len(text[end:].lstrip())
+        behind = _blanks_end(text, end)
         closed = _CLOSERS.match(text, behind)
         if closed:
             end, behind = closed.start() + len(closed.group().rstrip()), closed.end()
@@ -71,6 +71,13 @@ def sentences(text: str) -> list[str]:
     if text[start:].strip():
         found.append(text[start:])
     return found
+
+
+def _blanks_end(text: str, at: int) -> int:
+    # By index: a copy of the rest for each sentence would cost a long text its square.
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
 
 
 def _ends(text: str) -> Iterator[int]:
