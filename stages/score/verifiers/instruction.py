@@ -40,11 +40,11 @@ def judge(
 def _judged(group: RolloutGroup, parsed: ParsedCompletion, named: tuple[str, ...]) -> Judgement:
     if not group.instructions:
         return does_not_apply("the row has no instructions")
+    total = len(group.instructions)
     if not parsed.answer:
-        return judged(0.0, BROKEN, "nothing follows the think block")
+        return judged(0.0, BROKEN, "nothing follows the think block", f"0/{total} strictly, 0/{total} loosely")
     prompt = plain_text(group.messages[-1:])
     obeyed, broken, unknown = check_all(group.instructions, parsed.answer, prompt, named)
-    total = len(group.instructions)
     # Something broken is broken whatever the others say; all obeyed but one that no rule knows is not known.
     if unknown and not broken:
         return does_not_apply(f"no rule for {', '.join(unknown)}")
