@@ -242,7 +242,7 @@ def _readable_as(found: pa.DataType, needed: pa.DataType) -> bool:
 def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:
     """Rows of an Arrow batch read as `table`; RowError says which row and column.
 
-    Token ids and log-probs stay in the batch's buffers, as `schemas.numbers.Numbers`.
+    Token ids and log-probs stay in the batch's buffers, as `schemas.columns.Numbers`.
     """
     # Only the table's own columns become Python values: a scored shard read as prompts leaves its completions alone.
     whole = batch.select(list(hints(table.row)))

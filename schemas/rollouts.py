@@ -10,7 +10,7 @@ from typing import Annotated
 from schemas.prompts import PromptRow
 
 # Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
-# float32. Read from a shard they are `schemas.numbers.Numbers`, which stay as they lie there; a list will do as well.
+# float32. Read from a shard they are `schemas.columns.Numbers`, which stay as they lie there; a list will do as well.
 Int32 = Annotated[int, "int32"]
 Float32 = Annotated[float, "float32"]
 
