@@ -624,6 +624,13 @@ def test_the_command_puts_a_judge_where_it_will_be_asked(tmp_path: Path) -> None
     assert {b.name for b in chosen(["safety", "value"]) if b.judge.instead} == by_rule
 
 
+@pytest.mark.parametrize("name", ["mm_safetybench", "siuo", "vlsbench"])
+def test_the_repository_and_its_data_folder_give_the_same_rows(name: str, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    data = rows(name, files(tmp_path / "files/data", case.files))
+    assert [row.id for row in rows(name, tmp_path / "files")] == [row.id for row in data]
+
+
 def test_figsteps_pictures_are_known_by_their_names(tmp_path: Path) -> None:
     """Their words are all the same: it is by the id that replies made elsewhere are joined."""
     case = next(case for case in CASES if case.name == "figstep")
