@@ -8,17 +8,13 @@ from typing import Any
 
 import pytest
 
-from schemas.scored import Grade, ScoredCompletion, ScoredGroup, Term
+from schemas.scored import Grade, ScoredGroup
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
 from stages.score.config import ScoreConfig
 from stages.score.explain import explain_lines, find_groups
-from tests.score.made import completion, grader, group, on_disk
-
-
-def graded(name: str, value: float | None, status: Any = "ok", version: int = 1, **more: Any) -> Grade:
-    return Grade(name=name, version=version, value=value, status=status, **more)
+from tests.score.made import graded, graded_row, grader, on_disk
 
 
 def answer(status: Any, **more: Any) -> Grade:
@@ -26,18 +22,6 @@ def answer(status: Any, **more: Any) -> Grade:
 
 
 RIGHT = graded("format", 1.0, verdict="well_formed")
-
-
-def explained(*grades: Grade, reward: float | None = None, **fields: Any) -> ScoredGroup:
-    """A scored group of one completion, whose reward is the sum of format and answer."""
-    values = {g.name: g.value for g in grades}
-    terms = [Term(name=name, weight=1.0, value=values.get(name)) for name in ("format", "answer")]
-    sample = completion("seven")
-    own = {name: getattr(sample, name) for name in sample.__dataclass_fields__}
-    made = ScoredCompletion(**own, grades=list(grades), terms=terms, reward=reward)
-    row = group(question=fields.pop("question", "how many ?"), **fields)
-    own = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "completions"}
-    return ScoredGroup(**own, completions=[made], reward_formula="sum: format*1 + answer*1")
 
 
 def lines(made: ScoredGroup) -> list[str]:
@@ -56,19 +40,19 @@ def lines(made: ScoredGroup) -> list[str]:
     ],
 )
 def test_why_there_is_no_reward(grades: list[Grade], why: str) -> None:
-    made = lines(explained(*grades))
+    made = lines(graded_row(*grades))
     assert "completion 0  reward none  (stop)" in made
     (total,) = [line for line in made if line.startswith("  = ")]
     assert total.endswith(f" + answer none * 1  -> none, because {why}")
 
 
 def test_a_reward_needs_no_reason_though_a_term_has_no_value() -> None:
-    assert "  = format 1 * 1 + answer none * 1" in lines(explained(RIGHT, answer("not_applicable"), reward=1.0))
+    assert "  = format 1 * 1 + answer none * 1" in lines(graded_row(RIGHT, answer("not_applicable"), reward=1.0))
 
 
 def test_a_grade_is_a_row_of_a_table_with_its_state_and_what_was_seen() -> None:
     made = lines(
-        explained(
+        graded_row(
             RIGHT,
             answer("undecided", left_to="judge", reason="two numbers\x1b[2J"),
             graded("judge", 0.25, version=0xABCDEF01, verdict="half", seen="7 or 8", reason="it says so"),
@@ -93,7 +77,7 @@ def test_a_grade_is_a_row_of_a_table_with_its_state_and_what_was_seen() -> None:
     ],
 )
 def test_what_is_known_of_a_prompt(fields: dict[str, Any], shown: list[str]) -> None:
-    made = lines(explained(RIGHT, **fields))
+    made = lines(graded_row(RIGHT, **fields))
     start = made.index("  | how many ?") + 1
     assert made[start : made.index("  reward formula: sum: format*1 + answer*1")] == shown
 
@@ -104,7 +88,7 @@ def found(folders: list[Path], prefix: str, **config: Any) -> list[ScoredGroup]:
 
 
 def test_a_whole_id_wins_over_those_that_begin_with_it_in_every_folder_that_holds_it(tmp_path: Path) -> None:
-    short, long, other = (replace(explained(RIGHT), id=name) for name in ("ab", "abc", "xyz"))
+    short, long, other = (replace(graded_row(RIGHT), id=name) for name in ("ab", "abc", "xyz"))
     a = on_disk(tmp_path, [other, long, short], per_shard=1)
     b = on_disk(tmp_path, [replace(short, source="elsewhere"), other], per_shard=2)
     assert [g.source for g in found([a, b], "ab")] == ["made", "elsewhere"]
@@ -117,7 +101,7 @@ def test_a_whole_id_wins_over_those_that_begin_with_it_in_every_folder_that_hold
 
 
 def test_shards_that_are_missing_are_passed_over(tmp_path: Path) -> None:
-    rows = [replace(explained(RIGHT), id=name) for name in ("first", "second", "third")]
+    rows = [replace(graded_row(RIGHT), id=name) for name in ("first", "second", "third")]
     folder = on_disk(tmp_path, rows, per_shard=1)
     (folder / "receipts" / "00000.json").unlink()
     assert [g.id for g in found([folder], "third")] == ["third"]
@@ -126,7 +110,7 @@ def test_shards_that_are_missing_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_what_is_scored_is_shown_as_it_was_graded_unless_it_is_to_be_graded_anew(tmp_path: Path) -> None:
-    old = explained(graded("format", 0.125), reward=0.125)
+    old = graded_row(graded("format", 0.125), reward=0.125)
     folder = on_disk(tmp_path, [old])
     assert found([folder], old.id)[0].completions[0].reward == 0.125
     ctx = Context(ScoreConfig(), [], Silent(), Resources())
