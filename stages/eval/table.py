@@ -70,27 +70,30 @@ def judge_lines(
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
     # Policies that were judged alike are named in one line.
     lines: dict[tuple[str, str], list[str]] = {}
-    asked: dict[tuple[str, str, bool], list[str]] = {}
-    judges = {m: (one["judge"], one["title"]) for one in _present(benchmarks) for m in one["figures"]}
+    asked: dict[tuple[str, str, bool], dict[str, str]] = {}
+    known = benchmarks["present"] if benchmarks else {}
+    judges = {m: (one["judge"], name) for name, one in known.items() for m in one["figures"]}
     for row in (r for r in rows if r.slice == ALL and r.judged_by):
         total = row.undecided + row.completions
         left = f"; {undecided_share(row)} of {total:,} completions undecided, and left out" if row.undecided else ""
         lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
         if row.method == NOT_JUDGED:
-            judge, title = judges.get(row.metric, ({}, ""))
+            judge, name = judges.get(row.metric, ({}, ""))
             by = judge.get("verifier") or "safety", judge.get("prompt") or "safety", bool(judge.get("instead"))
-            asked.setdefault(by, [])
-            asked[by] += [title] if title and title not in asked[by] else []
+            asked.setdefault(by, {}).update({name: known[name]["title"]} if name else {})
     told = [f"{metric} of {', '.join(names)}: judged by {by}" for (metric, by), names in lines.items()]
     folders = list(scored)
-    for (verifier, prompt, instead), titles in asked.items():
-        of = f" of {', '.join(titles)}" if titles else ""
-        told += [f"to judge them{of}: {command}" for command in judge_commands(folders, verifier, prompt, instead)]
+    for (verifier, prompt, instead), named in asked.items():
+        of = f" of {', '.join(named.values())}" if named else ""
+        own = [folder for folder in folders if not named or _holds(folder, named)]
+        told += [f"to judge them{of}: {command}" for command in judge_commands(own, verifier, prompt, instead)]
     return told
 
 
-def _present(benchmarks: dict[str, Any] | None) -> list[dict[str, Any]]:
-    return list(benchmarks["present"].values()) if benchmarks else []
+def _holds(folder: RunFolder, benchmarks: Iterable[str]) -> bool:
+    """Whether a run has rows of one of these benchmarks."""
+    sources = folder.columns(["source"]).column("source").unique().to_pylist()
+    return not {str(source).partition(":")[0] for source in sources}.isdisjoint(benchmarks)
 
 
 def judge_commands(

@@ -18,7 +18,10 @@ from schemas.scored import Grade
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark, chosen
 from stages.core.errors import UsageError
-from stages.eval.table import judge_commands
+from stages.eval.benchmarks import benchmark_metrics, keep_present
+from stages.eval.measure import Namer, eval_rows, measure
+from stages.eval.metrics.base import Settings
+from stages.eval.table import judge_commands, judge_lines
 from stages.judging.prompt import load_prompt
 from tests.benchmarks.made import figures, files, grade, rejected, rows, scored
 from tests.eval.made import attacked, scored_run
@@ -640,6 +643,24 @@ def test_figsteps_pictures_are_known_by_their_names(tmp_path: Path) -> None:
     assert known[0]["id"] == "SafeBench-Tiny/query_ForbidQI_1_1_6.png"
     assert len({one["id"] for one in known}) == len(found)
     assert known[0]["goal"] == "placeholder request 1"
+
+
+def test_a_judge_is_asked_for_where_the_benchmarks_rows_lie(tmp_path: Path) -> None:
+    folders = []
+    for name in ("xstest", "strongreject"):
+        case = next(case for case in CASES if case.name == name)
+        (tmp_path / name).mkdir()
+        found = rows(name, files(tmp_path / name / "files", case.files))
+        undecided = grade(benchmark(name).judge.verifier, None, status="undecided")
+        folders.append(scored_run(tmp_path / name, [scored(row, [undecided]) for row in found]))
+    names = ["xstest", "strongreject"]
+    measured = measure(folders, benchmark_metrics(names), Namer(folders, []), Settings())
+    told = judge_lines(list(eval_rows(measured)), folders, keep_present(measured, names))
+    lines = [line for line in told if line.startswith("to judge")]
+    assert [str(folder.where) in line for folder, line in zip(folders, lines, strict=True)] == [True, True]
+    assert "of XSTest" in lines[0]
+    assert "judges.refusal.prompt=xstest" in lines[0]
+    assert "prompt=strongreject" in lines[1]
 
 
 def test_a_picture_that_is_not_there_is_a_rejected_row_that_names_it(tmp_path: Path) -> None:
