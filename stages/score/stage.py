@@ -66,7 +66,7 @@ class ScoreStage(Stage):
 
     def open(self, ctx: Context) -> Work:
         """Check all labels, then grade shard by shard."""
-        from stages.score.answers.math_pool import set_limit
+        from stages.score.answers.algebra.math_pool import set_limit
         from stages.score.models.batching import graded, open_models
 
         config: ScoreConfig = ctx.config

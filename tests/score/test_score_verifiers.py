@@ -16,7 +16,7 @@ from stages.core.registry import load, names, summary
 from stages.judging.instructions.builtin import items
 from stages.judging.instructions.find import family_of
 from stages.judging.parsed import ParsedCompletion, parse_completion
-from stages.score.answers.math_pool import JobFailed, TimedOut
+from stages.score.answers.algebra.math_pool import JobFailed, TimedOut
 from stages.score.rules.instructions.check import check_all, loose_variants, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 from tests.score.made import grade, group, thought

@@ -46,7 +46,7 @@ from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
 from stages.judging.parsed import ParsedCompletion
-from stages.score.answers.math_pool import TimedOut
+from stages.score.answers.algebra.math_pool import TimedOut
 
 _SHOWN = 60
 """Longest part of a wrong value that a reason repeats."""
