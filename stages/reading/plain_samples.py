@@ -159,13 +159,13 @@ def _flag(item: Mapping[str, Any], name: str) -> bool | None:
 
 
 def _instructions(item: Mapping[str, Any]) -> list[str]:
-    value = item.get("instructions")
+    value = listed_in(item.get("instructions"))
     if value is None:
         return []
     if not isinstance(value, list):
         raise _wrong("instructions", value, 'a list of objects with a "kind"')
     if item.get("instruction_arguments") is not None:
-        value = _with_arguments(value, item["instruction_arguments"])
+        value = _with_arguments(value, listed_in(item["instruction_arguments"]))
     found = []
     for entry in value:
         try:
@@ -176,6 +176,17 @@ def _instructions(item: Mapping[str, Any]) -> list[str]:
         if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
             raise _wrong("instructions", entry, 'an object with a "kind"')
         found.append(json.dumps(entry, sort_keys=True, ensure_ascii=False))
+    return found
+
+
+def listed_in(value: Any) -> Any:
+    """A list that a table holds as JSON text, with the objects in it that are text again; anything else as it is."""
+    try:
+        found = json.loads(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+        if isinstance(found, list):
+            found = [json.loads(v) if isinstance(v, str) and v.lstrip()[:1] == "{" else v for v in found]
+    except ValueError:
+        return value
     return found
 
 

@@ -64,6 +64,21 @@ def test_kinds_and_arguments_in_two_lists_are_joined() -> None:
     assert families_asked(found, []) == ["ifbench_count", "ifbench_format"]
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {
+            **IFBENCH,
+            "instruction_id_list": json.dumps(IFBENCH["instruction_id_list"]),
+            "kwargs": json.dumps(IFBENCH["kwargs"]),
+        },
+        {**IFBENCH, "kwargs": [json.dumps(given) for given in [{"N": 3.0}, {}]]},
+    ],
+)
+def test_tables_hold_them_as_json_text(item: dict[str, Any]) -> None:
+    assert read(item) == read(IFBENCH)
+
+
 def test_as_many_arguments_as_kinds() -> None:
     with pytest.raises(BadSample, match="instruction_arguments"):
         read({**IFBENCH, "kwargs": [NULLS]})
