@@ -17,7 +17,7 @@ from schemas.prompts import NO_TRAINING, PromptRow
 from schemas.scored import Grade
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark, chosen
-from stages.core.errors import UsageError
+from stages.core.errors import InputError, UsageError
 from stages.eval.benchmarks import benchmark_metrics, keep_present
 from stages.eval.measure import Namer, eval_rows, measure
 from stages.eval.metrics.base import Settings
@@ -25,6 +25,7 @@ from stages.eval.table import judge_commands, judge_lines
 from stages.judging.prompt import load_prompt
 from tests.benchmarks.made import figures, files, grade, rejected, rows, scored
 from tests.eval.made import attacked, scored_run
+from tests.eval.test_stage import evaluate
 
 
 @dataclass(frozen=True)
@@ -661,6 +662,15 @@ def test_a_judge_is_asked_for_where_the_benchmarks_rows_lie(tmp_path: Path) -> N
     assert "of XSTest" in lines[0]
     assert "judges.refusal.prompt=xstest" in lines[0]
     assert "prompt=strongreject" in lines[1]
+
+
+def test_where_nothing_is_judged_the_benchmarks_own_judge_is_named(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "flames")
+    found = rows("flames", files(tmp_path / "files", case.files))
+    run = scored_run(tmp_path, [scored(row, [grade("value", None, status="not_applicable")]) for row in found])
+    with pytest.raises(InputError, match=r"verdicts of flames\.harmless are undecided") as caught:
+        evaluate(tmp_path, [run], packs=["flames"])
+    assert "--set judges.value.prompt=flames" in caught.value.hint
 
 
 def test_a_picture_that_is_not_there_is_a_rejected_row_that_names_it(tmp_path: Path) -> None:
