@@ -17,6 +17,8 @@ from schemas.prompts import NO_TRAINING, PromptRow
 from schemas.scored import Grade
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark, chosen
+from stages.core import registry
+from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.eval.benchmarks import benchmark_metrics, keep_present
 from stages.eval.measure import Namer, eval_rows, measure
@@ -644,6 +646,19 @@ def test_figsteps_pictures_are_known_by_their_names(tmp_path: Path) -> None:
     assert known[0]["id"] == "SafeBench-Tiny/query_ForbidQI_1_1_6.png"
     assert len({one["id"] for one in known}) == len(found)
     assert known[0]["goal"] == "placeholder request 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("flames", "--set judges.value.prompt=flames --set judges.value.policy=MODEL"),
+        ("siuo", "--set judges.siuo_judge.policy=MODEL --set undecided.safety=siuo_judge"),
+    ],
+)
+def test_prepare_says_what_judges(name: str, settings: str) -> None:
+    plugin = registry.load("dataset", "bench")
+    _, line = plugin.reading(build(plugin.options, {"benchmark": name, "path": "."}, "bench"))
+    assert line.endswith(settings)
 
 
 def test_a_judge_is_asked_for_where_the_benchmarks_rows_lie(tmp_path: Path) -> None:
