@@ -140,7 +140,7 @@ class SampleReader:
         elif isinstance(several := values.get("completions"), list):
             texts = several
         elif any(c in found.row for c in CALLED["completion"]):
-            texts = [values.get("completion")]
+            texts = [values.get("completion", _said_nothing(found.row))]
         else:
             texts = [self._closing_turn(values, list(row))]
         verdicts = [dict(v) for v in found.grades] or [{} for _ in texts]
@@ -211,6 +211,11 @@ def _gathered(row: dict[str, Any]) -> dict[str, Any]:
 
 def _or_none(value: Any) -> Any:
     return None if value is MISSING else value
+
+
+def _said_nothing(row: Mapping[str, Any]) -> str | None:
+    """The empty text of a completion that says nothing: it was made, and is not one that failed."""
+    return "" if any(row.get(column) == "" for column in CALLED["completion"]) else None
 
 
 def _role(turn: Any) -> str | None:

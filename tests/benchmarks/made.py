@@ -122,7 +122,7 @@ def scored(row: PromptRow, *completions: list[Grade]) -> ScoredGroup:
 
 
 def verdicts(found: list[PromptRow], verifier: str, given: Sequence[str | bool | float | None]) -> list[ScoredGroup]:
-    """A completion a row with one grade: right, wrong or in part, a verdict worth nothing by itself, or undecided."""
+    """A completion a row with one grade: right, wrong or in part, `verdict` or `verdict: what was seen`, undecided."""
     assert len(found) == len(given)
     return [scored(row, [_graded(verifier, one)]) for row, one in zip(found, given, strict=True)]
 
@@ -132,7 +132,8 @@ def _graded(verifier: str, given: str | bool | float | None) -> Grade:
         return grade(verifier, None, status="undecided")
     if isinstance(given, bool | float):
         return grade(verifier, float(given), "correct" if given is True else "incorrect")
-    return grade(verifier, 0.0, given)
+    verdict, _, seen = given.partition(": ")
+    return dataclasses.replace(grade(verifier, 0.0, verdict), seen=seen or None)
 
 
 def figures(runs: Path, name: str, groups: list[ScoredGroup]) -> dict[str, float | None]:

@@ -180,6 +180,12 @@ def test_a_sample_that_failed_is_a_completion_that_failed(tmp_path: Path) -> Non
     assert [m.role for m in first.messages] == ["system", "user"]
 
 
+def test_an_empty_text_is_a_completion_and_null_is_one_that_failed(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "response": text, "model": "m"} for text in ("b", "", None)]
+    (group,) = groups_of(imported(tmp_path / "runs", write_jsonl(tmp_path / "r.jsonl", rows)))
+    assert [(c.text, c.finish_reason) for c in group.completions] == [("b", "stop"), ("", "stop"), ("", "error")]
+
+
 def test_a_row_maps_what_is_called_otherwise(tmp_path: Path) -> None:
     rows = [{"a": {"q": q}, "said": [{"text": "4"}], "gold": [a, "x"], "who": "me"} for q, a in QUESTIONS]
     mapped = ["prompt=a.q", "completion=said[0].text", "answer=gold[0]", "model=who", "label='math'"]

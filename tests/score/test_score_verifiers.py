@@ -211,6 +211,12 @@ def test_ifevals_own_prompts_can_be_judged() -> None:
     assert not unknown
 
 
+def test_an_empty_reply_obeys_none_of_its_instructions() -> None:
+    kinds = ['{"kind": "punctuation:no_comma"}', '{"kind": "one_word"}']
+    found = grade("instruction", "", instructions=kinds)
+    assert (found.value, found.verdict, found.seen) == (0.0, "broken", "0/2 strictly, 0/2 loosely")
+
+
 RULED = [name for name in names("verifier") if isinstance(load("verifier", name), Verifier)]
 """The verifiers that need no model."""
 

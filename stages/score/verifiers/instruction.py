@@ -67,4 +67,4 @@ def bind(config: ScoreConfig) -> Verifier:
     return replace(PLUGIN, version=version, judge=partial(judge, named=named), identity={"checks": keys})
 
 
-PLUGIN = Verifier(version=3, judge=judge, bind=bind)
+PLUGIN = Verifier(version=4, judge=judge, bind=bind)
