@@ -1,7 +1,7 @@
 """IFEval's 25 kinds by their own ids (arXiv:2311.07911).
 
-Two differ from upstream, which uses NLTK: sentences are split and capital words are found by rule here. A third
-differs where no language can be told (`123`): upstream calls that obeyed, and a reward for it could be hacked.
+Two differ from upstream. Where no language can be told (`123`) upstream calls the instruction obeyed, and a reward for
+it could be hacked. A `letter` that is none, `!` for one, is counted here as the prompt asks; upstream draws another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Literal
 
 from stages.judging.instructions.base import Checks, Count
 from stages.judging.instructions.language import language_of
+from stages.judging.instructions.sentences import sentences
+from stages.judging.instructions.text import tokens
 
 Words = list[str]
 Relation = Literal["less than", "at least"]
@@ -43,20 +45,9 @@ def _letter_frequency(answer: str, letter: str, let_frequency: Count, let_relati
     return _holds(answer.lower().count(letter.lower()), let_relation, let_frequency)
 
 
-# A dot behind one of these, or behind a single letter, ends no sentence.
-_ABBREVIATION = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|[a-z])\.$", re.IGNORECASE)
-
-
-def _sentences(answer: str) -> int:
-    ends = list(re.finditer(r"[.!?]+[\"')\]]*(?=\s|$)", answer))
-    whole = [m for m in ends if not _ABBREVIATION.search(answer[: m.end()])]
-    rest = answer[whole[-1].end() :] if whole else answer
-    return len(whole) + bool(re.search(r"\w", rest))
-
-
 def _number_sentences(answer: str, num_sentences: Count, relation: Relation) -> bool:
     """So many sentences, or fewer."""
-    return _holds(_sentences(answer), relation, num_sentences)
+    return _holds(len(sentences(answer)), relation, num_sentences)
 
 
 def _number_words(answer: str, num_words: Count, relation: Relation) -> bool:
@@ -164,7 +155,7 @@ def _quotation(answer: str) -> bool:
 
 def _capital_words(answer: str, capital_frequency: Count, capital_relation: Relation) -> bool:
     """So many words in capitals."""
-    words = [w for w in re.findall(r"[\w'-]+", answer) if w.isupper()]
+    words = [w for w in tokens(answer) if w.isupper()]
     return _holds(len(words), capital_relation, capital_frequency)
 
 
@@ -189,7 +180,7 @@ def _no_comma(answer: str) -> bool:
 
 
 PLUGIN = Checks(
-    version=1,
+    version=2,
     checks={
         "language:response_language": _response_language,
         "keywords:existence": _existence,
