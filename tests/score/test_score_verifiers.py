@@ -52,7 +52,7 @@ def test_value_without_options_compares_with_the_reference() -> None:
     fields: dict[str, Any] = {"answer": "help", "answer_kind": "text"}
     assert grade("value", "help", **fields).verdict == "good"
     assert grade("value", "shout", **fields).verdict == "bad"
-    assert grade("value", "help").status == "not_applicable"
+    assert grade("value", "help").status == "undecided"
 
 
 @pytest.mark.parametrize(
