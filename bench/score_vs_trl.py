@@ -165,7 +165,7 @@ def trl(problems: list[Problem]) -> Callable[[], list[float | None]]:
 
 def _cpu_seconds() -> float:
     """CPU seconds of this process and of the idle children that compare mathematics (Linux)."""
-    from stages.score.answers.math_pool import POOL
+    from stages.score.answers.algebra.math_pool import POOL
 
     ticks = 0
     for child in POOL._idle:

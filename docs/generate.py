@@ -17,6 +17,8 @@ from typing import Any
 from cosmo_cli.recipe.schema import Evaluate, Phase, RecipeFile, Retention
 from schemas.arrow import describe, hints
 from schemas.tables import TABLES
+from stages.benchmarks import catalogue
+from stages.benchmarks.benchmark import Arm, Benchmark, Figure, Judge, Published, Rows
 from stages.core.registry import KINDS, load, names, summary
 from stages.core.stage_list import STAGES, load_config
 from stages.prepare.config import AugmentOptions
@@ -101,6 +103,58 @@ def plugins_page() -> Iterator[str]:
         yield from (f"| `{n}` | {summary(kind, n)} |" for n in names(kind))
 
 
+def instructions_page() -> Iterator[str]:
+    """Every instruction check of this repository, by family."""
+    yield from (
+        "# Instruction checks",
+        "",
+        NOTE,
+        "",
+        "What they are for, and how to add one: [instructions](../instructions.md).",
+    )
+    for family in names("instruction"):
+        yield from ("", f"## {family}", "", summary("instruction", family), "")
+        yield from ("| kind | arguments | |", "|---|---|---|")
+        for check in load("instruction", family).checks.values():
+            said = [f"`{a.name}` {a.needs}{'' if a.required else ', may be left out'}" for a in check.arguments]
+            doc = " ".join((inspect.getdoc(check.rule) or "").split())
+            yield f"| `{check.id}` | {'; '.join(said)} | {doc} |"
+
+
+def benchmarks_page() -> Iterator[str]:
+    """Every benchmark of the catalogue, and every key that a benchmark's file may have."""
+    yield from (
+        "# Benchmarks",
+        "",
+        NOTE,
+        "",
+        "How they are used, and how one is written: [benchmarks](../benchmarks.md).",
+    )
+    yield from ("", "| name | asks | packs | figures | licence | read from |", "|---|---|---|---|---|---|")
+    for name in catalogue.names():
+        one = catalogue.benchmark(name)
+        figures = ", ".join(f"`{f.name}`" if f.headline else f.name for f in one.figures)
+        asks = f"{one.title} ({one.paper}): {one.about}" if one.paper else f"{one.title}: {one.about}"
+        cells = (f"`{name}`", asks, ", ".join(one.packs), figures, one.licence or "none is stated", one.seen)
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield from ("", "Figures in `code` are those that a benchmark is known by. The keys of a benchmark's file:")
+    for title, part in (
+        ("the file itself", Benchmark),
+        ("[rows]", Rows),
+        ("[[rows.arms]]", Arm),
+        ("[judge]", Judge),
+        ("[[figures]]", Figure),
+        ("[[figures.published]]", Published),
+    ):
+        yield from ("", f"## {title}", "", "| key | default | |", "|---|---|---|")
+        for f in dataclasses.fields(part):
+            if "help" not in f.metadata or dataclasses.is_dataclass(f.type):
+                continue
+            default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+            if not dataclasses.is_dataclass(default):
+                yield f"| `{f.name}` | `{default!r}` | {str(f.metadata['help']).replace('|', chr(92) + '|')} |"
+
+
 def rows_page() -> Iterator[str]:
     """Every table and its columns."""
     yield from ("# Rows", "", NOTE, "", "What each stage writes. A `?` marks a column that may be null.")
@@ -131,7 +185,13 @@ def _field_docs(row: type[Any]) -> dict[str, str]:
     return docs
 
 
-PAGES = {"options.md": config_page, "plugins.md": plugins_page, "rows.md": rows_page}
+PAGES = {
+    "options.md": config_page,
+    "plugins.md": plugins_page,
+    "instructions.md": instructions_page,
+    "benchmarks.md": benchmarks_page,
+    "rows.md": rows_page,
+}
 
 
 def main() -> int:

@@ -8,13 +8,15 @@ import json
 import operator
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.columns import column
+from schemas.columns import column, number_lists
 from schemas.identity import digest
 from schemas.tables import Table
 from schemas.values import Image
@@ -30,6 +32,8 @@ _NARROW: dict[str, tuple[pa.DataType, str]] = {
     "int32": (pa.int32(), "int32"),
     "float32": (pa.float32(), "float32"),
 }
+_NARROW_TYPES = [kind for kind, _ in _NARROW.values()]
+"""What token ids and log-probs are made of."""
 
 
 class RowError(ValueError):
@@ -56,6 +60,11 @@ def unwrap(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+def _is_list(hint: Any) -> bool:
+    """Whether a field is a list on disk: a list in Python, or any sequence of numbers."""
+    return typing.get_origin(hint) in (list, Sequence)
+
+
 def _is_enum(hint: Any) -> bool:
     """Whether a field holds one of a few words: a string on disk, checked when it is read."""
     return isinstance(hint, type) and issubclass(hint, StrEnum)
@@ -65,7 +74,7 @@ def _arrow_type(hint: Any) -> pa.DataType:
     hint, _ = unwrap(hint)
     if typing.get_origin(hint) is typing.Annotated:
         return _NARROW[typing.get_args(hint)[1]][0]
-    if typing.get_origin(hint) is list:
+    if _is_list(hint):
         return pa.list_(_arrow_type(typing.get_args(hint)[0]))
     if dataclasses.is_dataclass(hint):
         fields = hints(typing.cast(type, hint))
@@ -80,7 +89,7 @@ def _feature(hint: Any) -> dict[str, Any]:
         return {"_type": "Image"}
     if typing.get_origin(hint) is typing.Annotated:
         return {"dtype": _NARROW[typing.get_args(hint)[1]][1], "_type": "Value"}
-    if typing.get_origin(hint) is list:
+    if _is_list(hint):
         return {"feature": _feature(typing.get_args(hint)[0]), "_type": "List"}
     if dataclasses.is_dataclass(hint):
         return {name: _feature(h) for name, h in hints(typing.cast(type, hint)).items()}
@@ -109,7 +118,7 @@ def describe(hint: Any) -> Any:
     mark = "?" if nullable else ""
     if typing.get_origin(inner) is typing.Annotated:
         return typing.get_args(inner)[1] + mark
-    if typing.get_origin(inner) is list:
+    if _is_list(inner):
         return [describe(typing.get_args(inner)[0])]
     if dataclasses.is_dataclass(inner):
         return {name: describe(h) for name, h in hints(typing.cast(type, inner)).items()}
@@ -151,7 +160,7 @@ def _reader(cls: type[Any]) -> _Plan:
         plan = []
         for name, hint in hints(cls).items():
             inner, nullable = unwrap(hint)
-            is_list = typing.get_origin(inner) is list
+            is_list = _is_list(inner)
             element = typing.get_args(inner)[0] if is_list else inner
             nested = element if dataclasses.is_dataclass(element) else None
             plan.append((name, nested, nullable, is_list, inner if _is_enum(inner) else None))
@@ -231,8 +240,64 @@ def _readable_as(found: pa.DataType, needed: pa.DataType) -> bool:
 
 
 def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0) -> Iterator[Any]:
-    """Rows of an Arrow batch read as `table`; RowError says which row and column."""
+    """Rows of an Arrow batch read as `table`; RowError says which row and column.
+
+    Token ids and log-probs stay in the batch's buffers, as `schemas.columns.Numbers`.
+    """
     # Only the table's own columns become Python values: a scored shard read as prompts leaves its completions alone.
-    columns = list(hints(table.row))
-    for offset, record in enumerate(batch.select(columns).to_pylist()):
-        yield from_record(table.row, record, f"row {first_row + offset}: ")
+    whole = batch.select(list(hints(table.row)))
+    for part in whole.to_batches() if isinstance(whole, pa.Table) else [whole]:
+        try:
+            rows = _objects(table.row, part.columns, part.num_rows)
+        except _Unread:
+            # Value by value, to say which row and column it is.
+            rows = [
+                from_record(table.row, record, f"row {first_row + offset}: ")
+                for offset, record in enumerate(part.to_pylist())
+            ]
+        yield from rows
+        first_row += part.num_rows
+
+
+class _Unread(Exception):
+    """A null or a word where a row class can't have it."""
+
+
+def _objects(cls: type[Any], columns: list[pa.Array], count: int) -> list[Any]:
+    """So many rows of a class from one array a field, column by column."""
+    names = [name for name, *_ in _reader(cls)]
+    values = [_values(field, array) for field, array in zip(_reader(cls), columns, strict=True)]
+    if not values:
+        return [cls() for _ in range(count)]
+    return [cls(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
+
+
+def _values(field: tuple[str, Any, bool, bool, Any], array: pa.Array) -> list[Any]:
+    """A field's values in all rows."""
+    _, nested, nullable, is_list, enum = field
+    if array.null_count and not nullable:
+        raise _Unread
+    if nested is not None and is_list:
+        inside = array.flatten()
+        objects = iter(_inner(nested, inside))
+        lengths = pc.list_value_length(array).to_pylist()
+        return [None if length is None else list(islice(objects, length)) for length in lengths]
+    if nested is not None:
+        return _inner(nested, array)
+    if is_list and array.type.value_type in _NARROW_TYPES and (lists := number_lists(array)) is not None:
+        return lists
+    values: list[Any] = array.to_pylist()
+    if enum is None:
+        return values
+    try:
+        return [None if value is None else enum(value) for value in values]
+    except ValueError:
+        raise _Unread from None
+
+
+def _inner(cls: type[Any], structs: pa.StructArray) -> list[Any]:
+    """Rows of a class that stand inside another one's."""
+    if structs.null_count:
+        raise _Unread
+    # By name: a file may have further fields, and its own order.
+    return _objects(cls, [structs.field(name) for name in hints(cls)], len(structs))

@@ -8,19 +8,69 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+N = TypeVar("N", int, float)
 _NUMBERS: dict[pa.DataType, tuple[Any, set[type]]] = {
     pa.int64(): (np.int64, {int}),
     pa.int32(): (np.int32, {int}),
     pa.float64(): (np.float64, {float, int}),
     pa.float32(): (np.float32, {float, int}),
 }
+
+
+class Numbers(Sequence[N]):
+    """Token ids or log-probs as they lie in an Arrow buffer; each becomes a Python number when it is asked for.
+
+    Most rows only carry them on: a completion that is scored is written with the ids that it came with. As Python
+    objects they would be most of a run's memory and time.
+    Equal to any list, tuple or Numbers of the same values.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array = array
+        """One-dimensional, int32 or float32, and not written to: it may be a part of a whole shard's buffer."""
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, at: int) -> N: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[N]: ...
+
+    def __getitem__(self, at: int | slice) -> N | list[N]:
+        found = self.array[at]
+        values: N | list[N] = found.tolist()
+        return values
+
+    def __iter__(self) -> Iterator[N]:
+        return iter(self.array.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Numbers):
+            return bool(np.array_equal(self.array, other.array))
+        if isinstance(other, list | tuple):
+            return len(other) == len(self.array) and self.array.tolist() == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.array.tolist())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        """For `np.asarray` and `torch.as_tensor`, which would ask for one number after the other."""
+        return np.array(self.array, dtype=dtype) if copy or dtype is not None else self.array
 
 
 class _Odd(Exception):
@@ -48,7 +98,7 @@ def integers(array: pa.Array) -> np.ndarray[Any, Any]:
 
 def _plain(value: Any) -> Any:
     """The value with dictionaries in place of objects, as pyarrow reads them."""
-    if isinstance(value, list):
+    if isinstance(value, list | Numbers):
         return list(map(_plain, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -80,12 +130,65 @@ def _structs(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
 
 def _lists(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     found = values if present is None else [[] if value is None else value for value in values]
-    if set(map(type, found)) != {list}:
+    types = set(map(type, found))
+    if not types <= {list, Numbers}:
         raise _Odd
     offsets = _offsets(map(len, found), len(found))
-    inside = _array(list(chain.from_iterable(found)), kind.value_type)
+    if Numbers in types and kind.value_type in _NUMBERS:
+        inside = _joined(found, kind.value_type)
+    else:
+        inside = _array(list(chain.from_iterable(found)), kind.value_type)
     buffers = [_bitmap(present), pa.py_buffer(offsets)]
     return pa.Array.from_buffers(kind, len(found), buffers, _nulls(present), children=[inside])
+
+
+def _joined(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """All numbers of these sequences, one after the other; those that lie in a buffer are copied as they lie there."""
+    dtype, _ = _NUMBERS[kind]
+    parts = [v.array if isinstance(v, Numbers) else _in_numpy(_array(v, kind)) for v in values if len(v)]
+    if any(part.dtype != dtype for part in parts):
+        raise _Odd
+    joined = np.concatenate(parts) if parts else np.zeros(0, dtype)
+    return pa.Array.from_buffers(kind, len(joined), [None, pa.py_buffer(joined)], 0)
+
+
+def packed_ids(values: Sequence[int]) -> Sequence[int]:
+    """Token ids in four bytes each; pa.ArrowInvalid or pa.ArrowTypeError for what is none."""
+    return _packed(values, pa.int32())
+
+
+def packed_logprobs(values: Sequence[float]) -> Sequence[float]:
+    """Log-probs in four bytes each; pa.ArrowInvalid or pa.ArrowTypeError for what is none."""
+    return _packed(values, pa.float32())
+
+
+def _packed(values: Sequence[Any], kind: pa.DataType) -> Sequence[Any]:
+    array = column(list(values), kind)
+    return values if array.null_count else Numbers(_in_numpy(array))
+
+
+def number_lists(array: pa.Array) -> list[Numbers[Any] | None] | None:
+    """Lists of numbers as views of the array's own buffer; None where a list has a null inside."""
+    flat = array.flatten()
+    if flat.null_count:
+        return None
+    numbers = _in_numpy(flat)
+    ends = np.cumsum(integers(pc.list_value_length(array)), dtype=np.int64).tolist()
+    found: list[Numbers[Any] | None] = [
+        Numbers(numbers[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+    if not array.null_count:
+        return found
+    return [own if valid else None for own, valid in zip(found, array.is_valid().to_pylist(), strict=True)]
+
+
+def _in_numpy(array: pa.Array) -> np.ndarray[Any, Any]:
+    """An array of numbers without nulls, in numpy and not copied."""
+    dtype, _ = _NUMBERS[array.type]
+    buffer = array.buffers()[1]
+    if buffer is None or not len(array):
+        return np.zeros(0, dtype)
+    return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
 
 
 def _texts(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 from schemas.prompts import PromptRow
 
 # Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
-# float32.
+# float32. Read from a shard they are `schemas.columns.Numbers`, which stay as they lie there; a list will do as well.
 Int32 = Annotated[int, "int32"]
 Float32 = Annotated[float, "float32"]
 
@@ -49,9 +50,9 @@ class Completion:
     """0..G-1 within the group."""
     text: str
     """The decoded completion without the end-of-sequence token."""
-    token_ids: list[Int32]
+    token_ids: Sequence[Int32]
     """The sampled ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
-    logprobs: list[Float32]
+    logprobs: Sequence[Float32]
     """The sampler's log-prob of each id at its temperature, in nats, banned tokens excluded. Shape (T,)."""
     finish_reason: str
     """`stop`, `length` or `error`."""
@@ -69,9 +70,9 @@ class Completion:
 class RolloutGroup(PromptRow):
     """A prompt group: the prompt, its images once, and G completions."""
 
-    prompt_token_ids: list[Int32] = field(default_factory=list)
+    prompt_token_ids: Sequence[Int32] = field(default_factory=list)
     """The rendered prompt, image placeholders expanded to the model's count. Shape (P,)."""
-    banned_token_ids: list[Int32] = field(default_factory=list)
+    banned_token_ids: Sequence[Int32] = field(default_factory=list)
     """Ids whose probability was removed while sampling; the trainer masks the same ones."""
     completions: list[Completion] = field(default_factory=list)
     """The group's completions, in index order: G of them."""

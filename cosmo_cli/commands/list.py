@@ -17,7 +17,7 @@ def command(
     """Names and one-line summaries, read from the files; what installed packages offer is loaded."""
     from cosmo_cli.output import Output, stdout_to_stderr, stdout_width
     from stages.core.errors import UsageError, did_you_mean
-    from stages.core.registry import KINDS, listed
+    from stages.core.registry import KINDS, listed, members
 
     output = Output("list", json)
     known = [*KINDS, _BENCHMARK]
@@ -27,7 +27,9 @@ def command(
     kinds = [kind] if kind else known
     # Plugins of installed packages are loaded for their summaries, and may print as they are.
     with stdout_to_stderr():
-        found = {k: {one.name: one.line for one in listed(k)} for k in kinds if k != _BENCHMARK}
+        # Of a kind whose plugins are families, what is in them is too much among all others.
+        look = listed if kind is None else members
+        found = {k: {one.name: one.line for one in look(k)} for k in kinds if k != _BENCHMARK}
     if _BENCHMARK in kinds:
         # Alone they are listed with all that a person needs to get them; among the plugins a line each is enough.
         found[_BENCHMARK] = _benchmarks(whole=kind is not None)
@@ -49,7 +51,11 @@ def _benchmarks(whole: bool) -> dict[str, str]:
         one = benchmark(name)
         parts = [f"{one.title}: {one.about}"]
         if whole:
-            parts += [f"packs: {', '.join(one.packs)}", f"licence: {one.licence}", f"to get it: {one.get}"]
+            parts += [
+                f"packs: {', '.join(one.packs)}",
+                f"licence: {one.licence or 'not stated'}",
+                f"to get it: {one.get}",
+            ]
             parts += ["may be trained on"] if one.may_train else ["never trained on"]
             parts += [f"read from: {one.seen}"]
         found[name] = "; ".join(parts)

@@ -21,7 +21,7 @@ def _show_first_rows(config: Any, inputs: list[Path], given: dict[str, Any]) -> 
 
         output = Output("prepare", given["json"], given["quiet"])
         for source in sources_of(config):
-            for row in first_rows(source, _SHOWN_ROWS):
+            for row in first_rows(source, _SHOWN_ROWS, config.checks):
                 output.say(row if isinstance(row, str) else _shown(row))
     return False
 

@@ -91,6 +91,7 @@ class Figure:
         {},
         "Row field = its values with how many rows the whole has of each: they count alike, as in a mean of means",
     )
+    each_arm: bool = option(False, "What several arms ask counts once for each of them, and not once for all")
     slices: list[str] = option([], "Row fields to show it by; the benchmark's if empty")
     published: list[Published] = field(default_factory=list)
 
@@ -103,6 +104,9 @@ class Judge:
         "", "The verifier that a judge is put in place of; what it has no grade for is undecided in the figures of it"
     )
     prompt: str = option("", "The judge's prompt, of those that cosmo has, or a file")
+    instead: bool = option(
+        False, "The judge is asked of every completion, since the verifier's rule doesn't say where it can't tell"
+    )
 
 
 @dataclass(frozen=True)

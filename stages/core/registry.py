@@ -31,6 +31,7 @@ __all__ = [
     "is_known",
     "listed",
     "load",
+    "members",
     "names",
     "plugin_key",
     "short_name",
@@ -189,4 +190,18 @@ def listed(kind: str) -> list[Listed]:
         except Exception as error:
             # Whatever a stranger's object does when it is looked at, the others are shown.
             found.append(Listed(name, f"{type(error).__name__}: {first_line(error)}", origin, True))
+    return sorted(found, key=lambda one: one.name)
+
+
+def members(kind: str) -> list[Listed]:
+    """What rows name of a kind: its plugins or, where a plugin is a family (of instruction checks), what is in them."""
+    if "members" not in KINDS[kind].needs:
+        return listed(kind)
+    found: list[Listed] = []
+    for family in listed(kind):
+        if family.broken:
+            found.append(family)
+        else:
+            entries = load(kind, family.name).members.items()
+            found += [Listed(name, text, family.origin) for name, text in entries]
     return sorted(found, key=lambda one: one.name)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from schemas.scored import Grade
+from schemas.scored import OK, Grade, counting
 from schemas.verdicts import CORRECT
 from stages.benchmarks.benchmark import Benchmark, Figure
 from stages.benchmarks.catalogue import chosen
@@ -38,7 +38,8 @@ def benchmark_metrics(packs: list[str]) -> dict[str, Metric]:
 def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
     paths = figure.slices or benchmark.slices
     _check(benchmark, figure, [*paths, *figure.where, *figure.alike, *([figure.together] if figure.together else [])])
-    is_ratio = bool(figure.counted) or bool(figure.alike) or figure.score in ("precision", "recall", "f1")
+    weighs = bool(figure.counted or figure.alike or figure.each_arm)
+    is_ratio = weighs or figure.score in ("precision", "recall", "f1")
     counts = _counts(figure)
 
     def observe(group: GroupView, settings: Settings) -> Observed | None:
@@ -132,7 +133,7 @@ def _collected(
 
 def _weight(group: GroupView, figure: Figure) -> float:
     """How much a row counts beside others, where parts of a benchmark count alike whatever their sizes."""
-    weight = 1.0
+    weight = float(len(_values(group, "extra.arms"))) if figure.each_arm else 1.0
     for path, sizes in figure.alike.items():
         value = _value(group, path)
         if value not in sizes:
@@ -146,6 +147,10 @@ def _grade(completion: CompletionView, figure: Figure) -> Grade | Failed | None:
     if completion.finish_reason == "error":
         return FAILED
     found = first_grade(completion, *figure.grades)
+    if found is None and figure.verdicts:
+        # A class that somebody gave, and that is worth nothing by itself.
+        given = (counting(completion.grades, name) for name in figure.grades)
+        found = next((grade for grade in given if grade and grade.status == OK and grade.verdict), None)
     if isinstance(found, Grade) and (found.verdict in figure.undecided or found.reason in figure.undecided):
         return NOT_DECIDED
     return found

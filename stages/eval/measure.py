@@ -225,9 +225,12 @@ class Namer:
         self._imported = [_was_imported(f) for f in folders]
         self._by_id: dict[str, str] = {}
         self._judges = [f.config.get("judges") or {} for f in folders]
+        self._labelled = [f.stage == "import" for f in folders]
 
     def judge(self, folder: int, name: str, version: int) -> str:
-        """Who gave that folder's grades of that name: a judge's model and prompt, or a rule and its version."""
+        """Who gave that folder's grades of that name: a judge's model and prompt, a rule and its version, or a file."""
+        if self._labelled[folder]:
+            return f"{name} of the imported file"
         table = self._judges[folder].get(name)
         if table is None:
             # A version that nobody counted is the beginning of a digest: see `cosmo show`.

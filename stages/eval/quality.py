@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.evals import NOT_JUDGED, EvalRow
+from stages.core.atomic import read_json
+from stages.core.runs.folder import artifact
 from stages.core.stage import Quality
 from stages.eval.measure import ALL
-from stages.eval.table import judge_commands, undecided_share
+from stages.eval.table import judge_hints, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -36,8 +38,9 @@ def quality_of(folder: RunFolder) -> Quality:
         numbers["undecided"] = undecided
     if not measured:
         hint = f"cosmo show {folder.where}"
-        if any(row.method == NOT_JUDGED for row in rows):
-            hint = next(iter(judge_commands(folder.upstream())), hint)
+        summary = artifact(folder.path, "summary.json")
+        benchmarks = read_json(summary).get("benchmarks") if summary.exists() else None
+        hint = next((command for _, command in judge_hints(rows, folder.upstream(), benchmarks)), hint)
         return Quality(numbers=numbers, failure=_nothing(rows), hint=hint)
     warnings = [
         f"nothing was measured of {policy}" for policy in policies if policy not in {row.policy for row in measured}

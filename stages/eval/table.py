@@ -70,32 +70,45 @@ def judge_lines(
     """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
     # Policies that were judged alike are named in one line.
     lines: dict[tuple[str, str], list[str]] = {}
-    asked: dict[tuple[str, str], list[str]] = {}
-    judges = {m: (one["judge"], one["title"]) for one in _present(benchmarks) for m in one["figures"]}
     for row in (r for r in rows if r.slice == ALL and r.judged_by):
         total = row.undecided + row.completions
         left = f"; {undecided_share(row)} of {total:,} completions undecided, and left out" if row.undecided else ""
         lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
-        if row.method == NOT_JUDGED:
-            judge, title = judges.get(row.metric, ({}, ""))
-            by = judge.get("verifier") or "safety", judge.get("prompt") or "safety"
-            asked.setdefault(by, [])
-            asked[by] += [title] if title and title not in asked[by] else []
     told = [f"{metric} of {', '.join(names)}: judged by {by}" for (metric, by), names in lines.items()]
+    return told + [f"to judge them{of}: {command}" for of, command in judge_hints(rows, scored, benchmarks)]
+
+
+def judge_hints(
+    rows: list[EvalRow], scored: Iterable[RunFolder], benchmarks: dict[str, Any] | None = None
+) -> list[tuple[str, str]]:
+    """Of which benchmarks, and what to type for a judge of each run that holds their rows, where one is wanted."""
+    asked: dict[tuple[str, str, bool], dict[str, str]] = {}
+    known = benchmarks["present"] if benchmarks else {}
+    judges = {m: (one["judge"], name) for name, one in known.items() for m in one["figures"]}
+    for row in (r for r in rows if r.slice == ALL and r.method == NOT_JUDGED):
+        judge, name = judges.get(row.metric, ({}, ""))
+        by = judge.get("verifier") or "safety", judge.get("prompt") or "safety", bool(judge.get("instead"))
+        asked.setdefault(by, {}).update({name: known[name]["title"]} if name else {})
     folders = list(scored)
-    for (verifier, prompt), titles in asked.items():
-        of = f" of {', '.join(titles)}" if titles else ""
-        told += [f"to judge them{of}: {command}" for command in judge_commands(folders, verifier, prompt)]
-    return told
+    found = []
+    for (verifier, prompt, instead), named in asked.items():
+        of = f" of {', '.join(named.values())}" if named else ""
+        own = [folder for folder in folders if not named or _holds(folder, named)]
+        found += [(of, command) for command in judge_commands(own, verifier, prompt, instead)]
+    return found
 
 
-def _present(benchmarks: dict[str, Any] | None) -> list[dict[str, Any]]:
-    return list(benchmarks["present"].values()) if benchmarks else []
+def _holds(folder: RunFolder, benchmarks: Iterable[str]) -> bool:
+    """Whether a run has rows of one of these benchmarks."""
+    sources = folder.columns(["source"]).column("source").unique().to_pylist()
+    return not {str(source).partition(":")[0] for source in sources}.isdisjoint(benchmarks)
 
 
-def judge_commands(scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety") -> list[str]:
-    """What to type for a judge of what a rule left undecided in these runs."""
-    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt})) for folder in scored]
+def judge_commands(
+    scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety", instead: bool = False
+) -> list[str]:
+    """What to type for a judge of what a rule left undecided in these runs, or in place of the rule."""
+    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt}, instead)) for folder in scored]
 
 
 def undecided_share(row: EvalRow) -> str:

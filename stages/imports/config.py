@@ -46,6 +46,13 @@ class ImportConfig:
         affects=False,
     )
     trust_remote_code: bool = option(False, "Run code that comes with the tokenizer's folder")
+    image_folder: str = option(
+        "", "Folder that image paths are relative to; the file's own if empty", affects=False, flag="--image-folder"
+    )
+    allow_outside: bool = option(
+        False, "Image paths may lead out of that folder", affects=False, flag="--allow-outside"
+    )
+    fetch_images: bool = option(False, "Download images that are web addresses", affects=False, flag="--fetch-images")
     label: str = option("general", "Label of rows without one", flag="--label")
     task: str = option("", "Task of rows without one; their label if empty")
     split: str = option(

@@ -11,8 +11,9 @@ from schemas.tables import PROMPTS
 from stages.core.errors import BadSample, InputError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import read_columns, rows_at
-from stages.imports.prompts import IMAGE_MARK, opened
 from stages.imports.samples import Sample, text_of
+from stages.reading.literals import opened
+from stages.reading.plain_samples import IMAGE_MARK
 
 Address = tuple[int, int, int, str]
 """Where a prompt lies: input, shard, row; and its id."""

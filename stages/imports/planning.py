@@ -10,15 +10,15 @@ from typing import Any
 from schemas.identity import digest
 from schemas.rejected import RejectedRow
 from stages.core.errors import BadSample, InputError, UsageError
-from stages.core.file_digest import known_sha256
 from stages.core.stage import Context
 from stages.imports.config import ImportConfig
+from stages.imports.files import open_file
 from stages.imports.join import PromptIndex
 from stages.imports.layouts import layout_of
-from stages.imports.prompts import draft_of, image_file
-from stages.imports.row_files.base import FoundRow, RowFile
-from stages.imports.row_files.kinds import open_file
+from stages.imports.prompts import image_rules, prompt_draft
 from stages.imports.samples import Sample, SampleReader
+from stages.reading.containers.base import Container, Item, taken
+from stages.reading.unread_images import UnreadImage
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class Planner:
         self._ctx, self._config, self._paths = ctx, ctx.config, paths
         self._index = PromptIndex(ctx.inputs) if ctx.inputs else None
         self._groups: dict[tuple[Any, str], dict[str, Any]] = {}
-        self._hashed: set[Path] = set()
+        self._hashed: set[str] = set()
         self._found = Planned()
 
     def plan(self) -> Planned:
@@ -66,68 +66,65 @@ class Planner:
             raise InputError(f"no completion to import: {counts}", hint)
         return self._found
 
-    def _read_file(self, number: int, file: RowFile) -> None:
+    def _read_file(self, number: int, file: Container) -> None:
         reader: SampleReader | None = None
-        layout, used, taken = "rows", Counter[Any](), 0
+        layout, used, kept = "rows", Counter[Any](), 0
+        path = file.files[0]
         seen_filters: set[str] = set()
-        for found in file.rows():
+        for found in file.items():
             self._ctx.progress.advance()
             try:
-                if isinstance(found.row, BadSample):
-                    raise found.row
+                row = taken(found)
                 if reader is None:
-                    layout = self._layout(found.row)
-                    reader = SampleReader(self._config, layout, file.path, file.head)
-                _refuse_other_filter(found.row, layout, seen_filters)
-                sample = reader.sample(found.row)
-                self._add(number, file.path, found, sample)
+                    layout = self._layout(row)
+                    reader = SampleReader(self._config, layout, path, file.head)
+                _refuse_other_filter(row, layout, seen_filters)
+                sample = reader.sample(row)
+                self._add(number, path, found, sample)
             except BadSample as bad:
-                source = file.path.name
+                source = path.name
                 # The file's name is a column of its own.
                 ref = found.ref.removeprefix(f"{source} ")
                 self._found.rejected.append(
                     RejectedRow(stage="import", source=source, ref=ref, reason=bad.reason, detail=bad.detail)
                 )
                 continue
-            taken += 1
+            kept += 1
             used.update(sample.used.items())
         self._found.layouts.append(layout)
-        self._say(file, layout, used, taken)
+        self._say(path, layout, used, kept)
 
     def _layout(self, row: dict[str, Any]) -> str:
         config: ImportConfig = self._config
         return layout_of(row) if config.layout == "auto" else config.layout
 
-    def _add(self, number: int, path: Path, found: FoundRow, sample: Sample) -> None:
+    def _add(self, number: int, path: Path, found: Item, sample: Sample) -> None:
         if self._index is not None:
             address = self._index.find(sample)
             prompt: Any = list(address)
             key: Any = address
         elif "prompt" in sample.prompt or "messages" in sample.prompt:
-            draft = draft_of(sample.prompt, self._config, f"import:{path.stem}")
-            images = [self._image_key(value, path.parent) for value in draft.images]
+            rules = image_rules(self._config, path)
+            draft = prompt_draft(sample.prompt, self._config, f"import:{path.stem}", rules)
+            images = [self._image_key(image) for image in draft.images]
             row = draft.row
             turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
             prompt, key = None, digest([row.label, turns, images, row.answer])
         else:
             raise BadSample("malformed", f"id {sample.id!r} and no prompt: --prompts RUN says what it is the id of")
         group = self._groups.setdefault((key, sample.model), {"prompt": prompt, "model": sample.model, "rows": []})
-        group["rows"].append([number, found.at, found.ref.removeprefix(f"{path.name} ")])
+        group["rows"].append([number, found.position, found.ref.removeprefix(f"{path.name} ")])
         self._found.policies[sample.model] = self._found.policies.get(sample.model, 0) + 1
 
-    def _image_key(self, value: Any, folder: Path) -> str:
-        """What tells an image from another: its file's digest, or its own of what the row holds."""
-        path = image_file(value, folder)
-        if path is None:
-            held = value.get("bytes") if isinstance(value, dict) else value
-            return digest(held.hex() if isinstance(held, bytes) else held)
-        found = known_sha256(path)
-        if path not in self._hashed:
-            self._hashed.add(path)
-            self._found.images.append([path.name, found])
+    def _image_key(self, image: UnreadImage) -> str:
+        found = image.digest()
+        # What lies in a file or on the web is no part of the rows' own digest.
+        if image.is_apart and found not in self._hashed:
+            self._hashed.add(found)
+            self._found.images.append([image.name, found])
         return found
 
-    def _say(self, file: RowFile, layout: str, used: Counter[Any], taken: int) -> None:
+    def _say(self, path: Path, layout: str, used: Counter[Any], kept: int) -> None:
         """One line about the file: which layout, and which column was read as what."""
         fields: dict[str, str] = {}
         for (name, column), _ in used.most_common():
@@ -135,10 +132,10 @@ class Planner:
         asked = {name: f"--map {name}=" for name in self._mapped()}
         asked |= {f"grade {name}": f"--set grades.{name}=" for name in self._config.grades}
         wrong = next((typed for name, typed in asked.items() if name not in fields), None)
-        if wrong is not None and taken:
-            raise UsageError(f"{wrong}...: no row of {file.path.name} has anything there", "look at one of its rows")
+        if wrong is not None and kept:
+            raise UsageError(f"{wrong}...: no row of {path.name} has anything there", "look at one of its rows")
         shown = ", ".join(f"{column} -> {name}" if column != name else name for name, column in fields.items())
-        line = f"{file.path.name} ({layout}): {shown or 'nothing to map'}; {taken} rows"
+        line = f"{path.name} ({layout}): {shown or 'nothing to map'}; {kept} rows"
         self._found.reading.append(line)
         self._ctx.progress.log(line)
 

@@ -13,7 +13,13 @@ from stages.core.errors import BadSample, UsageError, did_you_mean
 from stages.core.field_paths import MISSING, FieldPath, parse_map, parse_path
 from stages.imports.config import ImportConfig
 from stages.imports.layouts import BY_NAME, Columns
+from stages.reading.layouts.look import letter_columns, numbered_columns
+from stages.reading.layouts.table import COLUMNS, LABELS
+from stages.reading.literals import opened
+from stages.reading.references import KINDS
 
+_REFERENCES = ("answer", "reference", "reference_answer", "ground_truth", "gold", "target")
+"""Before all that `prepare` knows: logs have a target and a solution, and the target is what was compared with."""
 CALLED: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "question", "instruction", "query", "input", "problem"),
     "messages": ("messages", "conversations", "conversation"),
@@ -21,9 +27,9 @@ CALLED: dict[str, tuple[str, ...]] = {
     "completions": ("completions", "responses", "replies", "outputs", "generations"),
     "model": ("model", "model_name", "model_id", "policy", "generator"),
     "id": ("prompt_id", "id", "question_id", "qid", "uid", "pid", "sample_id", "index"),
-    "answer": ("answer", "reference", "reference_answer", "ground_truth", "gold", "target", "solution"),
-    "choices": ("choices", "options"),
-    "images": ("images", "image", "image_path", "image_paths"),
+    "answer": tuple(dict.fromkeys((*_REFERENCES, *COLUMNS["answer"]))),
+    "choices": COLUMNS["choices"],
+    "images": COLUMNS["images"],
     "verdict": ("verdict", "final_label", "human_label", "human_verdict", "judgement", "judgment"),
     "finish_reason": ("finish_reason", "stop_reason"),
 }
@@ -42,8 +48,6 @@ OURS = (
     "harmful",
 )
 LISTS = ("facts", "key_facts", "hazards", "unsafe_markers", "flags", "instructions")
-LABELS = ("general", "knowledge", "value", "safety", "jailbreak", "instruction", "math")
-"""What a column `label` holds where it means ours; `--map label=COLUMN` takes any other."""
 MACHINES = ("correct", "is_correct", "score", "rating", "jailbroken")
 """Columns that are grades called as the column is: who gave them is not known."""
 FIELDS = (*CALLED, *OURS, *LISTS)
@@ -92,6 +96,7 @@ class SampleReader:
     def sample(self, row: Mapping[str, Any]) -> Sample:
         """What the row says; BadSample where it has no completion or no prompt."""
         found = self._layout.read(row, self._head)
+        found.row = _gathered(found.row)
         values, used = self._fields(row, found)
         completions = self._completions(row, found, values)
         given = {name: path for name, path in self._grades.items() if _present(_or_none(path.find(row)))}
@@ -135,7 +140,7 @@ class SampleReader:
         elif isinstance(several := values.get("completions"), list):
             texts = several
         elif any(c in found.row for c in CALLED["completion"]):
-            texts = [values.get("completion")]
+            texts = [values.get("completion", _said_nothing(found.row))]
         else:
             texts = [self._closing_turn(values, list(row))]
         verdicts = [dict(v) for v in found.grades] or [{} for _ in texts]
@@ -179,9 +184,14 @@ def field_map(specs: Iterable[str]) -> dict[str, FieldPath]:
 
 
 def _means(name: str, value: Any) -> bool:
-    """Whether a column holds what we call so: a `label` may be a class of somebody's own."""
+    """Whether a column holds what we call so: a `label` may be a class of somebody's own, `instructions` a text."""
     if name == "label":
         return value in LABELS
+    if name == "answer_kind":
+        return value in KINDS
+    if name == "instructions":
+        value = opened(value)
+        return isinstance(value, list) and all(isinstance(opened(v), dict) and "kind" in opened(v) for v in value)
     return _present(value)
 
 
@@ -190,8 +200,22 @@ def _present(value: Any) -> bool:
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
+def _gathered(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with options and images that have a column each (A, B, C; image_1, image_2) as one list."""
+    present = [column for column, value in row.items() if _present(value)]
+    for name, columns in (("choices", letter_columns(present)), ("images", numbered_columns(present))):
+        if columns and not any(_present(row.get(c)) for c in CALLED[name]):
+            row = {**{c: v for c, v in row.items() if c not in columns}, name: [row[c] for c in columns]}
+    return row
+
+
 def _or_none(value: Any) -> Any:
     return None if value is MISSING else value
+
+
+def _said_nothing(row: Mapping[str, Any]) -> str | None:
+    """The empty text of a completion that says nothing: it was made, and is not one that failed."""
+    return "" if any(row.get(column) == "" for column in CALLED["completion"]) else None
 
 
 def _role(turn: Any) -> str | None:

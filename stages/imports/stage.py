@@ -33,7 +33,7 @@ class ImportStage(Stage):
     """Completions made elsewhere, as groups: one a prompt and model."""
 
     name = "import"
-    version = 2
+    version = 3
     table = ROLLOUTS
     reads = (PROMPTS,)
     needs_input = False
@@ -46,8 +46,8 @@ class ImportStage(Stage):
     def plan(self, ctx: Context) -> Plan:
         """Find every row's prompt and group the rows. Loads no torch, and decodes no image."""
         from stages.core.file_digest import known_sha256
+        from stages.imports.files import find_files
         from stages.imports.planning import Planner
-        from stages.imports.row_files.kinds import find_files
 
         config: ImportConfig = ctx.config
         _check(config)
@@ -68,7 +68,7 @@ class ImportStage(Stage):
 
     def open(self, ctx: Context) -> Work:
         """Read planned rows again; a group that can't be made is rejected with its reason."""
-        from stages.imports.row_files.kinds import find_files, open_file
+        from stages.imports.files import find_files, open_file
 
         files = [open_file(path) for path in find_files(ctx.config.files)]
         maker = _Maker(ctx, files)
@@ -81,7 +81,7 @@ class ImportStage(Stage):
                     writer.row(maker.group(group))
                 except BadSample as bad:
                     number, _, ref = group["rows"][0]
-                    writer.reject(files[number].path.name, ref, bad.reason, bad.detail)
+                    writer.reject(files[number].files[0].name, ref, bad.reason, bad.detail)
                 ctx.progress.advance()
 
         return work
@@ -105,6 +105,7 @@ class _Maker:
         self._processor = _processor(self._config)
         self._readers: dict[int, SampleReader] = {}
         self._prompts: dict[Any, PromptRow] = {}
+        self._walked: dict[tuple[int, Any], dict[str, Any]] = {}
 
     def begin(self, shard: dict[str, Any]) -> None:
         """Get ready for the shard's groups: its layouts, and its prompts from upstream."""
@@ -113,9 +114,21 @@ class _Maker:
 
         for number, layout in enumerate(shard["layouts"]):
             file = self._files[number]
-            self._readers[number] = SampleReader(self._config, layout, file.path, file.head)
+            self._readers[number] = SampleReader(self._config, layout, file.files[0], file.head)
         addresses = [tuple(g["prompt"]) for g in shard["groups"] if g["prompt"] is not None]
         self._prompts = fetch(self._inputs, addresses)
+
+        self._walked = {}
+        for number, file in enumerate(self._files):
+            if file.is_walked():
+                rows = sorted(at for g in shard["groups"] for n, at, _ in g["rows"] if n == number)
+                self._walked |= {(number, at): file.read(at) for at in rows}
+
+    def _record(self, number: int, at: Any) -> dict[str, Any]:
+        # Files that can't be entered in the middle are gone through once a shard; of any other no row is kept.
+        file = self._files[number]
+        record: dict[str, Any] = self._walked[number, at] if file.is_walked() else file.read(at)
+        return record
 
     def group(self, planned: dict[str, Any]) -> RolloutGroup | ScoredGroup:
         """The group of a prompt and a model; BadSample where its prompt or an image can't be used."""
@@ -125,7 +138,7 @@ class _Maker:
         made: list[Made] = []
         first = None
         for number, at, _ in planned["rows"]:
-            sample = self._readers[number].sample(self._files[number].row(at))
+            sample = self._readers[number].sample(self._record(number, at))
             first = first or (number, sample)
             made += sample.completions
         assert first is not None, "a planned group has rows"
@@ -145,10 +158,11 @@ class _Maker:
         return ScoredGroup(**fields, completions=graded, reward_formula=grades.formula(self._config))
 
     def _own_prompt(self, number: int, sample: Any) -> PromptRow:
-        from stages.imports.prompts import draft_of, whole_row
+        from stages.imports.prompts import image_rules, prompt_draft, whole_row
 
-        path: Path = self._files[number].path
-        return whole_row(draft_of(sample.prompt, self._config, f"import:{path.stem}"), path.parent, self._limits)
+        path: Path = self._files[number].files[0]
+        rules = image_rules(self._config, path)
+        return whole_row(prompt_draft(sample.prompt, self._config, f"import:{path.stem}", rules), self._limits)
 
     def _completion(self, index: int, made: Made, model: str) -> Completion:
         token_ids: list[int] = []

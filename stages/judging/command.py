@@ -21,11 +21,14 @@ _PROMPTS = {"answer": "general", "knowledge_confidence": "knowledge"}
 """The prompts that ask what these verifiers ask; of others it has their name."""
 
 
-def judge_command(scored: RunFolder, verifiers: Iterable[str], prompts: Mapping[str, str] | None = None) -> str:
+def judge_command(
+    scored: RunFolder, verifiers: Iterable[str], prompts: Mapping[str, str] | None = None, instead: bool = False
+) -> str:
     """`cosmo score RUN --set ...` for a scored run: its own settings, and a judge for what these verifiers left open.
 
     The judge is one that the run's recipe has for that question, or one yet to be named: MODEL. `prompts` says what a
-    verifier's judge is asked where that is not the usual, as benchmarks have it. Empty where none has a prompt.
+    verifier's judge is asked where that is not the usual, as benchmarks have it; with `instead` it stands in for the
+    rule, which doesn't say where it can't tell. Empty where none has a prompt.
     """
     config = _config_of(scored)
     settings = settings_of(config)
@@ -35,6 +38,9 @@ def judge_command(scored: RunFolder, verifiers: Iterable[str], prompts: Mapping[
         if prompt not in prompt_names():
             continue
         asked = True
+        if instead:
+            settings += [f"judges.{name}.prompt={prompt}", f"judges.{name}.policy={MODEL}"]
+            continue
         # A judge called like the rule stands in for it, and leaves nothing undecided.
         judges = {n: table for n, table in config.judges.items() if n != name and (table.prompt or n) == prompt}
         judge = config.undecided.get(name) or next(iter(judges), "")

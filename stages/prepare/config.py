@@ -76,6 +76,10 @@ class PrepareConfig:
         affects=False,
         flag="--decontaminate",
     )
+    # Of rows with instructions, in the plan's key with their code.
+    checks: list[str] = option(
+        [], "Instruction checks by where their code is, FILE.py:NAME or MODULE:NAME; as in [score]", affects=False
+    )
     drop_flags: list[str] = option([], "Leave out rows with one of these flags, `no_training` for one")
     max_image_bytes: int = option(20 << 20, "Largest image file, checked before it is decoded", low=1, high=256 << 20)
     # Pillow refuses more than this by itself.

@@ -24,8 +24,9 @@ from schemas.tables import PROMPTS
 from stages.core.errors import BadSample
 from stages.core.runs.shards import ROW_GROUP_BYTES, ROW_GROUP_ROWS, row_bytes, rows_bytes
 from stages.core.stage import Progress
+from stages.prepare.kept_rows import gathered
 from stages.prepare.mixing import Step
-from stages.prepare.row_maker import RowMaker
+from stages.prepare.row_maker import Kept, RowMaker
 
 SPILL_BYTES = 48 << 20
 """Images of made rows in memory, over all shards, before they go to their files."""
@@ -45,17 +46,22 @@ class Account:
 
 
 def made_rows(
-    maker: RowMaker, shards: Sequence[dict[str, Any]], accounts: Sequence[Account], progress: Progress
+    maker: RowMaker,
+    shards: Sequence[dict[str, Any]],
+    accounts: Sequence[Account],
+    progress: Progress,
+    finished: Sequence[set[int]] = (),
 ) -> Iterator[tuple[int, int, PromptRow]]:
     """(shard, place in it, row) of all that the shards ask for, in the sources' order, each record read once.
 
-    What can't be made is in the shard's account instead.
+    What can't be made is in the shard's account instead; places in `finished` are left out.
     """
     steps = [[s and Step(*s) for s in shard.get("steps") or [None] * len(shard["index"])] for shard in shards]
     asked_for: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for k, shard in enumerate(shards):
         for n, position in enumerate(zip(shard["source"], shard["index"], strict=True)):
-            asked_for.setdefault(position, []).append((k, n))
+            if not finished or n not in finished[k]:
+                asked_for.setdefault(position, []).append((k, n))
     # Large files are read well in their own order.
     for position, made in maker.make_rows(sorted(asked_for)):
         for k, n in asked_for[position]:
@@ -79,6 +85,7 @@ class OnePass:
     def __init__(self, maker: RowMaker, shards: Sequence[dict[str, Any]], folder: Path, progress: Progress) -> None:
         self._maker, self._shards, self._progress = maker, list(shards), progress
         self._accounts: list[Account] = []
+        self._kept: list[Kept] = []
         self._spill = _Spill(folder)
 
     def find(self, shard: dict[str, Any]) -> int | None:
@@ -90,14 +97,23 @@ class OnePass:
         if not self._accounts:
             self._accounts = [Account() for _ in self._shards]
             self._progress.start("prepare", sum(len(s["index"]) for s in self._shards), "rows")
-            for k, n, row in made_rows(self._maker, self._shards, self._accounts, self._progress):
+            self._kept = [self._maker.kept(shard) for shard in self._shards]
+            finished = [{n for places, _ in kept.values() for n in places} for kept in self._kept]
+            for account, places in zip(self._accounts, finished, strict=True):
+                account.rows += len(places)
+                self._progress.advance(len(places))
+            for k, n, row in made_rows(self._maker, self._shards, self._accounts, self._progress, finished):
                 self._spill.add(k, n, row)
             self._spill.flush()
         return self._accounts[number]
 
     def tables(self, number: int) -> Iterator[pa.Table]:
         """The shard's rows in their order, a bounded number at a time."""
-        return self._spill.tables(number)
+        kept = [
+            rows.take(numbers).append_column(_PLACE, column(places, pa.int64()))
+            for rows, (places, numbers) in self._kept[number].items()
+        ]
+        return self._spill.tables(number, kept)
 
 
 class _Spill:
@@ -134,13 +150,15 @@ class _Spill:
             first += part.num_rows
         self._pending, self._bytes = [], 0
 
-    def tables(self, shard: int) -> Iterator[pa.Table]:
-        """The shard's rows by place; the file is gone afterwards."""
+    def tables(self, shard: int, kept: list[pa.Table]) -> Iterator[pa.Table]:
+        """The shard's rows by place, with those that were kept elsewhere; the file is gone afterwards."""
         path = self._file(shard)
         if not path.exists():
+            if kept:
+                yield from _in_order(kept)
             return
         with pa.memory_map(str(path)) as file:
-            size, parts = path.stat().st_size, []
+            size, parts = path.stat().st_size, kept
             while file.tell() < size:
                 with pa.ipc.open_stream(file) as stream:
                     parts.append(stream.read_all())
@@ -164,17 +182,5 @@ def _in_order(parts: list[pa.Table]) -> Iterator[pa.Table]:
         heavy += sizes[row]
         if heavy >= ROW_GROUP_BYTES or n - first >= ROW_GROUP_ROWS or n == len(order):
             chosen = order[first:n]
-            yield _gathered(parts, starts, chosen).select(schema.names).replace_schema_metadata(schema.metadata)
+            yield gathered(parts, starts, chosen).select(schema.names).replace_schema_metadata(schema.metadata)
             first, heavy = n, 0
-
-
-def _gathered(parts: list[pa.Table], starts: np.ndarray[Any, Any], chosen: np.ndarray[Any, Any]) -> pa.Table:
-    """The chosen rows of all parts, in the order in which they are named."""
-    found, came = [], []
-    owners = np.searchsorted(starts, chosen, side="right") - 1
-    for owner in np.unique(owners).tolist():
-        here = np.flatnonzero(owners == owner)
-        found.append(parts[owner].take(column((chosen[here] - starts[owner]).tolist(), pa.int64())))
-        came.append(here)
-    back = np.argsort(np.concatenate(came))
-    return pa.concat_tables(found).combine_chunks().take(column(back.tolist(), pa.int64()))

@@ -39,7 +39,7 @@ def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
 
 def _code() -> str:
     """Digest of all code that can decide a plan."""
-    plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder)
+    plugins = (KINDS["dataset"].folder, KINDS["augmentation"].folder, KINDS["instruction"].folder)
     shared = (ROOT / "stages" / name for name in ("prepare", "reading", "world"))
     folders = (*plugins, *shared, ROOT / "schemas")
     files = sorted(p for f in folders for p in f.rglob("*.py"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
@@ -18,6 +20,7 @@ from stages.prepare.augment import flagged, named_heldout_families
 from stages.prepare.augmentations.base import through
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.mixing import Step
 from stages.prepare.sources import Source, records
 
@@ -25,6 +28,8 @@ _MOST_RECENT = 16
 """Rows kept in memory for the twins and families that come next."""
 _DECODERS = 4
 """More threads than that wait for each other's Python."""
+Kept = dict[KeptRows, tuple[list[int], list[int]]]
+"""Where rows lie -> their places in the shard, and their numbers there."""
 Made = tuple[PromptRow, list[str]]
 """A row, and what is odd about its images' names."""
 
@@ -50,6 +55,19 @@ class RowMaker:
         if index >= len(found) or found[index].rejected is not None:
             raise InputError(f"{self._sources[source].shown} changed while it was prepared", "run the command again")
         return found[index]
+
+    def kept(self, shard: dict[str, Any]) -> Kept:
+        """The shard's rows that are finished and go into it as they are, by where they lie."""
+        found: Kept = {}
+        steps = shard.get("steps") or itertools.repeat(None)
+        for n, (source, index, step) in enumerate(zip(shard["source"], shard["index"], steps, strict=False)):
+            record = self.record(source, index)
+            rows = record.kept_in
+            if step is None and rows is not None and record.family not in self._heldout and rows.is_there():
+                places, numbers = found.setdefault(rows, ([], []))
+                places.append(n)
+                numbers.append(record.kept_at)
+        return found
 
     def named(self, source: int, index: int) -> tuple[str, str]:
         """The source of a planned position, and where the record is in it, for people."""

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -19,11 +19,12 @@ from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core import registry
 from stages.core.config import build, key_of
-from stages.core.errors import InputError, UsageError
+from stages.core.errors import BadSample, InputError, UsageError
 from stages.core.plugins import references
 from stages.core.resources import Kind, Resources
 from stages.prepare.config import AugmentOptions
 from stages.prepare.datasets.base import Dataset, FoundOut, Record
+from stages.prepare.instruction_checks import families_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,19 @@ def reading_notes(source: Source) -> list[str]:
     return source.plugin.reading(source.options) if isinstance(source.plugin, FoundOut) else []
 
 
-def first_rows(source: Source, most: int) -> Iterator[PromptRow | str]:
-    """The first rows of a source that is found out, as they would be; nothing of any other."""
-    return source.plugin.first_rows(source.options, most) if isinstance(source.plugin, FoundOut) else iter(())
+def first_rows(source: Source, most: int, checks: Sequence[str] = ()) -> Iterator[PromptRow | str]:
+    """The first rows of a source that is found out, as they would be; nothing of any other.
+
+    `checks` are instruction checks by where their code is.
+    """
+    if not isinstance(source.plugin, FoundOut):
+        return
+    for row in source.plugin.first_rows(source.options, most):
+        try:
+            families_asked([] if isinstance(row, str) else row.instructions, checks)
+            yield row
+        except BadSample as bad:
+            yield f"a row is rejected: {bad}"
 
 
 def _taken_apart(spec: str) -> tuple[str, str | None]:

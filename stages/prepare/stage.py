@@ -36,6 +36,8 @@ class PrepareStage(Stage):
 
         Where rows are augmented, `steps` says of each how (`mixing.Step`), or null.
         """
+        from stages.judging.instructions.find import check_names
+        from stages.prepare.instruction_checks import checks_key, still_checked
         from stages.prepare.plan_cache import cached_plan
 
         sources = sources_of(ctx.config)
@@ -47,7 +49,12 @@ class PrepareStage(Stage):
             "sources": [identity(s) for s in sources],
             "decontaminate": [identity(s) for s in tests],
         }
-        plan = cached_plan({**key, "config": key_of(ctx.config)}, lambda: _plan(ctx, sources, tests, key))
+        named = ctx.config.checks
+        check_names(named)
+        asked = {**key, "config": key_of(ctx.config), "checks": checks_key(set(named))}
+        plan = cached_plan(asked, lambda: _plan(ctx, sources, tests, key))
+        if not still_checked(plan, named):
+            plan = _plan(ctx, sources, tests, key)
         for note in plan.provenance["notes"]:
             ctx.progress.log(note)
         return plan
@@ -139,10 +146,19 @@ def sources_of(config: PrepareConfig) -> list[Source]:
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:
     from stages.prepare.augment import Augmenter, all_heldout_families
+    from stages.prepare.instruction_checks import checked, checks_key
     from stages.prepare.mixing import choose
 
     config: PrepareConfig = ctx.config
-    found = [records(s, config.seed, ctx.resources) for s in sources]
+    found: list[list[Record]] = []
+    families: set[str] = set()
+    for source in sources:
+        kept, used = checked(records(source, config.seed, ctx.resources), config.checks)
+        found.append(kept)
+        families |= used
+    # Only rows with instructions depend on them.
+    if families:
+        key = {**key, "checks": checks_key(families)}
     names = [s.name for s in sources]
     heldout = all_heldout_families(config, sources, found)
     limits = [s.limit for s in sources]

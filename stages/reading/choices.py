@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from stages.core.errors import BadSample
+from stages.reading.literals import opened
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_MAX_LITERAL = 100_000
 _TEXT_KEYS, _LABEL_KEYS = ("text", "value", "content", "option"), ("label", "key", "id", "letter")
 _LETTERED = re.compile(r"(?:^|[\n;]|(?<=\s))\s*\(?([A-Z])[).:]\s*")
 _BARE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]?")
@@ -63,14 +61,9 @@ _PLURAL, _LABELS = ("text", "texts", "choices", "options"), ("label", "labels", 
 
 def _written(text: str) -> Any:
     """Options that were written into one text: a Python or JSON list or dict, or `(A) cat (B) dog`."""
+    if not isinstance(found := opened(text), str):
+        return found
     stripped = text.strip()
-    if stripped[:1] in "[{" and len(stripped) <= _MAX_LITERAL:
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return parse(stripped)
-            # What `literal_eval` says of text that is no literal, and of brackets some thousand deep.
-            except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-                continue
     marks = list(_LETTERED.finditer(stripped))
     if len(marks) > 1 and [m[1] for m in marks] == list(LETTERS[: len(marks)]):
         ends = [*(m.start() for m in marks[1:]), len(stripped)]
@@ -101,6 +94,9 @@ def letter_of(answer: Any, texts: list[str], labels: list[str] | None = None, fi
     for expected, among in ((text, labels), (bare[1].upper() if bare else text, labels), (text, texts)):
         if among.count(expected) == 1:
             return LETTERS[among.index(expected)]
+    # Two options with one text: the reference says no more than that, and either is as right.
+    if text in texts:
+        return LETTERS[texts.index(text)]
     folded = [t.strip().casefold() for t in texts]
     if folded.count(text.casefold()) == 1:
         return LETTERS[folded.index(text.casefold())]

@@ -124,11 +124,11 @@ def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(raw)
 
 
-def json_line(raw: bytes) -> dict[str, Any]:
-    """One JSON object; BadSample `malformed` says what is wrong with the line."""
+def json_line(raw: bytes, lenient: bool = False) -> dict[str, Any]:
+    """One JSON object; BadSample `malformed` says what is wrong with the line. `lenient` takes NaN and Infinity."""
     try:
         # `-sig` takes a byte order mark off the first line; Python's json takes NaN and Infinity, which are not JSON.
-        value = json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
+        value = json.loads(raw.decode("utf-8-sig"), parse_constant=None if lenient else _no_constant)
         if b"\\u" in raw:
             # Half a surrogate pair is legal JSON, and no text that can be hashed or stored.
             json.dumps(value, ensure_ascii=False).encode()

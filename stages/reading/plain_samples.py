@@ -12,7 +12,7 @@
     label, task, split, source, category, risk, family, parent_id, scene    text
     harmful     true or false
     facts, key_facts, hazards, unsafe_markers, flags    lists of texts
-    instructions    list of objects with a "kind"
+    instructions    list of objects with a "kind"; or list of kinds, with their objects in `instruction_arguments`
     id, extra   kept in the row's `extra`, with every further key
 
 Only `prompt` or `messages` must be there.
@@ -35,7 +35,7 @@ TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "pare
 LISTS = ("choices", "accepted", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
 KNOWN = (
     *("prompt", "messages", "image", "images", "answer", "answer_kind", "answer_rule", "response"),
-    *("harmful", "instructions", "id", "extra", *TEXTS, *LISTS),
+    *("harmful", "instructions", "instruction_arguments", "id", "extra", *TEXTS, *LISTS),
 )
 IMAGE_MARK = "<image>"
 
@@ -159,11 +159,13 @@ def _flag(item: Mapping[str, Any], name: str) -> bool | None:
 
 
 def _instructions(item: Mapping[str, Any]) -> list[str]:
-    value = item.get("instructions")
+    value = listed_in(item.get("instructions"))
     if value is None:
         return []
     if not isinstance(value, list):
         raise _wrong("instructions", value, 'a list of objects with a "kind"')
+    if item.get("instruction_arguments") is not None:
+        value = _with_arguments(value, listed_in(item["instruction_arguments"]))
     found = []
     for entry in value:
         try:
@@ -175,6 +177,29 @@ def _instructions(item: Mapping[str, Any]) -> list[str]:
             raise _wrong("instructions", entry, 'an object with a "kind"')
         found.append(json.dumps(entry, sort_keys=True, ensure_ascii=False))
     return found
+
+
+def listed_in(value: Any) -> Any:
+    """A list that a table holds as JSON text, with the objects in it that are text again; anything else as it is."""
+    try:
+        found = json.loads(value) if isinstance(value, str) and value.lstrip()[:1] == "[" else value
+        if isinstance(found, list):
+            found = [json.loads(v) if isinstance(v, str) and v.lstrip()[:1] == "{" else v for v in found]
+    except ValueError:
+        return value
+    return found
+
+
+def _with_arguments(kinds: list[Any], arguments: Any) -> list[dict[str, Any]]:
+    """Kinds and their arguments in two lists, as IFEval's files have them, as objects; nulls are left out."""
+    if not isinstance(arguments, list) or not all(given is None or isinstance(given, dict) for given in arguments):
+        raise _wrong("instruction_arguments", arguments, "a list of objects")
+    if len(kinds) != len(arguments):
+        raise _wrong("instruction_arguments", arguments, f"as many objects as there are kinds, {len(kinds)}")
+    return [
+        {**{name: v for name, v in (given or {}).items() if v is not None}, "kind": kind}
+        for kind, given in zip(kinds, arguments, strict=True)
+    ]
 
 
 def _extra(item: Mapping[str, Any]) -> str | None:

@@ -66,18 +66,21 @@ def _wrong(name: str, value: Any, expected: str) -> BadSample:
     return BadSample("malformed", f"column {name!r} is {shown} ({type(value).__name__}), and must be {expected}")
 
 
+def says_nothing(value: Any) -> bool:
+    """Whether a value is how tables leave a reference out: null, NaN, infinity, an empty text."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, str) and (not value.strip() or value.strip().lower() in _NOTHING))
+
+
 def _cleaned(value: Any) -> str:
     """A reference as text; BadSample for NaN, infinity, an empty text and what is no text or number."""
     # A bool is an int in Python; `answer: true` is no number.
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _wrong("answer", value, "text or a number, or a list of them")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise _wrong("answer", value, "a number that a completion can equal")
-        return _shortest(value)
-    if isinstance(value, str) and (not value.strip() or value.strip().lower() in _NOTHING):
+    if says_nothing(value):
         raise _wrong("answer", value, "something that a completion can equal; leave it out where there is no reference")
-    return str(value)
+    return _shortest(value) if isinstance(value, float) else str(value)
 
 
 def _shortest(value: float) -> str:

@@ -30,6 +30,8 @@ class UnreadImage:
     """sha256 of its bytes; planning asks for it, making the row does not."""
     load: Callable[[], bytes]
     """Its bytes as they lie in the source, unchecked."""
+    is_apart: bool = False
+    """Whether it lies outside of its record, whose digest does not cover it then."""
 
 
 def file_image(path: Path, name: str) -> UnreadImage:
@@ -48,7 +50,7 @@ def file_image(path: Path, name: str) -> UnreadImage:
         found = sha256(path)
     except InputError as error:
         raise BadSample("missing_image", f"{_shortened(name)}: {error.message}") from None
-    return UnreadImage(name, lambda: found, path.read_bytes)
+    return UnreadImage(name, lambda: found, path.read_bytes, is_apart=True)
 
 
 def bytes_image(data: bytes, name: str) -> UnreadImage:

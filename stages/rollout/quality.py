@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
 _COLUMNS = ("token_ids", "finish_reason", "error")
 _REASONS = 3
+_GROUPS = 64
 
 
 def rollout_quality(folder: RunFolder) -> Quality:
@@ -73,7 +74,8 @@ def _completions(path: Path) -> Iterator[pa.StructArray]:
 
     with open_shard(path, ROLLOUTS) as file:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-        for batch in file.iter_batches(columns=[leaf for leaf in leaves if _is_read(leaf)]):
+        # A few groups at a time: the ids of a whole shard of long completions are tens of megabytes.
+        for batch in file.iter_batches(batch_size=_GROUPS, columns=[leaf for leaf in leaves if _is_read(leaf)]):
             yield batch.column("completions").flatten()
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
 from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
-from stages.core.errors import BadSample, InputError, UsageError
+from stages.core.errors import BadSample, CosmoError, InputError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind
 from stages.core.runs.folder import RunFolder
@@ -110,10 +111,17 @@ class _Sampler:
                 prompts.append(prompt)
             except BadSample as bad:
                 writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
-        completions = self._completions(requests)
-        # Engines end prompts in an order of their own; a shard's rows have the plan's.
-        for prompt, request in zip(prompts, requests, strict=True):
-            writer.row(self._group(prompt, request, completions[prompt.id]))
+        waiting = deque(zip(prompts, requests, strict=True))
+        ready: dict[str, list[Completion]] = {}
+        # Engines end prompts in an order of their own; a shard's rows have the plan's, and go as soon as it is their
+        # turn.
+        for ident, completions in self._completions(requests):
+            ready[ident] = completions
+            while waiting and waiting[0][0].id in ready:
+                prompt, request = waiting.popleft()
+                writer.row(self._group(prompt, request, ready.pop(prompt.id)))
+        if waiting:
+            raise CosmoError(f"the engine gave no completion of the prompt {waiting[0][0].id}", "see Engine.sample")
 
     def _request(self, prompt: PromptRow) -> SampleRequest:
         encoded = self._engine.encode(prompt.messages, prompt.images)
@@ -132,39 +140,39 @@ class _Sampler:
             prompt.images,
         )
 
-    def _completions(self, requests: list[SampleRequest]) -> dict[str, list[SampledCompletion]]:
-        """All completions by prompt id.
+    def _completions(self, requests: list[SampleRequest]) -> Iterator[tuple[str, list[Completion]]]:
+        """Completions by prompt id, as they get ready, with ids and log-probs as the shard will have them.
 
-        InputError when not one could be sampled: the shard stays undone, so that another try finds it so.
+        InputError in the end when not one could be sampled: the shard stays undone, so that another try finds it so.
         """
         progress, started, tokens = self._ctx.progress, time.monotonic(), 0
         progress.start("rollout", len(requests), "groups")
-        completions: dict[str, list[SampledCompletion]] = {}
+        count, errors = 0, Counter[str]()
         for ident, samples in self._engine.sample(requests, self._sampling):
-            completions[ident] = samples
+            count += len(samples)
+            errors.update(one.error or "" for one in samples if one.finish_reason == FinishReason.ERROR)
+            yield ident, [self._completion(number, one) for number, one in enumerate(samples)]
             tokens += sum(len(s.token_ids) for s in samples)
             progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
-        every = [one for samples in completions.values() for one in samples]
-        errors = Counter(one.error or "" for one in every if one.finish_reason == FinishReason.ERROR)
-        if every and errors.total() == len(every):
-            raise InputError(f"no completion of {len(every)} could be sampled: {why_failed(errors)}", FAILED_HINT)
-        return completions
+        if count and errors.total() == count:
+            raise InputError(f"no completion of {count} could be sampled: {why_failed(errors)}", FAILED_HINT)
 
-    def _group(self, prompt: PromptRow, request: SampleRequest, samples: list[SampledCompletion]) -> RolloutGroup:
-        completions = [
-            Completion(
-                index=number,
-                text=self._engine.decode(s.token_ids),
-                token_ids=s.token_ids,
-                logprobs=s.logprobs,
-                finish_reason=str(s.finish_reason),
-                sampling=self._sampling,
-                policy_id=self._policy_id,
-                engine=self._engine.label,
-                error=s.error,
-            )
-            for number, s in enumerate(samples)
-        ]
+    def _completion(self, number: int, sampled: SampledCompletion) -> Completion:
+        from schemas.columns import packed_ids, packed_logprobs
+
+        return Completion(
+            index=number,
+            text=self._engine.decode(sampled.token_ids),
+            token_ids=packed_ids(sampled.token_ids),
+            logprobs=packed_logprobs(sampled.logprobs),
+            finish_reason=str(sampled.finish_reason),
+            sampling=self._sampling,
+            policy_id=self._policy_id,
+            engine=self._engine.label,
+            error=sampled.error,
+        )
+
+    def _group(self, prompt: PromptRow, request: SampleRequest, completions: list[Completion]) -> RolloutGroup:
         fields = {f.name: getattr(prompt, f.name) for f in dataclasses.fields(PromptRow)}
         return RolloutGroup(
             **fields,

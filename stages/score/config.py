@@ -123,6 +123,10 @@ class ScoreConfig:
     also: list[str] = option(
         ["refusal"], "verifiers to run on every row beside its formula's; graded, not rewarded", affects=False
     )
+    # In the plan's key, with their code.
+    checks: list[str] = option(
+        [], "instruction checks by where their code is, FILE.py:NAME or MODULE:NAME; as in [prepare]", affects=False
+    )
     timeout_s: float = option(5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1)
     regrade: bool = option(
         False, "grade scored input anew, instead of running only verifiers it lacks", flag="--regrade"

@@ -15,7 +15,7 @@ from schemas.values import plain_text
 from stages.core.errors import InputError, did_you_mean
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context
-from stages.score.answers.math_pool import set_limit
+from stages.score.answers.algebra.math_pool import set_limit
 from stages.score.grading import Grader
 from stages.score.models.batching import graded, open_models
 

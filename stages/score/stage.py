@@ -60,11 +60,13 @@ class ScoreStage(Stage):
             key["models"] = models
         if named := left_to(ctx.config):
             key["undecided"] = named
+        if plugins := {n: v.identity for n, v in sorted(verifiers.items()) if isinstance(v, Verifier) and v.identity}:
+            key["plugins"] = plugins
         return Plan(shards, key)
 
     def open(self, ctx: Context) -> Work:
         """Check all labels, then grade shard by shard."""
-        from stages.score.answers.math_pool import set_limit
+        from stages.score.answers.algebra.math_pool import set_limit
         from stages.score.models.batching import graded, open_models
 
         config: ScoreConfig = ctx.config

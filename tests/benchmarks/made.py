@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +121,19 @@ def scored(row: PromptRow, *completions: list[Grade]) -> ScoredGroup:
     return ScoredGroup(**fields, completions=made, reward_formula="sum: answer*1")
 
 
-def verdicts(found: list[PromptRow], verifier: str, given: list[str | bool | None]) -> list[ScoredGroup]:
-    """A completion a row with one grade: right or wrong, a verdict that is worth nothing by itself, or undecided."""
+def verdicts(found: list[PromptRow], verifier: str, given: Sequence[str | bool | float | None]) -> list[ScoredGroup]:
+    """A completion a row with one grade: right, wrong or in part, `verdict` or `verdict: what was seen`, undecided."""
     assert len(found) == len(given)
     return [scored(row, [_graded(verifier, one)]) for row, one in zip(found, given, strict=True)]
 
 
-def _graded(verifier: str, given: str | bool | None) -> Grade:
+def _graded(verifier: str, given: str | bool | float | None) -> Grade:
     if given is None:
         return grade(verifier, None, status="undecided")
-    if isinstance(given, bool):
-        return grade(verifier, float(given), "correct" if given else "incorrect")
-    return grade(verifier, 0.0, given)
+    if isinstance(given, bool | float):
+        return grade(verifier, float(given), "correct" if given is True else "incorrect")
+    verdict, _, seen = given.partition(": ")
+    return dataclasses.replace(grade(verifier, 0.0, verdict), seen=seen or None)
 
 
 def figures(runs: Path, name: str, groups: list[ScoredGroup]) -> dict[str, float | None]:

@@ -16,7 +16,8 @@ from stages.core.plugins.trees import tree_of
 from stages.core.registry import load
 from tests.golden import make
 from tests.golden.defaults import changed_defaults, present_defaults
-from tests.support.cli import COSMO, ROOT, cosmo, environment, ok
+from tests.support.cli import ROOT, environment
+from tests.support.preloaded import cosmo, ok
 
 KEY = """
 import json, sys
@@ -216,10 +217,9 @@ def test_a_verifier_in_the_repository_edited_grades_anew(copy: Path, tmp_path: P
     """`words <= 12` to `words <= 3`: another grade, so another run; and the old grades are not kept."""
     page = (ROOT / "docs" / "extending.md").read_text()
     text = next(t for t in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if t.startswith("# brief.py"))
-    env = {**environment(), "PYTHONPATH": str(copy)}
 
     def run(*args: object) -> tuple[Path, str]:
-        done = subprocess.run([*COSMO, *map(str, args)], cwd=tmp_path, env=env, capture_output=True, text=True)
+        done = cosmo(*args, cwd=tmp_path, PYTHONPATH=str(copy))
         assert done.returncode == 0, done.stderr
         return tmp_path / done.stdout.strip(), done.stderr
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.commit import shard_lock
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, ShardWriter, Silent, Work
+from tests.core.test_runner import EXPECTED, ids
 from tests.support.toy import ToyConfig, ToyStage
 
 
@@ -83,6 +86,47 @@ def test_what_a_stage_does_not_find_is_its_error_and_no_lost_race(tmp_path: Path
     with pytest.raises(FileNotFoundError):
         run(tmp_path, Loses())
     assert not list(tmp_path.glob("*/receipts/*"))
+    assert not list(tmp_path.glob("*/staging/*/*"))
+
+
+class Overtaken(ToyStage):
+    """Another process makes the whole run meanwhile, and tidies up what this one had staged."""
+
+    def open(self, ctx: Context) -> Work:
+        def work(shard: dict[str, Any], writer: ShardWriter) -> None:
+            (staged,) = ctx.scratch.parent.glob("*/shards")  # type: ignore[union-attr]
+            run(ctx.scratch.parents[2])  # type: ignore[union-attr]
+            shutil.rmtree(staged)
+            raise FileNotFoundError(staged)
+
+        return work
+
+
+def test_where_locks_do_nothing_a_lost_race_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *given: None)
+    result = run(tmp_path, Overtaken())
+    assert (result.state, ids(result.path)) == ("done", EXPECTED)
+    assert not list(result.path.glob("staging/*/*"))
+
+
+class Refuses(ToyStage):
+    """The toy, which leaves out two samples more, for two reasons."""
+
+    def open(self, ctx: Context) -> Work:
+        work = super().open(ctx)
+
+        def refuses(shard: dict[str, Any], writer: ShardWriter) -> None:
+            writer.reject("toy", "one", "odd", "as odd as the toy's own")
+            writer.reject("toy", "two", "empty", "nothing in it")
+            work(shard, writer)
+
+        return refuses
+
+
+def test_a_receipt_counts_what_was_left_out_by_reason(tmp_path: Path) -> None:
+    folder = RunFolder.open(run(tmp_path, Refuses()).path)
+    counts = [folder.receipt(shard).rejected for shard in range(4)]  # type: ignore[union-attr]
+    assert counts == [{"duplicate": 1, "odd": 2, "empty": 1}, *[{"odd": 2, "empty": 1}] * 3]
 
 
 def test_a_reader_lists_the_shards_that_came_since(tmp_path: Path) -> None:

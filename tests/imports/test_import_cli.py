@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.imports.made import flat_rows, write_jsonl
+from tests.support import preloaded
 from tests.support.cli import PATIENCE, ROOT, complaint, cosmo, environment
 
 PAGE = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
@@ -18,12 +18,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 
 def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     """All its blocks in one shell, in order."""
-    script = tmp_path / "bin" / "cosmo"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cosmo_cli "$@"\n')
-    script.chmod(0o755)
-    env = environment()
-    env["PATH"] = f"{script.parent}:{env['PATH']}"
+    env = environment(PATH=preloaded.path())
     command = ["bash", "-e", "-o", "pipefail", "-c", "\n".join(BLOCKS)]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr

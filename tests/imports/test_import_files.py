@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import InputError, UnavailableError, UsageError
-from stages.imports.row_files import base
+from stages.reading.containers import base
 from tests.imports.made import groups_of, imported, inspect_samples, png, rejected, write_eval, write_jsonl
 
 GOOD = {"prompt": "a", "completion": "b"}
 
 
 def test_lines_that_are_broken_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MAX_ROW_BYTES", 200)
+    monkeypatch.setattr(base, "MAX_RECORD_BYTES", 200)
     lines = [
         json.dumps(GOOD).encode(),
         b"{not json",
@@ -74,14 +74,14 @@ def test_a_zip_that_unpacks_to_more_than_a_row_may_be(tmp_path: Path, monkeypatc
     path = write_eval(tmp_path / "log.eval", inspect_samples("model-a"))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("samples/bomb_epoch_1.json", b" " * 5_000_000)
-    monkeypatch.setattr(base, "MAX_ROW_BYTES", 1_000_000)
+    monkeypatch.setattr(base, "MAX_RECORD_BYTES", 1_000_000)
     assert path.stat().st_size < 100_000
     assert rejected(imported(tmp_path / "runs", path)) == [("bomb_epoch_1.json", "too_large")]
 
 
 def test_a_whole_document_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "MAX_JSON_BYTES", 10)
-    (tmp_path / "a.json").write_text(json.dumps([GOOD]))
+    monkeypatch.setattr(base, "MAX_DOCUMENT_BYTES", 10)
+    (tmp_path / "a.json").write_text(json.dumps({"samples": [GOOD]}))
     with pytest.raises(InputError, match="10 are read at most"):
         imported(tmp_path / "runs", tmp_path / "a.json")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,11 +64,34 @@ def _by_model(make: Callable[[Path, str], Path]) -> Callable[[Path], list[Path]]
     return lambda place: [make(place, model) for model in MODELS]
 
 
+def _written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def lines_bytes() -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in flat_rows()).encode()
+
+
+def table_bytes(separator: str) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(flat_rows()[0]), delimiter=separator)
+    writer.writeheader()
+    writer.writerows(flat_rows())
+    return out.getvalue().encode()
+
+
 FILES: dict[str, Callable[[Path], list[Path]]] = {
     "jsonl": lambda p: [write_jsonl(p / "rows.jsonl", flat_rows())],
     "json list": lambda p: [write_json(p / "rows.json", flat_rows())],
     "json object": lambda p: [write_json(p / "rows.json", {"about": "legs", "results": flat_rows()})],
     "csv": lambda p: [write_table(p / "rows.csv", flat_rows())],
+    "semicolons": lambda p: [_written(p / "rows.csv", table_bytes(";"))],
+    "packed lines": lambda p: [_written(p / "rows.jsonl.gz", gzip.compress(lines_bytes()))],
+    "packed array": lambda p: [_written(p / "rows.json.gz", gzip.compress(json.dumps(flat_rows()).encode()))],
+    "array of columns": lambda p: [
+        write_json(p / "rows.json", {k: [r[k] for r in flat_rows()] for k in flat_rows()[0]})
+    ],
     "tsv": lambda p: [write_table(p / "rows.tsv", flat_rows())],
     "parquet": lambda p: [write_parquet(p / "rows.parquet", flat_rows())],
     "lists": lambda p: [write_jsonl(p / "rows.jsonl", _listed())],
@@ -151,6 +178,12 @@ def test_a_sample_that_failed_is_a_completion_that_failed(tmp_path: Path) -> Non
     first, *_ = groups_of(imported(tmp_path / "runs", write_eval(tmp_path / "log.eval", samples)))
     assert [(c.finish_reason, c.error) for c in first.completions] == [("error", "server gone"), ("length", None)]
     assert [m.role for m in first.messages] == ["system", "user"]
+
+
+def test_an_empty_text_is_a_completion_and_null_is_one_that_failed(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "response": text, "model": "m"} for text in ("b", "", None)]
+    (group,) = groups_of(imported(tmp_path / "runs", write_jsonl(tmp_path / "r.jsonl", rows)))
+    assert [(c.text, c.finish_reason) for c in group.completions] == [("b", "stop"), ("", "stop"), ("", "error")]
 
 
 def test_a_row_maps_what_is_called_otherwise(tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_images_stay_inside_the_folder(tmp_path: Path) -> None:
     rows = [{"prompt": f"What is {n}?", "image": name, "completion": "c"} for n, name in enumerate(names)]
     rows += [{"prompt": "Which?", "image": "text.png", "completion": "c"}, {"prompt": "Fine?", "completion": "c"}]
     rollout = imported(tmp_path / "runs", write_jsonl(inside / "rows.jsonl", rows))
-    assert [reason for _, reason in rejected(rollout)] == [*["missing_image"] * len(names), "unsupported_type"]
+    # The last is as long as base64 is, and none.
+    reasons = [*["outside"] * 3, *["missing_image"] * 3, "bad_image", "unsupported_type"]
+    assert [reason for _, reason in rejected(rollout)] == reasons
     assert [plain_text(g.messages) for g in groups_of(rollout)] == ["Fine?"]
     assert str(tmp_path) not in "".join(r.detail for r in rollout.rejected())
 
@@ -152,9 +154,9 @@ def test_images_stay_inside_the_folder(tmp_path: Path) -> None:
         ({"prompt": " ", "completion": "hm"}, "empty"),
         ({"prompt": "<image>", "completion": "hm"}, "1 image marks for 0 images"),
         ({"prompt": "a", "completion": {"x": 1}}, "--map completion"),
-        ({"prompt": "a", "completion": "b", "answer": ["1", "2"]}, "--map answer"),
+        ({"prompt": "a", "completion": "b", "answer": {"a": 1}}, "'answer' is {'a': 1}"),
         ({"prompt": "a", "completion": "b", "harmful": "perhaps"}, "true or false"),
-        ({"prompt": [{"role": "tool", "content": "x"}], "completion": "b"}, "a turn of 'tool'"),
+        ({"prompt": [{"role": "tool", "content": "x"}], "completion": "b"}, "turn 1 (tool) is of a tool"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "no prompt"),
     ],
 )
@@ -201,3 +203,63 @@ def test_what_is_called_as_ours_and_means_something_else_is_kept_apart(tmp_path:
     assert (first.label, first.split, json.loads(first.extra)["doc.label"]) == ("general", "test", 3)
     asked, *_ = groups_of(imported(tmp_path / "runs", path, split="train"))
     assert asked.split == "train"
+
+
+LETTERED = {"choices": ["cat", "dog", "emu"], "answer_kind": "choice"}
+READ: list[tuple[dict, dict]] = [
+    ({"answer": ["4", "four"]}, {"answer": "4", "accepted": ["four"], "answer_kind": "text"}),
+    ({"answer": "['4', 'four']"}, {"answer": "4", "accepted": ["four"]}),
+    ({"answer": "['4']"}, {"answer": "4", "accepted": [], "answer_kind": "number"}),
+    ({"answer": "[1, 2]"}, {"answer": "[1, 2]", "accepted": []}),
+    ({"answer": float("nan")}, {"answer": None, "answer_kind": None}),
+    ({"answer": 0.10000000149011612}, {"answer": "0.1"}),
+    ({"choices": {"B": "dog", "A": "cat", "C": "emu"}, "answer": "B"}, {**LETTERED, "answer": "B"}),
+    ({"choices": {"1": "cat", "2": "dog", "3": "emu"}, "answer": 2}, {**LETTERED, "answer": "B"}),
+    ({"choices": "['cat', 'dog', 'emu']", "answer": 1}, {**LETTERED, "answer": "B"}),
+    ({"choices": ["A. cat", "B. dog", "C. emu"], "answer": "C"}, {**LETTERED, "answer": "C"}),
+    ({"A": "cat", "B": "dog", "C": "emu", "answer": "A"}, {**LETTERED, "answer": "A"}),
+    ({"options": {"text": ["cat", "dog"], "label": ["i", "ii"]}, "answer": "ii"}, {"answer": "B"}),
+    ({"choices": ["cat", "dog", "emu"], "answer": ["A", "C"]}, {"answer": "AC", "answer_kind": "choices"}),
+    ({"category": 3, "harmful": "1.0", "facts": "['a', 'b']"}, {"category": "3", "harmful": True, "facts": ["a", "b"]}),
+    ({"instructions": "Be brief.", "answer_kind": "open"}, {"instructions": [], "answer_kind": None}),
+]
+
+
+def test_references_and_options_are_read_as_prepare_reads_them(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "completion": "c", **row} for n, (row, _) in enumerate(READ)]
+    groups = groups_of(imported(tmp_path / "runs", write_jsonl(tmp_path / "rows.jsonl", rows)))
+    assert len(groups) == len(READ)
+    for group, (row, expected) in zip(groups, READ, strict=True):
+        assert {name: getattr(group, name) for name in expected} == expected, row
+
+
+def test_images_are_read_as_prepare_reads_them(tmp_path: Path) -> None:
+    """Struct, list written as text, marks by number, and what leads outside only where it is allowed."""
+    inside = tmp_path / "in"
+    for color in ("red", "blue"):
+        (inside / f"{color}.png").parent.mkdir(exist_ok=True)
+        (inside / f"{color}.png").write_bytes(png(color))
+    both = ["red.png", {"path": "blue.png"}]
+    rows = [
+        {"prompt": "a", "images": both},
+        {"prompt": "b", "images": "['red.png', 'blue.png']"},
+        {"prompt": "c <image 2> and <image 1>", "image_1": "blue.png", "image_2": "red.png"},
+        {"prompt": "d", "image": {"bytes": data_url(png("red")).rpartition(",")[2]}},
+    ]
+    path = write_jsonl(inside / "rows.jsonl", [{**row, "completion": "x"} for row in rows])
+    groups = groups_of(imported(tmp_path / "runs", path))
+    red, blue = png("red"), png("blue")
+    assert [[i.bytes for i in g.images] for g in groups] == [[red, blue]] * 3 + [[red]]
+    elsewhere = write_jsonl(
+        tmp_path / "out" / "rows.jsonl", [{"prompt": "a", "image": "../in/red.png", "completion": "x"}]
+    )
+    (group,) = groups_of(imported(tmp_path / "runs", elsewhere, allow_outside=True))
+    assert group.images[0].bytes == red
+    (group,) = groups_of(
+        imported(
+            tmp_path / "runs",
+            write_jsonl(tmp_path / "out" / "b.jsonl", [{"prompt": "a", "image": "red.png", "completion": "x"}]),
+            image_folder=str(inside),
+        )
+    )
+    assert group.images[0].bytes == red

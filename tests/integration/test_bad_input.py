@@ -246,8 +246,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_ctrl_c_leaves_the_shards_done_so_far(tmp_path: Path) -> None:
+    command = ["prepare", "builtin", "--limit", "150", "--runs", "runs", "--set", "shard_rows=50"]
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, "prepare", "builtin", "--runs", "runs", "--set", "shard_rows=50"],
+        [sys.executable, "-c", INTERRUPTED, *command],
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -269,7 +270,7 @@ def test_ctrl_c_leaves_the_shards_done_so_far(tmp_path: Path) -> None:
     assert not list((folder / "staging").glob("*/shards/*"))
     before = {p.name: p.stat().st_mtime_ns for p in (folder / "shards").iterdir()}
     assert list(before) == ["00000.parquet"]
-    ok("prepare", "builtin", "--runs", "runs", "--set", "shard_rows=50", cwd=tmp_path)
+    ok(*command, cwd=tmp_path)
     assert {n: (folder / "shards" / n).stat().st_mtime_ns for n in before} == before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 from schemas.arrow import to_record
 from schemas.tables import SCORED, TABLES
 from stages.core.runs.folder import RunFolder
-from tests.support.cli import COSMO, PATIENCE, cosmo, environment, ok
+from tests.support import preloaded
+from tests.support.cli import COSMO, cosmo, environment, ok
 
 TINY = ["--policy", "tiny:qwen2_5_vl", "--samples", "3", "--max-new-tokens", "10", "--set", "shard_groups=4"]
 PREPARE = ["prepare", "builtin", "--limit", "24", "--set", "shard_rows=6"]
@@ -105,22 +105,19 @@ def test_others_read_every_shard(verb: str, chain: dict[str, Path], tmp_path: Pa
 @pytest.mark.parametrize("verb", ["prepare", "rollout", "score", "train", "eval", "export"])
 def test_sigkill_at_random_moments_then_the_same_command(verb: str, chain: dict[str, Path], tmp_path: Path) -> None:
     rng = random.Random(verb)
-    command = [*COSMO, *commands(chain)[verb], "--runs", str(tmp_path / "runs")]
+    command = [*commands(chain)[verb], "--runs", tmp_path / "runs"]
     until_work = 0.0
     for attempt in range(3):
         began = time.monotonic()
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = preloaded.Started(*command, cwd=tmp_path)
         # Aim the kills at the work and not at imports: the first start tells how long it takes to get there, however
         # fast or slow the machine is. What comes out is the same wherever a kill falls.
         while attempt == 0 and process.poll() is None and not list(tmp_path.glob("runs/*/staging/*")):
             time.sleep(0.02)
         until_work = until_work or time.monotonic() - began
-        time.sleep(rng.uniform(0.0, 0.4) * until_work + (until_work if attempt else 0.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    path = ok(*commands(chain)[verb], "--runs", tmp_path / "runs", cwd=tmp_path)
+        time.sleep(rng.uniform(0.0, 1.0) * until_work + (until_work if attempt else 0.0))
+        process.kill()
+    path = preloaded.ok(*command, cwd=tmp_path)
     assert path.name == chain[verb].name
     assert rows_of(path) == rows_of(chain[verb])
     assert weights_of(path) == weights_of(chain[verb])
@@ -129,12 +126,9 @@ def test_sigkill_at_random_moments_then_the_same_command(verb: str, chain: dict[
 
 @pytest.mark.parametrize("verb", ["prepare", "rollout", "score"])
 def test_two_workers_on_one_plan(verb: str, chain: dict[str, Path], tmp_path: Path) -> None:
-    command = [*COSMO, *commands(chain)[verb], "--runs", str(tmp_path / "runs"), "--worker"]
-    workers = [
-        subprocess.Popen([*command, f"{i}/2"], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL)
-        for i in range(2)
-    ]
-    assert [w.wait(timeout=PATIENCE) for w in workers] == [0, 0]
+    command = [*commands(chain)[verb], "--runs", tmp_path / "runs", "--worker"]
+    workers = [preloaded.Started(*command, f"{i}/2", cwd=tmp_path) for i in range(2)]
+    assert [w.wait() for w in workers] == [0, 0]
     path = next((tmp_path / "runs").iterdir())
     assert rows_of(path) == rows_of(chain[verb])
 
@@ -154,11 +148,10 @@ def test_the_pipe(chain: dict[str, Path], tmp_path: Path) -> None:
         "train " + " ".join(TRAIN),
     ]
     script = " | ".join(f"cosmo {link}" for link in links)
-    shell = f'cosmo() {{ {" ".join(COSMO)} "$@"; }}\n{script}'
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell],
+        ["bash", "-o", "pipefail", "-c", script],
         cwd=tmp_path,
-        env=environment(),
+        env=environment(PATH=preloaded.path()),
         capture_output=True,
         text=True,
     )

@@ -12,6 +12,7 @@ import pytest
 
 from stages.models.policy_ref import resolve_policy
 from tests.integration.test_examples import script_path
+from tests.support import preloaded
 from tests.support.cli import PATIENCE, ROOT, cosmo, environment
 from tests.support.s3 import SECRET, Server, serving
 from tests.support.varied import NAME
@@ -51,7 +52,7 @@ done
 
 def loop(place: Path, server: Server, **more: str) -> subprocess.CompletedProcess[str]:
     env = environment(
-        PATH=f"{place / 'bin'}:{script_path()}",
+        PATH=f"{place / 'bin'}:{preloaded.path()}",
         COSMO_CACHE=str(place / "login" / "cache"),
         COSMO_RUNS=RUNS,
         **server.env,

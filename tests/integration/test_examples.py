@@ -15,6 +15,7 @@ from cosmo_cli.recipe.schema import parse, read
 from schemas.tables import PROMPTS, SCORED
 from stages.core.atomic import read_json
 from stages.core.runs.folder import RunFolder
+from tests.support import preloaded
 from tests.support.cli import ROOT, SHARED, cosmo, environment
 from tests.support.varied import NAME
 
@@ -52,7 +53,11 @@ def script_path() -> str:
 def test_real_data_goes_through_every_stage_and_every_row_is_accounted_for(tmp_path: Path) -> None:
     script = ROOT / "examples" / "real_data" / "run.sh"
     done = subprocess.run(
-        ["bash", script, str(tmp_path)], cwd=ROOT, env=environment(PATH=script_path()), capture_output=True, text=True
+        ["bash", script, str(tmp_path)],
+        cwd=ROOT,
+        env=environment(PATH=preloaded.path()),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     report, model = done.stdout.splitlines()
@@ -157,7 +162,7 @@ samples = 1
     typed = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", lines],
         cwd=tmp_path,
-        env=environment(PATH=script_path()),
+        env=environment(PATH=preloaded.path()),
         capture_output=True,
         text=True,
     )
@@ -169,7 +174,7 @@ samples = 1
     typed = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", cold],
         cwd=tmp_path,
-        env=environment(PATH=script_path()),
+        env=environment(PATH=preloaded.path()),
         capture_output=True,
         text=True,
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from stages.core.plugins.kinds import KINDS
+from tests.support import preloaded
 from tests.support.cli import ROOT, environment
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -45,13 +44,12 @@ def test_every_command_works(number: int, folder: Path) -> None:
     state = folder / "state.sh"
     script = [
         "set -euo pipefail",
-        f'cosmo() {{ {shlex.quote(sys.executable)} -m cosmo_cli "$@"; }}',
         f"[ ! -e {state} ] || source {state}",
         COMMANDS[number],
         f"for name in PROMPTS GROUPS_ SCORED POLICY; do if [ -v $name ]; then declare -p $name; fi; done > {state}",
     ]
     command = ["bash", "-c", "\n".join(script)]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment(PATH=preloaded.path()), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     # A backbone is built in a process of its own.
     for name in set(re.findall(r"\./(\w+\.py):", COMMANDS[number])) - {"my_backbones.py"}:

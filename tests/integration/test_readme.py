@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from stages.core.runs.folder import RunFolder
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import load_prompt
 from stages.score.config import JudgeTable
+from tests.support import preloaded
 from tests.support.cli import PATIENCE, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,20 +32,15 @@ def block(language: str, holding: str) -> str:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the packages, as a user's checkout, with `cosmo` on the PATH running it."""
+    """A copy of the packages, as a user's checkout."""
     place = tmp_path_factory.mktemp("clone")
     for name in ("cosmo_cli", "stages", "schemas", "examples"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    bin_folder = place / "bin"
-    bin_folder.mkdir()
-    script = bin_folder / "cosmo"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cosmo_cli "$@"\n')
-    script.chmod(0o755)
     return place
 
 
 def bash(script: str, place: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(place)}
+    env = {**os.environ, "PATH": preloaded.path(), "PYTHONPATH": str(place)}
     command = ["bash", "-e", "-o", "pipefail", "-c", script]
     return subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, timeout=PATIENCE)
 

@@ -245,7 +245,7 @@ def test_texts_that_are_no_utf8_are_said_and_do_not_end_the_process(kind: str, t
     else:
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match=f"can't be read as {kind.title()}"):
         read(str(file))
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from stages.core.config import build
 from stages.core.runner import Options, run_stage
-from stages.prepare import one_pass
+from stages.prepare import kept_rows, one_pass
 from stages.prepare.datasets import parquet
 from stages.prepare.stage import STAGE
 from tests.prepare.made import image
@@ -72,6 +72,26 @@ def test_the_files_are_those_of_shards_made_alone(
     assert files(run(source, tmp_path)) == alone
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_rows_without_images_are_made_once_where_there_is_room_for_them(
+    source: Path, alone: dict[str, bytes], room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept on disk in several parts; where the disk is full, they are made again and come out alike."""
+
+    def no_room() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept_rows, "PART_BYTES", 1)
+    monkeypatch.setattr(kept_rows, "BATCH_ROWS", 7)
+    if not room:
+        monkeypatch.setattr(kept_rows, "_nameless", no_room)
+    made: list[int] = []
+    row = parquet.Parquet.row
+    monkeypatch.setattr(parquet.Parquet, "row", lambda *given: made.append(1) or row(*given))
+    assert files(run(source, tmp_path)) == alone
+    assert len(made) == (ROWS - ROWS // 3 if room else ROWS)
+
+
 def test_every_row_group_is_read_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parquet._group.cache_clear()
     parquet._block.cache_clear()
@@ -113,7 +133,7 @@ def test_a_kill_loses_no_row(source: Path, alone: dict[str, bytes], moment: str,
     code = f"""
 import os, signal
 from pathlib import Path
-from stages.prepare import one_pass
+from stages.prepare import kept_rows, one_pass
 from tests.prepare.test_one_pass import run
 one_pass.SPILL_ROWS, count, found = 50, 0, one_pass._Spill.{moment}
 def killed(self, *args):

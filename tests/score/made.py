@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.identity import digest, prompt_id
 from schemas.rollouts import Completion, RolloutGroup, Sampling
-from schemas.scored import Grade, ScoredGroup
+from schemas.scored import Grade, ScoredCompletion, ScoredGroup, Term
 from schemas.tables import Table, table_of
 from schemas.values import text_message
 from stages.core.registry import load
@@ -59,6 +59,23 @@ def grade(verifier: str, said: str, /, *, raw: bool = False, **fields: Any) -> G
     text = said if raw else thought(said)
     row = group(text, **fields)
     return load("verifier", verifier).grade(row, row.completions[0], parse_completion(text))
+
+
+def graded(name: str, value: float | None, status: Any = "ok", version: int = 1, **more: Any) -> Grade:
+    """A grade as a verifier gives it."""
+    return Grade(name=name, version=version, value=value, status=status, **more)
+
+
+def graded_row(*grades: Grade, reward: float | None = None, **fields: Any) -> ScoredGroup:
+    """A scored group of one completion with these grades, whose reward is the sum of format and answer."""
+    values = {g.name: g.value for g in grades}
+    terms = [Term(name=name, weight=1.0, value=values.get(name)) for name in ("format", "answer")]
+    sample = completion("seven")
+    own = {name: getattr(sample, name) for name in sample.__dataclass_fields__}
+    made = ScoredCompletion(**own, grades=list(grades), terms=terms, reward=reward)
+    row = group(**{"question": "how many ?", **fields})
+    own = {name: getattr(row, name) for name in row.__dataclass_fields__ if name != "completions"}
+    return ScoredGroup(**own, completions=[made], reward_formula="sum: format*1 + answer*1")
 
 
 def grader(**config: Any) -> Grader:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.score.answers.algebra.math_worker import compare
 from stages.score.answers.exact_math import Number, read, same
-from stages.score.answers.math_worker import compare
 from tests.support.cli import SHARED
 
 MATH500 = SHARED / "math500" / "prm800k" / "math_splits" / "test.jsonl"

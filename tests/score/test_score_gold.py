@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.score.answers.math_pool import POOL
+from stages.score.answers.algebra.math_pool import POOL
 from stages.score.answers.numbers import gsm8k_final
 from tests.score.gold import SETS, confusion, lines
 from tests.support.cli import SHARED

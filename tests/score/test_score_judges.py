@@ -25,7 +25,8 @@ from stages.score.config import ScoreConfig
 from stages.score.stage import STAGE
 from tests.score.made import completion as sampled
 from tests.score.made import group, on_disk, scored, thought
-from tests.support.cli import COSMO, PATIENCE, cosmo, environment, ok
+from tests.support.cli import COSMO, PATIENCE, environment
+from tests.support.preloaded import cosmo, ok
 from tests.support.server import Body, Server, choice, completion, serving, words_of
 
 GOOD, BAD = completion(choice("Kind enough .\nVerdict: good")), completion(choice("Verdict: bad"))

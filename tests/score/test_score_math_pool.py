@@ -16,8 +16,8 @@ import pytest
 
 from schemas.scored import ScoredCompletion
 from stages.core.parallel_map import in_order
-from stages.score.answers import math_pool
-from stages.score.answers.math_pool import Child, JobFailed, Pool, TimedOut
+from stages.score.answers.algebra import math_pool
+from stages.score.answers.algebra.math_pool import Child, JobFailed, Pool, TimedOut
 from tests.score.made import grader, group, thought
 from tests.support.cli import PATIENCE, ROOT
 
@@ -139,7 +139,7 @@ def test_a_huge_number_does_not_eat_the_machine(pool: Pool) -> None:
 
 PARENT = """
 import sys
-from stages.score.answers.math_pool import Pool
+from stages.score.answers.algebra.math_pool import Pool
 pool = Pool()
 pool.run({"gold": "x", "candidate": "$x$"}, 3000.0)
 print(pool._idle[0].pid, flush=True)

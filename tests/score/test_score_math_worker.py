@@ -10,8 +10,8 @@ import pytest
 from math_verify import parse, verify
 
 from bench.score_vs_trl import _respelled, _wrong, math
-from stages.score.answers import math_worker as math_child
-from stages.score.answers.math_pool import Pool
+from stages.score.answers.algebra import math_worker as math_child
+from stages.score.answers.algebra.math_pool import Pool
 from tests.score.made import grader, group, thought
 from tests.support.cli import SHARED
 

@@ -17,10 +17,12 @@ from stages.core.runs.folder import RunFolder
 from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Quality
 from stages.score.config import ScoreConfig
-from stages.score.quality import group_spreads, quality_of
+from stages.score.quality import group_spreads, quality_of, summarise
 from stages.score.stage import STAGE
-from tests.score.made import completion, group, on_disk, thought
+from tests.score.made import completion, graded, graded_row, group, on_disk, thought
 from tests.support.cli import complaint, cosmo
+
+LEFT = graded("answer", None, "undecided", left_to="judge")
 
 
 def asked(number: int, *texts: str, **fields: Any) -> RolloutGroup:
@@ -115,6 +117,38 @@ def test_nothing_graded_is_a_failure_that_says_why(tmp_path: Path, rows: list[Ro
     assert f"--explain {rows[0].id}" in found.hint
     with pytest.raises(InputError, match="has a reward"):
         run_stage(STAGE, ScoreConfig(), [on_disk(tmp_path, rows, 2)], options=Options(runs=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("grades", "why"),
+    [
+        # The task's own term is said first, whatever comes first in the formula.
+        ([graded("format", None, "error"), graded("answer", None, "error")], "answer failed"),
+        ([graded("format", None, "error"), graded("answer", None, "not_applicable")], "format failed"),
+        # What was left to another verifier waits for that one, where it was asked.
+        ([LEFT, graded("judge", None, "undecided")], "judge is undecided"),
+        ([LEFT, graded("judge", None, "timeout")], "judge timed out"),
+        ([LEFT], "answer is undecided"),
+    ],
+)
+def test_why_a_completion_has_no_reward(grades: list[Grade], why: str, tmp_path: Path) -> None:
+    found = summarise(RunFolder.open(on_disk(tmp_path, [graded_row(*grades)])))
+    assert dict(found.missing) == {why: 1}
+    assert dict(found.undecided) == ({why.split()[0]: 1} if why.endswith("undecided") else {})
+
+
+def test_the_most_frequent_reasons_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    graded_so = [
+        *[[graded("answer", None, "error", reason="no server")]] * 4,
+        *[[graded("answer", None, "timeout")]] * 3,
+        *[[graded("answer", None, "not_applicable")]] * 2,
+        [graded("format", None, "error")],
+    ]
+    rows = [graded_row(*grades, question=f"{n} ?") for n, grades in enumerate(graded_so)]
+    assert quality_of(RunFolder.open(on_disk(tmp_path, rows))).failure == (
+        "none of 10 completions has a reward: 4 answer failed (no server), 3 answer timed out, "
+        "2 answer does not apply, 1 for other reasons"
+    )
 
 
 @pytest.mark.parametrize("lost", [0, 2])

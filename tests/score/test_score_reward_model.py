@@ -22,7 +22,7 @@ from stages.score.models import reward_scores
 from stages.score.models.reward_scores import scalars, sequences
 from tests.models.made import policy
 from tests.score.made import group, on_disk, score, scored
-from tests.support.cli import ok
+from tests.support.preloaded import ok
 from tests.train.made import scored_group, train, write_shard
 from tests.train.test_train_reward import reds
 

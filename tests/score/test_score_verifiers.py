@@ -13,10 +13,11 @@ from schemas.rollouts import Completion, RolloutGroup
 from schemas.values import Image
 from stages.core.errors import UnavailableError
 from stages.core.registry import load, names, summary
+from stages.judging.instructions.builtin import items
+from stages.judging.instructions.find import family_of
 from stages.judging.parsed import ParsedCompletion, parse_completion
-from stages.score.answers.math_pool import JobFailed, TimedOut
-from stages.score.rules.instructions.builtin import items
-from stages.score.rules.instructions.check import RULES, check_all, loose_variants, obeyed_loosely
+from stages.score.answers.algebra.math_pool import JobFailed, TimedOut
+from stages.score.rules.instructions.check import check_all, loose_variants, obeyed_loosely
 from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged
 from tests.score.made import grade, group, thought
 from tests.support.cli import SHARED
@@ -51,7 +52,7 @@ def test_value_without_options_compares_with_the_reference() -> None:
     fields: dict[str, Any] = {"answer": "help", "answer_kind": "text"}
     assert grade("value", "help", **fields).verdict == "good"
     assert grade("value", "shout", **fields).verdict == "bad"
-    assert grade("value", "help").status == "not_applicable"
+    assert grade("value", "help").status == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,10 @@ OBEYED_BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "language:response_language": ({"language": "fr"}, "ceci est une phrase dans ma langue", "12 , 34"),
     "punctuation:no_comma": ({}, "none here", "one, here"),
 }  # fmt: skip
+
+
+RULES = {**family_of("builtin").checks, **family_of("ifeval").checks}
+"""IFBench's: tests/judging/test_instruction_checks.py."""
 
 
 def test_every_kind_has_its_case() -> None:
@@ -204,6 +209,12 @@ def test_ifevals_own_prompts_can_be_judged() -> None:
         count += len(given)
     assert count == 834
     assert not unknown
+
+
+def test_an_empty_reply_obeys_none_of_its_instructions() -> None:
+    kinds = ['{"kind": "punctuation:no_comma"}', '{"kind": "one_word"}']
+    found = grade("instruction", "", instructions=kinds)
+    assert (found.value, found.verdict, found.seen) == (0.0, "broken", "0/2 strictly, 0/2 loosely")
 
 
 RULED = [name for name in names("verifier") if isinstance(load("verifier", name), Verifier)]

@@ -14,7 +14,10 @@ from stages.core.plugins import builtin, source
 from stages.core.plugins.kinds import KINDS, ROOT
 
 FILE = ROOT / "stages" / "core" / "plugin_digests.json"
-KEYED = ("dataset", "augmentation", "engine", "verifier", "loss", "advantage", "objective", "metric", "export")
+KEYED = (
+    *("dataset", "augmentation", "engine", "verifier", "instruction"),
+    *("loss", "advantage", "objective", "metric", "export"),
+)
 """Kinds whose plugins can change rows. A backbone is weights, which have a digest; an executor changes no row."""
 
 

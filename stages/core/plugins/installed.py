@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from stages.core.errors import UsageError
 from stages.core.plugins.kinds import KINDS
@@ -29,16 +30,23 @@ class Installed:
 @cache
 def offered(kind: str) -> dict[str, list[Installed]]:
     """All entry points of a kind, by name. Looks at the metadata of every installed package, and imports none."""
-    from importlib.metadata import entry_points
-
     found: dict[str, list[Installed]] = {}
-    for point in entry_points(group=KINDS[kind].group):
+    for point in _entry_points().select(group=KINDS[kind].group):
         package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
         one = Installed(point.name, point.value, package)
         # A distribution that lies on the path twice is listed twice, and is no clash with itself.
         if one not in found.setdefault(point.name, []):
             found[point.name].append(one)
     return dict(sorted(found.items()))
+
+
+@cache
+def _entry_points() -> Any:
+    # Of all kinds at once: it is the metadata of every package that takes its time. Python 3.11 has another type for
+    # them than later ones; both can be selected from.
+    from importlib.metadata import entry_points
+
+    return entry_points()
 
 
 def find(kind: str, name: str) -> Reference | None:

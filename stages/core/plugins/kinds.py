@@ -52,6 +52,12 @@ KINDS = {
         Kind("engine", "stages.engines", ("needs_policy", "open", "gpus")),
         Kind("backbone", "stages.models.tiny", ("build",)),
         Kind("verifier", "stages.score.verifiers", (), "stages.score.verifiers.functions"),
+        Kind(
+            "instruction",
+            "stages.judging.instructions",
+            ("checks", "version", "members"),
+            "stages.judging.instructions.functions",
+        ),
         Kind("loss", "stages.train.losses", ("loss", "settings", "aggregation"), "stages.train.losses.functions"),
         Kind("advantage", "stages.train.advantages", ("advantages", "settings"), "stages.train.advantages.functions"),
         Kind("objective", "stages.train.objectives"),

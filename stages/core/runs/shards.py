@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,39 +26,68 @@ READ_ROWS = 128
 READ_BYTES = 8 << 20
 _NUMBER = 4
 """Bytes of a token id or a log-prob."""
+_Sizes = np.ndarray[Any, Any]
+"""Bytes of each value. Shape (N,)."""
 
 
 def row_bytes(row: Any) -> int:
-    """About how much of a row is heavy: its images, and the ids and log-probs of its completions."""
+    """About how much of a row is heavy: its images, its texts, and the ids and log-probs of its completions."""
     heavy = sum(len(image.bytes) for image in getattr(row, "images", ()))
+    heavy += sum(_size(part.text) for message in getattr(row, "messages", ()) for part in message.content)
+    heavy += _NUMBER * len(getattr(row, "prompt_token_ids", ()))
     completions = getattr(row, "completions", ())
     # A row of `eval` has a column of that name, too, which counts them.
     if isinstance(completions, int):
         return heavy
-    return heavy + _NUMBER * sum(len(c.token_ids) + len(c.logprobs) for c in completions)
+    return heavy + sum(_size(c.text) + _NUMBER * (len(c.token_ids) + len(c.logprobs)) for c in completions)
+
+
+def _size(text: str | None) -> int:
+    """Bytes of a text in UTF-8."""
+    # A flag of the string says whether it is ASCII: nothing is encoded then.
+    return len(text or "") if text is None or text.isascii() else len(text.encode(errors="replace"))
 
 
 def rows_bytes(rows: pa.Table) -> list[int]:
     """`row_bytes` of each row of a table."""
     heavy = np.zeros(rows.num_rows, np.int64)
-    if "images" in rows.schema.names:
-        heavy += _inside(rows.column("images"), lambda image: pc.binary_length(image.field("bytes")))
-    if "completions" in rows.schema.names and not pa.types.is_integer(rows.schema.field("completions").type):
-        for name in ("token_ids", "logprobs"):
-            heavy += _NUMBER * _inside(rows.column("completions"), lambda c, n=name: pc.list_value_length(c.field(n)))
+    names = rows.schema.names
+    if "images" in names:
+        heavy += _inside(rows.column("images"), lambda image: _binary(image.field("bytes")))
+    if "messages" in names:
+        heavy += _inside(
+            rows.column("messages"), lambda m: _sums(m.field("content"), lambda p: _binary(p.field("text")))
+        )
+    if "prompt_token_ids" in names:
+        heavy += _NUMBER * _inside(rows.column("prompt_token_ids"), lambda ids: np.ones(len(ids), np.int64))
+    if "completions" in names and not pa.types.is_integer(rows.schema.field("completions").type):
+        heavy += _inside(rows.column("completions"), _of_completions)
     found: list[int] = heavy.tolist()
     return found
 
 
-def _inside(lists: pa.ChunkedArray, lengths: Any) -> np.ndarray[Any, Any]:
-    """The sum of a length of what is in each list."""
-    sums = []
-    for chunk in lists.chunks:
-        counts, found = integers(pc.list_value_length(chunk)), integers(lengths(chunk.flatten()))
-        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(found, dtype=np.int64)])
-        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
-        sums.append(ends[edges[1:]] - ends[edges[:-1]])
-    return np.concatenate(sums) if sums else np.zeros(0, np.int64)
+def _of_completions(flat: pa.StructArray) -> _Sizes:
+    numbers = sum(integers(pc.list_value_length(flat.field(name))) for name in ("token_ids", "logprobs"))
+    return _binary(flat.field("text")) + _NUMBER * numbers
+
+
+def _binary(values: pa.Array) -> _Sizes:
+    """Bytes of each text, image or other binary value."""
+    return integers(pc.binary_length(values))
+
+
+def _inside(lists: pa.ChunkedArray, sizes: Callable[[pa.Array], _Sizes]) -> _Sizes:
+    """The sum of the sizes of what is in each list."""
+    found = [_sums(chunk, sizes) for chunk in lists.chunks]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _sums(lists: pa.Array, sizes: Callable[[pa.Array], _Sizes]) -> _Sizes:
+    counts, found = integers(pc.list_value_length(lists)), sizes(lists.flatten())
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(found, dtype=np.int64)])
+    edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+    sums: _Sizes = ends[edges[1:]] - ends[edges[:-1]]
+    return sums
 
 
 def _leaves(field: pa.Field, path: str) -> Iterator[str]:
@@ -152,7 +181,8 @@ class ShardFile:
 def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
     """An open shard whose schema fits the table; InputError names shard and column."""
     try:
-        file = pq.ParquetFile(path)
+        # pyarrow's read-ahead takes the whole file into memory, images and all, before the first row is out.
+        file = pq.ParquetFile(path, pre_buffer=False)
     except FileNotFoundError:
         raise InputError(f"shard {path} is missing", "copy it back, or rerun the stage that made it") from None
     except (pa.ArrowInvalid, OSError) as error:

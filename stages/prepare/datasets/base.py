@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from schemas.prompts import PromptRow
+
+if TYPE_CHECKING:
+    from stages.prepare.kept_rows import KeptRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ class Record:
     """The row's reference, where it has one: with another one, the same words are another question."""
     family: str = ""
     """The augmentation family that the row is of, "" for none."""
+    kept_in: KeptRows | None = None
+    """Where the row lies if it is finished already; else `row` makes it."""
+    kept_at: int = -1
+    """Its number there."""
+    instructions: tuple[str, ...] = ()
+    """The row's checkable instructions: one that no check is for is no row."""
 
 
 class Dataset(Protocol):

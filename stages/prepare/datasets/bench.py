@@ -90,7 +90,14 @@ class Bench:
         parts.append("test rows" if found.may_train else "test rows, never trained on")
         if found.size:
             parts.append(f"{found.size} in the whole")
-        return ["; ".join(parts)]
+        lines = ["; ".join(parts)]
+        if prompt := found.judge.prompt:
+            verifier = found.judge.verifier
+            name = verifier if found.judge.instead else f"{prompt}_judge"
+            left = "" if found.judge.instead else f" --set undecided.{verifier}={name}"
+            settings = f"--set judges.{name}.prompt={prompt} --set judges.{name}.policy=MODEL{left}"
+            lines.append(f"its figures need a judge: cosmo score ROLLOUT {settings}")
+        return lines
 
     def first_rows(self, options: BenchOptions, most: int) -> Iterator[PromptRow | str]:
         """The first rows as they would be; of a record that is rejected, why."""

@@ -94,6 +94,9 @@ def _draft(sample: tuple[Path, str, dict[str, str]], arm: str) -> Draft:
             raise BadSample("malformed", f"column {name!r} is empty")
     path = _image(file, subset, item)
     images = [file_image(path, f"{_SETS[subset]}/{path.name}")] if arm == "image" else []
+    # All pictures come with the same text: replies made elsewhere are told apart by the picture's name, and a judge has
+    # to know what it asks for.
+    extra = {**{k: item[k] for k in _COLUMNS}, "id": f"{_SETS[subset]}/{path.name}", "goal": item["question"]}
     row = PromptRow(
         id="",
         label="jailbreak" if images else "safety",
@@ -105,10 +108,7 @@ def _draft(sample: tuple[Path, str, dict[str, str]], arm: str) -> Draft:
         category=item["category_name"],
         harmful=True,
         flags=[NO_TRAINING],
-        # A judge of the reply has to know what the picture asks for, which the text does not say.
-        extra=json.dumps(
-            {**{k: item[k] for k in _COLUMNS}, "goal": item["question"]}, sort_keys=True, ensure_ascii=False
-        ),
+        extra=json.dumps(extra, sort_keys=True, ensure_ascii=False),
     )
     # The words are in the image; a training text that repeats them is contaminated all the same.
     return Draft(row, images, item["instruction"] if images else item["question"])

@@ -22,6 +22,7 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.plain_samples import Defaults, Draft, draft_of
 from stages.reading.unread_images import UnreadImage, image_from
@@ -75,10 +76,11 @@ class FunctionDataset:
 
     def records(self, options: Any, seed: int) -> Iterator[Record]:
         """One record a sample; one that can't be used says why."""
+        kept = KeptRows()
         for number, sample in enumerate(self._samples(options), start=1):
             ref = f"{self.name} sample {number}"
             try:
-                yield record_of(self._draft(sample, options, image_from), ref, sample)
+                yield record_of(self._draft(sample, options, image_from), ref, sample, kept)
             except BadSample as bad:
                 yield rejected_record(ref, bad)
 

@@ -24,6 +24,7 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.columns import KINDS, item_of, mapping
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import sha256
@@ -74,12 +75,12 @@ class Hf:
         make = _maker(data, options)
         # Arrow, because `datasets` would decode each image into a PIL object on the way.
         data = data.with_format("arrow")
-        n = 0
+        n, kept = 0, KeptRows()
         for table in data.iter(batch_size=_BATCH):
             for item in table.to_pylist():
                 ref = f"{options.split} row {n}"
                 try:
-                    yield record_of(make(item), ref, (data, make, n))
+                    yield record_of(make(item), ref, (data, make, n), kept)
                 except BadSample as bad:
                     yield rejected_record(ref, bad)
                 n += 1

@@ -20,6 +20,7 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import json_line, lines, matching, sha256
 from stages.reading.plain_samples import Defaults, Draft, draft_of
@@ -58,11 +59,12 @@ class Jsonl:
 
     def records(self, options: JsonlOptions, seed: int) -> Iterator[Record]:
         """One record a line that is not blank."""
+        kept = KeptRows()
         for file in self._files(options):
             for number, offset, raw in lines(file):
                 ref = f"{file.name} line {number}"
                 try:
-                    yield record_of(_draft(raw, file, options), ref, (file, offset))
+                    yield record_of(_draft(raw, file, options), ref, (file, offset), kept)
                 except BadSample as bad:
                     yield rejected_record(ref, bad)
 

@@ -25,6 +25,7 @@ from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UsageError, first_line
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.columns import KINDS, item_of, mapping
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import digest_if_file, matching, sha256
@@ -83,16 +84,19 @@ class Parquet:
 
     def records(self, options: ParquetOptions, seed: int) -> Iterator[Record]:
         """One record a row; images are hashed, a bounded number in memory at a time."""
+        kept = KeptRows()
         for path in _files(options):
             with _opened(path) as file:
                 make, columns = _reader(file, path, options)
+                chosen = tuple(columns)
                 for group in range(file.num_row_groups):
                     batches = file.iter_batches(_BATCH, row_groups=[group], columns=columns)
                     rows = (r for b in _checked(batches, path) for r in b.to_pylist())
                     for n, item in enumerate(rows):
                         ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
                         try:
-                            yield record_of(make(item), ref, _RowLocation(path, group, n, tuple(columns), make))
+                            location = _RowLocation(path, group, n, chosen, make)
+                            yield record_of(make(item), ref, location, kept)
                         except BadSample as bad:
                             yield rejected_record(ref, bad)
 

@@ -12,6 +12,7 @@ from schemas.prompts import PromptRow
 from schemas.values import Image
 from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.reading.plain_samples import Draft
 
 
@@ -22,12 +23,14 @@ def content_key(row: PromptRow, images: list[str]) -> str:
     return digest([row.label, turns, images, row.answer])[:16]
 
 
-def record_of(draft: Draft, ref: str, payload: Any) -> Record:
-    """What planning needs of a draft."""
+def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None) -> Record:
+    """What planning needs of a draft; its row is put into `kept` where no image is left to be read."""
     row, hashes = draft.row, [p.digest() for p in draft.images]
+    key = content_key(row, hashes)
+    at = kept.keep(row, key) if kept is not None and not hashes else -1
     return Record(
         ref=ref,
-        key=content_key(row, hashes),
+        key=key,
         label=row.label,
         task=row.task,
         split=row.split,
@@ -37,6 +40,9 @@ def record_of(draft: Draft, ref: str, payload: Any) -> Record:
         images=digest(hashes)[:16] if hashes else "",
         answer=row.answer,
         family=row.family or "",
+        kept_in=kept if at >= 0 else None,
+        kept_at=at,
+        instructions=tuple(row.instructions),
     )
 
 
@@ -58,8 +64,9 @@ def rejected_record(ref: str, bad: BadSample) -> Record:
 
 def records_of(samples: Iterable[tuple[str, Any]], make: Callable[[Any], Draft]) -> Iterator[Record]:
     """One record for each (ref, payload), in order; a BadSample raised by `make` becomes a refused record."""
+    kept = KeptRows()
     for ref, payload in samples:
         try:
-            yield record_of(make(payload), ref, payload)
+            yield record_of(make(payload), ref, payload, kept)
         except BadSample as bad:
             yield rejected_record(ref, bad)

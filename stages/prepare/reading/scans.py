@@ -12,6 +12,7 @@ from typing import Any
 from schemas.identity import digest
 from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
+from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import record_of, rejected_record
 from stages.reading.containers.base import Container, Item, taken
 from stages.reading.containers.found import found
@@ -152,12 +153,12 @@ def _pass(read: Read) -> Scan | None:
             seen.append(_stat(str(read.rules.folder / path)))
         return True
 
-    records = []
+    records, kept = [], KeptRows()
     for item in read.container.items():
         if not isinstance(item.record, BadSample) and read.learn(item.record):
             return None
         try:
-            records.append(record_of(read.draft(taken(item), note), item.ref, (read, item.position)))
+            records.append(record_of(read.draft(taken(item), note), item.ref, (read, item.position), kept))
         except BadSample as bad:
             records.append(rejected_record(item.ref, bad))
     whole = read.container.identity()

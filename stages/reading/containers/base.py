@@ -18,6 +18,8 @@ from stages.core.errors import BadSample, InputError, first_line
 
 MAX_RECORD_BYTES = 512 << 20
 """No record is read beyond this: several images of the largest size in base64, and no file without line ends."""
+MAX_DOCUMENT_BYTES = 1 << 30
+"""No JSON object is read beyond this, which has to be in memory as a whole."""
 COUNTED_BYTES = 64 << 20
 """Files up to this size are counted before they are read; what is larger says how many rows at the end."""
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -48,6 +50,7 @@ class Container(ABC):
 
     def __init__(self, files: list[Path], folder: Path | None, name: str) -> None:
         self.files, self.folder, self.name = files, folder, name
+        self.head: dict[str, Any] = {}
         self._walk: Iterator[Item] | None = None
         self._walked = -1
 
@@ -57,6 +60,8 @@ class Container(ABC):
     """Where the images lie that its records name by path; None where there can be none."""
     name: str
     """What rows call it: the file's name without its suffix."""
+    head: dict[str, Any]
+    """What stands beside the records and is of them all, known once they have been read."""
 
     @abstractmethod
     def items(self) -> Iterator[Item]:
@@ -74,7 +79,11 @@ class Container(ABC):
             self._walked = item.position
             if item.position == position:
                 return taken(item)
-        raise InputError(f"{self.name} changed while it was read", "run the command again")
+        raise changed(self.name)
+
+    def is_walked(self) -> bool:
+        """Whether `read` goes through all records before the one that is asked for."""
+        return type(self).read is Container.read
 
     def count(self) -> int | None:
         """How many records there are, where that is known at once; None elsewhere."""
@@ -85,6 +94,11 @@ class Container(ABC):
         from stages.reading.files import sha256
 
         return {f"{n:05d}": sha256(file) for n, file in enumerate(self.files)}
+
+
+def changed(name: str) -> InputError:
+    """What is said of a container in which a record is not found again."""
+    return InputError(f"{name} changed while it was read", "run the command again")
 
 
 def taken(item: Item) -> dict[str, Any]:
@@ -144,15 +158,24 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path} can't be read: {first_line(error)}", "copy or download it again") from None
 
 
-def byte_lines(handle: IO[bytes], where: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(number from 1, byte offset, line) of every line that is not blank; InputError for one beyond any limit."""
+def byte_lines(handle: IO[bytes], blank: bool = False) -> Iterator[tuple[int, int, bytes | BadSample]]:
+    """(number from 1, byte offset, line) of every line, those that are blank only where they are asked for.
+
+    One beyond the limit is passed over without being read whole: a BadSample stands in its place.
+    """
     offset = number = 0
     while line := handle.readline(MAX_RECORD_BYTES + 1):
         number += 1
+        begin, offset = offset, offset + len(line)
         if len(line) > MAX_RECORD_BYTES:
-            raise InputError(
-                f"{where.name} line {number} has more than {MAX_RECORD_BYTES >> 20} MiB", "is it a file of lines?"
-            )
-        if line.strip():
-            yield number, offset, line
-        offset += len(line)
+            while line and not line.endswith(b"\n"):
+                line = handle.readline(1 << 20)
+                offset += len(line)
+            yield number, begin, too_large(f"line {number}")
+        elif blank or line.strip():
+            yield number, begin, line
+
+
+def too_large(name: str) -> BadSample:
+    """What is said of a record beyond the limit."""
+    return BadSample("too_large", f"{name} has more than {MAX_RECORD_BYTES} bytes")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from stages.core.errors import BadSample, InputError
+from stages.reading.containers import base
 from stages.reading.containers.base import (
-    MAX_RECORD_BYTES,
     Container,
     Item,
     byte_lines,
+    changed,
     is_compressed,
     opened,
     plain_stem,
@@ -27,13 +28,14 @@ _INDEX_DIGITS = 12
 class Delimited(Container):
     """Rows of a CSV or TSV file, all values text, empty ones left out."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lenient: bool = False) -> None:
+        """`lenient`: of columns of one name the last counts, as in most people's readers; else an InputError."""
         super().__init__([path], path.parent, plain_stem(path))
         self.kind = "TSV" if plain_suffix(path) in (".tsv", ".tab") else "CSV"
-        self._names, self._separator = _head(path, self.kind)
+        self._names, self._separator = _head(path, self.kind, lenient)
         self._images: dict[str, Any] | None = None
         # A process-wide limit of csv, 128 KiB if nobody says otherwise; an image in base64 is more.
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_RECORD_BYTES))
+        csv.field_size_limit(max(csv.field_size_limit(), base.MAX_RECORD_BYTES))
 
     def items(self) -> Iterator[Item]:
         """The rows, with the byte offset as position; compressed files count instead."""
@@ -47,11 +49,19 @@ class Delimited(Container):
             return super().read(position)
         with open(self.files[0], "rb") as handle:
             handle.seek(position)
-            values = next(csv.reader(_TextLines(handle, self.files[0]), delimiter=self._separator))
+            texts = (_decoded(line, self.files[0], number) for number, _, line in byte_lines(handle, blank=True))
+            try:
+                values = next(csv.reader(texts, delimiter=self._separator))
+            except (csv.Error, StopIteration):
+                raise changed(self.files[0].name) from None
         record = self._record(values)
         if isinstance(record, BadSample):
             raise record
         return record
+
+    def is_walked(self) -> bool:
+        """Compressed files are walked through."""
+        return is_compressed(self.files[0])
 
     def count(self) -> int | None:
         """Rows, where the file is small."""
@@ -59,18 +69,26 @@ class Delimited(Container):
 
     def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
         """(line, byte offset, values) of every row after the head."""
-        path = self.files[0]
+        path, end, row = self.files[0], 0, list[str]()
+
+        def texts(handle: IO[bytes]) -> Iterator[str]:
+            """The file's lines; beside them, where the last ends and which are of the row in hand."""
+            nonlocal end
+            for number, offset, line in byte_lines(handle, blank=True):
+                row.append(_decoded(line, path, number))
+                end = offset + len(line)  # type: ignore[arg-type]
+                yield row[-1]
+
         with opened(path) as handle:
-            lines = _TextLines(handle, path)
-            reader = csv.reader(lines, delimiter=self._separator)
+            reader = csv.reader(texts(handle), delimiter=self._separator)
             start, last = 0, list[str]()
             try:
                 for number, values in enumerate(reader):
                     # The reader takes lines one by one: what it has taken so far is where the next row begins.
                     if number and values:
                         yield reader.line_num, start, values
-                    start, last = lines.taken, lines.row
-                    lines.row = []
+                    start, last = end, row.copy()
+                    row.clear()
                 # Only `strict` knows of a quote that is never closed, and it refuses too much else to be used for all.
                 list(csv.reader(last, delimiter=self._separator, strict=True))
             except csv.Error as error:
@@ -103,10 +121,10 @@ class Delimited(Container):
         return {**record, "image": self.read(self._images[named])["image"]}
 
 
-def _head(path: Path, kind: str) -> tuple[list[str], str]:
+def _head(path: Path, kind: str, lenient: bool) -> tuple[list[str], str]:
     """(names, separator) of the first line."""
     with opened(path) as handle:
-        first = next(byte_lines(handle, path), None)
+        first = next(byte_lines(handle), None)
     if first is None:
         raise InputError(f"{path} is empty", "its first line names the columns")
     line = _decoded(first[2], path, 1).lstrip("\ufeff")
@@ -117,36 +135,14 @@ def _head(path: Path, kind: str) -> tuple[list[str], str]:
     except (csv.Error, StopIteration) as error:
         raise InputError(f"{path} is no {kind} in line 1: {error}", "its first line names the columns") from None
     doubled = next((n for n in names if n and names.count(n) > 1), None)
-    if doubled is not None:
+    if doubled is not None and not lenient:
         raise InputError(f"{path} has two columns {doubled!r}", "give each a name of its own")
     return names, separator
 
 
-class _TextLines:
-    """Lines as text; how many bytes they were so far, and those of the row in hand."""
-
-    def __init__(self, handle: IO[bytes], path: Path) -> None:
-        self._handle, self._path, self._number = handle, path, 0
-        self.taken = 0
-        self.row: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._handle.readline(MAX_RECORD_BYTES + 1)
-        self._number += 1
-        if not line:
-            raise StopIteration
-        if len(line) > MAX_RECORD_BYTES:
-            raise InputError(f"{self._path.name} line {self._number} is beyond any limit", "is it a file of lines?")
-        self.taken += len(line)
-        text = _decoded(line, self._path, self._number)
-        self.row.append(text)
-        return text
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
+def _decoded(line: bytes | BadSample, path: Path, number: int) -> str:
+    if isinstance(line, BadSample):
+        raise InputError(f"{path}: {line.detail}", "is it a table? Is a quote left open?")
     try:
         return line.decode("utf-8")
     except UnicodeError:

@@ -25,7 +25,7 @@ def found(path: str, part: str) -> Container:
         if root.is_dir():
             return _folder(root, part)
         if root.is_file():
-            return _file(root, part)
+            return of_file(root, part)
     except OSError as error:
         raise InputError(f"can't read {root}: {error.strerror}", "check path and permissions") from None
     if is_hub_id(path):
@@ -33,14 +33,22 @@ def found(path: str, part: str) -> Container:
     raise InputError(f"no such file or folder: {root}", "give a file, a folder, or a hub id (ORG/NAME)")
 
 
-def _file(path: Path, part: str) -> Container:
+def of_file(path: Path, part: str = "", lenient: bool = False) -> Container:
+    """The container of a file, by its suffix and its first bytes.
+
+    `lenient` reads what loggers write and no standard has: NaN in JSON, two columns of one name.
+    """
     suffix = plain_suffix(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "copy or download it again")
     if suffix in _JSON:
         from stages.reading.containers.json_files import json_container
 
-        return json_container(path, part)
+        return json_container(path, part, lenient)
+    if suffix in _DELIMITED:
+        from stages.reading.containers.delimited import Delimited
+
+        return Delimited(path, lenient)
     makers = _makers()
     if suffix not in makers:
         raise InputError(f"{path} is of no format that is read", f"read are {', '.join(SUFFIXES)}, also compressed")
@@ -49,14 +57,12 @@ def _file(path: Path, part: str) -> Container:
 
 def _makers() -> dict[str, Callable[[list[Path]], Container]]:
     from stages.reading.containers.archives import WebDataset
-    from stages.reading.containers.delimited import Delimited
     from stages.reading.containers.tables import Arrow, Parquet
 
     def of(kind: Callable[[list[Path], Path, str], Container]) -> Callable[[list[Path]], Container]:
         return lambda files: kind(files, files[0].parent, plain_stem(files[0]))
 
     return {
-        **dict.fromkeys(_DELIMITED, lambda files: Delimited(files[0])),
         **dict.fromkeys(_ARROW, of(Arrow)),
         **dict.fromkeys((".tar", ".tgz"), of(WebDataset)),
         ".parquet": of(Parquet),
@@ -101,7 +107,7 @@ def _image_folder(root: Path, part: str) -> Container | None:
 
     for name in _TABLES:
         if (root / name).is_file():
-            return NamedImages(_file(root / name, part), root)
+            return NamedImages(of_file(root / name, part), root)
     images = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
     # A table with an `images/` folder beside it is a table.
     if not images or any(plain_suffix(p) in SUFFIXES and not _is_caption(p) for p in root.iterdir() if p.is_file()):
@@ -127,8 +133,8 @@ def _alike(files: list[Path], root: Path, part: str) -> Container:
     if len(suffixes) == 1 and (len(files) == 1 or (len(parts) == 1 or not _are_splits(parts))):
         suffix = suffixes.pop()
         if len(files) == 1:
-            return _file(files[0], "")
-        if suffix in _makers() and suffix not in _DELIMITED:
+            return of_file(files[0])
+        if suffix in _makers():
             container = _makers()[suffix](files)
             container.name = root.resolve().name
             return container

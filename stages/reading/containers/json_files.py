@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from stages.core.errors import BadSample, InputError
+from stages.reading.containers import base
 from stages.reading.containers.base import (
-    MAX_RECORD_BYTES,
     Container,
     Item,
     byte_lines,
+    changed,
     is_compressed,
     opened,
     plain_stem,
     small,
+    taken,
 )
 from stages.reading.files import json_line
 
@@ -31,14 +35,19 @@ class JsonLines(Container):
 
     kind = "JSON lines"
 
+    def __init__(self, files: list[Path], folder: Path | None, name: str, lenient: bool = False) -> None:
+        """`lenient`: NaN and Infinity, which are not JSON, are read; else a line with one is a BadSample."""
+        super().__init__(files, folder, name)
+        self._lenient = lenient
+
     def items(self) -> Iterator[Item]:
         """The objects, with file and byte offset as position; compressed files count instead."""
         n = 0
         for file_number, path in enumerate(self.files):
             with opened(path) as handle:
-                for number, offset, line in byte_lines(handle, path):
+                for number, offset, line in byte_lines(handle):
                     position = n if self._packed else (file_number, offset)
-                    yield Item(f"{path.name} line {number}", position, _record(line))
+                    yield Item(f"{path.name} line {number}", position, self._record(line))
                     n += 1
 
     def read(self, position: Any) -> dict[str, Any]:
@@ -48,7 +57,17 @@ class JsonLines(Container):
         file_number, offset = position
         with open(self.files[file_number], "rb") as handle:
             handle.seek(offset)
-            return json_line(handle.readline(MAX_RECORD_BYTES))
+            return json_line(handle.readline(base.MAX_RECORD_BYTES), self._lenient)
+
+    def is_walked(self) -> bool:
+        """Compressed files are walked through."""
+        return self._packed
+
+    def _record(self, line: bytes | BadSample) -> dict[str, Any] | BadSample:
+        try:
+            return line if isinstance(line, BadSample) else json_line(line, self._lenient)
+        except BadSample as bad:
+            return bad
 
     def count(self) -> int | None:
         """Lines that are not blank."""
@@ -57,7 +76,7 @@ class JsonLines(Container):
         total = 0
         for path in self.files:
             with opened(path) as handle:
-                total += sum(1 for _ in byte_lines(handle, path))
+                total += sum(1 for _ in byte_lines(handle))
         return total
 
     @property
@@ -70,12 +89,17 @@ class JsonArray(Container):
 
     kind = "JSON"
 
+    def __init__(self, path: Path, lenient: bool = False) -> None:
+        """`lenient`: NaN and Infinity are read; else an element with one is a BadSample."""
+        super().__init__([path], path.parent, plain_stem(path))
+        self._lenient = lenient
+
     def items(self) -> Iterator[Item]:
         """The array's objects by number."""
         n = 0
         for path in self.files:
             with opened(path) as handle:
-                for number, value in enumerate(_elements(handle, path)):
+                for number, value in enumerate(_elements(handle, path, self._lenient)):
                     yield Item(f"{path.name} item {number}", n, _object(value))
                     n += 1
 
@@ -89,10 +113,9 @@ class JsonObject(Container):
 
     kind = "JSON"
 
-    def __init__(self, path: Path, part: str) -> None:
+    def __init__(self, path: Path, part: str, lenient: bool = False) -> None:
         super().__init__([path], path.parent, plain_stem(path))
-        self._part = part
-        self._records: list[Any] | None = None
+        self._part, self._lenient = part, lenient
 
     def items(self) -> Iterator[Item]:
         """The records by number."""
@@ -101,55 +124,70 @@ class JsonObject(Container):
 
     def read(self, position: Any) -> dict[str, Any]:
         """The record of a number: the whole object is in memory."""
-        value = _object(self._all()[position])
-        if isinstance(value, BadSample):
-            raise value
-        return value
+        records = self._all()
+        if position >= len(records):
+            raise changed(self.name)
+        return taken(Item("", position, _object(records[position])))
 
     def count(self) -> int | None:
         """How many records it holds."""
         return len(self._all())
 
     def _all(self) -> list[Any]:
-        if self._records is None:
-            path = self.files[0]
-            with opened(path) as handle:
-                raw = handle.read(MAX_RECORD_BYTES + 1)
-            if len(raw) > MAX_RECORD_BYTES:
-                raise InputError(
-                    f"{path} is one JSON object of more than {MAX_RECORD_BYTES >> 20} MiB",
-                    "write a line for each record",
-                )
-            try:
-                self._records = _records_in(json_line(raw), self._part, path)
-            except BadSample as bad:
-                raise InputError(f"{path}: {bad.detail}", "is it a whole JSON file?") from None
-        return self._records
+        path = self.files[0]
+        # Remembered one at a time: a run may have many such files.
+        records, beside = _document(path, path.stat().st_mtime_ns, self._part, self._lenient)
+        if records is None:
+            return self._itself(beside)
+        self.head = beside
+        return records
+
+    def _itself(self, whole: dict[str, Any]) -> list[Any]:
+        """The records of an object that holds none."""
+        return [whole]
 
 
-def json_container(path: Path, part: str) -> Container:
+@lru_cache(maxsize=1)
+def _document(path: Path, mtime_ns: int, part: str, lenient: bool) -> tuple[list[Any] | None, dict[str, Any]]:
+    """What one JSON object holds, see `_records_in`; `mtime_ns` is there so that a changed file is read anew."""
+    with opened(path) as handle:
+        raw = handle.read(base.MAX_DOCUMENT_BYTES + 1)
+    if len(raw) > base.MAX_DOCUMENT_BYTES:
+        raise InputError(
+            f"{path} is one JSON object, of more bytes than fit: {base.MAX_DOCUMENT_BYTES} are read at most",
+            "write a line for each record",
+        )
+    try:
+        return _records_in(json_line(raw, lenient), part, path)
+    except BadSample as bad:
+        raise InputError(f"{path} is no JSON document: {bad.detail}", "is it a whole JSON file?") from None
+
+
+def json_container(path: Path, part: str, lenient: bool = False) -> Container:
     """What a JSON file holds, by its first bytes."""
     with opened(path) as handle:
         head = handle.read(_CHUNK)
     text = head.decode("utf-8-sig", errors="replace").lstrip()
     if text.startswith("["):
-        return JsonArray([path], path.parent, plain_stem(path))
+        return JsonArray(path, lenient)
     if text.startswith("{") and path.suffix.lower() == ".json" and not _is_lines(head):
-        return JsonObject(path, part)
-    return JsonLines([path], path.parent, plain_stem(path))
+        return JsonObject(path, part, lenient)
+    if path.suffix.lower() == ".json" and not text.startswith("{"):
+        raise InputError(f"{path} holds no list of rows", "a list of objects, or one object that holds it, is read")
+    return JsonLines([path], path.parent, plain_stem(path), lenient)
 
 
 def _is_lines(head: bytes) -> bool:
     """Whether the first line is an object and not the only one."""
     lines = [line for line in head.splitlines() if line.strip()]
-    return len(lines) > 1 and not isinstance(_record(lines[0]), BadSample)
+    return len(lines) > 1 and _is_object(lines[0])
 
 
-def _record(line: bytes) -> dict[str, Any] | BadSample:
-    try:
-        return json_line(line)
-    except BadSample as bad:
-        return bad
+def _is_object(line: bytes) -> bool:
+    with contextlib.suppress(BadSample):
+        json_line(line, lenient=True)
+        return True
+    return False
 
 
 def _object(value: Any) -> dict[str, Any] | BadSample:
@@ -158,30 +196,30 @@ def _object(value: Any) -> dict[str, Any] | BadSample:
     return BadSample("malformed", f"a record must be an object, not a {type(value).__name__}")
 
 
-def _records_in(whole: dict[str, Any], part: str, path: Path) -> list[Any]:
-    """The records of an object, whichever way it holds them."""
-    lists = {n: v for n, v in whole.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
-    if part or len(lists) > 1:
-        named = part or next((n for n in _LISTS if n in lists), "")
+def _records_in(whole: dict[str, Any], part: str, path: Path) -> tuple[list[Any] | None, dict[str, Any]]:
+    """(records of an object, whichever way it holds them, what stands beside them); (None, the whole) without any."""
+    lists = {n: v for n, v in whole.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
+    if part or lists:
+        only = next(iter(lists)) if len(lists) == 1 else ""
+        named = part or only or next((n for n in _LISTS if n in lists), "")
         if named not in lists:
             raise InputError(
-                f"{path} holds {', '.join(lists) or 'no list of records'}", f'part = "{next(iter(lists), "")}"'
+                f"{path} holds no list of rows by a name that is known, but {', '.join(lists) or 'none'}",
+                f'part = "{next(iter(lists), "")}"',
             )
-        return lists[named]
-    if lists:
-        return next(iter(lists.values()))
+        return lists[named], {n: v for n, v in whole.items() if n != named}
     if whole and all(isinstance(v, dict) for v in whole.values()):
-        return [{"id": name, **record} for name, record in whole.items()]
+        return [{"id": name, **record} for name, record in whole.items()], {}
     # A list for each column, as pandas writes them with orient="list".
     if whole and all(isinstance(v, list) for v in whole.values()) and len({len(v) for v in whole.values()}) == 1:
-        return [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)]
-    return [whole]
+        return [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)], {}
+    return None, whole
 
 
-def _elements(handle: IO[bytes], path: Path) -> Iterator[Any]:
+def _elements(handle: IO[bytes], path: Path, lenient: bool) -> Iterator[Any]:
     """The elements of a JSON array, a piece of the file in memory at a time."""
     odd: list[str] = []
-    decoder = json.JSONDecoder(parse_constant=odd.append)
+    decoder = json.JSONDecoder(parse_constant=None if lenient else odd.append)
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
     text, at, ended, piece, first = "", 0, False, _CHUNK, True
     while True:
@@ -199,7 +237,7 @@ def _elements(handle: IO[bytes], path: Path) -> Iterator[Any]:
                 raise json.JSONDecodeError("cut", text, end)
         except json.JSONDecodeError as error:
             cut = error.msg.startswith("Unterminated") or error.pos >= len(text) - 16
-            if ended or not cut or len(text) - at > MAX_RECORD_BYTES:
+            if ended or not cut or len(text) - at > base.MAX_RECORD_BYTES:
                 raise InputError(
                     f"{path} is not JSON: {error.msg} in item at character {at}", "is it a whole file?"
                 ) from None

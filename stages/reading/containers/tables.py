@@ -116,7 +116,9 @@ class _failures:
 
         # UnicodeError: names of columns are decoded where they are asked for.
         if isinstance(error, pa.ArrowException | OSError | UnicodeError):
-            raise InputError(f"{self._path} can't be read: {first_line(error)}", "copy or download it again") from None
+            kind = "Parquet" if self._path.suffix == ".parquet" else "Arrow"
+            why = f"{self._path} can't be read as {kind}: {first_line(error)}"
+            raise InputError(why, "copy or download it again") from None
 
 
 def _parquet(path: Path) -> Any:

@@ -12,7 +12,7 @@ from stages.reading.choices import options_of
 from stages.reading.layouts import table
 from stages.reading.layouts.shapes import is_image, there, value_at
 from stages.reading.layouts.turns import as_turns
-from stages.reading.plain_samples import LISTS, TEXTS
+from stages.reading.plain_samples import LISTS, TEXTS, listed_in
 
 _OWN = ("source", "risk", "family", "parent_id", "scene", "answer_kind", "category", "task")
 Records = list[dict[str, Any]]
@@ -86,7 +86,15 @@ def _may_be(name: str, value: Any, records: Records, found: FieldPath) -> bool:
     if name == "harmful":
         return all(isinstance(v, bool) for v in values)
     if name == "instructions":
-        return all(isinstance(v, list) and all(isinstance(i, dict) and "kind" in i for i in v) for v in values)
+        lists = [listed_in(v) for v in values]
+        # Of kinds alone the arguments lie beside them.
+        return all(
+            isinstance(v, list) and all(isinstance(i, str) or (isinstance(i, dict) and "kind" in i) for i in v)
+            for v in lists
+        )
+    if name == "instruction_arguments":
+        lists = [listed_in(v) for v in values]
+        return all(isinstance(v, list) and all(i is None or isinstance(i, dict) for i in v) for v in lists)
     if name in LISTS:
         return all(isinstance(v, list) and all(isinstance(i, str) for i in v) for v in values)
     return all(isinstance(v, str) for v in values) if name in (*_OWN, *TEXTS) else True

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -104,7 +104,8 @@ class ImageRules:
             raise BadSample("missing_image", f"{name} is a web address; --fetch-images downloads it: {value[:80]}")
         from stages.reading.layouts.web_images import downloaded
 
-        return bytes_image(downloaded(value), PurePath(value.partition("?")[0]).name or name)
+        image = bytes_image(downloaded(value), PurePath(value.partition("?")[0]).name or name)
+        return replace(image, is_apart=True)
 
 
 def _decoded(text: str, name: str) -> UnreadImage:

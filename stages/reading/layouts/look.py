@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
@@ -50,10 +50,10 @@ def _columns(known: Assignment) -> Columns:
     if not known.has("messages") and not known.has("prompt"):
         _find_messages(known)
     decided = known.left_out | set(known.fields)
-    numbered = () if "images" in decided else _numbered(known.seen)
+    numbered = () if "images" in decided else numbered_columns(known.seen)
     if "images" not in decided and not numbered:
         _find_images(known)
-    letters = () if "choices" in decided else _letters(known.seen)
+    letters = () if "choices" in decided else letter_columns(known.seen)
     for name in COLUMNS:
         if name == "choices" and letters:
             continue
@@ -165,13 +165,13 @@ def _find_caption(known: Assignment, numbered: bool) -> None:
             return
 
 
-def _numbered(columns: list[str]) -> tuple[str, ...]:
+def numbered_columns(columns: Iterable[str]) -> tuple[str, ...]:
     """Columns that each hold an image: `image_1`, `image_2`, ... in order."""
     found = sorted((int(m[1]), c) for c in columns if (m := _NUMBERED.fullmatch(c)))
     return tuple(c for _, c in found)
 
 
-def _letters(columns: list[str]) -> tuple[str, ...]:
+def letter_columns(columns: Iterable[str]) -> tuple[str, ...]:
     """Columns that each hold an option: `A`, `B`, ..., `Option A`, `option_b`, ..., or `choice1`, `choice2`, ..."""
     found: dict[str, list[str]] = {}
     for column in columns:

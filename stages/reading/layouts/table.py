@@ -54,6 +54,16 @@ LAYOUTS = (
     Layout("VLMEvalKit", ("index", "question", "A", "B"), {"prompt": "question"}),
     Layout("MMMU", ("question", "options", "image_1"), {"prompt": "question", "choices": "options"}),
     Layout("EasyR1", ("problem", "answer"), {"prompt": "problem"}),
+    Layout(
+        "IFEval",
+        ("prompt", "instruction_id_list", "kwargs"),
+        {
+            "prompt": "prompt",
+            "instructions": "instruction_id_list",
+            "instruction_arguments": "kwargs",
+            "label": "'instruction'",
+        },
+    ),
     Layout("WebDataset", ("__key__",)),
 )
 """In order: the first whose needs are there is the one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import Any
 from stages.core.errors import BadSample
 from stages.reading.layouts.shapes import is_turns, role_of
 from stages.reading.layouts.table import ROLES
+from stages.reading.literals import opened
 
 _MARK = re.compile(r"<image>|<image[ _]?(\d{1,2})>|<\|image_(\d{1,2})\|>|<img>(.*?)</img>", re.DOTALL)
 _TEXT_TYPES = ("text", "input_text", "output_text")
 _IMAGE_TYPES = ("image", "image_url", "input_image")
 _IMAGE_KEYS = ("image", "image_url", "url", "path", "source", "file_name")
-_MAX_WRITTEN = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,9 @@ Turn = tuple[str, list[Part]]
 
 
 def as_turns(value: Any) -> list[Any] | None:
-    """The list of turns that a value is, or was written as JSON; None for anything else."""
-    if isinstance(value, str) and value[:1] == "[" and len(value) <= _MAX_WRITTEN:
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+    """The list of turns that a value is, or was written as text; None for anything else."""
+    if isinstance(value, str):
+        value = opened(value)
     return value if is_turns(value) else None
 
 

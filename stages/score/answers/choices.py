@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from schemas.prompts import PromptRow
-from stages.score.answers.markers import AND, NEGATED_FOLLOWS, NEGATORS, NEGATORS_BEFORE, OR
+from stages.score.answers.markers import AND, NEGATED_FOLLOWS, NEGATORS, OR
+from stages.score.answers.negation import CLAUSE, denies, denies_in_script
 from stages.score.answers.normalize import phrase, plain, signed, spaced
 from stages.score.answers.numbers import abstains, equal, final_value
 from stages.score.answers.numerals import as_value
@@ -259,10 +260,8 @@ def _answers(before: str) -> bool:
 
 
 def _denied(before: str) -> bool:
-    clause = re.split(r"[.,;:!?\n，。；]|\bbut\b", before)[-1]
-    words = clause.lower().split()
-    near = words[-4:]
-    return bool(any(w in NEGATORS or w in NEGATED_FOLLOWS.split() for w in near) or NEGATORS_BEFORE.search(clause[-6:]))
+    clause = CLAUSE.split(before)[-1]
+    return denies(clause.lower().split()) or denies_in_script(clause[-6:], "")
 
 
 def _wrong(after: str) -> bool:
@@ -310,8 +309,7 @@ def _stands(choice: str, words: str, text: str) -> bool:
 def _text_denied(choice: str, words: str) -> bool:
     at = words.find(phrase(choice))
     return (
-        any(w in NEGATORS or w in NEGATED_FOLLOWS.split() for w in words[:at].split()[-6:])
-        and words.count(phrase(choice)) == 1
+        any(w in NEGATORS or w in NEGATED_FOLLOWS for w in words[:at].split()[-6:]) and words.count(phrase(choice)) == 1
     )
 
 

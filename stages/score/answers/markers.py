@@ -71,7 +71,7 @@ _NEGATING = (
 )
 NEGATORS = frozenset(_NEGATING.split())
 """Words that deny what follows in their clause."""
-NEGATED_FOLLOWS = "instead than besides except"
+NEGATED_FOLLOWS = frozenset(["instead", "than", "besides", "except"])
 """`rather than the blue one`, `instead of blue`: the thing behind is named to be set aside."""
 NEGATORS_BEFORE = re.compile(r"(?:不是|并非|並非|不|没有|沒有|没|沒|非|无|無|未|别|勿)[\s一个只條条张張]*$")
 """Chinese: what stands right behind is denied."""

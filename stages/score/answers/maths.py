@@ -11,7 +11,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from stages.score.answers import exact_math, math_pool, numbers, numerals
+from stages.score.answers import exact_math, numbers, numerals
+from stages.score.answers.algebra import math_pool
 from stages.score.answers.reading import Reading
 
 _NO_MEANING = re.compile(r"\s+|\\[,;! ]|\\(?:left|right|displaystyle)(?![a-zA-Z])|\$|\^\{?\\circ\}?")

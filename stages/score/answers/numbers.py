@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from stages.score.answers.markers import ABSTAINS, AND, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE, NUMBER_WORDS, OR
+from stages.score.answers.markers import ABSTAINS, AND, NEGATORS, NUMBER_WORDS, OR
+from stages.score.answers.negation import denies_in_script
 from stages.score.answers.normalize import spaced
 from stages.score.answers.numerals import NUMBER, Value, as_value, simple, value_of
 from stages.score.answers.reading import Reading
@@ -92,11 +93,7 @@ def _after_equals(text: str) -> str:
 
 def _denied(before: str, after: str = "") -> bool:
     tail = _DENIED_TAIL.search(before[-60:])
-    return bool(
-        (tail and tail.group(1).lower() in NEGATORS)
-        or NEGATORS_BEFORE.search(before[-8:])
-        or NEGATORS_AFTER.match(after)
-    )
+    return bool((tail and tail.group(1).lower() in NEGATORS) or denies_in_script(before[-8:], after))
 
 
 def _last(text: str) -> Value | None:

@@ -24,7 +24,11 @@ _B_LINE = re.compile(r"^[ \t]*B:", re.MULTILINE)
 _BETWEEN_BOXES = re.compile(
     r"[\s$,;()\\]*(?:and|or|or\s+else|with|、|和|或)?[\s$,;()\\]*(?:\w{1,3}\s*=\s*)?[\s$(\\]*", re.IGNORECASE
 )
-_NOTE = re.compile(r"(?<=\S)\s*[(（\[][^()（）\[\]]*[^\W\d_]{2}[^()（）\[\]]*[)）\]][\s.]*$")
+# Set apart by a space or full-width, and no formula: `\\left( 3, \\frac{\\pi}{2} \\right)` and `f(ab)` are no notes.
+_NOTE = re.compile(
+    r"(?<=\S)(?:(?<!\\left)\s+[(\[][^()（）\[\]\\]*[^\W\d_]{2}[^()（）\[\]\\]*[)\]]"
+    r"|\s*（[^()（）\[\]]*[^\W\d_]{2}[^()（）\[\]]*）)[\s.]*$"
+)
 _STYLES = (
     "text|textbf|textrm|textit|texttt|textsf|mathrm|mathbf|mathit|mathsf|mathbb|mathnormal|mbox|emph|bf|rm|boldsymbol|bm"
     "|operatorname"

@@ -15,30 +15,24 @@ from functools import lru_cache
 
 from schemas.prompts import PromptRow
 from schemas.values import plain_text
+from stages.score.answers.closed_classes import by_class, member_of
 from stages.score.answers.markers import (
     CHINESE_FILLERS,
-    CLASS_OF,
     FILLERS,
     GRAMMAR,
-    NEGATED_FOLLOWS,
     NEGATORS,
-    NEGATORS_AFTER,
-    NEGATORS_BEFORE,
     SPLITS,
 )
+from stages.score.answers.negation import CLAUSE, SCRIPT, denies, denies_in_script
 from stages.score.answers.normalize import phrase, plain, signed, spaced
 from stages.score.answers.reading import Reading, plain_markup
 
 _ARTICLE = re.compile(r"^(?:a|an|the|eine?|der|die|das|une?|la|le|les|el|los|las)\s+(?=\w)", re.IGNORECASE)
-_CLAUSE = re.compile(r"[.!?;:\n。！？；](?=\s|$|[\u3000-\u9fff])|[,，]|\bbut\b|\bsondern\b|但是|而是")
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s+(?=[A-Z])|(?<=[。！？])|\n+")
 _EITHER = re.compile(r"\bor\b|\boder\b|或者?|还是|還是|または|또는", re.IGNORECASE)
-_SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _KEPT_SIGNS = frozenset("+-*/^=<>%#@&|~\\_≤≥≠±")
 """Signs that change what a word is when they touch it: `C` in `C++`, `5` in `-5`."""
 _STATES = frozenset(["is", "are", "be", "by", "ist", "est", "es", "是", "为"])
-_FAR = 3
-"""Words between a `not` and what it still plainly denies."""
 _LONG = 12
 """References of more words than this are sentences: other words may say the same."""
 
@@ -51,8 +45,8 @@ def compare(row: PromptRow, gold: str, reading: Reading) -> tuple[bool | None, s
     # What is marked is looked at first, then its first sentence, for an explanation may stand behind it.
     if reading.mark and (first := _SENTENCE.split(final)[0]) != final and _same(expected, _normal(first)):
         return True, None
-    if member := _member(expected):
-        return _by_class(row, member, final, reading)
+    if member := member_of(expected):
+        return by_class(row, member, final, reading)
     if len(phrase(expected)) <= 2:
         return False, f"{gold!r} is not the answer"
     return _free(row, gold, expected, final, reading)
@@ -85,128 +79,6 @@ def _signs(text: str) -> bool:
     return any(not t[0].isalnum() and t not in "-'\"" for t in _tokens(text)) or text.startswith("-")
 
 
-# --- closed classes ---------------------------------------------------------------------------------------------------
-
-
-def _member(text: str) -> tuple[str, str] | None:
-    """The closed class of a one-word reference and which member it is."""
-    return next(iter(CLASS_OF.get(text.lower(), [])), None)
-
-
-def _by_class(row: PromptRow, member: tuple[str, str], final: str, reading: Reading) -> tuple[bool | None, str | None]:
-    """Decided by the member that is stated: first of all, or alone, or alone in the last sentence of a long text."""
-    kind, expected = member
-    asked = _asked_members(row, kind)
-    asked = frozenset() if expected in asked else asked
-    parts = [final] if reading.mark or len(final) < 200 else [_last_line(final), final]
-    for part in parts:
-        stated, denied = _members(part, kind)
-        first = _opening(part, kind)
-        if kind in ("yes_no", "true_false") and first and not _offers(part, kind):
-            return _verdict(first == expected, first, expected)
-        left = stated - asked if stated - asked else stated
-        if len(left) == 1:
-            return _verdict(left == {expected}, next(iter(left)), expected)
-        if left:
-            return False, f"the answer names {', '.join(sorted(left))}"
-        if expected in denied:
-            return False, f"the answer denies {expected!r}"
-    # Yes or no may be said in other words; another colour may have a name that is not in the list.
-    return (
-        (None, "neither is said") if kind in ("yes_no", "true_false") else (False, f"{expected!r} is not in the answer")
-    )
-
-
-def _verdict(right: bool, found: str, expected: str) -> tuple[bool, str | None]:
-    return right, None if right else f"{found} is not {expected}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else text
-
-
-def _asked_members(row: PromptRow, kind: str) -> frozenset[str]:
-    return frozenset() if kind in ("yes_no", "true_false") else _members(plain_text(row.messages), kind)[0]
-
-
-def _opening(text: str, kind: str) -> str | None:
-    """The member that a text opens with."""
-    words = spaced(text).split()
-    for count in (4, 3, 2, 1):
-        for joint in ("", " "):
-            if (found := _named(joint.join(words[:count]), kind)) is not None and len(words) >= count:
-                return found
-    return None
-
-
-def _offers(text: str, kind: str) -> bool:
-    """Whether a text names both members as alternatives: `yes and no`, `yes or no`."""
-    items = [_named(item.strip().lower().strip(".!"), kind) for item in SPLITS.split(text)]
-    return len({item for item in items if item}) > 1
-
-
-def _named(word: str, kind: str) -> str | None:
-    return next((member for name, member in CLASS_OF.get(word, ()) if name == kind), None)
-
-
-@lru_cache(maxsize=4096)
-def _class_words(kind: str) -> tuple[tuple[str, str], ...]:
-    """The class's words of scripts without spaces, the longest first."""
-    found = [(w, m) for w, members in CLASS_OF.items() for n, m in members if n == kind and _SCRIPT.search(w)]
-    return tuple(sorted(found, key=lambda pair: -len(pair[0])))
-
-
-def _members(text: str, kind: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The class's members that a text states, and those that it only denies."""
-    stated: set[str] = set()
-    denied: set[str] = set()
-    for clause in _CLAUSE.split(plain(text)):
-        words = spaced(clause).split()
-        for n, word in enumerate(words):
-            # Characters of scripts without spaces come one by one here; their words are looked for below.
-            if (member := _named(word, kind)) is None or _SCRIPT.match(word):
-                continue
-            # `no` is itself a member of its class; what it denies is another word's business.
-            before = [w for w in words[:n] if kind != "yes_no" or _named(w, kind) is None]
-            (denied if _denies(before) else stated).add(member)
-        if _SCRIPT.search(clause):
-            _members_of_script(clause, kind, stated, denied)
-    return frozenset(stated), frozenset(denied - stated)
-
-
-def _members_of_script(clause: str, kind: str, stated: set[str], denied: set[str]) -> None:
-    for word, member in _class_words(kind):
-        while (at := clause.find(word)) >= 0:
-            before, after = clause[:at], clause[at + len(word) :]
-            away = kind != "yes_no" and (NEGATORS_BEFORE.search(before) or NEGATORS_AFTER.match(after))
-            (denied if away else stated).add(member)
-            # Taken out, so that a shorter word inside it is not found again.
-            clause = before + "\u3000" + after
-
-
-def _denies(before: list[str]) -> bool:
-    """Whether the words before one deny it: `not`, `never`, `no` at most a few words ahead, `than` right before."""
-    near = before[-_FAR - 1 :]
-    for n, word in enumerate(reversed(near)):
-        if word in NEGATORS or word.endswith("n't"):
-            return not _idiom(near, len(near) - 1 - n)
-        if word in NEGATED_FOLLOWS.split() and n <= 1:
-            return True
-        if word == "of" and n + 1 < len(near) and near[-n - 2] == "instead":
-            return True
-    return False
-
-
-def _idiom(words: list[str], at: int) -> bool:
-    """`no doubt`, `not only`: they deny nothing."""
-    following = words[at + 1] if at + 1 < len(words) else ""
-    return (words[at], following) in {("no", "doubt"), ("without", "doubt"), ("not", "only"), ("no", "question")}
-
-
-# --- free text --------------------------------------------------------------------------------------------------------
-
-
 def _free(row: PromptRow, gold: str, expected: str, final: str, reading: Reading) -> tuple[bool | None, str | None]:
     words = phrase(expected)
     if _signs(expected) or any(s in expected for s in "+#^_<>=*/\\"):
@@ -220,7 +92,7 @@ def _free(row: PromptRow, gold: str, expected: str, final: str, reading: Reading
                 else (False, f"{gold!r} is not in the answer")
             )
         final = reading.whole
-    places = [_denied_or_touched(clause, words) for clause in _CLAUSE.split(final)]
+    places = [_denied_or_touched(clause, words) for clause in CLAUSE.split(final)]
     named = [place for place in places if place is not None]
     if named and all(denied for denied, _ in named) and not _denies_itself(words):
         return False, f"the answer denies {gold!r}"
@@ -244,7 +116,7 @@ def _by_signs(gold: str, expected: str, final: str) -> tuple[bool | None, str | 
 
 def _rest(have: tuple[str, ...], at: int, want: tuple[str, ...], gold: str) -> tuple[bool | None, str | None]:
     before, after = have[:at], have[at + len(want) :]
-    if _denies([*before]):
+    if denies([*before]):
         return False, f"the answer denies {gold!r}"
     # `The point is (2, 3)`: a sentence that ends in the reference.
     if not after and before and before[-1] in _STATES and not any(t.isdigit() or t in _KEPT_SIGNS for t in before):
@@ -263,14 +135,12 @@ def _denied_or_touched(clause: str, words: str) -> tuple[bool, bool] | None:
     at = text.find(words)
     if at < 0:
         return None
-    denied = _denies(text[:at].split())
-    if _SCRIPT.search(words):
+    denied = denies(text[:at].split())
+    if SCRIPT.search(words):
         bare, raw = words.replace(" ", ""), clause.replace(" ", "")
         place = raw.lower().find(bare)
         if place >= 0:
-            denied = bool(
-                denied or NEGATORS_BEFORE.search(raw[:place]) or NEGATORS_AFTER.match(raw[place + len(bare) :])
-            )
+            denied = denied or denies_in_script(raw[:place], raw[place + len(bare) :])
     tokens, want = signed(clause), tuple(words.split())
     for n in range(len(tokens) - len(want) + 1):
         if tokens[n : n + len(want)] == want:
@@ -317,7 +187,7 @@ def _denies_item(item: str) -> bool:
 def _unaccounted(row: PromptRow, text: str, words: str) -> list[str]:
     """Words that neither the reference, the question, the row's facts nor plain grammar account for."""
     said = spaced(text)
-    for clause in _CLAUSE.split(text):
+    for clause in CLAUSE.split(text):
         # What is denied is not named.
         tokens = spaced(clause).split()
         if words not in spaced(clause) and any(w in NEGATORS for w in tokens[:2]):

@@ -196,6 +196,7 @@ def _redirected(clauses: list[_Clause], lang: Language) -> Refusal | None:
 
 
 def _is_reported(clause: _Clause, lang: Language) -> bool:
+    """Whether somebody else is the speaker: another question than negation, which is `answers.negation`."""
     return lang.reported.search(lang.unreported.sub(" # ", clause.words)) is not None
 
 

@@ -46,7 +46,7 @@ from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
 from stages.judging.parsed import THINK, ParsedCompletion
-from stages.score.answers.math_pool import TimedOut
+from stages.score.answers.algebra.math_pool import TimedOut
 
 _SHOWN = 60
 """Longest part of a wrong value that a reason repeats."""
@@ -93,6 +93,10 @@ class Verifier:
     judge: Judge
     name: str = ""
     """Left out: the last part of the judging function's module."""
+    bind: Callable[[Any], Verifier] | None = None
+    """Of a rule that has plugins of its own: the verifier under a ScoreConfig."""
+    identity: dict[str, Any] | None = None
+    """What else decides its grades than its own code: in the plan's key."""
 
     def __post_init__(self) -> None:
         # The class is frozen, and its own `__setattr__` raises.

@@ -103,7 +103,7 @@ def _of_completion(completion: Completion, parsed: ParsedCompletion) -> dict[str
         "text": completion.text,
         "think": parsed.think,
         "finish_reason": completion.finish_reason,
-        "token_ids": completion.token_ids,
+        "token_ids": list(completion.token_ids),
     }
 
 

@@ -20,6 +20,8 @@ def load_verifier(name: str, config: ScoreConfig) -> Verifier | ModelVerifier:
     made = plugin(config) if callable(plugin) else plugin
     if not isinstance(made, Verifier | ModelVerifier):
         raise UsageError(f"verifier {name} makes a {type(made).__name__} of the config", "it must be a ModelVerifier")
+    if isinstance(made, Verifier) and made.bind is not None:
+        made = made.bind(config)
     identity = plugin_key("verifier", name)[1]
     if isinstance(identity, int):
         return made

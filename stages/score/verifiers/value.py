@@ -10,13 +10,14 @@ from schemas.verdicts import UNPARSABLE
 from stages.judging.parsed import ParsedCompletion
 from stages.score.answers.choices import answered_option, option_index
 from stages.score.answers.match import match
-from stages.score.verifiers.base import Judgement, Verifier, does_not_apply, judged, undecided
+from stages.score.verifiers.base import Judgement, Verifier, judged, undecided
 
 
 def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion) -> Judgement:
-    """good 1.0; bad 0.0; unparsable 0.0 when no single option is chosen."""
+    """good 1.0; bad 0.0; unparsable 0.0 when no single option is chosen; undecided for a question without options."""
     if group.answer is None:
-        return does_not_apply("the row has no good option to compare with")
+        # Of an open question about values a judge can tell what a rule can't.
+        return undecided("the row has no good option to compare with")
     good = option_index(group.answer, group.choices)
     # Without options the reference is compared as any answer is.
     if not group.choices or good is None:
@@ -30,4 +31,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
 
 
-PLUGIN = Verifier(version=4, judge=judge)
+PLUGIN = Verifier(version=5, judge=judge)

@@ -23,7 +23,7 @@ def fill_old_logprobs(rollout: Rollout, source: str, cut: Cut, score: Callable[[
     """
     if source == "stored":
         for completion in rollout.completions():
-            completion.old_logprobs = torch.tensor(completion.scored.logprobs)
+            completion.old_logprobs = torch.tensor(list(completion.scored.logprobs))
         return
     with torch.no_grad():
         for micro in (m for update in rollout.updates[1:] for m in cut(update)):

@@ -77,4 +77,4 @@ def read_rollout(folder: RunFolder, number: int, config: TrainConfig, carried: C
     after = estimate_advantages(groups, config, carried)
     price = load("advantage", str(config.advantage)).cost_weight
     cost_weight = after.get(price) if price else None
-    return Rollout(number, make_updates(groups, config, number), banned, carried, after, cost_weight)
+    return Rollout(number, make_updates(groups, config, number), list(banned), carried, after, cost_weight)

@@ -46,9 +46,9 @@ class MicroBatchScorer:
     def _score(self, model: Any, micro: MicroBatch, forward: Any) -> TokenLogprobs:
         groups = [
             TokenGroup(
-                group.row.prompt_token_ids,
+                list(group.row.prompt_token_ids),
                 self._image_inputs(group.row),
-                [c.scored.token_ids for c in completions],
+                [list(c.scored.token_ids) for c in completions],
                 [c.scored.sampling.temperature for c in completions],
             )
             for group, completions in micro.parts

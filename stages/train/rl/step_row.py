@@ -45,7 +45,7 @@ class TokenSums:
         sums["entropy"] = masked_sum(scores.entropy_NT, inputs.mask_NT).item()
         if old_source == "recompute" and all(c.scored.logprobs for c in micro.completions):
             old_NT = inputs.old_logprobs_NT
-            sampler_NT = padded([torch.tensor(c.scored.logprobs) for c in micro.completions], old_NT.device)
+            sampler_NT = padded([torch.tensor(list(c.scored.logprobs)) for c in micro.completions], old_NT.device)
             sums["sampler_gap"] = masked_sum((old_NT - sampler_NT).abs(), inputs.mask_NT).item()
         self.add(inputs.mask_NT.sum().item(), sums)
 

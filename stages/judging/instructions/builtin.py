@@ -1,9 +1,10 @@
-"""The built-in world's instructions: one word, capitals, exactly k items."""
+"""The built-in world's: one word, capitals, exactly k items."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+
+from stages.judging.instructions.base import Checks, Count
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _BULLET = re.compile(r"^\s*(?:\d+\s*[.)]|[-*\u2022])\s*")
@@ -27,10 +28,10 @@ def items(answer: str) -> list[str]:
     return [p for p in (part.strip(" .:!?") for part in parts) if _WORD.search(p)]
 
 
-def k_items(answer: str, k: int) -> bool:
+def k_items(answer: str, k: Count) -> bool:
     """Exactly k items, all of them different."""
     found = [item.lower() for item in items(answer)]
     return len(found) == k and len(set(found)) == k
 
 
-RULES: dict[str, Callable[..., bool]] = {"one_word": one_word, "capitals": capitals, "k_items": k_items}
+PLUGIN = Checks(version=1, checks={"one_word": one_word, "capitals": capitals, "k_items": k_items})

@@ -1,1 +1,0 @@
-"""Files of rows: what each kind of file is read by, and rows known by where they lie."""

@@ -1,0 +1,1 @@
+"""math-verify in child processes that can be killed: the pool, and what runs in a child."""

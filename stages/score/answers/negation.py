@@ -1,0 +1,42 @@
+"""Whether a text denies what it names: `not blue`, `never blue`, `rather than blue`, 不是蓝色, 青ではありません.
+
+Who is quoted or reported as the speaker is another question, which only refusals ask (`rules.refusal_phrases`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from stages.score.answers.markers import NEGATED_FOLLOWS, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE
+
+CLAUSE = re.compile(r"[.!?;:\n。！？；](?=\s|$|[\u3000-\u9fff])|[,，]|\bbut\b|\bsondern\b|但是|而是")
+"""Between clauses: a denial reaches no further."""
+SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
+"""Characters of scripts that set no spaces between words."""
+_FAR = 3
+"""Words between a `not` and what it still plainly denies."""
+
+
+def denies(before: Sequence[str]) -> bool:
+    """Whether the words before one deny it: `not`, `never`, `no` at most a few words ahead, `than` right before."""
+    near = before[-_FAR - 1 :]
+    for n, word in enumerate(reversed(near)):
+        if word in NEGATORS or word.endswith("n't"):
+            return not _idiom(near, len(near) - 1 - n)
+        if word in NEGATED_FOLLOWS and n <= 1:
+            return True
+        if word == "of" and n + 1 < len(near) and near[-n - 2] == "instead":
+            return True
+    return False
+
+
+def _idiom(words: Sequence[str], at: int) -> bool:
+    """`no doubt`, `not only`: they deny nothing."""
+    following = words[at + 1] if at + 1 < len(words) else ""
+    return (words[at], following) in {("no", "doubt"), ("without", "doubt"), ("not", "only"), ("no", "question")}
+
+
+def denies_in_script(before: str, after: str) -> bool:
+    """The same of Chinese (in front), Japanese and Korean (behind), in the letters on both sides."""
+    return bool(NEGATORS_BEFORE.search(before) or NEGATORS_AFTER.match(after))
