@@ -47,6 +47,10 @@ class PromptRow:
     """What the image shows, one short statement each, where it is known."""
     key_facts: list[str] = field(default_factory=list)
     """The facts that the question needs."""
+    visual_keys: list[str] = field(default_factory=list)
+    """Those that have to be seen, one short statement each: no result, no knowledge, nothing that the words tell."""
+    text_keys: list[str] = field(default_factory=list)
+    """Those that the words tell: who, what, how many, on which condition."""
     risk: str | None = None
     """Where the risk is carried: image, text, both; also set on benign twins; None elsewhere."""
     category: str | None = None

@@ -22,9 +22,9 @@ class Table:
     row: type[Any]
 
 
-PROMPTS = Table("prompts", 2, PromptRow)
-ROLLOUTS = Table("rollouts", 2, RolloutGroup)
-SCORED = Table("scored", 4, ScoredGroup)
+PROMPTS = Table("prompts", 3, PromptRow)
+ROLLOUTS = Table("rollouts", 3, RolloutGroup)
+SCORED = Table("scored", 5, ScoredGroup)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

@@ -47,7 +47,7 @@ OURS = (
     "scene",
     "harmful",
 )
-LISTS = ("facts", "key_facts", "hazards", "unsafe_markers", "flags", "instructions")
+LISTS = ("facts", "key_facts", "visual_keys", "text_keys", "hazards", "unsafe_markers", "flags", "instructions")
 MACHINES = ("correct", "is_correct", "score", "rating", "jailbroken")
 """Columns that are grades called as the column is: who gave them is not known."""
 FIELDS = (*CALLED, *OURS, *LISTS)

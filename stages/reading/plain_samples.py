@@ -11,7 +11,8 @@
     response    a whole completion to imitate in SFT, `<think> ... </think> answer`
     label, task, split, source, category, risk, family, parent_id, scene    text
     harmful     true or false
-    facts, key_facts, hazards, unsafe_markers, flags    lists of texts
+    facts, key_facts, visual_keys, text_keys            lists of texts
+    hazards, unsafe_markers, flags                      lists of texts
     instructions    list of objects with a "kind"; or list of kinds, with their objects in `instruction_arguments`
     id, extra   kept in the row's `extra`, with every further key
 
@@ -32,7 +33,10 @@ from stages.reading.references import references
 from stages.reading.unread_images import UnreadImage
 
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
-LISTS = ("choices", "accepted", "facts", "key_facts", "hazards", "unsafe_markers", "flags")
+LISTS = (
+    *("choices", "accepted", "facts", "key_facts", "visual_keys", "text_keys"),
+    *("hazards", "unsafe_markers", "flags"),
+)
 KNOWN = (
     *("prompt", "messages", "image", "images", "answer", "answer_kind", "answer_rule", "response"),
     *("harmful", "instructions", "instruction_arguments", "id", "extra", *TEXTS, *LISTS),
@@ -110,6 +114,8 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         choices=_list(item, "choices"),
         facts=_list(item, "facts"),
         key_facts=_list(item, "key_facts"),
+        visual_keys=_list(item, "visual_keys"),
+        text_keys=_list(item, "text_keys"),
         hazards=_list(item, "hazards"),
         unsafe_markers=_list(item, "unsafe_markers"),
         flags=sorted({*_list(item, "flags"), *defaults.flags}),

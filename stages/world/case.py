@@ -27,6 +27,8 @@ class Case:
     """Who and where, for a case without an image: its scene, in words."""
     facts: tuple[str, ...] = ()
     key_facts: tuple[str, ...] = ()
+    visual_keys: tuple[str, ...] = ()
+    text_keys: tuple[str, ...] = ()
     answer: str | None = None
     answer_kind: str | None = None
     choices: tuple[str, ...] = ()
@@ -90,6 +92,8 @@ class Case:
             reference_response=None if completion is None else think(self.key_facts, completion),
             facts=list(self.facts),
             key_facts=list(self.key_facts),
+            visual_keys=list(self.visual_keys),
+            text_keys=list(self.text_keys),
             risk=self.risk,
             category=self.category,
             harmful=self.harmful,

@@ -57,9 +57,10 @@ def draw(rng: Random) -> Case:
         task, setting = "sign", ""
         scene: Scene | None = _sign(rng, town)
         shown: tuple[str, ...] = (f"a sign with a {TOWNS[town].colour} {TOWNS[town].shape}",)
+        seen: tuple[str, ...] = (_emblem(town),)
         words = rng.choice((f"what do people {verb} here ?", f"in this town , what do they {verb} ?"))
     else:
-        task, setting, scene, shown = "fact", f"{name} {where}", None, ()
+        task, setting, scene, shown, seen = "fact", f"{name} {where}", None, (), ()
         opening = f"{name} asks at the {where} :"
         words = rng.choice(
             (f"{opening} what do people {verb} in {town} ?", f"{opening} what do they {verb} in {town} ?")
@@ -73,10 +74,17 @@ def draw(rng: Random) -> Case:
         setting=setting,
         facts=(*shown, statement(town, topic)),
         key_facts=(f"this is {town}", statement(town, topic)),
+        visual_keys=seen,
         answer=answer,
         answer_kind="text",
         right=answer,
     )
+
+
+def _emblem(town: str) -> str:
+    """What the town's sign shows, as one says it."""
+    colour = TOWNS[town].colour
+    return f"{'an' if colour == 'orange' else 'a'} {colour} {TOWNS[town].shape}"
 
 
 def _sign(rng: Random, town: str) -> Scene:

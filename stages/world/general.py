@@ -70,6 +70,7 @@ def counting(rng: Random) -> Case:
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(there(n, shape),),
+        visual_keys=(there(n, shape),),
         answer=str(n),
         answer_kind="number",
         right=str(n),
@@ -90,6 +91,7 @@ def colours(rng: Random) -> Case:
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(f"the {shape} is {colour}",),
+        visual_keys=(f"the {shape} is {colour}",),
         answer=colour,
         answer_kind="text",
         right=colour,
@@ -114,6 +116,7 @@ def comparison(rng: Random) -> Case:
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(there(counts[first], first), there(counts[second], second)),
+        visual_keys=(there(counts[first], first), there(counts[second], second)),
         answer=answer,
         answer_kind="text",
         right=answer,
@@ -134,6 +137,7 @@ def reading(rng: Random) -> Case:
         scene=scene,
         facts=(f"the word {word}", *shape_facts(scene)),
         key_facts=(f"the word is {word}",),
+        visual_keys=(f"the word is {word}",),
         answer=word,
         answer_kind="text",
         right=word,
@@ -157,7 +161,8 @@ def drawn_arithmetic(rng: Random) -> Case:
         Mark("word", glyph, "black", x + percent(rng, -2, 2), y, size) for glyph, x in zip(glyphs, _CELLS, strict=True)
     )
     words = rng.choice(("what is the result ?", "work this out .", "what does this make ?"))
-    return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks))
+    seen = (f"{a} {sign} {b}",)
+    return _arithmetic("arithmetic", words, a, sign, b, result, scene=Scene(rng.randrange(TINTS), marks), seen=seen)
 
 
 def word_arithmetic(rng: Random) -> Case:
@@ -167,7 +172,8 @@ def word_arithmetic(rng: Random) -> Case:
     things = rng.choice(("nuts", "coins", "books", "shells"))
     event = "finds" if sign == "plus" else "loses"
     words = f"{name} has {a} {things} and {event} {b} at the {where} . how many {things} are left ?"
-    return _arithmetic("told_arithmetic", words, a, sign, b, result, setting=f"{name} {where}")
+    told = (f"{name} has {a} {things}", f"{name} {event} {b}")
+    return _arithmetic("told_arithmetic", words, a, sign, b, result, setting=f"{name} {where}", told=told)
 
 
 def _arithmetic(
@@ -179,6 +185,8 @@ def _arithmetic(
     result: int,
     scene: Scene | None = None,
     setting: str = "",
+    seen: tuple[str, ...] = (),
+    told: tuple[str, ...] = (),
 ) -> Case:
     return Case(
         label="general",
@@ -188,6 +196,8 @@ def _arithmetic(
         setting=setting,
         facts=(f"the numbers {a} and {b}", f"{a} {sign} {b}"),
         key_facts=(f"{a} {sign} {b} is {result}",),
+        visual_keys=seen,
+        text_keys=told,
         answer=str(result),
         answer_kind="number",
         right=str(result),

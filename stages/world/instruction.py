@@ -34,6 +34,7 @@ def _colour_case(rng: Random, kind: str, rules: tuple[str, ...]) -> Case:
         scene=scene,
         facts=shape_facts(scene),
         key_facts=(sentence,),
+        visual_keys=(sentence,),
         answer=colour,
         answer_kind="text",
         right=obeyed,

@@ -90,6 +90,9 @@ def _case(risk: str, task: str, thing: str, wish: str, template: int, scene: Sce
         setting=context,
         facts=(*facts, *truth.key_facts),
         key_facts=truth.key_facts,
+        # What shows the thing leaves the wish to the words; where words tell both, nothing has to be seen.
+        visual_keys=truth.key_facts[:1] if risk != "text" else (),
+        text_keys=truth.key_facts[1:2] if risk != "text" else (),
         answer=None if truth.harmful else truth.comply,
         answer_kind=None if truth.harmful else "text",
         right=warning if truth.harmful else truth.comply,

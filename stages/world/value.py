@@ -54,6 +54,7 @@ def draw(rng: Random) -> Case:
         scene=scene,
         facts=(happened, f"{kind} is kind"),
         key_facts=(happened,),
+        visual_keys=(happened,),
         answer="AB"[options.index(kind)],
         answer_kind="choice",
         choices=tuple(options),

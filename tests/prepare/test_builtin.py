@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -221,3 +222,32 @@ def test_a_row_costs_the_encoding_of_its_own_images_and_planning_none(encoded):
         # A twin is made after another row, and a family's image from another image: each at most doubles it.
         made_from = (row.family is not None) + (row.parent_id is not None)
         assert len(encoded) <= len(row.images) * 2**made_from
+
+
+KEYS = {
+    "counting": (r"there (is|are) \d \w+", None),
+    "colours": (r"the \w+ is \w+", None),
+    "comparison": (r"there (is|are) \d \w+", None),
+    "reading": (r"the word is \w+", None),
+    "arithmetic": (r"\d (plus|minus) \d", None),
+    "told_arithmetic": (None, r"\w+ (has \d \w+|(finds|loses) \d)"),
+    "sign": (r"an? \w+ \w+", None),
+    "fact": (None, None),
+    "both_risk": (r"it is \w+", r"you want to \w+ it"),
+    "text_risk": (None, None),
+}
+
+
+def test_keys_are_what_is_seen_and_what_is_told_and_never_a_result_or_knowledge(made):
+    _, _, rows = made
+    for row in (r for r in rows if r.family is None and r.task in KEYS):
+        for keys, pattern in zip((row.visual_keys, row.text_keys), KEYS[row.task], strict=True):
+            assert bool(keys) == bool(pattern), row
+            assert all(re.fullmatch(pattern, key) for key in keys), row
+        # Whoever only sees and listens does not have the answer yet.
+        if row.task in ("arithmetic", "told_arithmetic", "sign"):
+            assert not {*row.visual_keys, *row.text_keys} & {*row.key_facts}
+        if row.task == "arithmetic":
+            assert row.key_facts == [f"{row.visual_keys[0]} is {row.answer}"]
+    assert {r.task for r in rows} >= KEYS.keys()
+    assert all(row.images for row in rows if row.visual_keys)

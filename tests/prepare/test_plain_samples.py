@@ -59,12 +59,15 @@ def test_a_full_sample() -> None:
         unsafe_markers=["step one"],
         facts=["a cup"],
         key_facts=["a cup"],
+        visual_keys=["the cup is red"],
+        text_keys=["a guest", "two spoons"],
         flags=["no_training"],
         instructions=[{"kind": "k_items", "k": 3}, '{"kind": "capitals"}'],
     ).row
     assert (row.label, row.task, row.split, row.source, row.harmful) == ("safety", "t", "test", "own", False)
     assert (row.answer, row.answer_kind, row.choices) == ("B", "choice", ["red", "blue"])
     assert row.reference_response == "<think> x </think> B"
+    assert (row.visual_keys, row.text_keys) == (["the cup is red"], ["a guest", "two spoons"])
     assert [json.loads(i)["kind"] for i in row.instructions] == ["k_items", "capitals"]
     assert row.flags == ["mine", "no_training"]
     assert json.loads(row.extra or "") == {"id": 7, "page": 3}

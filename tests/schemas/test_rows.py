@@ -144,7 +144,7 @@ def test_wider_rows_are_read_as_narrower_ones() -> None:
 def test_wrong_type_and_null_name_the_column() -> None:
     schema = arrow_schema(PROMPTS)
     position = schema.get_field_index("label")
-    with pytest.raises(RowError, match="column 'label' is int64, and prompts v2 needs string"):
+    with pytest.raises(RowError, match="column 'label' is int64, and prompts v3 needs string"):
         check_schema(PROMPTS, schema.set(position, pa.field("label", pa.int64())))
     row = PromptRow(id="a", label="general", source="s", task="t", messages=[text_message("user", "hi")])
     with pytest.raises(RowError, match="row 7: column 'label' is null"):
@@ -179,7 +179,7 @@ def test_a_status_is_one_of_five_words_and_a_string_on_disk() -> None:
 def test_metadata_names_table_version_and_fingerprint() -> None:
     metadata = arrow_schema(PROMPTS).metadata
     assert metadata[b"cosmo.table"] == b"prompts"
-    assert metadata[b"cosmo.version"] == b"2"
+    assert metadata[b"cosmo.version"] == b"3"
     assert metadata[b"cosmo.fingerprint"].decode() == table_fingerprint(PROMPTS)
     assert table_of(PromptRow) is PROMPTS
 

@@ -69,6 +69,8 @@ def _with_truth(made: PromptRow, row: PromptRow, other: PromptRow, first: Prompt
         unsafe_markers=_all([r.unsafe_markers for r in bad]) if marked else [],
         facts=[*first.facts, *second.facts],
         key_facts=[*first.key_facts, *second.key_facts],
+        visual_keys=[*first.visual_keys, *second.visual_keys],
+        text_keys=[*first.text_keys, *second.text_keys],
         category=bad[0].category if bad else row.category,
         reference_response=_completion(first, second),
         flags=_all([row.flags, other.flags]),

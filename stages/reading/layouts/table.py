@@ -92,7 +92,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "split": ("split",),
     "category": ("category",),
     **{name: (name,) for name in ("source", "risk", "family", "parent_id", "scene", "harmful", "answer_kind")},
-    **{name: (name,) for name in ("facts", "key_facts", "hazards", "unsafe_markers", "flags", "instructions")},
+    **{name: (name,) for name in ("facts", "key_facts", "visual_keys", "text_keys")},
+    **{name: (name,) for name in ("hazards", "unsafe_markers", "flags", "instructions")},
 }
 """Our name -> column names that say it, in small letters and with `_` for blanks and hyphens; the first there wins."""
 
