@@ -14,6 +14,7 @@ _TERM_OF = {
     "format": FORMAT,
     "visual_focus": VISUAL_FOCUS,
     "visual_contrast": VISUAL_FOCUS,
+    "visual_keys": VISUAL_FOCUS,
     "helpful": HELPFUL,
 }
 

@@ -98,6 +98,30 @@ class RewardModelTable:
 
 
 @dataclass(frozen=True)
+class KeyFactsTable:
+    """What a share of stated facts is worth to `visual_keys` and `text_keys`, as `[score.keys]` gives it."""
+
+    high: float = option(0.8, "share of a row's facts from which on the value is 1", low=0.0, high=1.0)
+    low: float = option(0.5, "share from which on it is 0.5; below, 0", low=0.0, high=1.0)
+    graded: bool = option(False, "the share itself is the value")
+
+
+@dataclass(frozen=True)
+class RepetitionTable:
+    """The n-grams of `repetition`, as `[score.repetition]` gives them."""
+
+    words: int = option(20, "words of an n-gram", low=1)
+
+
+@dataclass(frozen=True)
+class OverlongTable:
+    """The limits of `overlong`, as `[score.overlong]` gives them."""
+
+    longest: int = option(0, "tokens from which on the value is -1; 0: the completion's own max_new_tokens", low=0)
+    buffer: int = option(0, "tokens before it over which the value falls from 0; 0: a fifth of it", low=0)
+
+
+@dataclass(frozen=True)
 class ScoreConfig:
     """How completions are graded and what their reward is made of."""
 
@@ -114,6 +138,9 @@ class ScoreConfig:
     )
     contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks")
     reward_model: RewardModelTable = section(RewardModelTable, "the trained reward model that `reward_model` asks")
+    keys: KeyFactsTable = section(KeyFactsTable, "what stated facts are worth to `visual_keys` and `text_keys`")
+    repetition: RepetitionTable = section(RepetitionTable, "the n-grams of `repetition`")
+    overlong: OverlongTable = section(OverlongTable, "the limits of `overlong`")
     format_weight: float = option(1.0, "weight of `format` in formulas that add up")
     visual_weight: float = option(
         0.0, "weight of `visual_focus` in formulas that add up and don't name it; rows without images lack the term"

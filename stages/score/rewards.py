@@ -20,7 +20,10 @@ from stages.score.config import RewardTable, ScoreConfig
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
 FORMAT = "format"
 _LAYOUT = "; layout "
-SECONDARY = (FORMAT, "helpful", "visual_focus")
+SECONDARY = (
+    *(FORMAT, "helpful", "visual_focus"),
+    *("visual_keys", "text_keys", "consistency", "repetition", "overlong"),
+)
 """Terms that say how a completion does its task, and not whether: alone they are no reward."""
 
 

@@ -8,6 +8,7 @@ and whether it denies. Two claims speak of the same thing when everything but th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -155,28 +156,40 @@ def claims(text: str) -> list[Claim]:
     return list(found.values())
 
 
+def _each_once(facts: Iterable[str]) -> list[Claim]:
+    """Facts as claims, those that say the same as one."""
+    found: dict[tuple[str, ...], Claim] = {}
+    for fact in facts:
+        made = claim(_signs_spelled(fact))
+        found[made.words] = _also(found.get(made.words, made), made)
+    return list(found.values())
+
+
+def all_words(text: str) -> Claim:
+    """A whole text as one claim: all its content words in order, each as often as it is there."""
+    return claim(_signs_spelled(text))
+
+
 def _also(known: Claim, again: Claim) -> Claim:
     """A claim that is put in another way, too."""
     return known if again.grammars <= known.grammars else replace(known, grammars=known.grammars | again.grammars)
 
 
 class Scene:
-    """A row's facts, ready to be looked for in completions."""
+    """A row's facts, ready to be looked for in completions: its key facts, or others that are named as `keys`."""
 
-    def __init__(self, row: PromptRow) -> None:
+    def __init__(self, row: PromptRow, keys: Sequence[str] | None = None) -> None:
         asked = claim(_signs_spelled(plain_text(row.messages)))
         # Numbers and colours of a question are never given away by it, nor are options it offers.
         offered = {w for name, ws in asked.values.items() if name in (_NUMBER, _COLOUR) or len(ws) > 1 for w in ws}
         self.asked = asked.content - offered
         """Content words that the question itself gives."""
-        key: dict[tuple[str, ...], Claim] = {}
-        for fact in row.key_facts:
-            made = claim(_signs_spelled(fact))
-            key[made.words] = _also(key.get(made.words, made), made)
-        self.key = [k for k in key.values() if k.content - self.asked]
+        key = _each_once(row.key_facts if keys is None else keys)
+        self.key = [k for k in key if k.content - self.asked]
         """The key facts that the question's words don't already give, each once."""
         self._drawn = [claim(_signs_spelled(fact)) for fact in row.facts]
-        self._known = [*self._drawn, *key.values()]
+        # Key facts stay true where others are looked for: `3 plus 5 is 8` denies no `3 plus 5`.
+        self._known = [*self._drawn, *key, *([] if keys is None else _each_once(row.key_facts))]
         answer = claim(_signs_spelled(" ".join([row.answer or "", *row.choices])))
         self.vocabulary = self.asked.union(answer.content, *(k.content for k in self._known))
         """Content words that the row itself accounts for."""
@@ -259,6 +272,36 @@ class Scene:
         # The plainest of the statements counts, so that saying more elsewhere takes nothing away.
         beside = min(len(one.content - self.vocabulary) for one in stating)
         return min(1.0, _SHORT_LIST / max(1, beside)) / (1 + self.rivals(statements, fact))
+
+
+class ToldScene(Scene):
+    """What a row's words tell (`text_keys`), ready to be looked for in a think block.
+
+    The question gives these facts by definition, so that nothing of them is subtracted: a fact is stated where its
+    numbers and values are, with at least one other word of it, and with no number or value that the row has nowhere.
+    """
+
+    def __init__(self, row: PromptRow) -> None:
+        super().__init__(row, row.text_keys)
+        question = _one_or_more(all_words(plain_text(row.messages)))
+        self.vocabulary |= question
+        self.asked = frozenset()
+        self.key = _each_once(row.text_keys)
+
+    def states(self, statement: Claim, fact: Claim) -> bool:
+        """Whether a claim tells the fact again; one that tries many numbers or values tells none."""
+        said = _one_or_more(statement)
+        return (
+            statement.denies == fact.denies
+            and all(v <= said for v in fact.values.values())
+            and all(statement.values.get(n, frozenset()) <= self.vocabulary for n in fact.values)
+            and (not fact.rest or bool(fact.rest & statement.content))
+        )
+
+
+def _one_or_more(made: Claim) -> frozenset[str]:
+    """The content words, with a 1 where `one` may be meant for it."""
+    return made.content | {"1"} if made.pronoun else made.content
 
 
 def _worded_as(statement: Claim, fact: Claim) -> bool:

@@ -36,7 +36,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from schemas.identity import digest
@@ -111,6 +112,20 @@ class Verifier:
         except Exception as error:
             j = raised(error)
         return as_grade(self.name, self.version, j)
+
+
+def with_settings(verifier: Verifier, settings: Any) -> Verifier:
+    """The rule with a table of settings as its judging function's last argument.
+
+    At their defaults it has the version that it is written with; other settings are another version, so that kept
+    grades of the one are not taken for the other's.
+    """
+    version = verifier.version
+    if settings != type(settings)():
+        version = int(digest([version, asdict(settings)])[:7], 16)
+    # A verifier's own type says nothing of a last argument, which only those with settings have.
+    judge: Any = verifier.judge
+    return replace(verifier, version=version, judge=partial(judge, settings=settings), bind=None)
 
 
 def raised(error: Exception) -> Judgement:

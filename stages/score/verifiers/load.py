@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from schemas.identity import digest
 from stages.core.errors import UsageError
 from stages.core.registry import load, plugin_key, short_name
 from stages.score.config import ScoreConfig
@@ -27,5 +28,8 @@ def load_verifier(name: str, config: ScoreConfig) -> Verifier | ModelVerifier:
         return made
     if isinstance(made, ModelVerifier):
         return replace(made, name=short_name(name), identity={**made.identity, "source": identity})
+    if isinstance(plugin, Verifier) and made.version != plugin.version:
+        # An edited one under settings: other settings are other grades, as those of the unedited one are.
+        return replace(made, version=int(digest([identity, made.version])[:7], 16))
     # As many digits as a model verifier's version has; see `ModelVerifier.version`.
     return replace(made, version=int(identity.removeprefix("sha256:")[:7], 16))
