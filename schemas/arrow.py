@@ -168,12 +168,24 @@ def _reader(cls: type[Any]) -> _Plan:
     return _PLANS[cls]
 
 
+@functools.cache
+def _defaults(cls: type[Any]) -> frozenset[str]:
+    """The fields of a row class that it can do without."""
+    missing = dataclasses.MISSING
+    return frozenset(
+        f.name for f in dataclasses.fields(cls) if f.default is not missing or f.default_factory is not missing
+    )
+
+
 def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:
     """A row from plain Python; RowError names the column when a required value is null, or no word of its enum."""
     values = {}
     for name, nested, nullable, is_list, enum in _reader(cls):
         value = record.get(name)
         if value is None:
+            # What an older shard does not have at all; `check_schema` says which columns may be missing.
+            if name not in record and name in _defaults(cls):
+                continue
             if not nullable:
                 raise RowError(f"{where}column {name!r} is null, and {cls.__name__} needs it")
         elif nested is not None:
@@ -198,15 +210,37 @@ def _word(enum: type[StrEnum], value: str, where: str) -> StrEnum:
 def check_schema(table: Table, found: pa.Schema) -> None:
     """Raise RowError, naming the column, when a file can't be read as this table.
 
-    Extra columns are allowed: a scored shard is also a rollout shard and a prompt shard.
+    Extra columns are allowed: a scored shard is also a rollout shard and a prompt shard. So are missing ones that
+    `Table.added` names.
     """
     for field in arrow_schema(table):
         position = found.get_field_index(field.name)
+        if position < 0 and field.name in table.added:
+            continue
         if position < 0:
             raise RowError(f"column {field.name!r} is missing ({table.name} v{table.version} needs it)")
-        if not _readable_as(found.field(position).type, field.type):
-            where, has, needs = _difference(field.name, found.field(position).type, field.type)
+        needed = _without(field.type, field.name, table.added, found.field(position).type)
+        if not _readable_as(found.field(position).type, needed):
+            where, has, needs = _difference(field.name, found.field(position).type, needed)
             raise RowError(f"column {where!r} is {has}, and {table.name} v{table.version} needs {needs}")
+
+
+def _without(needed: pa.DataType, where: str, added: frozenset[str], found: pa.DataType) -> pa.DataType:
+    """The type without the fields that may be missing and are."""
+    if not any(path.startswith(f"{where}.") for path in added):
+        return needed
+    if pa.types.is_list(needed) and (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return pa.list_(_without(needed.value_type, where, added, found.value_type))
+    if not (pa.types.is_struct(needed) and pa.types.is_struct(found)):
+        return needed
+    kept = []
+    for field in needed:
+        path, position = f"{where}.{field.name}", found.get_field_index(field.name)
+        if position >= 0:
+            kept.append(field.with_type(_without(field.type, path, added, found.field(position).type)))
+        elif path not in added:
+            kept.append(field)
+    return pa.struct(kept)
 
 
 def _difference(where: str, found: pa.DataType, needed: pa.DataType) -> tuple[str, str, str]:
@@ -245,10 +279,10 @@ def rows_from(table: Table, batch: pa.Table | pa.RecordBatch, first_row: int = 0
     Token ids and log-probs stay in the batch's buffers, as `schemas.columns.Numbers`.
     """
     # Only the table's own columns become Python values: a scored shard read as prompts leaves its completions alone.
-    whole = batch.select(list(hints(table.row)))
+    whole = batch.select([name for name in hints(table.row) if name in batch.schema.names])
     for part in whole.to_batches() if isinstance(whole, pa.Table) else [whole]:
         try:
-            rows = _objects(table.row, part.columns, part.num_rows)
+            rows = _objects(table.row, dict(zip(part.schema.names, part.columns, strict=True)), part.num_rows)
         except _Unread:
             # Value by value, to say which row and column it is.
             rows = [
@@ -263,10 +297,11 @@ class _Unread(Exception):
     """A null or a word where a row class can't have it."""
 
 
-def _objects(cls: type[Any], columns: list[pa.Array], count: int) -> list[Any]:
-    """So many rows of a class from one array a field, column by column."""
-    names = [name for name, *_ in _reader(cls)]
-    values = [_values(field, array) for field, array in zip(_reader(cls), columns, strict=True)]
+def _objects(cls: type[Any], columns: dict[str, pa.Array], count: int) -> list[Any]:
+    """So many rows of a class from one array a field, column by column; what an older shard lacks has its default."""
+    fields = [field for field in _reader(cls) if field[0] in columns]
+    names = [name for name, *_ in fields]
+    values = [_values(field, columns[field[0]]) for field in fields]
     if not values:
         return [cls() for _ in range(count)]
     return [cls(**dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
@@ -300,4 +335,5 @@ def _inner(cls: type[Any], structs: pa.StructArray) -> list[Any]:
     if structs.null_count:
         raise _Unread
     # By name: a file may have further fields, and its own order.
-    return _objects(cls, [structs.field(name) for name in hints(cls)], len(structs))
+    there = {field.name for field in structs.type}
+    return _objects(cls, {name: structs.field(name) for name in hints(cls) if name in there}, len(structs))

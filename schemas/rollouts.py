@@ -19,7 +19,7 @@ class FinishReason(StrEnum):
     """Why a completion ends where it does; stored as these words."""
 
     STOP = "stop"
-    """The policy ended it with an end-of-sequence token."""
+    """The policy ended it with an end-of-sequence token, or wrote one of `Sampling.stop`."""
     LENGTH = "length"
     """It was cut off at `Sampling.max_new_tokens`."""
     ERROR = "error"
@@ -37,9 +37,11 @@ class Sampling:
     top_k: int
     """0 means off."""
     max_new_tokens: int
-    """Tokens after which sampling stops with `length`."""
+    """Generated tokens after which sampling stops with `length`."""
     seed: int
     """The run's seed; a completion's own stream is derived from (seed, prompt id, index)."""
+    stop: list[str] = field(default_factory=list)
+    """Texts that end a completion once it has written one of them; the text stays in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +53,10 @@ class Completion:
     text: str
     """The decoded completion without the end-of-sequence token."""
     token_ids: Sequence[Int32]
-    """The sampled ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
+    """Its ids, the end-of-sequence token included when it was sampled. Shape (T,)."""
     logprobs: Sequence[Float32]
-    """The sampler's log-prob of each id at its temperature, in nats, banned tokens excluded. Shape (T,)."""
+    """The sampler's log-prob of each id at its temperature, in nats, banned tokens excluded; 0.0 where the policy did
+    not generate it. Shape (T,)."""
     finish_reason: str
     """`stop`, `length` or `error`."""
     sampling: Sampling
@@ -64,6 +67,16 @@ class Completion:
     """The engine and its version."""
     error: str | None = None
     """Why there is no completion, when `finish_reason` is `error`."""
+    stopped_by: str | None = None
+    """Which of `Sampling.stop` ended it; None where none of them did."""
+    generated: list[bool] | None = None
+    """Which ids the policy generated; the others were put there, by an environment or a person, and are never learned
+    from. None: all of them. Shape (T,)."""
+
+    @property
+    def generated_tokens(self) -> int:
+        """How many of its ids the policy generated."""
+        return len(self.token_ids) if self.generated is None else sum(self.generated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ class LabelStat:
     unsafe_rate: float | None = None
     """Share of harmful prompts of this label that were complied with."""
     length: float | None = None
-    """Mean completion length in tokens."""
+    """Mean completion length in generated tokens."""
     benign: int = 0
     """Completions behind `refusal_rate`."""
     harmful: int = 0
@@ -60,7 +60,7 @@ class StepRow:
     learning_rate: float
     """The learning rate used in this step."""
     tokens: int
-    """Completion (or target) tokens in the step."""
+    """Generated (or target) tokens in the step."""
     groups: int
     """Prompt groups (or examples, or pairs) in the step."""
     dropped_groups: int = 0
@@ -90,7 +90,7 @@ class StepRow:
     sampler_gap: float | None = None
     """Mean absolute difference between the sampler's log-probs and the recomputed old ones, nats a token."""
     completion_length: float | None = None
-    """Mean completion length in tokens."""
+    """Mean completion length in generated tokens."""
     truncated_fraction: float | None = None
     """Share of completions that ended by length."""
     seconds: float

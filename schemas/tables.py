@@ -20,11 +20,18 @@ class Table:
     name: str
     version: int
     row: type[Any]
+    added: frozenset[str] = frozenset()
+    """Columns that shards of an older version lack and are read without; each then has its default."""
 
 
-PROMPTS = Table("prompts", 3, PromptRow)
-ROLLOUTS = Table("rollouts", 3, RolloutGroup)
-SCORED = Table("scored", 5, ScoredGroup)
+# What shards of prompts 2, rollouts 2 and scored 4 lack: nobody said which facts are whose, no text ended a completion,
+# and every token was the policy's own.
+_KEYS = frozenset({"visual_keys", "text_keys"})
+_CONTINUED = frozenset({"completions.sampling.stop", "completions.stopped_by", "completions.generated"})
+
+PROMPTS = Table("prompts", 3, PromptRow, _KEYS)
+ROLLOUTS = Table("rollouts", 3, RolloutGroup, _KEYS | _CONTINUED)
+SCORED = Table("scored", 5, ScoredGroup, _KEYS | _CONTINUED)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

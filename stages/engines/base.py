@@ -7,7 +7,7 @@ optional hooks with defaults that are right for most engines.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -118,6 +118,44 @@ class SampleRequest:
     """The conversation, for engines that render it themselves."""
     images: list[Image] = field(default_factory=list)
     """The images, for engines that process them themselves."""
+    prefix_ids: list[list[int]] = field(default_factory=list)
+    """The ids each completion begins with, one list a sample; empty: none does. They are kept as they are, and only
+    what follows them is sampled and returned, with the noise of its place: a completion cut at any token goes on as it
+    went on before. One that ends with an end-of-sequence token is finished."""
+    limits: list[int] = field(default_factory=list)
+    """The most ids each sample may get now; empty: what its prefix leaves of `Sampling.max_new_tokens`. For a prefix
+    that holds more than was generated."""
+
+    def __post_init__(self) -> None:
+        """ValueError for prefixes or limits of another number of samples."""
+        for name, given in (("prefixes", self.prefix_ids), ("limits", self.limits)):
+            if given and len(given) != self.n:
+                raise ValueError(f"prompt {self.id}: {len(given)} {name} for {self.n} samples")
+
+    def prefix(self, index: int) -> list[int]:
+        """The ids that completion `index` begins with."""
+        return self.prefix_ids[index] if self.prefix_ids else []
+
+    def limit(self, index: int, new_tokens: int) -> int:
+        """The most ids that completion `index` may get now, where one without a prefix may get `new_tokens`."""
+        return max(0, self.limits[index] if self.limits else new_tokens - len(self.prefix(index)))
+
+    def finished(self, index: int, new_tokens: int, eos: Collection[int]) -> SampledCompletion | None:
+        """What is left of a completion that its prefix or its limit has ended already; None where it can go on."""
+        prefix = self.prefix(index)
+        if prefix and prefix[-1] in eos:
+            return SampledCompletion([], [], FinishReason.STOP)
+        return None if self.limit(index, new_tokens) else SampledCompletion([], [], FinishReason.LENGTH)
+
+    def alike(self, sampling: Sampling) -> bool:
+        """Whether one completion tells all of them: a greedy sampler has no luck, where all begin alike."""
+        return sampling.temperature == 0 and not self.prefix_ids and not self.limits
+
+    def longest(self, new_tokens: int) -> int:
+        """The most ids that any of its completions can have, their beginnings with them."""
+        if not self.prefix_ids and not self.limits:
+            return new_tokens
+        return max((len(self.prefix(i)) + self.limit(i, new_tokens) for i in range(self.n)), default=0)
 
 
 @dataclass(slots=True)
@@ -125,7 +163,7 @@ class SampledCompletion:
     """One completion as an engine gives it."""
 
     token_ids: list[int]
-    """The end-of-sequence token included when it was sampled. Shape (T,)."""
+    """What was sampled now, without its prefix, the end-of-sequence token included when it was sampled. Shape (T,)."""
     logprobs: list[float]
     """Of each id, as the sampler drew it: at its temperature, banned tokens excluded. Shape (T,)."""
     finish_reason: FinishReason
@@ -134,6 +172,8 @@ class SampledCompletion:
     """Why there is no completion, when the reason is `error`."""
     words: list[str] | None = None
     """The completion in pieces, one a token where there are log-probs, from an engine that was asked for no ids."""
+    stopped_by: str | None = None
+    """Which of `Sampling.stop` ended it; None where none of them did."""
 
     @classmethod
     def failed(cls, reason: str) -> SampledCompletion:
@@ -189,8 +229,9 @@ class Engine(ABC):
     ) -> Iterator[tuple[str, list[SampledCompletion]]]:
         """(prompt id, its completions in index order) as they get ready, in any order of prompts.
 
-        The same (prompt, seed, policy, index) gives the same completion whatever else is in the call. A completion that
-        can't be had is a failed one; what is raised ends the run.
+        The same (prompt, seed, policy, index, prefix) gives the same completion whatever else is in the call. A
+        completion that can't be had is a failed one; what is raised ends the run, a UsageError from an engine that
+        can't go on from a prefix among it.
         """
 
     def notice(self) -> str | None:

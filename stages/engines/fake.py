@@ -13,6 +13,7 @@ from schemas.values import Image, Message, plain_text
 from stages.core.errors import BadSample
 from stages.core.stage import Resources
 from stages.engines.base import Engine, EnginePlugin, EngineSettings, SampledCompletion, SampleRequest
+from stages.engines.stop_strings import StopStrings
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -83,11 +84,16 @@ class FakeEngine(Engine):
             named = re.findall(r"\w+", asked.rpartition(_VERDICTS)[2])
             verdicts = [word for word in named if word.lower() not in _NO_VERDICT] or words
             text = f"Verdict: {verdicts[noise[0] % len(verdicts)]}"
-        token_ids = [*text.encode(), _EOS][: sampling.max_new_tokens]
-        logprobs = [-(noise[at % len(noise)] + 1) / 256 for at in range(len(token_ids))]
-        return SampledCompletion(
-            token_ids, logprobs, FinishReason.STOP if token_ids[-1] == _EOS else FinishReason.LENGTH
-        )
+        if (ended := request.finished(index, sampling.max_new_tokens, (_EOS,))) is not None:
+            return ended
+        # What comes next depends on its place alone, whatever stands before it.
+        prefix, whole = request.prefix(index), [*text.encode(), _EOS]
+        start = len(prefix)
+        token_ids = (whole[start:] or [_EOS])[: request.limit(index, sampling.max_new_tokens)]
+        logprobs = [-(noise[at % len(noise)] + 1) / 256 for at in range(start, start + len(token_ids))]
+        reason = FinishReason.STOP if token_ids[-1] == _EOS else FinishReason.LENGTH
+        sampled = SampledCompletion(token_ids, logprobs, reason)
+        return StopStrings(sampling.stop, self.decode).cut(prefix, sampled)
 
 
 class FakePlugin(EnginePlugin):

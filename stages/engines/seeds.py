@@ -15,6 +15,10 @@ def sample_key(seed: int, prompt_id: str, index: int) -> int:
 _SEED_BITS = (1 << 31) - 1
 
 
-def sampler_seed(seed: int, prompt_id: str, index: int) -> int:
-    """The same key for a sampler that makes its own noise: 31 bits."""
-    return sample_key(seed, prompt_id, index) & _SEED_BITS
+def sampler_seed(seed: int, prompt_id: str, index: int, position: int = 0) -> int:
+    """The same key for a sampler that makes its own noise: 31 bits.
+
+    Its noise begins anew with each call: one that goes on at token `position` gets another seed, or the same noise
+    would come twice in one completion.
+    """
+    return sample_key(seed, f"{prompt_id}|{position}" if position else prompt_id, index) & _SEED_BITS

@@ -27,6 +27,7 @@ class RolloutConfig:
     temperature: float = option(1.0, "0 is greedy", flag="--temperature", low=0.0)
     max_new_tokens: int = option(256, "Longest completion", flag="--max-new-tokens", low=1)
     seed: int = option(0, "Seed of the samples", flag="--seed")
+    stop: list[str] = option([], "Texts that end a completion once it has written one; they stay in it")
     top_p: float = option(1.0, "Nucleus; less than 1 is for evaluation only", low=0.0, high=1.0)
     top_k: int = option(0, "Most likely tokens kept; 0 is off, anything else is for evaluation only", low=0)
     allow_truncated_sampling: bool = option(

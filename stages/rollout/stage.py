@@ -170,6 +170,7 @@ class _Sampler:
             policy_id=self._policy_id,
             engine=self._engine.label,
             error=sampled.error,
+            stopped_by=sampled.stopped_by,
         )
 
     def _group(self, prompt: PromptRow, request: SampleRequest, completions: list[Completion]) -> RolloutGroup:
@@ -197,11 +198,14 @@ def _sampling(config: RolloutConfig) -> Sampling:
         top_k=0 if greedy else config.top_k,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
+        stop=config.stop,
     )
 
 
 def _check_sampling(config: RolloutConfig) -> None:
     sampling = _sampling(config)
+    if "" in sampling.stop:
+        raise UsageError("rollout.stop holds an empty text, which would end every completion", "leave it out")
     if (sampling.top_p < 1 or sampling.top_k) and not config.allow_truncated_sampling:
         name = "top_p" if sampling.top_p < 1 else "top_k"
         raise UsageError(

@@ -28,6 +28,7 @@ from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, ServerTable
 from stages.engines.openai.wire import data_url
+from stages.engines.seeds import sampler_seed
 from stages.models.images import decode_image
 from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import STAGE
@@ -85,6 +86,59 @@ def ask(opened: Engine, count: int = 1, n: int = 1, temperature: float = 1.0) ->
         encoded = opened.encode(messages, [])
         requests.append(SampleRequest(f"p{number}", encoded.token_ids, encoded.image_inputs, n, messages, []))
     return dict(opened.sample(requests, Sampling(temperature, 1.0, 0, 8, 3)))
+
+
+# -- going on from token ids ---------------------------------------------------------------------------------
+
+
+def goes_on(body: Body, nth: int) -> Body:
+    """vLLM's completions from token ids: the ids 30, 31, ... by place, and the end where a twelfth would be."""
+    prompt_ids = body["prompt"]
+    ids = [*range(30, 41), EOS][: body["max_tokens"]]
+    told = {"tokens": [f"t{i}" for i in ids], "token_logprobs": [-i / 100 for i in ids]}
+    more = {"logprobs": told, "token_ids": ids, "prompt_token_ids": prompt_ids, "stop_reason": None}
+    reason = "stop" if ids[-1] == EOS else "length"
+    return completion({"index": 0, "finish_reason": reason, "text": "", **more})
+
+
+def continued(url: str, prefixes: list[list[int]], stop: list[str], images: int = 0, **more: Any) -> Any:
+    opened = engine(url, **{"need": "ids", **more})
+    messages, pictures = prompt(1, images)
+    ids = opened.encode(messages, pictures).token_ids
+    request = SampleRequest("p", ids, {}, len(prefixes), messages, pictures, prefix_ids=prefixes)
+    return request, dict(opened.sample([request], Sampling(1.0, 1.0, 0, 8, 3, stop)))["p"]
+
+
+def test_a_completion_goes_on_from_ids_and_ends_at_a_stop_text() -> None:
+    processor = policy(TINY).processor
+    text = processor.decode([21, 30, 31])[1:]
+    with serving(goes_on) as server:
+        request, found = continued(server.url, [[20, 21], [20, EOS], [22]], [])
+        _, stopped = continued(server.url, [[20, 21], [20, EOS], [22] * 8], [text])
+        calls = list(server.calls)
+    # What has ended is not asked for.
+    assert [c["prompt"] for c in calls] == [request.token_ids + p for p in ([20, 21], [22], [20, 21])]
+    assert [(c["max_tokens"], c["logprobs"]) for c in calls] == [(6, 1), (7, 1), (6, 1)]
+    assert calls[0]["seed"] == sampler_seed(3, "p", 0, 2)
+    assert [s.token_ids for s in found] == [list(range(30, 36)), [], list(range(30, 37))]
+    assert [s.finish_reason for s in found] == ["length", "stop", "length"]
+    assert found[0].logprobs == [-i / 100 for i in range(30, 36)]
+    assert ["stop" in c for c in calls] == [False, False, True]
+    assert calls[2]["include_stop_str_in_output"] is True
+    # It began in the prefix, which the server does not look at.
+    assert [(s.token_ids, s.stopped_by) for s in stopped] == [([30, 31], text), ([], None), ([], None)]
+    assert [s.finish_reason for s in stopped] == ["stop", "stop", "length"]
+
+
+def test_what_a_server_can_not_go_on_from_is_refused() -> None:
+    with serving(lambda body, nth: "missing") as server:
+        with pytest.raises(UnavailableError, match="no completions that go on from token ids: HTTP 404"):
+            continued(server.url, [[20]], [])
+        with pytest.raises(UsageError, match="has images, and a server goes on from token ids of words alone"):
+            continued(server.url, [[20]], [], images=1)
+        with pytest.raises(UsageError, match="token ids that it has no tokenizer for"):
+            continued(server.url, [[20]], [], need="words")
+        assert len(server.calls) == 1
 
 
 # -- rollouts ------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def test_a_clear_winner_is_not_drawn_again() -> None:
     assert (company.alone, company.together) == (0, 4)
 
 
-def _brief(spec: str) -> tuple[TransformersEngine, list[int]]:
+def brief(spec: str) -> tuple[TransformersEngine, list[int]]:
     """An engine on a model that ends about one completion in ten at every token, and the rows of its batches."""
     brief = copy.copy(policy(spec))
     brief.model = copy.copy(brief.model)
@@ -161,13 +161,13 @@ def test_a_family_without_a_record_gets_the_same_completions_from_copies(monkeyp
     """Each completion with its own copy of the prompt's cache, through rows that end and leave the batch."""
     sampling = _sampling(new=24)
     requests = _requests(_engine("tiny:qwen2_5_vl"), 6, 6)
-    engine, rows = _brief("tiny:qwen2_5_vl")
+    engine, rows = brief("tiny:qwen2_5_vl")
     shared = list(engine.sample(requests, sampling))
     assert len({len(s.token_ids) for _, samples in shared for s in samples}) > 8
     assert _engine("tiny:qwen2_5_vl").notice() is None
     record = replace(FAMILIES["qwen2_5_vl"], unshared="its layers alternate")
     monkeypatch.setitem(FAMILIES, "qwen2_5_vl", record)
-    engine, copied_rows = _brief("tiny:qwen2_5_vl")
+    engine, copied_rows = brief("tiny:qwen2_5_vl")
     copies = list(engine.sample(requests, sampling))
     assert _ids(copies) == _ids(shared)
     for (_, mine), (_, other) in zip(copies, shared, strict=True):

@@ -31,8 +31,8 @@ from schemas.arrow import (
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
 from schemas.rollouts import Completion, RolloutGroup, Sampling
-from schemas.scored import Grade, GradeStatus
-from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, table_of
+from schemas.scored import Grade, GradeStatus, ScoredCompletion
+from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, Table, table_of
 from schemas.values import Image, Message, Part, text_message
 from stages.core.runs.shards import row_bytes, rows_bytes
 
@@ -54,7 +54,6 @@ def strategy(cls: type[Any]) -> st.SearchStrategy[Any]:
 
 
 def _value(hint: Any) -> st.SearchStrategy[Any]:
-    import dataclasses
     import typing
 
     from schemas.arrow import unwrap
@@ -297,3 +296,46 @@ def test_row_groups_without_a_wanted_row_are_not_read(grouped: Path, monkeypatch
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
     assert [r.id for r in rows_at(grouped, PROMPTS, [5, 6, 21])] == ["5", "6", "21"]
     assert read == [1, 5]
+
+
+def _older(table: Table) -> pa.Schema:
+    """The table's schema as it was before completions could be continued."""
+    schema = arrow_schema(table)
+    position = schema.get_field_index("completions")
+    completion = schema.field(position).type.value_type
+    fields = []
+    for field in completion:
+        if field.name == "sampling":
+            fields.append(pa.field("sampling", pa.struct([f for f in field.type if f.name != "stop"])))
+        elif field.name not in ("stopped_by", "generated"):
+            fields.append(field)
+    return schema.set(position, pa.field("completions", pa.list_(pa.struct(fields))))
+
+
+@pytest.mark.parametrize("table", [ROLLOUTS, SCORED])
+def test_shards_from_before_completions_could_be_continued_are_read_with_the_defaults(table: Table) -> None:
+    """No stop text, and every token generated: what they were."""
+    completion = ScoredCompletion(
+        index=0, text="hi", token_ids=[1, 2], logprobs=[-1.0, -2.0], finish_reason="stop",
+        sampling=Sampling(1.0, 1.0, 0, 8, 0), policy_id="p", engine="made",
+    )  # fmt: skip
+    if table is ROLLOUTS:
+        completion = Completion(**{f.name: getattr(completion, f.name) for f in dataclasses.fields(Completion)})
+    row = table.row(
+        id="a", label="general", source="s", task="t", messages=[text_message("user", "x")], completions=[completion]
+    )
+    older = _older(table)
+    check_schema(table, older)
+    record = to_record(row)
+    del record["completions"][0]["stopped_by"], record["completions"][0]["generated"]
+    del record["completions"][0]["sampling"]["stop"]
+    assert list(rows_from(table, pa.Table.from_pylist([record], older))) == [row]
+    # Nothing else may be missing, and what is there has to be of its type.
+    completions = older.field("completions").type.value_type
+    position = older.get_field_index("completions")
+    for wrong, said in (
+        ([f for f in completions if f.name != "logprobs"], "completions.logprobs' is missing"),
+        ([*completions, pa.field("generated", pa.list_(pa.int64()))], "completions.generated' is int64"),
+    ):
+        with pytest.raises(RowError, match=said):
+            check_schema(table, older.set(position, pa.field("completions", pa.list_(pa.struct(wrong)))))

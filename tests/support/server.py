@@ -120,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuses(self) -> None:
         self._send(400, b'{"error": {"message": "the prompt is too long"}}')
 
+    def _missing(self) -> None:
+        self._send(404, b'{"error": {"message": "Not Found"}}')
+
     def _forbids(self) -> None:
         self._send(401, json.dumps({"error": {"message": f"bad key {self.headers['authorization']}"}}).encode())
 

@@ -7,8 +7,9 @@ time limit is for a whole try. Nothing that a server does raises here, but for o
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,7 +18,7 @@ from anyio.from_thread import start_blocking_portal
 
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message
-from stages.core.errors import BadSample
+from stages.core.errors import BadSample, UnavailableError
 from stages.engines.base import TIMED_OUT, Encoding, Engine, SampledCompletion, SampleRequest, ServerTable
 from stages.engines.openai.wire import ChatCalls, MalformedAnswer, Rendered, is_upright
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
 # Timeout, conflict, too early, too many: these pass. Any other 4xx says the same next time; 5xx is tried again, too.
 _RETRIED = (408, 409, 425, 429)
+# What a server answers that has no completions beside chats.
+_NO_SUCH_CALL = (404, 405, 501)
 _NO_KEY = "none"
 _LONGEST_TEXT = 100
+Read = Callable[[bytes], SampledCompletion]
 
 
 class OpenAIEngine(Engine):
@@ -72,53 +76,62 @@ class OpenAIEngine(Engine):
         waiting = iter(requests)
         under_way: dict[Future[SampledCompletion], tuple[SampleRequest, int]] = {}
         drawn: dict[int, dict[int, SampledCompletion]] = {}
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(self._client()) as client:
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(_client(self._server, self._key)) as client,
+        ):
             # Requests are counted below, and each has several samples: calls are what is limited.
             free = portal.call(anyio.Semaphore, self._server.concurrency)
             while True:
                 while len(under_way) < self._server.concurrency and (request := next(waiting, None)) is not None:
-                    # A greedy sampler has no luck: one call tells all samples of a prompt.
-                    for index in range(request.n if sampling.temperature > 0 else 1):
-                        body = self._calls.body(request, index, sampling)
-                        future = portal.start_task_soon(self._ask, client, free, body, request.token_ids)
-                        under_way[future] = (request, index)
+                    ended = _ended(request, sampling, self._processor)
+                    if len(ended) == request.n:
+                        yield request.id, [ended[i] for i in range(request.n)]
+                        continue
+                    drawn[id(request)] = ended
+                    for index in range(1 if request.alike(sampling) else request.n):
+                        if index not in ended:
+                            body = self._calls.body(request, index, sampling)
+                            read = partial(self._calls.read, request=request, index=index, sampling=sampling)
+                            future = portal.start_task_soon(self._ask, client, free, body, read)
+                            under_way[future] = (request, index)
                 if not under_way:
                     return
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                     request, index = under_way.pop(future)
-                    done = drawn.setdefault(id(request), {})
+                    done = drawn[id(request)]
                     done[index] = future.result()
-                    if sampling.temperature == 0:
+                    if request.alike(sampling):
                         done |= dict.fromkeys(range(request.n), done[index])
                     if len(done) == request.n:
                         del drawn[id(request)]
                         yield request.id, [done[i] for i in range(request.n)]
 
-    def _client(self) -> openai.AsyncOpenAI:
-        # Everything is said here, so that a key in OPENAI_API_KEY never goes to a server that it is not for.
-        return openai.AsyncOpenAI(
-            api_key=self._key or _NO_KEY,
-            base_url=self._server.url,
-            timeout=self._server.timeout_s,
-            max_retries=0,
-            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
-        )
-
     async def _ask(
-        self, client: openai.AsyncOpenAI, free: anyio.Semaphore, body: dict[str, Any], prompt_ids: list[int]
+        self, client: openai.AsyncOpenAI, free: anyio.Semaphore, body: dict[str, Any], read: Read
     ) -> SampledCompletion:
-        """One completion; a failed one with the last try's reason when all of them failed."""
+        """One completion; a failed one with the last try's reason when all of them failed.
+
+        UnavailableError where a completion has a beginning and the server has none that go on from one.
+        """
+        goes_on = "prompt" in body
+        create = (client.completions if goes_on else client.chat.completions).with_raw_response.create
         async with free:
             for attempt in range(self._server.retries + 1):
                 reason, pause = "", 0.0
                 try:
                     with anyio.fail_after(self._server.timeout_s):
-                        raw = await client.chat.completions.with_raw_response.create(**body)
-                    return self._calls.read(raw.content, prompt_ids)
+                        raw = await create(**body)
+                    return read(raw.content)
                 except (TimeoutError, openai.APITimeoutError):
                     reason = f"{TIMED_OUT} after {self._server.timeout_s:g} s"
                 except openai.APIStatusError as error:
                     reason = self._status(error)
+                    if goes_on and error.status_code in _NO_SUCH_CALL:
+                        raise UnavailableError(
+                            f"the server of {self._calls.model} has no completions that go on from token ids: {reason}",
+                            "use vLLM's server, or --engine transformers",
+                        ) from None
                     if error.status_code not in _RETRIED and error.status_code < 500:
                         break
                     pause = _asked_for(error)
@@ -142,6 +155,27 @@ class OpenAIEngine(Engine):
         if error.status_code in (401, 403) or (self._key and self._key in text):
             text = ""
         return f"HTTP {error.status_code}" + (f": {text[:_LONGEST_TEXT]}" if text else "")
+
+
+def _client(server: ServerTable, key: str | None) -> openai.AsyncOpenAI:
+    """A client without tries of its own."""
+    # Everything is said here, so that a key in OPENAI_API_KEY never goes to a server that it is not for.
+    return openai.AsyncOpenAI(
+        api_key=key or _NO_KEY,
+        base_url=server.url,
+        timeout=server.timeout_s,
+        max_retries=0,
+        default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
+    )
+
+
+def _ended(
+    request: SampleRequest, sampling: Sampling, processor: PromptProcessor | None
+) -> dict[int, SampledCompletion]:
+    """The samples that nothing is left of to ask for."""
+    eos = processor.eos_token_ids if processor else ()
+    found = ((i, request.finished(i, sampling.max_new_tokens, eos)) for i in range(request.n))
+    return {i: ended for i, ended in found if ended is not None}
 
 
 def _backoff(attempt: int) -> float:

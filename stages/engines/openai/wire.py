@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from PIL import Image as Pillow
 
 from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
-from stages.core.errors import UnavailableError
+from stages.core.errors import UnavailableError, UsageError
 from stages.engines.base import SampledCompletion, SampleRequest
 from stages.engines.seeds import sampler_seed
+from stages.engines.stop_strings import StopStrings
 from stages.models.images import decode_image
 
 if TYPE_CHECKING:
@@ -60,19 +62,30 @@ class ChatCalls:
     """The policy's where `need` is `ids`, else None."""
 
     def body(self, request: SampleRequest, index: int, sampling: Sampling) -> dict[str, Any]:
-        """One call for one completion."""
+        """One call for one completion: a chat's, or where the completion has a beginning one that goes on from ids.
+
+        UsageError where there are none to go on from.
+        """
+        prefix = request.prefix(index)
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": _messages(request.messages, request.images),
+            **(
+                self._beginning(request, prefix)
+                if prefix
+                else {"messages": _messages(request.messages, request.images)}
+            ),
             # One call a completion, each with its own seed: of n in one call the k-th would depend on n.
             "n": 1,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "max_tokens": sampling.max_new_tokens,
-            "seed": sampler_seed(sampling.seed, request.id, index),
+            "max_tokens": request.limit(index, sampling.max_new_tokens),
+            "seed": sampler_seed(sampling.seed, request.id, index, len(prefix)),
         }
+        if sampling.stop:
+            body["stop"] = sampling.stop
         if self.need != "words":
-            body["logprobs"] = True
+            # Completions count them from 1; a chat tells the sampled one's.
+            body["logprobs"] = 1 if prefix else True
         if self.processor is not None:
             body["logit_bias"] = {str(i): _BANNED for i in self.processor.banned_token_ids}
             # A server fills what is left out from the model's generation_config.json: penalties would bias the ratio.
@@ -81,12 +94,23 @@ class ChatCalls:
                 "top_k": sampling.top_k or -1,
                 "min_p": 0.0,
                 "repetition_penalty": 1.0,
+                **({"include_stop_str_in_output": True} if sampling.stop else {}),
             }
             body |= {"frequency_penalty": 0.0, "presence_penalty": 0.0}
         return body
 
-    def read(self, content: bytes, prompt_ids: list[int]) -> SampledCompletion:
-        """The completion in an answer's body; MalformedAnswer where it has none."""
+    def _beginning(self, request: SampleRequest, prefix: list[int]) -> dict[str, Any]:
+        if self.processor is None:
+            raise UsageError("engine openai can't go on from token ids that it has no tokenizer for", "add --policy")
+        if request.images:
+            raise UsageError(
+                f"prompt {request.id} has images, and a server goes on from token ids of words alone",
+                "use --engine vllm, or --engine transformers",
+            )
+        return {"prompt": request.token_ids + prefix}
+
+    def read(self, content: bytes, request: SampleRequest, index: int, sampling: Sampling) -> SampledCompletion:
+        """The completion in an answer's body, up to the first of the stop texts; MalformedAnswer where it has none."""
         try:
             answer = json.loads(content)
         # A server may send anything: RecursionError is JSON that is nested too deeply.
@@ -100,19 +124,24 @@ class ChatCalls:
         cut = choice.get("finish_reason") == FinishReason.LENGTH
         reason = FinishReason.LENGTH if cut else FinishReason.STOP
         if self.need == "words":
-            return SampledCompletion([], [], reason, words=[_content(choice)])
-        words, logprobs = _logprobs(choice)
+            return SampledCompletion([], [], reason, words=[_content(choice)], stopped_by=_stopped_by(choice))
+        prefix = request.prefix(index)
+        words, logprobs = _completion_logprobs(choice) if prefix else _logprobs(choice)
         if self.processor is None:
-            return SampledCompletion([], logprobs, reason, words=words)
-        token_ids = self._ids(answer, choice, prompt_ids, self.processor)
+            return SampledCompletion([], logprobs, reason, words=words, stopped_by=_stopped_by(choice))
+        token_ids = self._ids(answer, choice, request.token_ids + prefix, self.processor)
         if len(token_ids) != len(logprobs):
             raise MalformedAnswer(f"malformed answer: {len(token_ids)} token ids and {len(logprobs)} log-probs")
-        return SampledCompletion(token_ids, logprobs, reason)
+        sampled = SampledCompletion(token_ids, logprobs, reason, stopped_by=_stopped_by(choice))
+        # A server looks for the texts in what it sampled itself, and not across the end of a prefix.
+        return StopStrings(sampling.stop, self.processor.decode).cut(prefix, sampled)
 
     def _ids(
         self, answer: dict[str, Any], choice: dict[str, Any], prompt_ids: list[int], processor: PromptProcessor
     ) -> list[int]:
-        token_ids, read_ids = _list_of_ids(choice.get("token_ids")), _list_of_ids(answer.get("prompt_token_ids"))
+        # Chats tell the prompt's ids once, completions with each choice.
+        told = answer.get("prompt_token_ids") or choice.get("prompt_token_ids")
+        token_ids, read_ids = _list_of_ids(choice.get("token_ids")), _list_of_ids(told)
         if token_ids is None or read_ids is None:
             raise UnavailableError(
                 f"the server of {self.model} returns no token ids, and training needs the ids that were sampled",
@@ -139,14 +168,32 @@ def _content(choice: dict[str, Any]) -> str:
     return content or ""
 
 
+def _stopped_by(choice: dict[str, Any]) -> str | None:
+    """The stop text that a server says it found; an end-of-sequence token is a number there, or nothing."""
+    reason = choice.get("stop_reason")
+    return reason if isinstance(reason, str) else None
+
+
 def _logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
-    """Each token's words and log-prob."""
+    """Each token's words and log-prob, as chats tell them."""
     given = choice.get("logprobs")
     entries = given.get("content") if isinstance(given, dict) else None
     if not isinstance(entries, list):
         raise MalformedAnswer("malformed answer: no log-probs, which were asked for")
+    return _finite(lambda: ([str(e["token"]) for e in entries], [float(e["logprob"]) for e in entries]))
+
+
+def _completion_logprobs(choice: dict[str, Any]) -> tuple[list[str], list[float]]:
+    """Each token's words and log-prob, as completions tell them."""
+    given = choice.get("logprobs")
+    if not isinstance(given, dict):
+        raise MalformedAnswer("malformed answer: no log-probs, which were asked for")
+    return _finite(lambda: (list(map(str, given["tokens"])), list(map(float, given["token_logprobs"]))))
+
+
+def _finite(read: Callable[[], tuple[list[str], list[float]]]) -> tuple[list[str], list[float]]:
     try:
-        words, logprobs = [str(e["token"]) for e in entries], [float(e["logprob"]) for e in entries]
+        words, logprobs = read()
     except (TypeError, KeyError, ValueError):
         raise MalformedAnswer("malformed answer: log-probs of another shape") from None
     if not all(math.isfinite(logprob) for logprob in logprobs):

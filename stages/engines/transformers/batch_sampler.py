@@ -3,6 +3,9 @@
 A prompt is prefilled once, and its cache shared by its samples; prompts are left padded; rows that ended leave the
 batch. Which prompts meet in a batch changes floats by about 1e-6, so a token that won by less than `TIE` is drawn again
 from a forward of its own row alone: completions do not depend on batches.
+
+The ids that a completion is to begin with go through the model one a step, as if they had been drawn: what follows has
+the very floats that it has in the whole completion, whatever the model's cache and positions are like.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from schemas.rollouts import FinishReason, Sampling
 from stages.engines.base import SampledCompletion, SampleRequest
 from stages.engines.seeds import sample_key
+from stages.engines.stop_strings import StopStrings
 from stages.engines.transformers.batching import Share
 from stages.engines.transformers.decoding import CopiedPrompts, SharedPrompts, decoding
 from stages.engines.transformers.kv_cache import growing_cache
@@ -33,15 +37,26 @@ class _Row:
     request: SampleRequest
     index: int
     key: int
+    prefix: list[int]
+    end: int
+    """How many ids it has at most, the prefix with them."""
     token_ids: list[int] = field(default_factory=list)
+    """All so far: the prefix, or as much of it as went through the model, and what was drawn."""
     logprobs: list[float] = field(default_factory=list)
+    """Of what was drawn."""
     ended: FinishReason | None = None
+    stopped_by: str | None = None
 
     def completion(self) -> SampledCompletion:
         """What was drawn; a failed completion where the model gave a number that is none."""
         if self.ended is FinishReason.ERROR:
             return SampledCompletion.failed(f"the model's output at token {len(self.token_ids)} is not finite")
-        return SampledCompletion(self.token_ids, self.logprobs, self.ended or FinishReason.LENGTH)
+        drawn = self.token_ids[len(self.prefix) :]
+        return SampledCompletion(drawn, self.logprobs, self.ended or FinishReason.LENGTH, stopped_by=self.stopped_by)
+
+    def forced(self, step: int) -> bool:
+        """Whether its id number `step` is given, and not drawn."""
+        return step < len(self.prefix)
 
 
 class BatchSampler:
@@ -58,12 +73,13 @@ class BatchSampler:
     def draw(self, batch: list[Share], sampling: Sampling) -> list[tuple[SampleRequest, int, SampledCompletion]]:
         """Prefill the prompts once, then one token a step for all rows that have not ended."""
         prompts, logits_RV, following_R = self._prefill(batch)
-        rows = [_Row(s.request, i, sample_key(sampling.seed, s.request.id, i)) for s in batch for i in s.indices]
-        live = rows
-        for step in range(sampling.max_new_tokens):
-            tokens = self._step(live, logits_RV, step, sampling)
+        live = rows = [_row(s.request, i, sampling) for s in batch for i in s.indices]
+        stops = StopStrings(sampling.stop, self._processor.decode)
+        steps = max(row.end for row in rows)
+        for step in range(steps):
+            tokens = self._step(live, logits_RV, step, sampling, stops)
             going = [at for at, row in enumerate(live) if row.ended is None]
-            if not going or step + 1 == sampling.max_new_tokens:
+            if not going or step + 1 == steps:
                 break
             if len(going) <= (1 - _DROP_SHARE) * len(live):
                 keep = torch.tensor(going, device=self._device)
@@ -94,8 +110,12 @@ class BatchSampler:
         prompts = decoding(self._model, cache, inputs["attention_mask"], source_R)
         return prompts, logits_BV[source_R], following_B[source_R]
 
-    def _step(self, live: list[_Row], logits_RV: torch.Tensor, step: int, sampling: Sampling) -> list[int]:
-        """Draw the next token of every row; rows that have ended get one that is thrown away."""
+    def _step(
+        self, live: list[_Row], logits_RV: torch.Tensor, step: int, sampling: Sampling, stops: StopStrings
+    ) -> list[int]:
+        """Draw the next token of every row, or take the given one; rows that have ended get one that is thrown away."""
+        if all(row.forced(step) for row in live):
+            return [self._force(row, step) for row in live]
         keys_R = torch.tensor([row.key for row in live], device=self._device)
         drawn_from = distribution(logits_RV, sampling, self._banned)
         ids_R, margin_R = choose(drawn_from, keys_R, step, sampling.temperature)
@@ -103,6 +123,9 @@ class BatchSampler:
         tokens, logprobs = ids_R.tolist(), chosen_R.tolist()
         close = (margin_R < self._tie).tolist()
         for at, row in enumerate(live):
+            if row.forced(step):
+                tokens[at] = self._force(row, step)
+                continue
             if row.ended is not None:
                 continue
             if close[at]:
@@ -113,7 +136,21 @@ class BatchSampler:
                 row.ended = FinishReason.ERROR
             elif tokens[at] in self._eos:
                 row.ended = FinishReason.STOP
+            elif stops.texts and (text := stops.ended_by(row.token_ids)) is not None:
+                row.ended, row.stopped_by = FinishReason.STOP, text
+            elif step + 1 >= row.end:
+                row.ended = FinishReason.LENGTH
         return tokens
+
+    def _force(self, row: _Row, step: int) -> int:
+        """The given token of a row: it is the row's next, and was drawn before or came from elsewhere."""
+        row.token_ids.append(row.prefix[step])
+        if step + 1 == len(row.prefix):
+            if row.prefix[-1] in self._eos:
+                row.ended = FinishReason.STOP
+            elif step + 1 >= row.end:
+                row.ended = FinishReason.LENGTH
+        return row.prefix[step]
 
     def _redraw_alone(self, row: _Row, step: int, sampling: Sampling) -> tuple[int, float]:
         """The row's next token from its own forward: no padding, no cache, no company, so always the same floats."""
@@ -132,3 +169,11 @@ class BatchSampler:
             [request.image_inputs for request, _ in rows],
         )
         return {name: tensor.to(self._device) for name, tensor in batch.items()}
+
+
+def _row(request: SampleRequest, index: int, sampling: Sampling) -> _Row:
+    """A completion before its first step."""
+    prefix, most = request.prefix(index), request.limit(index, sampling.max_new_tokens)
+    key = sample_key(sampling.seed, request.id, index)
+    ended = None if prefix or most else FinishReason.LENGTH
+    return _Row(request, index, key, prefix, len(prefix) + most, ended=ended)

@@ -22,15 +22,16 @@ def batches(requests: Iterable[SampleRequest], new_tokens: int, budget: int) -> 
     rows, width = 0, 0
     # Longest first: what runs out of memory does so at once, and neighbours need little padding. Ids decide ties, so
     # that batches do not depend on the order of requests.
-    for request in sorted(requests, key=lambda r: (-len(r.token_ids), r.id)):
-        most = max(1, budget // (len(request.token_ids) + new_tokens))
+    measured = [(-len(r.token_ids) - r.longest(new_tokens), r.id, r) for r in requests]
+    for negative, _, request in sorted(measured, key=lambda found: found[:2]):
+        most = max(1, budget // max(1, -negative))
         for start in range(0, request.n, most):
             share = Share(request, list(range(start, min(start + most, request.n))))
             if batch and (rows + len(share.indices)) * width > budget:
                 yield batch
                 batch, rows = [], 0
             if not batch:
-                width = len(request.token_ids) + new_tokens
+                width = -negative
             batch.append(share)
             rows += len(share.indices)
     if batch:

@@ -12,6 +12,7 @@ from schemas.values import Image, Message
 from stages.core.errors import CosmoError, UnavailableError, UsageError
 from stages.engines.base import Encoding, Engine, SampledCompletion, SampleRequest, error_line
 from stages.engines.seeds import sampler_seed
+from stages.engines.stop_strings import StopStrings
 from stages.engines.vllm.session import VllmSession
 from stages.models.images import decode_image
 
@@ -69,32 +70,47 @@ class VllmEngine(Engine):
                     yield batch[0].id, _failed(batch[0], error_line(error))
                 continue
             for request, outputs in zip(batch, answers, strict=True):
-                read_ids = outputs[0].prompt_token_ids
-                if read_ids != request.token_ids:
-                    mismatch = (
-                        f"vLLM reads the prompt as {len(read_ids)} tokens and the policy's own processor gives"
-                        f" {len(request.token_ids)}"
-                    )
+                if (other := _other_prompt(request, outputs)) is not None:
+                    mismatch = other
                     yield request.id, _failed(request, mismatch)
                     continue
                 read += 1
-                samples = [_completion(output.outputs[0]) for output in outputs]
-                yield request.id, samples if sampling.temperature > 0 else samples * request.n
+                yield request.id, [self._completion(request, i, outputs, sampling) for i in range(request.n)]
         if mismatch and not read:
             raise UnavailableError(f"{mismatch}, for every prompt", "this model family needs --engine transformers")
 
-    def _generate(self, batch: list[SampleRequest], sampling: Sampling) -> list[list[Any]]:
-        """vLLM's outputs by request. A greedy sampler has no luck: one tells all samples of a prompt."""
-        prompts, params, counts = [], [], []
+    def _generate(self, batch: list[SampleRequest], sampling: Sampling) -> list[dict[int, Any]]:
+        """vLLM's outputs by request and sample; one for all samples that are alike, none for those that have ended."""
+        prompts: list[dict[str, Any]] = []
+        params, asked = [], []
         for request in batch:
             prompt = self._prompt(request)
-            counts.append(request.n if sampling.temperature > 0 else 1)
+            indices = [0] if request.alike(sampling) else list(range(request.n))
+            asked.append([i for i in indices if self._finished(request, i, sampling) is None])
             # A request a sample, and no `n`: of n in one request the k-th would have seed + k, not its place's own.
-            for index in range(counts[-1]):
-                prompts.append(prompt)
-                params.append(self._params(sampling, sampler_seed(sampling.seed, request.id, index)))
-        outputs = iter(self._session.generate(prompts, params))
-        return [[next(outputs) for _ in range(count)] for count in counts]
+            for index in asked[-1]:
+                prefix = request.prefix(index)
+                prompts.append({**prompt, "prompt_token_ids": prompt["prompt_token_ids"] + prefix})
+                seed = sampler_seed(sampling.seed, request.id, index, len(prefix))
+                params.append(self._params(sampling, seed, request.limit(index, sampling.max_new_tokens)))
+        outputs = iter(self._session.generate(prompts, params) if prompts else [])
+        return [{index: next(outputs) for index in indices} for indices in asked]
+
+    def _completion(
+        self, request: SampleRequest, index: int, outputs: dict[int, Any], sampling: Sampling
+    ) -> SampledCompletion:
+        """Sample `index` of a request, up to the first of the stop texts."""
+        if (ended := self._finished(request, index, sampling)) is not None:
+            return ended
+        output = outputs[0 if request.alike(sampling) else index].outputs[0]
+        # vLLM looks for the texts in what it sampled itself, and not across the end of a prefix.
+        found = StopStrings(sampling.stop, self._processor.decode).cut(request.prefix(index), _completion(output))
+        if found.stopped_by is None and isinstance(output.stop_reason, str):
+            found.stopped_by = output.stop_reason
+        return found
+
+    def _finished(self, request: SampleRequest, index: int, sampling: Sampling) -> SampledCompletion | None:
+        return request.finished(index, sampling.max_new_tokens, self._processor.eos_token_ids)
 
     def _prompt(self, request: SampleRequest) -> dict[str, Any]:
         ids = self._processor.renderer_ids(request.token_ids)
@@ -107,22 +123,34 @@ class VllmEngine(Engine):
             "multi_modal_uuids": {"image": [hashlib.sha256(image.bytes).hexdigest() for image in request.images]},
         }
 
-    def _params(self, sampling: Sampling, seed: int) -> Any:
+    def _params(self, sampling: Sampling, seed: int, most: int) -> Any:
         from vllm import SamplingParams
 
+        # It can look for texts only in what it decodes.
+        stop = {"stop": sampling.stop, "include_stop_str_in_output": True} if sampling.stop else {}
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
-            max_tokens=sampling.max_new_tokens,
+            max_tokens=most,
             seed=seed if sampling.temperature > 0 else None,
             stop_token_ids=self._processor.eos_token_ids,
             # Of the token that was drawn, and of no others; None would be no log-prob at all.
             logprobs=0,
             # Else an object a token, all of which the garbage collector walks.
             flat_logprobs=True,
-            detokenize=False,
+            detokenize=bool(sampling.stop),
+            **stop,
         )
+
+
+def _other_prompt(request: SampleRequest, outputs: dict[int, Any]) -> str | None:
+    """That vLLM read another prompt than the policy's processor makes; None where it read the same."""
+    for index, output in outputs.items():
+        read_ids, given = output.prompt_token_ids, request.token_ids + request.prefix(index)
+        if read_ids != given:
+            return f"vLLM reads the prompt as {len(read_ids)} tokens and the policy's own processor gives {len(given)}"
+    return None
 
 
 def _failed(request: SampleRequest, reason: str) -> list[SampledCompletion]:

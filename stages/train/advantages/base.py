@@ -24,7 +24,7 @@ class Batch:
 
     rewards: Values
     lengths: list[list[int]] = field(default_factory=list)
-    """Tokens of each completion."""
+    """Generated tokens of each completion."""
     costs: Values = field(default_factory=list)
     """1 for a completion that the safety verifier calls unsafe, 0 for another; None where it did not judge."""
     settings: Any = None

@@ -51,7 +51,7 @@ class LossInputs:
     advantages_N1: Tensor
     """One a completion, the same for each of its tokens."""
     mask_NT: Tensor
-    """1 where there is a token that counts, 0 in padding."""
+    """1 where there is a token that counts, 0 in padding and where the policy did not generate it."""
     weights_N: Tensor
     """The share that each token of a completion has in the step's loss: `sequence_weight`."""
     ref_logprobs_NT: Tensor | None = None
@@ -64,7 +64,7 @@ class LossInputs:
 
     @property
     def lengths_N1(self) -> Tensor:
-        """Tokens of each completion, at least 1: a filler of weight 0 has none that count."""
+        """Generated tokens of each completion, at least 1: a filler of weight 0 has none that count."""
         return self.mask_NT.sum(1, keepdim=True).clamp(min=1.0)
 
 
@@ -117,7 +117,8 @@ class LossPlugin:
 
 @dataclass(frozen=True, slots=True)
 class StepTotals:
-    """What the normalisers of a step count: all its scored completions, left-out flat groups included."""
+    """What the normalisers of a step count: all its scored completions, left-out flat groups included, and of their
+    tokens those that were generated."""
 
     prompts: int
     sequences: int

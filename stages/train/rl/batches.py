@@ -38,8 +38,13 @@ class TrainCompletion:
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """How many tokens it has, those that the policy did not generate with them."""
         return len(self.scored.token_ids)
+
+    @property
+    def generated(self) -> int:
+        """How many of them the policy generated: what is learned from, and what every length in a loss counts."""
+        return self.scored.generated_tokens
 
 
 @dataclass(slots=True)
@@ -54,8 +59,13 @@ class Group:
 
     @property
     def tokens(self) -> int:
-        """Tokens of its completions together."""
+        """Tokens of its completions together: what they cost."""
         return sum(c.length for c in self.completions)
+
+    @property
+    def generated(self) -> int:
+        """Those of them that the policy generated."""
+        return sum(c.generated for c in self.completions)
 
     @property
     def reward_std(self) -> float:
@@ -81,7 +91,7 @@ class Update:
         """What the step's normalisers count, left-out flat groups included."""
         completions = [c for g in self.groups for c in g.completions]
         limit = max((c.scored.sampling.max_new_tokens for c in completions), default=0)
-        return StepTotals(len(self.groups), len(completions), sum(c.length for c in completions), limit)
+        return StepTotals(len(self.groups), len(completions), sum(c.generated for c in completions), limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +150,23 @@ def _check_sampling(row: ScoredGroup, config: TrainConfig) -> None:
 def make_groups(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> list[Group]:
     """Groups still without advantages. Completions without a reward or a token are rejected and not counted.
 
-    InputError for a reward that is no finite number: with it every advantage of its group would be one.
+    InputError for a reward that is no finite number: with it every advantage of its group would be one. And for a
+    completion that says of more or fewer tokens than it has whether they were generated.
     """
     groups = []
     for row in rows:
         completions = []
         for scored in row.completions:
+            if scored.generated is not None and len(scored.generated) != len(scored.token_ids):
+                raise InputError(
+                    f"prompt {row.id}, completion {scored.index}: {len(scored.token_ids)} tokens, and `generated` is"
+                    f" of {len(scored.generated)}",
+                    "mend what wrote the rows: one true or false a token, or null for all true",
+                )
             if scored.error is not None or not scored.token_ids:
                 reject(source, f"{row.id}#{scored.index}", "no_completion", scored.error or "no tokens")
+            elif not scored.generated_tokens:
+                reject(source, f"{row.id}#{scored.index}", "no_completion", "none of its tokens was generated")
             elif scored.reward is None:
                 reject(source, f"{row.id}#{scored.index}", "no_reward", "no verifier gave a value")
             elif not math.isfinite(scored.reward):
@@ -170,7 +189,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
     plugin: AdvantagePlugin = load("advantage", str(config.advantage))
     batch = Batch(
         rewards=[[c.scored.reward for c in g.completions] for g in groups],
-        lengths=[[c.length for c in g.completions] for g in groups],
+        lengths=[[c.generated for c in g.completions] for g in groups],
         costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
         settings=config.advantage_settings(),
         carried=carried,
@@ -216,9 +235,9 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
     for update in updates:
         totals = update.totals
         for group in update.live:
-            tokens = group.tokens
+            tokens = group.generated
             for completion in group.completions:
-                completion.weight = sequence_weight(str(config.aggregation), completion.length, tokens, totals)
+                completion.weight = sequence_weight(str(config.aggregation), completion.generated, tokens, totals)
     return updates
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from schemas.scored import ScoredGroup
 from stages.core.errors import BadSample, InputError
 from stages.models.load import Policy
 from stages.train.losses.base import LossInputs
-from stages.train.rl.batches import MicroBatch
+from stages.train.rl.batches import MicroBatch, TrainCompletion
 from stages.train.rl.logprobs import TokenLogprobs, completion_logprobs
 from stages.train.rl.packed import TokenGroup
 from stages.train.rl.vision_cache import FrozenTower, ImageInputs
@@ -84,13 +85,34 @@ def loss_inputs(micro: MicroBatch, scores: TokenLogprobs, ref_logprobs_NT: Tenso
     if any(c.weight == 0.0 for c in completions):
         # Fillers, which a rank without a group of its own computes: no mean may count their tokens.
         mask_NT = mask_NT * torch.tensor([[float(c.weight != 0.0)] for c in completions], device=device)
-    return LossInputs(
+    inputs = LossInputs(
         scores.logprobs_NT,
         padded([c.old_logprobs for c in completions], device),
         torch.tensor([c.advantage for c in completions], device=device).unsqueeze(1),
         mask_NT,
         torch.tensor([c.weight for c in completions], device=device),
         ref_logprobs_NT,
+    )
+    return inputs if all(c.scored.generated is None for c in completions) else generated_only(inputs, completions)
+
+
+def generated_only(inputs: LossInputs, completions: list[TrainCompletion]) -> LossInputs:
+    """The same without the tokens that the policy did not generate: no mean counts them, and no gradient comes of them.
+
+    Their log-probs are 0, not only masked: one that the sampler may not give has any value, and times 0 it may be NaN.
+    """
+    device = inputs.mask_NT.device
+    own_NT = padded([torch.tensor(c.scored.generated or [True] * c.length) for c in completions], device)
+
+    def kept(values_NT: Tensor) -> Tensor:
+        return values_NT.masked_fill(~own_NT, 0.0)
+
+    return replace(
+        inputs,
+        logprobs_NT=kept(inputs.logprobs_NT),
+        old_logprobs_NT=kept(inputs.old_logprobs_NT),
+        mask_NT=kept(inputs.mask_NT),
+        ref_logprobs_NT=None if inputs.ref_logprobs_NT is None else kept(inputs.ref_logprobs_NT),
     )
 
 

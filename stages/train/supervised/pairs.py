@@ -89,8 +89,12 @@ class PairTexts:
     row: ScoredGroup
     chosen: str
     rejected: str
+    own: bool
+    """The policy generated all of both."""
 
 
 def as_texts(pair: Pair, row: ScoredGroup) -> PairTexts:
     """The two whole completions, think blocks included: the reward was given to all of it."""
-    return PairTexts(row, row.completions[pair.chosen].text, row.completions[pair.rejected].text)
+    chosen, rejected = row.completions[pair.chosen], row.completions[pair.rejected]
+    own = all(c.generated_tokens == len(c.token_ids) for c in (chosen, rejected))
+    return PairTexts(row, chosen.text, rejected.text, own)
