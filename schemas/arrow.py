@@ -168,13 +168,16 @@ def _reader(cls: type[Any]) -> _Plan:
     return _PLANS[cls]
 
 
-@functools.cache
+_DEFAULTS: dict[type[Any], frozenset[str]] = {}
+
+
 def _defaults(cls: type[Any]) -> frozenset[str]:
     """The fields of a row class that it can do without."""
-    missing = dataclasses.MISSING
-    return frozenset(
-        f.name for f in dataclasses.fields(cls) if f.default is not missing or f.default_factory is not missing
-    )
+    if cls not in _DEFAULTS:
+        none = dataclasses.MISSING
+        given = (f.name for f in dataclasses.fields(cls) if f.default is not none or f.default_factory is not none)
+        _DEFAULTS[cls] = frozenset(given)
+    return _DEFAULTS[cls]
 
 
 def from_record(cls: type[Any], record: dict[str, Any], where: str = "") -> Any:

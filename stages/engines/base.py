@@ -7,7 +7,7 @@ optional hooks with defaults that are right for most engines.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -118,7 +118,7 @@ class SampleRequest:
     """The conversation, for engines that render it themselves."""
     images: list[Image] = field(default_factory=list)
     """The images, for engines that process them themselves."""
-    prefix_ids: list[list[int]] = field(default_factory=list)
+    prefix_ids: Sequence[Sequence[int]] = field(default_factory=list)
     """The ids each completion begins with, one list a sample; empty: none does. They are kept as they are, and only
     what follows them is sampled and returned, with the noise of its place: a completion cut at any token goes on as it
     went on before. One that ends with an end-of-sequence token is finished."""
@@ -134,7 +134,8 @@ class SampleRequest:
 
     def prefix(self, index: int) -> list[int]:
         """The ids that completion `index` begins with."""
-        return self.prefix_ids[index] if self.prefix_ids else []
+        # Rows hold their ids in other sequences than lists, to which a prompt's can't be added.
+        return list(self.prefix_ids[index]) if self.prefix_ids else []
 
     def limit(self, index: int, new_tokens: int) -> int:
         """The most ids that completion `index` may get now, where one without a prefix may get `new_tokens`."""

@@ -57,6 +57,7 @@ def test_log_probs_greedy_bans_and_shards(spec: str) -> None:
     _same_in_other_shards(engine, asked, completions)
     _greedy_is_transformers(engine, reference)
     _no_banned_token(engine, reference)
+    _goes_on_as_before(engine, reference)
 
 
 def _same_in_other_shards(engine: VllmEngine, asked: list[Any], completions: dict[str, list[list[int]]]) -> None:
@@ -81,6 +82,40 @@ def _greedy_is_transformers(engine: VllmEngine, reference: Policy) -> None:
         for one, two in zip(mine[ident], samples, strict=True):
             assert (one.token_ids, one.finish_reason) == (two.token_ids, two.finish_reason)
             assert one.logprobs == pytest.approx(two.logprobs, abs=1e-4)
+
+
+def _goes_on_as_before(engine: VllmEngine, reference: Policy) -> None:
+    """Cut at any token, a greedy completion goes on as before, and ends at the stop text that transformers ends at."""
+    greedy, ours = sampling(0.0), TransformersEngine(reference, "t", 65536)
+    asked = requests(engine, 4, 3, sees(reference))
+    whole = dict(engine.sample(asked, greedy))
+    cuts = [[r, [0, 1 + at, 9 + at]] for at, r in enumerate(asked)]
+    going = [replace(r, prefix_ids=[whole[r.id][0].token_ids[:t] for t in ts]) for r, ts in cuts]
+    for ident, samples in engine.sample(going, greedy):
+        (request,) = (r for r in going if r.id == ident)
+        for prefix, sample in zip(request.prefix_ids, samples, strict=True):
+            assert prefix + sample.token_ids == whole[ident][0].token_ids
+            assert sample.logprobs == pytest.approx(whole[ident][0].logprobs[len(prefix) :], abs=1e-4)
+    text = engine.decode(whole[asked[0].id][0].token_ids[3:8])[1:-1]
+    stopping = replace(greedy, stop=[text])
+    theirs = dict(
+        ours.sample(
+            [
+                replace(r, image_inputs=o.image_inputs)
+                for r, o in zip(going, requests(ours, 4, 3, sees(reference)), strict=True)
+            ],
+            stopping,
+        )
+    )
+    mine = dict(engine.sample(going, stopping))
+    assert any(s.stopped_by == text for s in mine[asked[0].id])
+    for ident, samples in theirs.items():
+        for one, two in zip(mine[ident], samples, strict=True):
+            assert (one.token_ids, one.finish_reason, one.stopped_by) == (
+                two.token_ids,
+                two.finish_reason,
+                two.stopped_by,
+            )
 
 
 def _no_banned_token(engine: VllmEngine, reference: Policy) -> None:

@@ -206,6 +206,27 @@ def test_truncated_sampling_is_possible_by_name_and_greedy_is_not_truncated(prom
     assert all(len({tuple(c.token_ids) for c in g.completions}) == 1 for g in greedy)
 
 
+def test_a_stop_text_is_in_the_key_and_in_the_rows_and_changes_no_token_before_it(
+    prompts: Path, tmp_path: Path
+) -> None:
+    fake = {"engine": "fake", "policy": "", "max_new_tokens": 60}
+    plain, ended = _run(prompts, tmp_path / "a", **fake), _run(prompts, tmp_path / "b", **fake, stop=["think>", "zz"])
+    assert plain.fingerprint != ended.fingerprint
+    assert plain.fingerprint == _run(prompts, tmp_path / "c", **fake, stop=[]).fingerprint
+    stopped = 0
+    for before, after in zip(_groups(plain), _groups(ended), strict=True):
+        for one, two in zip(before.completions, after.completions, strict=True):
+            assert (one.sampling.stop, two.sampling.stop) == ([], ["think>", "zz"])
+            assert one.token_ids[: len(two.token_ids)] == two.token_ids
+            assert (one.stopped_by, one.generated, two.generated) == (None, None, None)
+            stopped += two.stopped_by == "think>"
+            assert (two.stopped_by is None) == ("think>" not in one.text)
+            assert two.stopped_by is None or (two.text.endswith("think>") and two.finish_reason == "stop")
+    assert stopped
+    with pytest.raises(UsageError, match=r"rollout\.stop holds an empty text"):
+        _run(prompts, tmp_path / "d", **fake, stop=["a", ""])
+
+
 def test_a_run_of_nothing_but_errors_is_an_exit_code(prompts: Path, tmp_path: Path) -> None:
     import copy
 

@@ -42,7 +42,7 @@ class TrainCompletion:
         return len(self.scored.token_ids)
 
     @property
-    def generated(self) -> int:
+    def generated_tokens(self) -> int:
         """How many of them the policy generated: what is learned from, and what every length in a loss counts."""
         return self.scored.generated_tokens
 
@@ -63,9 +63,9 @@ class Group:
         return sum(c.length for c in self.completions)
 
     @property
-    def generated(self) -> int:
+    def generated_tokens(self) -> int:
         """Those of them that the policy generated."""
-        return sum(c.generated for c in self.completions)
+        return sum(c.generated_tokens for c in self.completions)
 
     @property
     def reward_std(self) -> float:
@@ -91,7 +91,7 @@ class Update:
         """What the step's normalisers count, left-out flat groups included."""
         completions = [c for g in self.groups for c in g.completions]
         limit = max((c.scored.sampling.max_new_tokens for c in completions), default=0)
-        return StepTotals(len(self.groups), len(completions), sum(c.generated for c in completions), limit)
+        return StepTotals(len(self.groups), len(completions), sum(c.generated_tokens for c in completions), limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
     plugin: AdvantagePlugin = load("advantage", str(config.advantage))
     batch = Batch(
         rewards=[[c.scored.reward for c in g.completions] for g in groups],
-        lengths=[[c.generated for c in g.completions] for g in groups],
+        lengths=[[c.generated_tokens for c in g.completions] for g in groups],
         costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
         settings=config.advantage_settings(),
         carried=carried,
@@ -235,9 +235,11 @@ def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list
     for update in updates:
         totals = update.totals
         for group in update.live:
-            tokens = group.generated
+            tokens = group.generated_tokens
             for completion in group.completions:
-                completion.weight = sequence_weight(str(config.aggregation), completion.generated, tokens, totals)
+                completion.weight = sequence_weight(
+                    str(config.aggregation), completion.generated_tokens, tokens, totals
+                )
     return updates
 
 
