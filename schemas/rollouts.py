@@ -40,7 +40,7 @@ class Sampling:
     """Generated tokens after which sampling stops with `length`."""
     seed: int
     """The run's seed; a completion's own stream is derived from (seed, prompt id, index)."""
-    stop: list[str] = field(default_factory=list)
+    stop: list[str] = field(default_factory=list, hash=False)
     """Texts that end a completion once it has written one of them; the text stays in it."""
 
 
