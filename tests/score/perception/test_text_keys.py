@@ -29,7 +29,6 @@ THREE = {"question": "ann buys 3 stars . what does she pay ?", "text_keys": ["3 
         ("noa has 5 shells . noa finds 3 .", NOA, 0.0),
         ("noa has 6 shells . noa has 5 shells . noa finds 4 .", NOA, 0.5),
         ("noa has 1 2 3 4 5 6 7 8 9 shells and finds 1 2 3 4 5 6 7 8 9 .", NOA, 0.0),
-        ("at home noa has 1 2 3 6 7 8 9 shells , and noa finds 4 .", NOA, 0.5),
         ("noa does not have 6 shells . noa finds 4 .", NOA, 0.5),
         ("you want to heat it .", HEAT, 1.0),
         ("you want to grind it .", HEAT, 0.0),
@@ -41,6 +40,11 @@ THREE = {"question": "ann buys 3 stars . what does she pay ?", "text_keys": ["3 
 )
 def test_by_hand(think, row, expected):
     assert graded("text_keys", described("a card", think or " "), row).value == expected
+
+
+def test_numbers_that_are_tried_in_one_breath_tell_nothing():
+    tried = described("a card", "at home noa has 6 7 shells , and noa finds 4 .")
+    assert graded("text_keys", tried, NOA, settings={"keys": {"graded": True}}).value == 0.5
 
 
 def test_it_reads_the_think_block_alone_and_wants_keys():
