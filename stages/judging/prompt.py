@@ -19,6 +19,10 @@ line `Verdict: <one of them>`, once; anything else is unparsable, which is a sta
     rule = 'strongreject'                  several lines, which make a verdict together: see `readers`
     [fields]
     refused = ['yes', 'no']
+
+A prompt with `facts = 'visual_keys'` (or 'text_keys') has no verdicts: `$facts` lists those of the row, numbered, the
+judge answers each with a line `1: 1` or `1: 0`, and the score is the share of ones, or with `high` and `low` what it is
+worth. `part` says which part of a completion the judge is shown.
 """
 
 from __future__ import annotations
@@ -36,17 +40,23 @@ from schemas.prompts import PromptRow
 from schemas.values import Image, Message, Part, plain_text
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
+from stages.judging.parsed import ParsedCompletion
 from stages.judging.readers import RULES, Read, read_field, read_word
 
 FOLDER = Path(__file__).with_name("prompts")
-BLANKS = ("question", "completion", "reference", "label", "goal")
+BLANKS = ("question", "completion", "reference", "label", "goal", "facts")
+
+PARTS = ("shown", "description", "think")
+FACTS = ("visual_keys", "text_keys")
 
 
 @dataclass(frozen=True)
 class PromptFile:
     """The keys of a prompt file."""
 
-    user: str = option("", "What the judge is asked; $question, $completion, $reference, $label, $goal are filled in")
+    user: str = option(
+        "", "What the judge is asked; $question, $completion, $reference, $label, $goal, $facts are filled in"
+    )
     system: str = option("", "A system turn before it")
     images: bool = option(True, "Show the judge the prompt's images")
     verdicts: dict[str, float] = option({}, "Every verdict that may be answered, with its score")
@@ -56,6 +66,10 @@ class PromptFile:
     harmless: dict[str, str] = option(
         {}, "The same for rows that are marked harmless, where its words mean others there"
     )
+    part: str = option("shown", "Which part of a completion it is shown", choices=PARTS)
+    facts: str = option("", "The row's facts that it says 0 or 1 of, one by one", choices=("", *FACTS))
+    high: float = option(0.0, "Share of ones from which on the score is 1; 0: the share is the score", low=0, high=1)
+    low: float = option(0.0, "Share of ones from which on the score is 0.5", low=0, high=1)
     rule: str = option("", "How several fields make one verdict: strongreject, safe_and_effective")
     fields: dict[str, list[str]] = option({}, "Each field with the words that may be answered under it")
 
@@ -78,7 +92,11 @@ class JudgePrompt:
     @property
     def blanks(self) -> set[str]:
         """What it shows of a row: names in BLANKS."""
-        return {b for text in (self.asks.user, self.asks.system) for b in string.Template(text).get_identifiers()}
+        return _blanks(self.asks)
+
+
+def _blanks(asks: PromptFile) -> set[str]:
+    return {b for text in (asks.user, asks.system) for b in string.Template(text).get_identifiers()}
 
 
 def prompt_names() -> list[str]:
@@ -110,7 +128,12 @@ def load_prompt(name: str) -> JudgePrompt:
 def _check(asks: PromptFile, path: Path) -> None:
     if "$completion" not in asks.user and "${completion}" not in asks.user:
         raise UsageError(f"the judge prompt {path} never shows the $completion", "put $completion into `user`")
-    if not asks.verdicts:
+    if asks.facts and (asks.verdicts or asks.rule or asks.bare or "facts" not in _blanks(asks)):
+        raise UsageError(
+            f"the judge prompt {path} asks for facts, and for something else or not for all of them",
+            "put $facts into `user`, and leave verdicts, rule and bare out",
+        )
+    if not asks.verdicts and not asks.facts:
         raise UsageError(f"the judge prompt {path} knows no verdict", "[verdicts] good = 1.0, bad = 0.0")
     for text in (asks.user, asks.system):
         template = string.Template(text)
@@ -145,6 +168,23 @@ def _check_reading(asks: PromptFile, path: Path) -> None:
         )
 
 
+def facts_of(prompt: JudgePrompt, row: PromptRow) -> list[str]:
+    """The row's facts that the prompt asks about; none where it asks for a verdict."""
+    facts: list[str] = getattr(row, prompt.asks.facts) if prompt.asks.facts else []
+    return facts
+
+
+def part_of(prompt: JudgePrompt, parsed: ParsedCompletion) -> str:
+    """The part of a completion that the prompt is about, "" where it has none.
+
+    A layout without descriptions says what it sees in the think block.
+    """
+    if prompt.asks.part == "shown":
+        return parsed.shown
+    described = prompt.asks.part == "description" and parsed.seen_by_reader is not None
+    return (parsed.description if described else parsed.think) or ""
+
+
 def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[list[Message], list[Image]]:
     """What the judge is shown for one completion: its turns, and the images where the prompt wants them."""
     blanks = {
@@ -154,6 +194,9 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
         "label": row.label,
     }
     blanks["goal"] = _goal(row) or blanks["question"]
+    # On one line each: a fact of two lines could look like another number.
+    facts = (" ".join(fact.split()) for fact in facts_of(prompt, row))
+    blanks["facts"] = "\n".join(f"{n}. {fact}" for n, fact in enumerate(facts, start=1))
     images = row.images if prompt.asks.images else []
     turns = []
     # One pass over the template: a completion that holds `$reference` is not filled in.

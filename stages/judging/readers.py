@@ -13,6 +13,11 @@ from typing import NamedTuple
 from stages.judging.answer_fields import Statement, choice_of, statements_under, without_reasoning
 
 _WORD = re.compile(r"[\s*_`~\"'.!(\[{]*([\w -]+?)[\s*_`~\"'.!)\]}]*\Z")
+_NUMBERED = re.compile(
+    r"""^[\s>#*_`~-]*(\d+)[*_`"]*[^\S\n]*[:=]|[{,]\s*"(\d+)"\s*:|<(\d+)>""",
+    re.MULTILINE,
+)
+"""A number that something is said of, as `statements_under` finds it."""
 
 
 class Read(NamedTuple):
@@ -42,6 +47,21 @@ def read_word(known: list[str], text: str) -> tuple[str, int, int] | None:
     shown = without_reasoning(text)
     m = _WORD.match(shown)
     return choice_of(Statement(m[1], m.start(1)), known) if m else None
+
+
+def read_numbered(count: int, text: str) -> list[bool] | None:
+    """The 0 or 1 that is said of each number from 1 to `count`; None unless exactly one is said of each, and no more.
+
+    A judge that answers some of the facts has not said how many are there: its mean would be of those alone.
+    """
+    said = [m[1] or m[2] or m[3] for m in _NUMBERED.finditer(without_reasoning(text))]
+    if sorted(said) != sorted(str(n) for n in range(1, count + 1)):
+        return None
+    found = [choice_of(one, ["0", "1"]) for n in said for one in statements_under(n, text)]
+    if len(found) != count or None in found:
+        return None
+    by_number = dict(zip(said, found, strict=True))
+    return [(choice := by_number[str(n)]) is not None and choice[0] == "1" for n in range(1, count + 1)]
 
 
 def strongreject(fields: Mapping[str, str]) -> tuple[str, float]:

@@ -26,9 +26,9 @@ from stages.core.resources import Kind, Resources
 from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
 from stages.judging.parsed import parse_completion
-from stages.judging.prompt import JudgePrompt, conversation, load_prompt
+from stages.judging.prompt import JudgePrompt, conversation, facts_of, load_prompt, part_of
 from stages.score.config import JudgeTable
-from stages.score.models.judge_answers import answer_pieces, read_answer, verdict_probability
+from stages.score.models.judge_answers import answer_pieces, read_answer, read_facts, verdict_probability
 from stages.score.models.judge_cache import AnswerCache
 from stages.score.verifiers.base import (
     GradeGroups,
@@ -104,6 +104,8 @@ class _Question:
     images: list[Image]
     harmless: bool
     """Whether it is about a row that is marked so, where the prompt reads answers by that."""
+    facts: int
+    """How many facts it asks about, where the prompt asks about facts."""
     askers: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -131,14 +133,15 @@ class _Judge:
             harmless = bool(self.prompt.asks.harmless) and group.harmful is False
             image_digests = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
             for number, completion in enumerate(completions):
-                answer = parse_completion(completion.text, layout).shown
+                answer = part_of(self.prompt, parse_completion(completion.text, layout))
                 if (known := self._without_asking(group, answer)) is not None:
                     judgements[at][number] = known
                     continue
                 turns, images = conversation(self.prompt, group, answer)
                 about = [self.digest, _spelled(turns), image_digests if images else []]
                 key = digest([*about, "harmless"] if harmless else about)
-                questions.setdefault(key, _Question(turns, images, harmless)).askers.append((at, number))
+                question = _Question(turns, images, harmless, len(facts_of(self.prompt, group)))
+                questions.setdefault(key, question).askers.append((at, number))
         for key, judgement in self._answers(questions).items():
             for at, number in questions[key].askers:
                 judgements[at][number] = judgement
@@ -147,17 +150,21 @@ class _Judge:
     def _without_asking(self, group: RolloutGroup, answer: str) -> Judgement | None:
         if group.answer is None and "reference" in self.prompt.blanks:
             return does_not_apply("the row has no reference answer")
+        if self.prompt.asks.facts and not facts_of(self.prompt, group):
+            return does_not_apply(f"the row has no {self.prompt.asks.facts}")
+        if not answer and self.prompt.asks.part != "shown":
+            return judged(0.0, "none", f"the completion has no {self.prompt.asks.part}")
         return None if answer else judged(0.0, UNPARSABLE, "nothing follows the think block")
 
     def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
         """A judgement for every question: kept answers first, the judge for the others."""
         cached = self.cache.get(questions).items()
-        found = {key: self._read(json.loads(kept), questions[key].harmless) for key, kept in cached}
+        found = {key: self._read(json.loads(kept), questions[key]) for key, kept in cached}
         try:
             sampling = Sampling(self.table.temperature, 1.0, 0, self.table.max_new_tokens, 0)
             # One completion was asked for, so the first is all there is.
             for key, (sampled, *_) in self.engine.sample(self._requests(questions, found), sampling):
-                found[key] = self._answered(key, sampled, questions[key].harmless)
+                found[key] = self._answered(key, sampled, questions[key])
         # Raised for what a person has to put right, a wrong key for one; everything else is one failed answer.
         except CosmoError:
             raise
@@ -190,7 +197,7 @@ class _Judge:
         if length + self.table.max_new_tokens > self.engine.max_positions:
             raise BadSample("too_long", f"{length} tokens of a question exceed {self.engine.max_positions} positions")
 
-    def _answered(self, key: str, sampled: SampledCompletion, harmless: bool) -> Judgement:
+    def _answered(self, key: str, sampled: SampledCompletion, question: _Question) -> Judgement:
         if sampled.finish_reason == "error":
             reason = sampled.error or "the engine failed"
             return self._failed(reason, TIMEOUT if reason.startswith(TIMED_OUT) else ERROR)
@@ -202,14 +209,16 @@ class _Judge:
             )
         pieces = answer_pieces(self.engine, sampled, apart=self.table.score == "probability")
         answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
-        judgement = self._read(answer, harmless)
+        judgement = self._read(answer, question)
         # An answer without a verdict is not kept, or the same question would fail from the cache for good.
         if judgement.value is not None:
             self.cache.put(key, json.dumps(answer, ensure_ascii=False))
         return judgement
 
-    def _read(self, answer: dict[str, Any], harmless: bool) -> Judgement:
-        return read_answer(self.prompt, self.table.score, answer["text"], answer["p"], harmless)
+    def _read(self, answer: dict[str, Any], question: _Question) -> Judgement:
+        if self.prompt.asks.facts:
+            return read_facts(self.prompt, question.facts, answer["text"])
+        return read_answer(self.prompt, self.table.score, answer["text"], answer["p"], question.harmless)
 
     def _failed(self, reason: str, status: GradeStatus = ERROR) -> Judgement:
         self.failures += 1

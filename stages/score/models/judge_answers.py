@@ -10,6 +10,9 @@ from stages.engines.base import Engine, SampledCompletion
 from stages.judging.answer_fields import without_reasoning
 from stages.judging.prompt import JudgePrompt, find_verdict
 from stages.judging.prompt import read_answer as read
+from stages.judging.readers import read_numbered
+from stages.score.config import KeyFactsTable
+from stages.score.rules.key_facts import worth
 from stages.score.verifiers.base import Judgement, failed, judged
 
 _EXCERPT = 80
@@ -34,6 +37,18 @@ def read_answer(prompt: JudgePrompt, score: str, text: str, p: float | None, har
         return failed("the verdict has no probability: the engine gave no log-probs for it")
     (other,) = (score for name, score in prompt.verdicts.items() if name != verdict)
     return judged(p * value + (1 - p) * other, verdict, f"said with probability {p:.3f}")
+
+
+def read_facts(prompt: JudgePrompt, count: int, text: str) -> Judgement:
+    """The judgement of a judge that says 0 or 1 of each fact: never a mean over those that it happened to answer."""
+    found = read_numbered(count, text)
+    if found is None:
+        return failed(f"{UNPARSABLE}: not one 0 or 1 for each of {count} facts: {_excerpt(text)!r}")
+    asks, stated = prompt.asks, sum(found)
+    verdict = "all" if stated == count else "some" if stated else "none"
+    value = worth(stated / count, KeyFactsTable(asks.high, asks.low, graded=not asks.high))
+    missing = ", ".join(str(n) for n, there in enumerate(found, start=1) if not there)
+    return judged(value, verdict, f"not stated: {missing}" if missing else None, f"{stated}/{count} facts")
 
 
 def answer_pieces(engine: Engine, sampled: SampledCompletion, *, apart: bool) -> list[str]:
