@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import pytest
 from schemas.prompts import NO_TRAINING, PromptRow
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark
-from tests.benchmarks.made import figures, files, picture, rows, verdicts
+from tests.benchmarks.made import figures, files, image, picture, rows, verdicts
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Case:
 
 
 MATH_V = {"question": "Which one?\n<image1>", "solution": None, "level": 2, "subject": "arithmetic"}
-MMMU_PRO = {"id": "test_Art_1", "options": "['an urn', 'a jar', 'a cup']", "answer": "C", "subject": "Art"}
+MMMU_PRO = {"id": "test_Art_1", "options": "[['an urn', 'a jar', 'a cup']]", "answer": "C", "subject": "Art"}
 MATHVISTA = {
     "question": "How much?",
     "choices": None,
@@ -89,6 +90,8 @@ EMMA = {
     "image_3": picture("blue"),
     "subject": "Math",
 }
+
+MM_IFEVAL = {"infer_type": "main", "image": base64.b64encode(image("red")).decode()}
 
 CASES = [
     Case(
@@ -303,6 +306,21 @@ CASES = [
         ],
         [False, True],
         {"relaxed_accuracy": 1 / 2, "human": 0.0},
+    ),
+    Case(
+        "chartqa",
+        {
+            "data/test-00000-of-00001.parquet": [
+                {"image": picture("red"), "query": "How high?", "label": ["3.5"], "human_or_machine": 1},
+                {"image": picture("red"), "query": "How low?", "label": ["1.5"], "human_or_machine": 0},
+            ]
+        },
+        [
+            {"prompt": "How low?", "answer": "1.5", "answer_kind": "number", "task": "chartqa:human", "images": 1},
+            {"prompt": "How high?", "answer": "3.5", "task": "chartqa:augmented"},
+        ],
+        [True, False],
+        {"relaxed_accuracy": 1 / 2, "human": 1.0},
     ),
     Case(
         "scienceqa",
@@ -551,6 +569,24 @@ CASES = [
         ],
         [False],
         {"accuracy": 0.0},
+    ),
+    Case(
+        "mm_ifeval",
+        {
+            "MM-IFEval.tsv": [
+                {**MM_IFEVAL, "id": "c1", "tag": "C-Level", "question": "Describe it in 9 words.", "constraints": "[]"},
+                {**MM_IFEVAL, "id": "c1", "tag": "C-Level", "question": "Describe it.", "infer_type": "aux_cmp_gpt"},
+                {**MM_IFEVAL, "id": "p1", "tag": "P-Level", "question": "Which two?", "answer": '["a cat", "a dog"]'},
+                {**MM_IFEVAL, "id": "p2", "tag": "P-Level", "question": "How many?", "answer": '["3"]'},
+            ]
+        },
+        [
+            {"prompt": "Describe it in 9 words.", "label": "instruction", "images": 1, "answer": None},
+            {"prompt": "Which two?", "label": "general", "images": 1, "answer": "a cat, a dog", "answer_kind": "text"},
+            {"answer": "3", "answer_kind": "number"},
+        ],
+        [None, True, False],
+        {"compose": None, "perceive": 1 / 2},
     ),
 ]
 
