@@ -609,3 +609,12 @@ def test_rows_and_figures(case: Case, tmp_path: Path) -> None:
 
     got = figures(tmp_path / "runs", case.name, verdicts(found, case.verifier, case.given))
     assert {name: got[name] for name in case.figures} == {name: pytest.approx(v) for name, v in case.figures.items()}
+
+
+def test_a_single_file_is_read_as_the_arm_whose_it_is(tmp_path: Path) -> None:
+    for name, arms in (("mmmu_pro", ["standard", "vision"]), ("pope", ["random", "popular", "adversarial"])):
+        case = next(case for case in CASES if case.name == name)
+        root = files(tmp_path / name, case.files)
+        for arm, file in zip(arms, case.files, strict=False):
+            found = rows(name, root / file)
+            assert {row.task for row in found} == {f"{name}:{arm}"}, file

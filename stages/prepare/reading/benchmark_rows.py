@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
@@ -91,13 +90,14 @@ class BenchmarkRows:
 
     def _given(self, groups: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         """Of a single file, those that name it: one arm's file is no other's; none where no name says whose it is."""
-        name = Path(self.path).name
-        return [one for one in groups if any(fnmatch(name, PurePath(pattern).name) for pattern in one)]
+        path = Path(self.path).expanduser().absolute()
+        whole = [one for one in groups if any(path.match(pattern) for pattern in one)]
+        return whole or [one for one in groups if any(path.match(PurePath(pattern).name) for pattern in one)]
 
     def _files(self, patterns: tuple[str, ...]) -> list[str]:
         root = Path(self.path).expanduser()
         if root.is_file() or (not root.exists() and is_hub_id(self.path)):
-            return [self.path]
+            return [str(root.absolute()) if root.is_file() else self.path]
         if not root.is_dir():
             raise InputError(f"no such file or folder: {root}", f"{self.benchmark.title}: {self.benchmark.get}")
         # Sorted: a folder lists its files in an order of its own, and rows must come alike on every machine.
@@ -156,15 +156,27 @@ class BenchmarkRows:
 
     def image_rules(self, container: Container) -> ImageRules:
         """Images lie below the folder that was given, in the benchmark's own."""
-        root = Path(self.path).expanduser()
-        folder = root if root.is_dir() else container.folder
+        folder = self._root or container.folder
         return ImageRules(folder / self.benchmark.rows.images if folder else None, root=folder)
 
     def _folder(self, container: Container) -> str:
         """Where a file lies below the folder that was given: images are often named from there."""
-        root = Path(self.path).expanduser()
-        own = container.folder
-        return own.relative_to(root).as_posix() if own and own.is_relative_to(root) else "."
+        own, root = container.folder, self._root
+        return own.relative_to(root).as_posix() if own and root and own.is_relative_to(root) else "."
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The folder that was given, or the one in which a given file lies where the benchmark says; None elsewhere."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            return path
+        rows = self.benchmark.rows
+        named = [PurePath(p.replace(_ARM, arm.name)) for arm in rows.arms or [Arm()] for p in arm.files or rows.files]
+        # The longest first: `data/test.json` knows more of where it lies than `test.json`.
+        for pattern in sorted(named, key=lambda p: -len(p.parts)):
+            if path.is_file() and path.absolute().match(str(pattern)):
+                return path.absolute().parents[len(pattern.parts) - 1]
+        return None
 
     def _sample(self, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns, dict[str, Any]]:
         """The record with every field of ours beside its columns, which column is which, and what is not asked."""
