@@ -14,6 +14,7 @@ import pytest
 from schemas.prompts import NO_TRAINING, PromptRow
 from schemas.values import plain_text
 from stages.benchmarks.catalogue import benchmark
+from stages.score.answers.match import match
 from tests.benchmarks.made import figures, files, image, picture, rows, verdicts
 
 
@@ -264,14 +265,17 @@ CASES = [
             "data/test-00000-of-00001.parquet": [
                 {"question": "Which label?", "options": ["2", "1", "0"], "answer": "1", "image": picture("red")},
                 {"question": "What is C?", "options": ["a leaf", "a root"], "answer": "0", "image": picture("green")},
+                {"question": "Which eats?", "options": ["C", "A", "B"], "answer": "1", "image": picture("blue")},
             ]
         },
         [
             # The number of the option 1, and not the option that reads 1.
             {"answer": "B", "answer_kind": "choice", "choices": ["2", "1", "0"], "images": 1},
             {"prompt": "What is C?\n(A) a leaf\n(B) a root", "answer": "A"},
+            # B, which reads A; a reference is read as a text first.
+            {"prompt": "Which eats?\n(A) C\n(B) A\n(C) B", "answer": "A"},
         ],
-        [True, True],
+        [True, True, True],
         {"accuracy": 1.0},
     ),
     Case(
@@ -618,3 +622,10 @@ def test_a_single_file_is_read_as_the_arm_whose_it_is(tmp_path: Path) -> None:
         for arm, file in zip(arms, case.files, strict=False):
             found = rows(name, root / file)
             assert {row.task for row in found} == {f"{name}:{arm}"}, file
+
+
+def test_a_reply_by_letter_is_right_where_options_are_letters(tmp_path: Path) -> None:
+    record = {"question": "Which eats?", "options": ["C", "A", "B"], "answer": "1", "image": picture("blue")}
+    (row,) = rows("ai2d", files(tmp_path, {"data/test-0.parquet": [record]}))
+    said = {reply: match(row, reply).right for reply in ("B", "(B)", "A", "C")}
+    assert said == {"B": True, "(B)": True, "A": False, "C": False}
