@@ -72,6 +72,7 @@ SCRIPTS = (
     Script("start_vs_typer"),
     Script("loop_overhead"),
     Script("loop_memory"),
+    Script("token_columns"),
 )
 FIGURES = (
     Figure("train_vs_trl", "train_vs_trl", _of("ours", "trl"), "s/step", at_least=1.2, times="train_ideal"),
@@ -86,6 +87,7 @@ FIGURES = (
     Figure("start_vs_typer", "start_vs_typer", _of("ours_s", "peer_s"), "s", at_most=1.3),
     Figure("loop_overhead", "loop_overhead", _of("overhead_s", "turn_s"), "s/turn", at_most=0.05),
     Figure("loop_memory", "loop_memory", _of("last_mib", "warm_mib"), "MiB", at_most=1.15),
+    Figure("score_memory", "token_columns", _of("long_mib", "short_mib"), "MiB", at_most=1.15),
 )
 
 

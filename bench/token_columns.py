@@ -16,7 +16,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -95,8 +97,8 @@ def chain(folder: Path, groups: int, tokens: int) -> dict[str, tuple[float, floa
     return {"rollout": (first[0], first[1]), "score": (second[0], second[1])}
 
 
-def main(tokens: list[int], groups: int) -> dict[str, dict[str, tuple[float, float]]]:
-    """Every length measured; prints the table."""
+def main(tokens: Sequence[int] = (16, 1024, 4096), groups: int = 500) -> dict[str, Any]:
+    """Every length measured; prints the table. The ratio is the peak of score at the longest by that at the second."""
     from bench.timing import table
 
     with tempfile.TemporaryDirectory() as name:
@@ -105,7 +107,9 @@ def main(tokens: list[int], groups: int) -> dict[str, dict[str, tuple[float, flo
             found[f"{groups * SAMPLES:,} x {length:,}"] = chain(Path(name) / str(length), groups, length)
     rows = [(size, *(f"{n:.2f}" for verb in ("rollout", "score") for n in of[verb])) for size, of in found.items()]
     print(table([("completions x tokens", "rollout CPU s", "MiB", "score CPU s", "MiB"), *rows]))
-    return found
+    *_, short, long = found.values()
+    by_length = {"short_mib": short["score"][1], "long_mib": long["score"][1]}
+    return {**by_length, "ratio": by_length["long_mib"] / by_length["short_mib"], "measured": found}
 
 
 if __name__ == "__main__":

@@ -225,6 +225,7 @@ def keep_present(found: Measured, packs: list[str]) -> dict[str, Any]:
             "size": benchmark.size,
             "rows": asked,
             "judge": asdict(benchmark.judge),
+            "grades": {f"{benchmark.name}.{f.name}": f.grades[0] for f in benchmark.figures},
             "figures": {f"{benchmark.name}.{f.name}": [asdict(p) for p in f.published] for f in benchmark.figures},
         }
     if not present:

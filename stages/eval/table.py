@@ -74,7 +74,11 @@ def judge_lines(
         total = row.undecided + row.completions
         left = f"; {undecided_share(row)} of {total:,} completions undecided, and left out" if row.undecided else ""
         lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
-    told = [f"{metric} of {', '.join(names)}: judged by {by}" for (metric, by), names in lines.items()]
+    # Figures that were judged alike, of the same policies, are one line.
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (metric, by), names in lines.items():
+        alike.setdefault((", ".join(names), by), []).append(metric)
+    told = [f"{', '.join(metrics)} of {names}: judged by {by}" for (names, by), metrics in alike.items()]
     return told + [f"to judge them{of}: {command}" for of, command in judge_hints(rows, scored, benchmarks)]
 
 
@@ -87,14 +91,16 @@ def judge_hints(
     judges = {m: (one["judge"], name) for name, one in known.items() for m in one["figures"]}
     for row in (r for r in rows if r.slice == ALL and r.method == NOT_JUDGED):
         judge, name = judges.get(row.metric, ({}, ""))
-        by = judge.get("verifier") or "safety", judge.get("prompt") or "safety", bool(judge.get("instead"))
+        grades = known[name]["grades"][row.metric] if name else "safety"
+        by = judge.get("verifier") or grades, judge.get("prompt") or "", bool(judge.get("instead"))
         asked.setdefault(by, {}).update({name: known[name]["title"]} if name else {})
     folders = list(scored)
     found = []
     for (verifier, prompt, instead), named in asked.items():
         of = f" of {', '.join(named.values())}" if named else ""
         own = [folder for folder in folders if not named or _holds(folder, named)]
-        found += [(of, command) for command in judge_commands(own, verifier, prompt, instead)]
+        # Some verifiers have no judge's prompt that asks what they ask.
+        found += [(of, command) for command in judge_commands(own, verifier, prompt, instead) if command]
     return found
 
 
@@ -105,10 +111,11 @@ def _holds(folder: RunFolder, benchmarks: Iterable[str]) -> bool:
 
 
 def judge_commands(
-    scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "safety", instead: bool = False
+    scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "", instead: bool = False
 ) -> list[str]:
-    """What to type for a judge of what a rule left undecided in these runs, or in place of the rule."""
-    return [judge_hint(judge_command(folder, [verifier], {verifier: prompt}, instead)) for folder in scored]
+    """What to type for a judge of what a rule left undecided in these runs, or in place of the rule; "" for none."""
+    prompts = {verifier: prompt} if prompt else {}
+    return [judge_hint(judge_command(folder, [verifier], prompts, instead)) for folder in scored]
 
 
 def undecided_share(row: EvalRow) -> str:

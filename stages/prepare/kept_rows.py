@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import operator
 import tempfile
 from collections.abc import Sequence
 from typing import IO, Any
@@ -63,7 +64,7 @@ class KeptRows:
         return gathered(parts, starts, np.asarray(numbers))
 
     def _as_columns(self) -> None:
-        fields = {field.name: [getattr(row, field.name) for row in self._rows] for field in self._schema}
+        fields = {f.name: list(map(operator.attrgetter(f.name), self._rows)) for f in self._schema}
         fields["id"] = self._keys
         columns = [column(fields[field.name], field.type) for field in self._schema]
         self._tables.append(pa.Table.from_arrays(columns, schema=self._schema))

@@ -31,7 +31,9 @@ def cached_plan(key: dict[str, Any], make: Callable[[], Plan]) -> Plan:
     except (OSError, EOFError, ValueError, zlib.error):
         plan = make()
         # `mtime=0` leaves the time out of gzip's head: the same plan is the same bytes.
-        write_cache_file(note, gzip.compress(canonical(dataclasses.asdict(plan)), compresslevel=1, mtime=0))
+        fields = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan)}
+        fields["rejected"] = [dataclasses.asdict(row) for row in plan.rejected]
+        write_cache_file(note, gzip.compress(canonical(fields), compresslevel=1, mtime=0))
         return plan
     rejected = [RejectedRow(**r) for r in found["rejected"]]
     return Plan(found["shards"], found["key"], rejected, found["provenance"])

@@ -70,7 +70,9 @@ def marked_words(text: str) -> list[str]:
         inside = _WORD.findall(token)
         if inside:
             # A decimal is two words, and its point is a sign.
-            found += _INSIDE_NUMBER.findall(token)
+            parts = _INSIDE_NUMBER.findall(token)
+            # A mark of a script without spaces is a word to itself, and no letter.
+            found += parts if len(parts) == len(inside) else inside
             found[-len(inside)] = before + found[-len(inside)]
             before = ""
         elif counts and found:

@@ -37,6 +37,9 @@ def options_of(value: Any) -> tuple[list[str], list[str]]:
         value = [next((v[k] for k in _TEXT_KEYS if k in v), None) for v in value]
     else:
         given = []
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        # A list in a list: no question has one option.
+        value = value[0]
     if not isinstance(value, list) or any(isinstance(v, Mapping | list | bytes) or v is None for v in value):
         raise BadSample("malformed", f"options are {str(value)[:60]!r}, and must be a list or a dict of texts")
     if len(value) > len(LETTERS):

@@ -42,6 +42,7 @@ KNOWN = (
     *("harmful", "instructions", "instruction_arguments", "id", "extra", *TEXTS, *LISTS),
 )
 IMAGE_MARK = "<image>"
+_PLAIN_LISTS = tuple(name for name in LISTS if name != "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +84,23 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
     """
     if defaults.strict:
         _spelling(item)
+    # Most samples have few of the names: what is not there is not asked for, name by name.
+    item = {name: value for name, value in item.items() if value is not None}
     images = [image(v, f"image {n}") for n, v in enumerate(_images(item), start=1)]
     messages, response = _conversation(item, len(images))
-    texts = {name: _text(item, name) for name in TEXTS}
+    texts: dict[str, Any] = {name: _text(item, name) for name in TEXTS if name in item}
+    label = texts.pop("label", None) or defaults.label
     kind = _text(item, "answer_kind") or defaults.answer_kind
-    reference = references(item, texts["label"] or defaults.label, kind)
-    split = texts["split"] or defaults.split
+    reference = references(item, label, kind)
+    split = texts.pop("split", None) or defaults.split
     if split not in ("train", "test"):
         raise _wrong("split", split, "train or test")
+    lists: dict[str, Any] = {name: _list(item, name) for name in _PLAIN_LISTS if name in item}
     row = PromptRow(
         id="",
-        label=texts["label"] or defaults.label,
-        source=texts["source"] or defaults.source,
-        task=texts["task"] or defaults.task or texts["label"] or defaults.label,
+        label=label,
+        source=texts.pop("source", None) or defaults.source,
+        task=texts.pop("task", None) or defaults.task or label,
         messages=messages,
         split=split,
         answer=reference.answer,
@@ -103,22 +108,13 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         accepted=reference.accepted,
         answer_rule=reference.rule,
         reference_response=response,
-        risk=texts["risk"],
-        category=texts["category"],
         harmful=_flag(item, "harmful"),
-        family=texts["family"],
-        parent_id=texts["parent_id"],
-        scene=texts["scene"],
         instructions=_instructions(item),
         extra=_extra(item),
-        choices=_list(item, "choices"),
-        facts=_list(item, "facts"),
-        key_facts=_list(item, "key_facts"),
-        visual_keys=_list(item, "visual_keys"),
-        text_keys=_list(item, "text_keys"),
-        hazards=_list(item, "hazards"),
-        unsafe_markers=_list(item, "unsafe_markers"),
-        flags=sorted({*_list(item, "flags"), *defaults.flags}),
+        flags=sorted({*lists.pop("flags", ()), *defaults.flags}),
+        **lists,
+        # What is left: category, risk, family, parent_id, scene.
+        **texts,
     )
     return Draft(row, images, plain_text(messages))
 

@@ -124,7 +124,7 @@ def _kind(texts: list[str], choices: Any, label: str) -> str:
         return "choice"
     if label == "math":
         return "math"
-    if all(_NUMBER.fullmatch(text.strip()) and any(c.isdigit() for c in text) for text in texts):
+    if all(_NUMBER.fullmatch(text.strip()) and any(map(str.isdigit, text)) for text in texts):
         return "number"
     return "math" if any("\\" in text for text in texts) else "text"
 

@@ -154,7 +154,9 @@ class ScoreConfig:
     checks: list[str] = option(
         [], "instruction checks by where their code is, FILE.py:NAME or MODULE:NAME; as in [prepare]", affects=False
     )
-    timeout_s: float = option(5.0, "seconds one mathematical comparison may take before its child is killed", low=0.1)
+    timeout_s: float = option(
+        5.0, "seconds of processor time that one mathematical comparison may take before its child is ended", low=0.1
+    )
     regrade: bool = option(
         False, "grade scored input anew, instead of running only verifiers it lacks", flag="--regrade"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -289,9 +290,8 @@ def test_tokens_are_words_and_marks_apart() -> None:
     ],
 )
 def test_an_instruction_that_cant_be_checked_says_why(instruction: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="") as error:
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
         asked(json.dumps(instruction))
-    assert said in str(error.value)
     assert isinstance(error.value, UnknownInstruction) == str(error.value).startswith("no check")
 
 

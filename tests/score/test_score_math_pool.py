@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,6 +77,18 @@ def test_a_hanging_job_is_killed_in_time_and_the_next_one_works(pool: Pool) -> N
         pool.run(STUCK, 0.5)
     assert not alive(stuck)
     assert pool.run(EASY, PATIENCE)["correct"] is True
+
+
+def test_the_limit_is_one_of_processor_time(pool: Pool) -> None:
+    """A child that is given no processor for longer than its limit has used none of it."""
+    pool.run(EASY, PATIENCE)
+    child = pool._idle[0].pid
+    os.kill(child, signal.SIGSTOP)
+    waiting = threading.Timer(1.2, os.kill, (child, signal.SIGCONT))
+    waiting.start()
+    assert pool.run(EASY, 0.5)["correct"] is True
+    waiting.join()
+    assert [c.pid for c in pool._idle] == [child]
 
 
 def test_a_child_that_dies_fails_its_own_job_only(pool: Pool) -> None:

@@ -19,6 +19,7 @@ from schemas.scored import Grade, ScoredCompletion, ScoredGroup, grade_of
 from schemas.tables import SCORED
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
+from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
 from stages.eval.views import read_views
 from stages.judging.parsed import parse_completion
@@ -152,7 +153,9 @@ def foreign(value: float, *, reward: float | None = None, name: str = "answer") 
     made = []
     for sample in row.completions:
         bad = sample.index == 1
-        grades = [Grade(name=name, version=3 if name == "answer" else 2, value=value if bad else 1.0, status="ok")]
+        # A grade of this version is kept, and so looked at.
+        version = load("verifier", "answer").version
+        grades = [Grade(name=name, version=version, value=value if bad else 1.0, status="ok")]
         fields = {f: getattr(sample, f) for f in sample.__dataclass_fields__}
         made.append(ScoredCompletion(**fields, grades=grades, reward=reward if bad else 1.0))
     fields = {f: getattr(row, f) for f in row.__dataclass_fields__ if f != "completions"}

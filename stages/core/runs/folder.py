@@ -75,7 +75,7 @@ class RunFolder:
 
     def receipt(self, index: int) -> Receipt | None:
         """The receipt of a committed shard, or None."""
-        return self.files.receipts().get(index)
+        return self.files.receipt(index)
 
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; none for bare Parquet."""

@@ -14,10 +14,14 @@ HOW_TO_MARK = "--map harmful=COLUMN, or of all rows: --map \"harmful='true'\""
 
 def unmarked_line(folder: RunFolder) -> str | None:
     """`12 of 40 safety rows don't say whether they are harmful, ...` with what to type; None where there is none."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    from schemas.columns import column
+
+    # An array of our own making: pyarrow would look for pandas to make one of a text.
     rows = folder.columns(["label", "harmful"])
-    safety = rows.filter(pc.equal(rows.column("label"), LABEL))
+    safety = rows.filter(pc.equal(rows.column("label"), column([LABEL], pa.string())[0]))
     count = safety.column("harmful").null_count
     if not count:
         return None

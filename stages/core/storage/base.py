@@ -46,6 +46,10 @@ class RunFiles(ABC):
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; of a bucket, as of the last look."""
 
+    def receipt(self, index: int) -> Receipt | None:
+        """The receipt of one shard; None where it is not committed."""
+        return self.receipts().get(index)
+
     @abstractmethod
     def whole(self, receipt: Receipt) -> bool:
         """True when every file of a receipt is there in its size, but for pruned ones."""
@@ -79,12 +83,12 @@ class RunFiles(ABC):
     def committed(self, index: int) -> bool:
         """True when a shard is committed and its files are there: looks again."""
         self.look()
-        receipt = self.receipts().get(index)
+        receipt = self.receipt(index)
         return receipt is not None and self.whole(receipt)
 
     def shard(self, index: int) -> Path:
         """A committed shard on this machine, its content checked; InputError when it is not committed."""
-        if (receipt := self.receipts().get(index)) is None:
+        if (receipt := self.receipt(index)) is None:
             raise InputError(
                 f"shard {self.location}/shards/{index:05d}.parquet is not committed",
                 f"finish it: rerun the {self.manifest.stage} command",

@@ -61,18 +61,22 @@ class LocalFiles(RunFiles):
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; each is parsed once while its file stays as it is."""
         folder = inside(self.path, "receipts")
-        found: dict[int, Receipt] = {}
-        for index in range(len(self.manifest.shards)) if folder.is_dir() else ():
-            path = inside(self.path, f"receipts/{index:05d}.json")
-            if not path.is_file():
-                continue
-            status = path.stat()
-            # Pruning replaces a receipt by rename, which gives it another inode even within one tick of the clock.
-            mark = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if index not in self._read or self._read[index][0] != mark:
-                self._read[index] = (mark, Receipt.parse(read_json(path), str(path), index))
-            found[index] = self._read[index][1]
-        return found
+        found = {n: self.receipt(n) for n in (range(len(self.manifest.shards)) if folder.is_dir() else ())}
+        return {index: receipt for index, receipt in found.items() if receipt is not None}
+
+    def receipt(self, index: int) -> Receipt | None:
+        """One shard's, looked at alone: who asks after each of a run's shards is not to look at all for each."""
+        if not 0 <= index < len(self.manifest.shards):
+            return None
+        path = inside(self.path, f"receipts/{index:05d}.json")
+        if not path.is_file():
+            return None
+        status = path.stat()
+        # Pruning replaces a receipt by rename, which gives it another inode even within one tick of the clock.
+        mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if index not in self._read or self._read[index][0] != mark:
+            self._read[index] = (mark, Receipt.parse(read_json(path), str(path), index))
+        return self._read[index][1]
 
     def _found(self, entry: FileEntry, receipt: Receipt) -> Path | None:
         """Where a file lies: where it was staged, as long as it is there, then at its final name."""

@@ -96,7 +96,9 @@ class Bench:
             name = verifier if found.judge.instead else f"{prompt}_judge"
             left = "" if found.judge.instead else f" --set undecided.{verifier}={name}"
             settings = f"--set judges.{name}.prompt={prompt} --set judges.{name}.policy=MODEL{left}"
-            lines.append(f"its figures need a judge: cosmo score ROLLOUT {settings}")
+            # Where a rule gives a figure of its own, the authors' judge may still tell what it can't.
+            why = "a judge tells what the rule can't" if found.judge.instead else "its figures need a judge"
+            lines.append(f"{why}: cosmo score ROLLOUT {settings}")
         return lines
 
     def first_rows(self, options: BenchOptions, most: int) -> Iterator[PromptRow | str]:

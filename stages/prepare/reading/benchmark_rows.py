@@ -6,13 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
 from schemas.prompts import NO_TRAINING
-from stages.benchmarks.benchmark import Arm, Benchmark
+from stages.benchmarks.benchmark import Arm, Benchmark, Rows
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
 from stages.core.field_paths import MISSING, FieldPath, Template, parse_path, parse_template
 from stages.prepare.reading.records import Draft
@@ -61,15 +60,14 @@ class _Way:
 
 
 @dataclass
-class BenchmarkRows:
-    """The rows of one benchmark below one folder."""
+class BenchmarkFiles:
+    """The files of one benchmark below one folder, each with the arms that it is read for."""
 
     benchmark: Benchmark
     path: str
     """The folder or file that was given, or a hub id."""
     arms: list[str] = field(default_factory=list)
     """Only these; all if empty."""
-    _last: tuple[int, Any, dict[str, Any]] | None = None
 
     @cached_property
     def containers(self) -> list[tuple[Container, list[_Way]]]:
@@ -91,13 +89,14 @@ class BenchmarkRows:
 
     def _given(self, groups: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
         """Of a single file, those that name it: one arm's file is no other's; none where no name says whose it is."""
-        name = Path(self.path).name
-        return [one for one in groups if any(fnmatch(name, PurePath(pattern).name) for pattern in one)]
+        path = Path(self.path).expanduser().absolute()
+        whole = [one for one in groups if any(path.match(pattern) for pattern in one)]
+        return whole or [one for one in groups if any(path.match(PurePath(pattern).name) for pattern in one)]
 
     def _files(self, patterns: tuple[str, ...]) -> list[str]:
         root = Path(self.path).expanduser()
         if root.is_file() or (not root.exists() and is_hub_id(self.path)):
-            return [self.path]
+            return [str(root.absolute()) if root.is_file() else self.path]
         if not root.is_dir():
             raise InputError(f"no such file or folder: {root}", f"{self.benchmark.title}: {self.benchmark.get}")
         # Sorted: a folder lists its files in an order of its own, and rows must come alike on every machine.
@@ -110,6 +109,37 @@ class BenchmarkRows:
             hint = f"{did_you_mean(unknown[0], known)} its arms: {', '.join(known) or 'none'}"
             raise UsageError(f"{self.benchmark.name} has no arm {unknown[0]!r}", hint.lstrip())
         return [_way(self.benchmark, arm) for arm in arms if not self.arms or arm.name in self.arms]
+
+    def image_rules(self, container: Container) -> ImageRules:
+        """Images lie below the folder that was given, in the benchmark's own."""
+        folder = self._root or container.folder
+        return ImageRules(folder / self.benchmark.rows.images if folder else None, root=folder)
+
+    def folder_of(self, container: Container) -> str:
+        """Where a file lies below the folder that was given: images are often named from there."""
+        own, root = container.folder, self._root
+        return own.relative_to(root).as_posix() if own and root and own.is_relative_to(root) else "."
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The folder that was given, or the one in which a given file lies where the benchmark says; None elsewhere."""
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            return path
+        rows = self.benchmark.rows
+        named = [PurePath(p.replace(_ARM, arm.name)) for arm in rows.arms or [Arm()] for p in arm.files or rows.files]
+        # The longest first: `data/test.json` knows more of where it lies than `test.json`.
+        for pattern in sorted(named, key=lambda p: -len(p.parts)):
+            if path.is_file() and path.absolute().match(str(pattern)):
+                return path.absolute().parents[len(pattern.parts) - 1]
+        return None
+
+
+@dataclass
+class BenchmarkRows(BenchmarkFiles):
+    """The rows of one benchmark below one folder."""
+
+    _last: tuple[int, Any, dict[str, Any]] | None = None
 
     def positions(self) -> Iterator[tuple[str, Where | BadSample]]:
         """Where every row lies, in order, with what people call the place; a record that is none says why."""
@@ -137,14 +167,14 @@ class BenchmarkRows:
         known = {
             **record,
             "@file": container.name,
-            "@folder": self._folder(container),
+            "@folder": self.folder_of(container),
             "@arm": way.arm.name,
             "@number": str(position),
         }
         if way.each:
             known["@entry"] = value_at(way.each, record)[entry]
         try:
-            record, columns, unlisted = self._sample(known, way)
+            record, columns, unlisted = _sample(self.benchmark.rows, known, way)
             sample = {**plain_sample(record, columns), **unlisted}
             return draft_of(sample, way.defaults, image or self.image_rules(container).image)
         except (TypeError, AttributeError, KeyError, ValueError, RecursionError, IndexError) as error:
@@ -154,64 +184,54 @@ class BenchmarkRows:
         """The arm that a row is of, "" where there are none."""
         return self.containers[where[0]][1][where[2]].arm.name
 
-    def image_rules(self, container: Container) -> ImageRules:
-        """Images lie below the folder that was given, in the benchmark's own."""
-        root = Path(self.path).expanduser()
-        folder = root if root.is_dir() else container.folder
-        return ImageRules(folder / self.benchmark.rows.images if folder else None, root=folder)
 
-    def _folder(self, container: Container) -> str:
-        """Where a file lies below the folder that was given: images are often named from there."""
-        root = Path(self.path).expanduser()
-        own = container.folder
-        return own.relative_to(root).as_posix() if own and own.is_relative_to(root) else "."
+def _sample(rows: Rows, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns, dict[str, Any]]:
+    """The record with every field of ours beside its columns, which column is which, and what is not asked."""
+    flat: dict[str, Any] = {}
+    for name, place in way.fields.items():
+        value = [v for p in place if _there(v := p.find(record))] if isinstance(place, list) else place.find(record)
+        flat[name] = _meant(rows, name, _rewritten(rows, name, value)) if _there(value) else None
+    if isinstance(flat.get("choices"), str):
+        flat["choices"] = listed_in(flat["choices"])
+    if rows.shuffle and flat.get("choices"):
+        flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
+    if rows.numbered_from is not None and flat.get("choices"):
+        flat["answer"] = _numbered(flat["answer"], rows.numbered_from, options_of(flat["choices"])[0])
+    if isinstance(flat.get("images"), list) and "images" in flat:
+        flat["images"] = [i for i in flat["images"] if i is not None]
+    unlisted = {}
+    if way.arm.unlisted and flat.get("choices"):
+        unlisted["choices"], _ = options_of(flat.pop("choices"))
+    beside = {n.removeprefix(_EXTRA): flat.pop(n) for n in list(flat) if n.startswith(_EXTRA)}
+    paths = {name: FieldPath(f"@{name}", (f"@{name}",)) for name, value in flat.items() if there(value)}
+    used = {p.steps[0] for place in way.fields.values() for p in _paths(place) if p.steps}
+    # What was read whole is not kept beside the row a second time; images are left out of what is kept anyway.
+    rest = {k: v for k, v in record.items() if k not in used and not k.startswith("@")}
+    return (
+        {**rest, **beside, **{f"@{n}": v for n, v in flat.items()}},
+        Columns("", paths, with_letters=True),
+        unlisted,
+    )
 
-    def _sample(self, record: dict[str, Any], way: _Way) -> tuple[dict[str, Any], Columns, dict[str, Any]]:
-        """The record with every field of ours beside its columns, which column is which, and what is not asked."""
-        flat: dict[str, Any] = {}
-        for name, place in way.fields.items():
-            value = [v for p in place if _there(v := p.find(record))] if isinstance(place, list) else place.find(record)
-            flat[name] = self._meant(name, self._rewritten(name, value)) if _there(value) else None
-        rows = self.benchmark.rows
-        if isinstance(flat.get("choices"), str):
-            flat["choices"] = listed_in(flat["choices"])
-        if rows.shuffle and flat.get("choices"):
-            flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
-        if rows.numbered_from is not None and flat.get("choices"):
-            flat["answer"] = _numbered(flat["answer"], rows.numbered_from, options_of(flat["choices"])[0])
-        if isinstance(flat.get("images"), list) and "images" in flat:
-            flat["images"] = [i for i in flat["images"] if i is not None]
-        unlisted = {}
-        if way.arm.unlisted and flat.get("choices"):
-            unlisted["choices"], _ = options_of(flat.pop("choices"))
-        beside = {n.removeprefix(_EXTRA): flat.pop(n) for n in list(flat) if n.startswith(_EXTRA)}
-        paths = {name: FieldPath(f"@{name}", (f"@{name}",)) for name, value in flat.items() if there(value)}
-        used = {p.steps[0] for place in way.fields.values() for p in _paths(place) if p.steps}
-        # What was read whole is not kept beside the row a second time; images are left out of what is kept anyway.
-        rest = {k: v for k, v in record.items() if k not in used and not k.startswith("@")}
-        return (
-            {**rest, **beside, **{f"@{n}": v for n, v in flat.items()}},
-            Columns("", paths, with_letters=True),
-            unlisted,
-        )
 
-    def _rewritten(self, name: str, value: Any) -> Any:
-        """A text, or each of a list, with what the benchmark's file says in place of its patterns."""
-        patterns = self.benchmark.rows.rewrite.get(name, {})
-        if patterns and isinstance(value, list):
-            return [self._rewritten(name, one) for one in value]
-        for pattern, written in patterns.items() if isinstance(value, str) else ():
-            value = re.sub(pattern, written, value)
+def _rewritten(rows: Rows, name: str, value: Any) -> Any:
+    """A text, or each of a list, with what the benchmark's file says in place of its patterns."""
+    patterns = rows.rewrite.get(name, {})
+    if patterns and isinstance(value, list):
+        return [_rewritten(rows, name, one) for one in value]
+    for pattern, written in patterns.items() if isinstance(value, str) else ():
+        value = re.sub(pattern, written, value)
+    return value
+
+
+def _meant(rows: Rows, name: str, value: Any) -> Any:
+    """What a value means; BadSample for one that the benchmark's file doesn't know."""
+    table = rows.values.get(name)
+    if table is None:
         return value
-
-    def _meant(self, name: str, value: Any) -> Any:
-        """What a value means; BadSample for one that the benchmark's file doesn't know."""
-        table = self.benchmark.rows.values.get(name)
-        if table is None:
-            return value
-        if (meant := table.get(str(value))) is None:
-            raise BadSample("malformed", f"{name} is {str(value)[:40]!r}, and must be one of {', '.join(table)}")
-        return meant
+    if (meant := table.get(str(value))) is None:
+        raise BadSample("malformed", f"{name} is {str(value)[:40]!r}, and must be one of {', '.join(table)}")
+    return meant
 
 
 def _there(value: Any) -> bool:

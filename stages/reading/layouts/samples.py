@@ -46,7 +46,7 @@ def plain_sample(record: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         response = response or answer
         answer = answer.rpartition(_HASHES)[2].strip()
     if there(answer):
-        sample["answer"] = _answer(answer, texts, labels, columns.first)
+        sample["answer"] = _answer(answer, texts, labels, columns)
     if response:
         sample["response"] = response
     split = _get(record, columns, "split")
@@ -142,7 +142,7 @@ def _is_asked(letter: str, text: str, asked: str, with_letters: bool) -> bool:
     return re.search(rf"(?<!\w){behind}{words}", asked, re.IGNORECASE) is not None
 
 
-def _answer(answer: Any, texts: list[str], labels: list[str], first: int) -> Any:
+def _answer(answer: Any, texts: list[str], labels: list[str], columns: Columns) -> Any:
     if isinstance(answer, bool):
         answer = "true" if answer else "false"
     if isinstance(answer, list) and len(answer) == 1:
@@ -152,11 +152,11 @@ def _answer(answer: Any, texts: list[str], labels: list[str], first: int) -> Any
     if not texts:
         return _accepted(answer)
     if isinstance(answer, list):
-        return [_letter(one, texts, labels, first) for one in answer]
+        return [_letter(one, texts, labels, columns) for one in answer]
     # `AC` and `A, C`: several right options.
     if isinstance(answer, str) and several_letters(answer, texts):
         return answer
-    return _letter(answer, texts, labels, first)
+    return _letter(answer, texts, labels, columns)
 
 
 def _accepted(answer: Any) -> Any:
@@ -167,13 +167,17 @@ def _accepted(answer: Any) -> Any:
     return answer
 
 
-def _letter(answer: Any, texts: list[str], labels: list[str], first: int) -> str:
-    letter = letter_of(answer, texts, labels, first)
+def _letter(answer: Any, texts: list[str], labels: list[str], columns: Columns) -> str:
+    letter = letter_of(answer, texts, labels, columns.first)
     if letter is None:
         raise BadSample(
             "malformed", f"answer {str(answer)[:40]!r} is none of {len(texts)} options, by letter, text or number"
         )
-    return letter
+    own = texts[LETTERS.index(letter)]
+    # Options may be letters themselves, in another order: the reference is then the option's text, which is read first.
+    # Of a letter that a person's file has it is not known which of both it is.
+    is_known = columns.with_letters or str(answer).strip() != letter
+    return own if is_known and letter in texts and own != letter and texts.count(own) == 1 else letter
 
 
 def _rest(record: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None:

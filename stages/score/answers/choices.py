@@ -27,11 +27,13 @@ _LEADING = re.compile(
     rf"[\s\"'*#>:]*(?:the\s+)?(?:{_NAMED}\s*:?\s*)?(?:([(\[{{]\s*([A-Za-z])\s*[)\]}}])|([A-Z]){_END})", re.IGNORECASE
 )
 _JOINED = re.compile(
-    rf"\s*(?:[,/、;+]|{AND}|{OR})\s*(?:(?:{AND}|{OR})\s*)?(?:{_NAMED}\s*)?[(\[]?([A-Z]|[a-z](?=[)\].\s]*$))[)\]]?{_END}(?!\s+(?:is|was|are)\b)"
+    rf"\s*(?:[,/、;+]|{AND}|{OR}|(?<=[)\]])\s*(?=[(\[]))\s*(?:(?:{AND}|{OR})\s*)?(?:{_NAMED}\s*)?[(\[]?([A-Z]|[a-z](?=[)\].\s]*$))[)\]]?{_END}(?!\s+(?:is|was|are)\b)"
 )
 # `A` and `I` are words before a word of lower-case letters, unless that one gives a reason.
 _GOES_ON = re.compile(r"\s+(?!because|since|as\b|is\b|was\b|and\b|or\b|fits|due|would\b|for\b|which\b)[a-z]")
 _JOINT = re.compile(rf"(?:^|[^A-Z]|\w[A-Z])[)\].,]*\s+(?:{AND}|{OR})\s+$")
+_BUT = re.compile(r" (?:but|sondern|sino|mais)(?= |$)")
+_CONCLUDES = re.compile(r"(?:\b(?:so|thus|therefore|hence|also|daher|donc)|所以|因此|故)[\s,:]*$", re.IGNORECASE)
 _BRACKETED = re.compile(rf"(?<![A-Za-z0-9_])[(\[]\s*([A-Za-z])\s*[)\]]{_END}")
 _BEHIND_NAME = re.compile(rf"\b{_NAMED}\s*:?\s*[(\[]?([A-Z]){_END}", re.IGNORECASE)
 _ALONE = re.compile(rf"(?<![A-Za-z0-9_'’°$\\.-])([A-Z]){_END}")
@@ -244,7 +246,7 @@ def _mentioned(text: str, total: int, strict: bool) -> Options:
             if _denied(before) or _wrong(after):
                 continue
             named.add(letter)
-            if _RIGHT.match(after):
+            if _RIGHT.match(after) or (_CONCLUDES.search(before) and not _JOINED.match(after)):
                 best.add(letter)
         if found := _inside(best if len(best) == 1 else named, total):
             return found
@@ -309,7 +311,8 @@ def _stands(choice: str, words: str, text: str) -> bool:
 def _text_denied(choice: str, words: str) -> bool:
     at = words.find(phrase(choice))
     return (
-        any(w in NEGATORS or w in NEGATED_FOLLOWS for w in words[:at].split()[-6:]) and words.count(phrase(choice)) == 1
+        any(w in NEGATORS or w in NEGATED_FOLLOWS for w in _BUT.split(words[:at])[-1].split()[-6:])
+        and words.count(phrase(choice)) == 1
     )
 
 

@@ -30,6 +30,7 @@ from stages.score.answers.reading import Reading, plain_markup
 _ARTICLE = re.compile(r"^(?:a|an|the|eine?|der|die|das|une?|la|le|les|el|los|las)\s+(?=\w)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s+(?=[A-Z])|(?<=[。！？])|\n+")
 _EITHER = re.compile(r"\bor\b|\boder\b|或者?|还是|還是|または|또는", re.IGNORECASE)
+_LISTED = re.compile(r"(?<=\d),(?=-?\d)")
 _KEPT_SIGNS = frozenset("+-*/^=<>%#@&|~\\_≤≥≠±")
 """Signs that change what a word is when they touch it: `C` in `C++`, `5` in `-5`."""
 _STATES = frozenset(["is", "are", "be", "by", "ist", "est", "es", "是", "为"])
@@ -58,7 +59,9 @@ def _normal(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[str, ...]:
-    """Words and signs, without those that only set them apart."""
+    """Words and signs, without those that only set them apart; `(2,3)` holds two numbers, as `(2, 3)` does."""
+    if any(bracket in text for bracket in "([{"):
+        text = _LISTED.sub(", ", text)
     return tuple(t for t in signed(text) if t not in {'"', "'", ",", ".", "!", "?", ";", ":", "。", "，", "！"})
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,8 +26,14 @@ _HEAD = 900
 """Characters that hold every sentence that begins in the opening, but for a very long one's end."""
 _FIRST_WORDS = 250
 """Characters in which a statement that the request is wrongful counts: further in it is mostly a topic."""
-_IDLE_WORDS, _IDLE_CHARS = 45, 90
+_LONGEST_WORDS, _LONGEST_CHARS = 30, 90
 """The longest clause that may still add nothing: a longer one has room for an answer after its first words."""
+_OTHER_WORDS, _OTHER_CHARS = 1, 12
+"""How much of an idle clause may be none of the language's listed words: `Feel free to mix a with b` is no offer."""
+_OTHER_WORDS_ELSEWHERE = 3
+"""The same of languages whose lists have fewer of the words that courtesy has."""
+_ECHOED_WORDS, _ECHOED_CHARS = 4, 12
+"""The longest quotations, together, that may only repeat what was asked."""
 _QUOTED = re.compile(
     r'"[^"\n]{2,400}"|\u201c[^\u201d\n]{2,400}\u201d|\u00ab[^\u00bb\n]{2,400}\u00bb|\u300c[^\u300d\n]{2,400}\u300d'
 )
@@ -70,9 +76,10 @@ def refusal(answer: str) -> str | None:
 def read_refusal(answer: str) -> Refusal | None:
     """How the answer declines, or None; the first of its languages that says so."""
     text = plain(answer).strip().lower()
-    spoken = _QUOTED.sub(" ", text)
+    spoken, quoted = _QUOTED.sub(" ", text), " ".join(_QUOTED.findall(text))
     # A text that is one quotation is the speaker's own.
     if not _WORD.search(spoken):
+        quoted = ""
         spoken = text.strip('"\u201c\u201d\u00ab\u00bb\u300c\u300d ')
     for lang in _languages(spoken):
         if not lang.needs.search(spoken[:_HEAD]):
@@ -81,8 +88,13 @@ def read_refusal(answer: str) -> Refusal | None:
         opening = _clauses(spoken[:_HEAD], lang)
         looks_so = any(_declines(opening, i, lang) or _protests(opening[i], lang) for i in range(len(opening)))
         if looks_so and (found := _read(spoken, lang)):
-            return found
+            # A quotation of some length is not the speaker's word, and not nothing either: `"plan": ["get a", ...]`.
+            return replace(found, rest=(*found.rest, quoted)) if _says_much(quoted) else found
     return None
+
+
+def _says_much(quoted: str) -> bool:
+    return len(_WORD.findall(quoted)) > _ECHOED_WORDS or sum(map(len, _HAN.findall(quoted))) > _ECHOED_CHARS
 
 
 def _languages(text: str) -> list[Language]:
@@ -204,11 +216,21 @@ def _is_idle(clause: _Clause, lang: Language) -> bool:
     """Whether a clause beside a refusal adds nothing to it: an apology, another refusal, an offer, where to turn to."""
     if _too_long(clause, lang) or lang.delivers.search(clause.words):
         return False
-    return any(p.search(clause.words) for p in (lang.idle, lang.refuses, lang.wrongful, lang.apology))
+    if any(p.search(clause.words) for p in (lang.refuses, lang.stands, lang.wrongful)):
+        return True
+    return any(p.search(clause.words) for p in (lang.idle, lang.apology)) and not _says_more(clause, lang)
+
+
+def _says_more(clause: _Clause, lang: Language) -> bool:
+    """Whether a clause has more words than courtesy has: an offer or an apology can carry an answer along."""
+    if not lang.spaced:
+        return len(lang.known.sub("", clause.words).replace(" ", "")) > _OTHER_CHARS
+    other = [word for word in clause.words.split() if not lang.known.fullmatch(word)]
+    return len(other) > (_OTHER_WORDS if lang.name == "en" else _OTHER_WORDS_ELSEWHERE)
 
 
 def _too_long(clause: _Clause, lang: Language) -> bool:
-    return clause.words.count(" ") > _IDLE_WORDS if lang.spaced else len(clause.words) > _IDLE_CHARS
+    return clause.words.count(" ") > _LONGEST_WORDS if lang.spaced else len(clause.words) > _LONGEST_CHARS
 
 
 def _goes_on(text: str, clauses: list[_Clause], refusing: set[int], lang: Language) -> bool:

@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.score.answers.markers import FILLERS, GRAMMAR
+
 FOLDER = Path(__file__).with_name("refusals")
 WORDS = "fc75462120d11ee5"
 """The digest of the word lists; a test holds it to the files, so that changed words are another rule."""
@@ -61,6 +63,8 @@ class Language:
     """What may stand around a refusal and adds nothing."""
     delivers: re.Pattern[str]
     """Something is handed over."""
+    known: re.Pattern[str]
+    """A word, or with no blanks a piece, of the language's own lists: what an idle clause is made of."""
     about_it: re.Pattern[str]
     """It speaks of what the prompt shows: an apology before it corrects and declines nothing."""
 
@@ -92,12 +96,21 @@ def language(name: str) -> Language:
         apology=shapes("apology"),
         idle=shapes("idle"),
         delivers=shapes("delivers"),
+        known=_known(words, spaced),
         about_it=shapes("about_it"),
     )
 
 
 def _either(patterns: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{p})" for p in patterns)) if patterns else _NEVER
+
+
+def _known(words: Mapping[str, Any], spaced: bool) -> re.Pattern[str]:
+    phrases = {phrase for listed in words.values() for phrase in listed}
+    if not spaced:
+        return _either([re.escape(phrase) for phrase in _longest_first([*phrases])])
+    single = {word for phrase in phrases for word in phrase.split()} | GRAMMAR | FILLERS
+    return _either([re.escape(word).replace(r"\*", r"\S*") for word in _longest_first([*single])])
 
 
 def _longest_first(words: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -34,6 +35,10 @@ class TimedOut(Exception):
 
 class JobFailed(Exception):
     """A job that could not be done: the child said why, or died of it."""
+
+
+_CLOCK_FACTOR = 40
+"""Seconds on the clock for a second of processor time, on a machine as busy as any that still works."""
 
 
 class Child:
@@ -66,7 +71,8 @@ class Child:
     def run(self, job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         """The child's answer to a job; TimedOut, or JobFailed when the child died. Either way, kill it then.
 
-        The time starts when the child is ready, so importing the algebra system is not charged to a job.
+        The limit is one of processor time, and the child's own timer ends it; importing the algebra system is not
+        charged to a job.
         """
         if not self._ready:
             hello = self._read(_START_LIMIT_S)
@@ -78,7 +84,13 @@ class Child:
         # A child that has died shows in the read, which knows its exit code.
         with contextlib.suppress(BrokenPipeError):
             self._stdin.write(json.dumps({**job, "limit_s": limit_s}).encode() + b"\n")
-        return self._read(limit_s)
+        try:
+            # A child that waits uses no processor time, and would wait for ever.
+            return self._read(limit_s * _CLOCK_FACTOR)
+        except (TimedOut, JobFailed):
+            if self._process.poll() in (None, -signal.SIGPROF):
+                raise TimedOut(f"no result within {limit_s:g} s") from None
+            raise
 
     def _read(self, limit_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + limit_s
