@@ -23,7 +23,6 @@ line `Verdict: <one of them>`, once; anything else is unparsable, which is a sta
 
 from __future__ import annotations
 
-import json
 import re
 import string
 import tomllib
@@ -32,7 +31,7 @@ from functools import cache
 from pathlib import Path
 
 from schemas.identity import digest
-from schemas.prompts import PromptRow
+from schemas.prompts import PromptRow, extra_columns
 from schemas.values import Image, Message, Part, plain_text
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
@@ -166,11 +165,7 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
 
 def _goal(row: PromptRow) -> str:
     """What the row's source says that it is after; "" where it says nothing."""
-    try:
-        extra = json.loads(row.extra or "{}")
-    except ValueError:
-        return ""
-    goal = extra.get("goal") if isinstance(extra, dict) else None
+    goal = extra_columns(row.extra).get("goal")
     return goal.strip() if isinstance(goal, str) else ""
 
 
