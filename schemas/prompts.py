@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 from schemas.values import Image, Message
 
@@ -73,3 +77,19 @@ class PromptRow:
     """Licence and use flags: `no_training` keeps a row out of every training mix."""
     extra: str | None = None
     """Source columns with no field of their own, as one JSON object."""
+
+
+def source_name(source: str) -> str:
+    """A row's source without its subset: `math_v` of `math_v:testmini`."""
+    return source.partition(":")[0]
+
+
+# Several figures ask about one row after the other.
+@lru_cache(maxsize=8)
+def extra_columns(extra: str | None) -> Mapping[str, Any]:
+    """The columns that a row's `extra` holds; none where it holds no JSON object. Not to be written to."""
+    try:
+        found = json.loads(extra or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from schemas.prompts import extra_columns, source_name
 from schemas.scored import OK, Grade, counting
 from schemas.verdicts import CORRECT
 from stages.benchmarks.benchmark import Benchmark, Figure
@@ -65,7 +65,7 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
 
 def is_row_of(group: GroupView, benchmark: Benchmark) -> bool:
     """Whether a row is one of the benchmark's, whichever part or subset of it."""
-    return group.source.partition(":")[0] == benchmark.name
+    return source_name(group.source) == benchmark.name
 
 
 def _check(benchmark: Benchmark, figure: Figure, paths: list[str]) -> None:
@@ -80,11 +80,7 @@ def _value(group: GroupView, path: str) -> Any:
     """What a row has in a field, or in a column of its source."""
     if not path.startswith("extra."):
         return getattr(group, path)
-    try:
-        extra = json.loads(group.extra or "{}")
-    except ValueError:
-        return None
-    return extra.get(path.removeprefix("extra.")) if isinstance(extra, dict) else None
+    return extra_columns(group.extra).get(path.removeprefix("extra."))
 
 
 def _values(group: GroupView, path: str) -> list[Any]:

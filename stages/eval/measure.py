@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.evals import NOT_JUDGED, EvalRow
+from schemas.prompts import source_name
 from schemas.scored import OK, UNDECIDED, counting
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.eval.intervals import Interval, mean_interval, rate_interval, ratio_interval
@@ -93,7 +94,7 @@ class Measured:
 
     def rows_of(self, policy: str, source: str) -> int:
         """How many prompts of a source, or of a part of it, the policy was asked."""
-        return sum(self.prompts[i].source.partition(":")[0] == source for i in self.seen.get(policy, ()))
+        return sum(source_name(self.prompts[i].source) == source for i in self.seen.get(policy, ()))
 
     def counted(self, policy: str, metric: str) -> dict[str, Tally]:
         """What the figure is made of: sums by prompt id, or by unit where several prompts count as one."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from schemas.evals import NOT_JUDGED, EvalRow
+from schemas.prompts import source_name
 from stages.judging.command import judge_command, judge_hint
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def judge_hints(
 def _holds(folder: RunFolder, benchmarks: Iterable[str]) -> bool:
     """Whether a run has rows of one of these benchmarks."""
     sources = folder.columns(["source"]).column("source").unique().to_pylist()
-    return not {str(source).partition(":")[0] for source in sources}.isdisjoint(benchmarks)
+    return not {source_name(str(source)) for source in sources}.isdisjoint(benchmarks)
 
 
 def judge_commands(

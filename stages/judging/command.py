@@ -39,17 +39,26 @@ def judge_command(
             continue
         asked = True
         if instead:
-            settings += [f"judges.{name}.prompt={prompt}", f"judges.{name}.policy={MODEL}"]
+            settings += new_judge(name, prompt, instead)
             continue
         # A judge called like the rule stands in for it, and leaves nothing undecided.
         judges = {n: table for n, table in config.judges.items() if n != name and (table.prompt or n) == prompt}
         judge = config.undecided.get(name) or next(iter(judges), "")
-        if not judge:
-            judge = f"{name if prompt in (name, _PROMPTS.get(name)) else prompt}_judge"
-            settings += [f"judges.{judge}.prompt={prompt}", f"judges.{judge}.policy={MODEL}"]
-        settings.append(f"undecided.{name}={judge}")
-    flags = (f"--set {shlex.quote(text)}" for text in dict.fromkeys(settings))
-    return f"cosmo score {shlex.quote(str(scored.where))} {' '.join(flags)}" if asked else ""
+        settings += [f"undecided.{name}={judge}"] if judge else new_judge(name, prompt)
+    return f"cosmo score {shlex.quote(str(scored.where))} {flags_of(settings)}" if asked else ""
+
+
+def new_judge(verifier: str, prompt: str, instead: bool = False) -> list[str]:
+    """The settings of a judge whose model is yet to be named: for what the verifier leaves open, or in its place."""
+    usual = prompt in (verifier, _PROMPTS.get(verifier))
+    judge = verifier if instead else f"{verifier if usual else prompt}_judge"
+    made = [f"judges.{judge}.prompt={prompt}", f"judges.{judge}.policy={MODEL}"]
+    return made if instead else [*made, f"undecided.{verifier}={judge}"]
+
+
+def flags_of(settings: Iterable[str]) -> str:
+    """Settings as a person types them, each once."""
+    return " ".join(f"--set {shlex.quote(text)}" for text in dict.fromkeys(settings))
 
 
 def judge_hint(command: str) -> str:

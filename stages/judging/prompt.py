@@ -27,7 +27,6 @@ worth. `part` says which part of a completion the judge is shown.
 
 from __future__ import annotations
 
-import json
 import re
 import string
 import tomllib
@@ -36,7 +35,7 @@ from functools import cache
 from pathlib import Path
 
 from schemas.identity import digest
-from schemas.prompts import PromptRow
+from schemas.prompts import PromptRow, extra_columns
 from schemas.values import Image, Message, Part, plain_text
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
@@ -209,11 +208,7 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
 
 def _goal(row: PromptRow) -> str:
     """What the row's source says that it is after; "" where it says nothing."""
-    try:
-        extra = json.loads(row.extra or "{}")
-    except ValueError:
-        return ""
-    goal = extra.get("goal") if isinstance(extra, dict) else None
+    goal = extra_columns(row.extra).get("goal")
     return goal.strip() if isinstance(goal, str) else ""
 
 

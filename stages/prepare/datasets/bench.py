@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.identity import digest
-from schemas.prompts import NO_TRAINING, PromptRow
+from schemas.prompts import NO_TRAINING, PromptRow, source_name
 from stages.benchmarks.benchmark import Benchmark
 from stages.benchmarks.catalogue import benchmark
 from stages.core import registry
 from stages.core.config import build, option
 from stages.core.errors import BadSample, InputError, UsageError
+from stages.judging.command import flags_of, new_judge
 from stages.prepare.datasets.base import Dataset, Record
 from stages.prepare.reading.benchmark_rows import BenchmarkRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
@@ -78,7 +79,7 @@ class Bench:
         reader, its_options = _reader(options, found)
         row = reader.row(record, its_options)
         # By the benchmark's name `cosmo eval --pack` knows its rows; its reader may say which part of it.
-        source = row.source if row.source.partition(":")[0] == found.name else found.name
+        source = row.source if source_name(row.source) == found.name else found.name
         return dataclasses.replace(row, source=source, flags=sorted({*row.flags, *record.flags}))
 
     def reading(self, options: BenchOptions) -> list[str]:
@@ -92,10 +93,7 @@ class Bench:
             parts.append(f"{found.size} in the whole")
         lines = ["; ".join(parts)]
         if prompt := found.judge.prompt:
-            verifier = found.judge.verifier
-            name = verifier if found.judge.instead else f"{prompt}_judge"
-            left = "" if found.judge.instead else f" --set undecided.{verifier}={name}"
-            settings = f"--set judges.{name}.prompt={prompt} --set judges.{name}.policy=MODEL{left}"
+            settings = flags_of(new_judge(found.judge.verifier, prompt, found.judge.instead))
             # Where a rule gives a figure of its own, the authors' judge may still tell what it can't.
             why = "a judge tells what the rule can't" if found.judge.instead else "its figures need a judge"
             lines.append(f"{why}: cosmo score ROLLOUT {settings}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -25,7 +25,6 @@ from stages.reading.layouts.look import NAMES
 from stages.reading.layouts.samples import plain_sample
 from stages.reading.layouts.shapes import there, value_at
 from stages.reading.plain_samples import Defaults, draft_of
-from stages.reading.unread_images import UnreadImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class BenchmarkRows(BenchmarkFiles):
                         place = f"{item.ref}{arm}" + (f", {way.arm.each} {entry}" if way.each else "")
                         yield place, (number, item.position, n, entry)
 
-    def draft(self, where: Where, image: Callable[[Any, str], UnreadImage] | None = None) -> Draft:
+    def draft(self, where: Where) -> Draft:
         """The draft of one row; BadSample where it can't be made."""
         number, position, n, entry = where
         container, ways = self.containers[number]
@@ -176,7 +175,7 @@ class BenchmarkRows(BenchmarkFiles):
         try:
             record, columns, unlisted = _sample(self.benchmark.rows, known, way)
             sample = {**plain_sample(record, columns), **unlisted}
-            return draft_of(sample, way.defaults, image or self.image_rules(container).image)
+            return draft_of(sample, way.defaults, self.image_rules(container).image)
         except (TypeError, AttributeError, KeyError, ValueError, RecursionError, IndexError) as error:
             raise BadSample("malformed", f"can't be read ({type(error).__name__}: {error})") from None
 
@@ -197,8 +196,6 @@ def _sample(rows: Rows, record: dict[str, Any], way: _Way) -> tuple[dict[str, An
         flat["choices"], flat["answer"] = shuffled(options_of(flat["choices"])[0])
     if rows.numbered_from is not None and flat.get("choices"):
         flat["answer"] = _numbered(flat["answer"], rows.numbered_from, options_of(flat["choices"])[0])
-    if isinstance(flat.get("images"), list) and "images" in flat:
-        flat["images"] = [i for i in flat["images"] if i is not None]
     unlisted = {}
     if way.arm.unlisted and flat.get("choices"):
         unlisted["choices"], _ = options_of(flat.pop("choices"))
@@ -258,7 +255,7 @@ def shuffled(texts: list[str]) -> tuple[list[str], str]:
     """Options of which the first is right, in an order by content, and the letter of the right one."""
     # By digest and not by a seed: the order is the same on every machine, and says nothing about which one is right.
     ordered = sorted(dict.fromkeys(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
-    return ordered, chr(ord("A") + ordered.index(texts[0]))
+    return ordered, LETTERS[ordered.index(texts[0])]
 
 
 def _way(benchmark: Benchmark, arm: Arm) -> _Way:
