@@ -88,6 +88,9 @@ class ShardWriter(Protocol):
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """One sample left out, with its reason."""
 
+    def further(self, table: Table, row: Any) -> None:
+        """Add a row of a further table, kept beside the shard; `runs.folder.further_rows` reads them."""
+
     def artifact(self, name: str) -> Path:
         """An empty staging folder or file path that is committed with the shard as `<run>/<name>`."""
 

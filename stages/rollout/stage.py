@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections import Counter, deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
-from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling
+from schemas.rollouts import Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
-from stages.core.errors import BadSample, CosmoError, InputError, UsageError
+from stages.core.errors import UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, index, select
-from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
-from stages.engines.base import Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
+from stages.core.stage import Context, Plan, Quality, Stage, Work, chunks
+from stages.engines.base import Engine, EngineSettings, engine_name
 from stages.rollout.adaptive_weights import adapted
 from stages.rollout.config import RolloutConfig
-from stages.rollout.quality import FAILED_HINT, rollout_quality, why_failed
+from stages.rollout.groups import GroupMaker
+from stages.rollout.methods.choose import chosen_method
+from stages.rollout.quality import rollout_quality
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -55,7 +52,12 @@ class RolloutStage(Stage):
             for part in chunks(chosen, config.shard_groups)
         ]
         # By content: where the policy lies, and what it is called, is no part of what is sampled.
-        key = {"engine": plugin_key("engine", engine), "policy": ref.id if ref else NO_POLICY, **adapted_key}
+        key = {
+            "engine": plugin_key("engine", engine),
+            "policy": ref.id if ref else NO_POLICY,
+            **adapted_key,
+            **chosen_method(config).key(ctx),
+        }
         rejected = [
             RejectedRow(
                 stage=self.name,
@@ -79,8 +81,8 @@ class RolloutStage(Stage):
             # A recipe opens an engine at every turn, and the line says nothing new then.
             ctx.resources.put(NOTICE, notice, notice)
             ctx.progress.log(notice)
-        sampler = _Sampler(ctx, engine, ref.id if ref else NO_POLICY)
-        return sampler.work
+        policy_id = ref.id if ref else NO_POLICY
+        return GroupMaker(ctx, engine, policy_id, _sampling(config), chosen_method(config)).work
 
     def gpus(self, config: RolloutConfig) -> int:
         """GPUs that one worker takes where there are any: its engine's."""
@@ -90,97 +92,6 @@ class RolloutStage(Stage):
     def quality(self, folder: RunFolder) -> Quality:
         """Completions, those that failed and why, their length, and how fast they were sampled."""
         return rollout_quality(folder)
-
-
-class _Sampler:
-    """The work of one shard after another with one engine."""
-
-    def __init__(self, ctx: Context, engine: Engine, policy_id: str) -> None:
-        self._ctx, self._engine, self._policy_id = ctx, engine, policy_id
-        self._sampling = _sampling(ctx.config)
-
-    def work(self, shard: dict[str, Any], writer: ShardWriter) -> None:
-        """Sample a shard's prompts; rows come out in the plan's order."""
-        from stages.rollout.prompts import fetch
-
-        prompts, requests = [], []
-        for (folder, _, _), prompt in fetch(self._ctx.inputs, (tuple(e) for e in shard["entries"])):
-            try:
-                # First, for it raises where the prompt can't be used: both lists go on side by side.
-                requests.append(self._request(prompt))
-                prompts.append(prompt)
-            except BadSample as bad:
-                writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
-        waiting = deque(zip(prompts, requests, strict=True))
-        ready: dict[str, list[Completion]] = {}
-        # Engines end prompts in an order of their own; a shard's rows have the plan's, and go as soon as it is their
-        # turn.
-        for ident, completions in self._completions(requests):
-            ready[ident] = completions
-            while waiting and waiting[0][0].id in ready:
-                prompt, request = waiting.popleft()
-                writer.row(self._group(prompt, request, ready.pop(prompt.id)))
-        if waiting:
-            raise CosmoError(f"the engine gave no completion of the prompt {waiting[0][0].id}", "see Engine.sample")
-
-    def _request(self, prompt: PromptRow) -> SampleRequest:
-        encoded = self._engine.encode(prompt.messages, prompt.images)
-        length, new = len(encoded.token_ids), self._sampling.max_new_tokens
-        # Past its positions a model goes on and writes nonsense: better no row than that one.
-        if length + new > self._engine.max_positions:
-            raise BadSample(
-                "too_long", f"{length} prompt tokens and {new} new ones exceed {self._engine.max_positions} positions"
-            )
-        return SampleRequest(
-            prompt.id,
-            encoded.token_ids,
-            encoded.image_inputs,
-            self._ctx.config.samples,
-            prompt.messages,
-            prompt.images,
-        )
-
-    def _completions(self, requests: list[SampleRequest]) -> Iterator[tuple[str, list[Completion]]]:
-        """Completions by prompt id, as they get ready, with ids and log-probs as the shard will have them.
-
-        InputError in the end when not one could be sampled: the shard stays undone, so that another try finds it so.
-        """
-        progress, started, tokens = self._ctx.progress, time.monotonic(), 0
-        progress.start("rollout", len(requests), "groups")
-        count, errors = 0, Counter[str]()
-        for ident, samples in self._engine.sample(requests, self._sampling):
-            count += len(samples)
-            errors.update(one.error or "" for one in samples if one.finish_reason == FinishReason.ERROR)
-            yield ident, [self._completion(number, one) for number, one in enumerate(samples)]
-            tokens += sum(len(s.token_ids) for s in samples)
-            progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
-        if count and errors.total() == count:
-            raise InputError(f"no completion of {count} could be sampled: {why_failed(errors)}", FAILED_HINT)
-
-    def _completion(self, number: int, sampled: SampledCompletion) -> Completion:
-        from schemas.columns import packed_ids, packed_logprobs
-
-        return Completion(
-            index=number,
-            text=self._engine.decode(sampled.token_ids),
-            token_ids=packed_ids(sampled.token_ids),
-            logprobs=packed_logprobs(sampled.logprobs),
-            finish_reason=str(sampled.finish_reason),
-            sampling=self._sampling,
-            policy_id=self._policy_id,
-            engine=self._engine.label,
-            error=sampled.error,
-            stopped_by=sampled.stopped_by,
-        )
-
-    def _group(self, prompt: PromptRow, request: SampleRequest, completions: list[Completion]) -> RolloutGroup:
-        fields = {f.name: getattr(prompt, f.name) for f in dataclasses.fields(PromptRow)}
-        return RolloutGroup(
-            **fields,
-            prompt_token_ids=request.token_ids,
-            banned_token_ids=self._engine.banned_token_ids,
-            completions=completions,
-        )
 
 
 def _settings(config: RolloutConfig) -> EngineSettings:

