@@ -7,7 +7,7 @@ from stages.models.families import unshared_reason
 from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.config import TrainConfig
-from stages.train.rl.packed import choose_kernel
+from stages.train.rl.kernel import choose_kernel
 from stages.train.rl.rollout import read_rollouts
 from stages.train.rl.trainer import train_rl
 from stages.train.session import Session
