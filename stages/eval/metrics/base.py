@@ -113,6 +113,15 @@ def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | Non
     return NOT_DECIDED if any(g.status == UNDECIDED for g in found) else None
 
 
+def first_class(completion: CompletionView, *names: str) -> Grade | Failed | None:
+    """`first_grade`, and where that is none a class that somebody gave and that is worth nothing by itself."""
+    found = first_grade(completion, *names)
+    if found is not None:
+        return found
+    given = (counting(completion.grades, name) for name in names)
+    return next((grade for grade in given if grade and grade.status == OK and grade.verdict), None)
+
+
 def grade_value(*names: str) -> Callable[[CompletionView], Judgement]:
     """A judge that takes the grade's value as it is."""
 
