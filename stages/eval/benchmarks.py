@@ -58,6 +58,7 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
         judged_by=tuple(figure.grades),
         about=figure.about or f"{figure.title}: {', '.join(figure.grades)}",
         slices=lambda group: [f"{path}={value}" for path in paths for value in _values(group, path)],
+        majority=figure.majority,
         unit=(lambda group: str(_value(group, figure.together))) if figure.together else None,
         ratio=is_ratio,
     )

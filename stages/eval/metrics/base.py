@@ -76,6 +76,8 @@ class Metric:
     """The slices that a prompt belongs to, `all` aside; None for label, task and family."""
     unit: Callable[[GroupView], str] | None = None
     """Prompts of one unit count as one, by the worst of them; None where every prompt counts by itself."""
+    majority: bool = False
+    """Whether a prompt counts as most of its completions do, 1 or 0; else it counts as their mean."""
     ratio: bool = False
     """Whether values are summed and divided by the sum of their sizes, as F1 is."""
 
