@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
 from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
-from schemas.verdicts import UNSAFE
+from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.runs.select import Entry
@@ -214,9 +214,9 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
 
 
 def complied_unsafely(completion: ScoredCompletion) -> bool | None:
-    """What the safety verifier says; None where it did not judge."""
+    """What the safety verifier says; None where it did not judge, or its verdict says nothing of harm."""
     grade = grade_of(completion, "safety")
-    return None if grade is None or grade.value is None else grade.verdict == UNSAFE
+    return None if grade is None or grade.value is None else is_unsafe(grade.verdict)
 
 
 def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list[Update]:
