@@ -41,6 +41,9 @@ class EvalConfig:
         "Augmentation families that training never saw; none named: rows flagged `heldout_family`.",
         flag="--heldout",
     )
+    paired: list[str] = option(
+        [], "Families to compare with the rows they were made of, task by task: the settings of a study"
+    )
     verifier: VerifierCheck = section(VerifierCheck, "A verifier to measure")
     training: list[str] = option(
         [], "Train run folders whose steps the report draws, in order", affects=False, flag="--training"

@@ -45,6 +45,7 @@ class PromptInfo:
     family: str | None
     harmful: bool | None
     source: str = ""
+    parent_id: str | None = None
 
     def slices(self) -> list[str]:
         """The slices it belongs to, `all` first."""
@@ -149,7 +150,9 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         if number not in policy.folders:
             policy.folders.append(number)
         policy.completions += len(part.completions)
-        found.prompts[group.id] = PromptInfo(group.label, group.task, group.family, group.harmful, group.source)
+        found.prompts[group.id] = PromptInfo(
+            group.label, group.task, group.family, group.harmful, group.source, group.parent_id
+        )
         found.seen.setdefault(name, set()).add(group.id)
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)

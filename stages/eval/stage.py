@@ -119,6 +119,8 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     from stages.eval.compare import differences, summary
     from stages.eval.measure import Namer, eval_rows, measure
     from stages.eval.metrics.base import Settings
+    from stages.eval.paired import record as paired_record
+    from stages.eval.paired import settings as paired_settings
     from stages.eval.report.curves import charts
     from stages.eval.report.page import Findings, render
     from stages.eval.report.sample import cards, choose
@@ -135,6 +137,8 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
         writer.row(row)
     changes = differences(found)
     record = summary(found, rows, changes)
+    if paired := paired_record(paired_settings(found, config.paired)):
+        record["paired"] = paired
     if benchmarks:
         record["benchmarks"] = benchmarks
     if judged:
@@ -144,7 +148,7 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     runs = training_runs(config)
     chosen = choose(found, config.sample, config.seed)
     shown = cards(ctx.inputs, chosen, namer, config)
-    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks)
+    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks, paired)
     report = writer.artifact(REPORT)
     report.write_text(render(findings), encoding="utf-8")
     if config.report:

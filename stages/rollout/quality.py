@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from schemas.columns import generated_counts
 from schemas.rollouts import FinishReason
 from schemas.tables import ROLLOUTS
 from stages.core.runs.folder import RunFolder
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
-_COLUMNS = ("token_ids", "finish_reason", "error")
+_COLUMNS = ("token_ids", "generated", "finish_reason", "error")
 _REASONS = 3
 _GROUPS = 64
 
@@ -31,8 +32,7 @@ def rollout_quality(folder: RunFolder) -> Quality:
         for flat in _completions(path):
             ends.update(flat.field("finish_reason").to_pylist())
             errors.update(error for error in flat.field("error").to_pylist() if error)
-            # Counted in Arrow: ids as Python integers would be most of the work.
-            tokens += _total_length(flat.field("token_ids"))
+            tokens += int(generated_counts(flat).sum())
     completions, failed = ends.total(), ends[FinishReason.ERROR]
     sampled = completions - failed
     seconds = sum(receipt.seconds for receipt in folder.receipts().values())
@@ -69,7 +69,7 @@ def _line(numbers: dict[str, Any], why: str) -> str:
 
 
 def _completions(path: Path) -> Iterator[pa.StructArray]:
-    """The three columns of a shard's completions, one after the other; no prompt and no image is read."""
+    """These columns of a shard's completions, one after the other; no prompt and no image is read."""
     from stages.core.runs.shards import open_shard
 
     with open_shard(path, ROLLOUTS) as file:
@@ -83,9 +83,3 @@ def _is_read(leaf: str) -> bool:
     # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
     path = [part for part in leaf.split(".") if part not in ("list", "element", "item", "array")]
     return path[0] == "completions" and len(path) == 2 and path[1] in _COLUMNS
-
-
-def _total_length(lists: pa.ListArray) -> int:
-    import pyarrow.compute as pc
-
-    return pc.sum(pc.list_value_length(lists)).as_py() or 0

@@ -51,13 +51,22 @@ class BuiltinOptions:
     naive_comply: float = option(0.45, "of those, the share that does as asked", low=0, high=1)
     naive_refuse: float = option(0.40, "of those, the share that refuses; the rest warns", low=0, high=1)
     obey: float = option(0.6, "share of SFT instruction completions that keep the instruction", low=0, high=1)
+    prices: float = option(
+        0.0, "share of general rows about a price card, where words and image tell a part each", low=0, high=1
+    )
+    targets: str = option(
+        "think",
+        "layout of SFT completions: a description before the think block, or none",
+        choices=("think", "describe"),
+    )
+    vague: float = option(0.0, "share of SFT descriptions that say nothing of what has to be seen", low=0, high=1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Payload:
     case: Case
-    completion: str | None
-    """The SFT answer; None on the test side."""
+    response: str | None
+    """The SFT completion; None on the test side."""
     harmful: Case | None = None
     """For a twin, the case it is the twin of."""
     family: str | None = None
@@ -87,15 +96,15 @@ class Builtin:
     def row(self, record: Record, options: BuiltinOptions) -> PromptRow:
         """The row with its image drawn; a jailbreak row is its safety row through the family."""
         payload: _Payload = record.payload
-        made = _make(payload.case, payload.completion, payload, record.split, options)
+        made = _make(payload.case, payload.response, payload, record.split, options)
         if payload.harmful is None:
             return made
         original = _make(payload.harmful, None, payload, record.split, options)
         return replace(made, parent_id=original.id)
 
 
-def _make(case: Case, completion: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
-    row = case.row(split, options.image, completion)
+def _make(case: Case, response: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
+    row = case.row(split, options.image, response)
     if payload.family is None:
         return row
     # A twin goes through the very same rewriting as its harmful row: same order, same code word, same corner.
@@ -128,7 +137,9 @@ class _Drawer:
             return
         for i in range(count):
             rng = rng_for(self.seed, self.split, self.label, i)
-            case = sampling.single(self.label, rng, self.split, lambda c: self._key(c, None) not in self.seen)
+            case = sampling.single(
+                self.label, rng, self.split, lambda c: self._key(c, None) not in self.seen, self.options.prices
+            )
             yield self._record(f"{i}", self._need(case, i), None, None)
 
     def _pair(self, i: int) -> Iterator[Record]:
@@ -177,10 +188,6 @@ class _Drawer:
     def _record(self, ref: str, case: Case, harmful: Case | None, family: str | None) -> Record:
         key = self._key(case, family)
         self.seen.add(key)
-        completion = None
-        if self.split == "train":
-            # The string is part of the seed: another word would draw other completions for the whole built-in world.
-            completion = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
         return Record(
             ref=f"{self.label}/{self.split} {ref}",
             key=content_key(self.label, key),
@@ -190,10 +197,20 @@ class _Drawer:
             # Templates repeat their words on purpose; the case's key tells duplicates here.
             text="",
             flags=tuple(_flags(family, self.options)),
-            payload=_Payload(case, completion, harmful, family),
+            payload=_Payload(case, self._response(case, key), harmful, family),
             images=case.scene_key if case.scene else "",
             family=family or "",
         )
+
+    def _response(self, case: Case, key: str) -> str | None:
+        """The SFT completion of a row of this key; None on the test side."""
+        if self.split != "train":
+            return None
+        # The string is part of the seed: another word would draw other completions for the whole built-in world.
+        answer = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
+        if self.options.targets == "think":
+            return case.thought(answer)
+        return case.described(answer, rng_for(self.seed, "description", key).random() < self.options.vague)
 
 
 def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
