@@ -27,9 +27,7 @@ class RefillSelection(AdaptiveSelection):
     """A selection that may be cut to what other draws of the same turn lack."""
 
     # Where the folders lie changes nothing: what is in them is in the plan's key.
-    refill_of: list[str] = option(
-        [], "Scored runs whose live groups count: what they lack is drawn", affects=False
-    )
+    refill_of: list[str] = option([], "Scored runs whose live groups count: what they lack is drawn", affects=False)
     refill_to: int = option(0, "Live groups that all the draws together are to have", low=0)
     refill_by: str = option("", "Verifier by whose values a group is live, as in [train] flat_by; else by its rewards")
 

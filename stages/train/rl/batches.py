@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
-from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
+from schemas.scored import ScoredCompletion, ScoredGroup, grade_of, is_live
 from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.registry import load
@@ -203,14 +203,38 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
                 f"{[c.scored.reward for c in group.completions]}",
                 "another --advantage, or mend the plugin",
             )
-    for group, values in zip(groups, clamped(advantages, config.advantage_clamp), strict=True):
+    decided = decided_groups(groups, config.flat_by)
+    for group, values, known in zip(groups, clamped(advantages, config.advantage_clamp), decided, strict=True):
         for completion, value in zip(group.completions, values, strict=True):
             completion.advantage = value or 0.0
         # By the advantages, not by the rewards: a constrained or a batch-wide estimator learns of equal rewards too.
-        if config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions):
+        flat = config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions)
+        if flat or known:
             # Images are nearly all that a group weighs, and nobody looks at these again.
             group.live, group.row = False, replace(group.row, images=[])
     return carried
+
+
+def decided_groups(groups: list[Group], by: str) -> list[bool]:
+    """Whether each group is all right or all wrong by a verifier; none is without one, nor one that it did not grade.
+
+    InputError where it graded no completion at all: a slip in its name would leave nothing out.
+    """
+    if not by:
+        return [False] * len(groups)
+    values = [[v for c in group.completions if (v := _value(c.scored, by)) is not None] for group in groups]
+    if not any(values):
+        names = {g.name for group in groups for c in group.completions for g in c.scored.grades}
+        raise InputError(
+            f"flat_by = {by!r}, and no completion has a value of that verifier",
+            f"grades there: {', '.join(sorted(names)) or 'none'}",
+        )
+    return [bool(own) and not is_live([], own) for own in values]
+
+
+def _value(completion: ScoredCompletion, name: str) -> float | None:
+    grade = grade_of(completion, name)
+    return None if grade is None else grade.value
 
 
 def complied_unsafely(completion: ScoredCompletion) -> bool | None:
