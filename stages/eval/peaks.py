@@ -70,7 +70,7 @@ class Curve:
 
     @property
     def excess(self) -> float:
-        """Hits beyond chance."""
+        """Hits beyond what chance gives."""
         return self.hits - self.peaks * self.hazard / self.tokens
 
 
