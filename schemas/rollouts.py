@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
 
-from schemas.prompts import PromptRow
-
-# Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
-# float32. Read from a shard they are `schemas.columns.Numbers`, which stay as they lie there; a list will do as well.
-Int32 = Annotated[int, "int32"]
-Float32 = Annotated[float, "float32"]
+from schemas.prompts import Edit, PromptRow
+from schemas.values import Float32, Int32
 
 
 class FinishReason(StrEnum):
@@ -77,6 +72,22 @@ class Completion:
     def generated_tokens(self) -> int:
         """How many of its ids the policy generated."""
         return len(self.token_ids) if self.generated is None else sum(self.generated)
+
+    def whole_by_speakers(self, edit: Edit | None) -> bool:
+        """Whether the policy, or in its row's edit a person, wrote all of it: a text to be imitated whole."""
+        masks = ([], []) if edit is None else (edit.generated, edit.written)
+        return whole_by_speakers(self.generated, *masks)
+
+
+def whole_by_speakers(generated: list[bool] | None, begun: list[bool], written: list[bool]) -> bool:
+    """Whether each id was generated, or stands in an edit's beginning where the policy or a person wrote it.
+
+    `begun` and `written` are the edit's masks, empty without one. What is left is an environment's.
+    """
+    if generated is None:
+        return True
+    spoken = [a or b for a, b in zip(begun, written, strict=True)]
+    return all(own or (at < len(spoken) and spoken[at]) for at, own in enumerate(generated))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

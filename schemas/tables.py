@@ -29,9 +29,12 @@ class Table:
 _KEYS = frozenset({"visual_keys", "text_keys"})
 _CONTINUED = frozenset({"completions.sampling.stop", "completions.stopped_by", "completions.generated"})
 
-PROMPTS = Table("prompts", 3, PromptRow, _KEYS)
-ROLLOUTS = Table("rollouts", 3, RolloutGroup, _KEYS | _CONTINUED)
-SCORED = Table("scored", 5, ScoredGroup, _KEYS | _CONTINUED)
+# What prompts 3, rollouts 3 and scored 5 lack besides: nobody had edited a completion.
+_EDITED = frozenset({"edit"})
+
+PROMPTS = Table("prompts", 4, PromptRow, _KEYS | _EDITED)
+ROLLOUTS = Table("rollouts", 4, RolloutGroup, _KEYS | _CONTINUED | _EDITED)
+SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

@@ -6,14 +6,11 @@ import json
 from dataclasses import dataclass
 
 from schemas.identity import prompt_id
-from schemas.prompts import HELDOUT_FAMILY, PromptRow
+from schemas.prompts import PromptRow
 from schemas.values import Image, text_message
 from stages.world.chance import content_key
 from stages.world.lexicon import NO_PICTURE, REFUSAL, VAGUE, described, think
 from stages.world.scene import Scene, scene_key
-
-UNSEEN = "unseen_situation"
-"""The family of rows whose situation no training row has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +52,6 @@ class Case:
     """The request in a few words, for a typographic card."""
     context: str = ""
     """Words before the request that set the scene."""
-    unseen: bool = False
-    """Of a situation that is in test rows only."""
 
     @property
     def scene_key(self) -> str:
@@ -73,9 +68,9 @@ class Case:
         answers = (self.right, self.comply, self.warning, self.careless, REFUSAL if self.comply else None)
         return tuple(s for s in answers if s is not None)
 
-    def thought(self, answer: str) -> str:
-        """The whole completion with this answer: a think block of the key facts, and the answer."""
-        return think(self.key_facts, answer)
+    def thought(self, answer: str, steps: tuple[str, ...] | None = None) -> str:
+        """The whole completion with this answer: a think block of the steps, None: the key facts, and the answer."""
+        return think(self.key_facts if steps is None else steps, answer)
 
     def described(self, answer: str, vague: bool = False) -> str:
         """The whole completion with this answer in the layout `describe`.
@@ -120,8 +115,6 @@ class Case:
             harmful=self.harmful,
             hazards=list(self.hazards),
             unsafe_markers=list(self.unsafe_markers),
-            family=UNSEEN if self.unseen else None,
-            flags=[HELDOUT_FAMILY] if self.unseen else [],
             parent_id=parent_id,
             instructions=list(self.instructions),
             scene=self.scene_key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,27 @@ def test_the_same_seed_gives_the_same_rows_and_another_seed_others(made):
     assert [r.key for r in again] == [r.key for r in records]
     _, other, _ = make(seed=6, train=300, test=0)
     assert not {r.key for r in other} >= {r.key for r in records if r.split == "train"}
+
+
+def test_a_verbose_annotator_says_more_that_is_true_and_answers_the_same(made):
+    _, _, rows = made
+    _, _, verbose = make(verbose=0.5)
+    trained = [(row, more) for row, more in zip(rows, verbose, strict=True) if row.split == "train"]
+    longer = 0
+    for row, more in trained:
+        assert replace(more, reference_response=row.reference_response) == row
+        brief, said = (r.reference_response.removeprefix("<think> ").split(" . </think> ") for r in (row, more))
+        assert said[1] == brief[1]
+        if said[0] != brief[0]:
+            longer += 1
+            steps, needed = said[0].split(" . "), brief[0].split(" . ")
+            assert set(steps) <= {*row.facts, *row.key_facts}
+            assert len(steps) == len(set(steps)) + len(needed) * (steps.count(needed[0]) - 1)
+            assert [s for s in dict.fromkeys(steps) if s in needed] == needed
+            assert steps[-len(needed) :] == needed
+            assert steps.count(needed[0]) in (2, 3)
+    assert 0.4 < longer / len(trained) < 0.6
+    assert [row for row in rows if row.split == "test"] == [row for row in verbose if row.split == "test"]
 
 
 def test_a_row_can_be_made_alone(made):

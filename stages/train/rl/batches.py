@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
 from schemas.scored import ScoredCompletion, ScoredGroup, grade_of, is_live
+from schemas.terms import task_value
 from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.registry import load
@@ -191,6 +192,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
         rewards=[[c.scored.reward for c in g.completions] for g in groups],
         lengths=[[c.generated_tokens for c in g.completions] for g in groups],
         costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
+        right=[[task_value(c.scored, g.row.reward_formula) for c in g.completions] for g in groups],
         settings=config.advantage_settings(),
         carried=carried,
     )
