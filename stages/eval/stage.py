@@ -49,6 +49,10 @@ class EvalStage(Stage):
             from stages.benchmarks.catalogue import chosen
 
             key["benchmarks"] = [[benchmark.name, benchmark.digest] for benchmark in chosen(config.packs)]
+        if config.peaks.policy:
+            from stages.models.policy_ref import resolve_policy
+
+            key["peaks"] = resolve_policy(config.peaks.policy).id
         check = config.verifier
         if bool(check.gold) != bool(check.judge):
             raise UsageError(
@@ -143,6 +147,10 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
         record["benchmarks"] = benchmarks
     if judged:
         record["verifier"] = asdict(config.verifier) | {"policies": {a.policy: confusion_record(a) for a in judged}}
+    if config.peaks.policy:
+        from stages.eval.peaks import probe
+
+        record["peaks"] = probe(ctx)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     writer.artifact(SUMMARY).write_text(text + "\n", encoding="utf-8")
     runs = training_runs(config)

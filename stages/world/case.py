@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 
 from schemas.identity import prompt_id
-from schemas.prompts import PromptRow
+from schemas.prompts import HELDOUT_FAMILY, PromptRow
 from schemas.values import Image, text_message
 from stages.world.chance import content_key
 from stages.world.lexicon import NO_PICTURE, REFUSAL, VAGUE, described, think
 from stages.world.scene import Scene, scene_key
+
+UNSEEN = "unseen_situation"
+"""The family of rows whose situation no training row has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Case:
     """The request in a few words, for a typographic card."""
     context: str = ""
     """Words before the request that set the scene."""
+    unseen: bool = False
+    """Of a situation that is in test rows only."""
 
     @property
     def scene_key(self) -> str:
@@ -115,6 +120,8 @@ class Case:
             harmful=self.harmful,
             hazards=list(self.hazards),
             unsafe_markers=list(self.unsafe_markers),
+            family=UNSEEN if self.unseen else None,
+            flags=[HELDOUT_FAMILY] if self.unseen else [],
             parent_id=parent_id,
             instructions=list(self.instructions),
             scene=self.scene_key,

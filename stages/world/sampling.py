@@ -19,13 +19,8 @@ SINGLE: dict[str, Callable[[Random], Case]] = {
 """Labels whose rows stand alone; safety and jailbreak rows come in pairs."""
 
 
-def single(label: str, rng: Random, split: str, fresh: Callable[[Case], bool], prices: float = 0.0) -> Case | None:
-    """One case of a label and side that `fresh` has not seen; None when the world has no more.
-
-    `prices` is the share of general questions that ask what things on a price card cost together.
-    """
-    # Drawn only where it is asked for: one draw more would make other rows of the whole world.
-    draw = general.prices if label == "general" and prices and rng.random() < prices else SINGLE[label]
+def single(draw: Callable[[Random], Case], rng: Random, split: str, fresh: Callable[[Case], bool]) -> Case | None:
+    """One drawn case of a side that `fresh` has not seen; None when the world has no more."""
     return draw_until(lambda: draw(rng), lambda c: side(c.scene_key) == split and fresh(c))
 
 

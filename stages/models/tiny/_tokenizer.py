@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 # The Qwen2 splitting rule: words with their leading space, digits one by one, punctuation, line breaks. Unlike
@@ -15,8 +16,8 @@ THINK_TOKENS = ("<think>", "</think>")
 DESCRIBE_TOKENS = ("<description>", "</description>", "<answer>", "</answer>")
 
 
-def train(vocab_size: int, special: list[str], described: bool = False) -> Any:
-    """A `tokenizers.Tokenizer` trained on the world's text; `special` get the last ids, in order.
+def train(vocab_size: int, special: list[str], described: bool = False, more: Iterable[str] = ()) -> Any:
+    """A `tokenizers.Tokenizer` trained on the world's text and on `more`; `special` get the last ids, in order.
 
     `described` adds the marks and the words of the layout `describe` and of the perception study. There is no
     normaliser: NFC would change words that a dataset spells otherwise.
@@ -27,7 +28,7 @@ def train(vocab_size: int, special: list[str], described: bool = False) -> Any:
 
     marks = (*THINK_TOKENS, *DESCRIBE_TOKENS) if described else THINK_TOKENS
     # The marks are tokens of their own, so no merges are spent on them.
-    lines = [_without(line, marks) for line in (described_corpus() if described else corpus())]
+    lines = [_without(line, marks) for line in (*(described_corpus() if described else corpus()), *more)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

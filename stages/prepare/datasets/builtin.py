@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from random import Random
 from typing import TypeVar
 
 from schemas.prompts import HELDOUT_FAMILY, PromptRow
@@ -12,9 +13,11 @@ from stages.core.config import option
 from stages.core.errors import BadSample, UsageError
 from stages.core.registry import load, plugin_key
 from stages.prepare.datasets.base import Record
-from stages.world import annotator, safety, sampling
-from stages.world.case import Case
+from stages.world import annotator, general, safety, sampling
+from stages.world.case import UNSEEN, Case
 from stages.world.chance import content_key, rng_for
+from stages.world.values.draw import drawer
+from stages.world.values.situations import DIMENSIONS, LANGUAGES
 
 T = TypeVar("T")
 
@@ -63,6 +66,10 @@ class BuiltinOptions:
         0.0, "share of SFT think blocks that say more than is needed, and some of it twice", low=0, high=1
     )
     vague: float = option(0.0, "share of SFT descriptions that say nothing of what has to be seen", low=0, high=1)
+    dimensions: list[str] = option(
+        [], f"value rows are about these ({', '.join(DIMENSIONS)}), in words; none named: kindness, in images"
+    )
+    languages: list[str] = option(["en", "zh"], "languages of value rows about dimensions, evenly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +149,18 @@ class _Drawer:
             return
         for i in range(count):
             rng = rng_for(self.seed, self.split, self.label, i)
-            case = sampling.single(
-                self.label, rng, self.split, lambda c: self._key(c, None) not in self.seen, self.options.prices
-            )
+            case = sampling.single(self._draw(rng), rng, self.split, lambda c: self._key(c, None) not in self.seen)
             yield self._record(f"{i}", self._need(case, i), None, None)
+
+    def _draw(self, rng: Random) -> Callable[[Random], Case]:
+        """What draws the next case of a label whose rows stand alone."""
+        options = self.options
+        if self.label == "value" and options.dimensions:
+            return drawer(options.dimensions, options.languages, unseen=self.split == "test")
+        # Drawn only where it is asked for: one draw more would make other rows of the whole world.
+        if self.label == "general" and options.prices and rng.random() < options.prices:
+            return general.prices
+        return sampling.SINGLE[self.label]
 
     def _pair(self, i: int) -> Iterator[Record]:
         # A generator for each pair, not one for all: a larger world begins with the rows of a smaller one.
@@ -201,10 +216,10 @@ class _Drawer:
             split=self.split,
             # Templates repeat their words on purpose; the case's key tells duplicates here.
             text="",
-            flags=tuple(_flags(family, self.options)),
+            flags=(HELDOUT_FAMILY,) if case.unseen else tuple(_flags(family, self.options)),
             payload=_Payload(case, self._response(case, key), harmful, family),
             images=case.scene_key if case.scene else "",
-            family=family or "",
+            family=UNSEEN if case.unseen else family or "",
         )
 
     def _response(self, case: Case, key: str) -> str | None:
@@ -261,10 +276,19 @@ def _check(options: BuiltinOptions) -> None:
     tested = options.test and options.test_weights.get("jailbreak")
     if not options.families and (trained or (tested and not options.heldout)):
         raise UsageError("builtin.families is empty, and builtin.weights asks for jailbreak rows", "name one family")
+    _check_values(options)
     if options.naive_comply + options.naive_refuse > 1:
         raise UsageError(
             "builtin.naive_comply + builtin.naive_refuse is more than 1", "the rest of 1 is the share that warns"
         )
+
+
+def _check_values(options: BuiltinOptions) -> None:
+    for name, known in (("dimensions", DIMENSIONS), ("languages", LANGUAGES)):
+        if unknown := [one for one in getattr(options, name) if one not in known]:
+            raise UsageError(f"builtin.{name} has the unknown {unknown[0]!r}", f"known: {', '.join(known)}")
+    if options.dimensions and not options.languages:
+        raise UsageError("builtin.languages is empty, and builtin.dimensions is not", 'languages = ["en", "zh"]')
 
 
 PLUGIN = Builtin()
