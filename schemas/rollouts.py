@@ -67,6 +67,8 @@ class Completion:
     generated: list[bool] | None = None
     """Which ids the policy generated; the others were put there, by an environment or a person, and are never learned
     from. None: all of them. Shape (T,)."""
+    guided: bool = False
+    """Its steps were chosen among several by value models (table `steps_guided`): it is no sample of the policy."""
 
     @property
     def generated_tokens(self) -> int:

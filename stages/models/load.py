@@ -27,7 +27,8 @@ from transformers.utils import logging as transformers_logging
 from stages.core.errors import UnavailableError, UsageError, first_line
 from stages.models.policy_ref import PolicyRef
 from stages.models.processor import PromptProcessor
-from stages.models.value_model import ValueRecord, add_head, record_of
+from stages.models.value_model import add_head
+from stages.models.value_record import ValueRecord, record_of
 
 # transformers' classes for one number a sequence, and the head they add to a language model.
 _SCALAR, _HEAD = "ForSequenceClassification", "score.weight"

@@ -9,7 +9,6 @@ value model is a policy's folder: plain safetensors in which the head is one ten
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,31 +19,14 @@ from torch import Tensor
 from stages.core.errors import UsageError
 from stages.models.attention.shared_inputs import TokenGroup, packed_inputs, padded_inputs
 from stages.models.families import unshared_reason
+from stages.models.value_record import ValueRecord, record_of, set_record
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
 
-HEAD, RECORD = "value_head", "value_model"
-"""The head's name among the weights, and its record's in the config."""
+HEAD = "value_head"
+"""The head's name among the weights."""
 _FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-@dataclass(frozen=True, slots=True)
-class ValueRecord:
-    """What a value model's numbers are, as its config says."""
-
-    dimensions: list[str]
-    """The verifier whose grade each number predicts, in the order of the head's rows."""
-    step: str
-    """How completions were split where it learned: a name of `stages.engines.steps.STEP_ENDS`."""
-    verifiers: dict[str, int] = field(default_factory=dict)
-    """The version of each verifier that graded what it learned from."""
-
-
-def record_of(config: Any) -> ValueRecord | None:
-    """The record in a model's config; None where it is no value model's."""
-    found = getattr(config, RECORD, None)
-    return ValueRecord(**found) if found else None
 
 
 def add_head(model: Any, folder: Path, record: ValueRecord) -> None:
@@ -67,11 +49,6 @@ def add_head(model: Any, folder: Path, record: ValueRecord) -> None:
         head.bias.copy_(_stored(folder, "bias") if known else torch.zeros_like(head.bias))
     setattr(model, HEAD, head)
     set_record(model, record)
-
-
-def set_record(model: Any, record: ValueRecord) -> None:
-    """Write down in the model's config what its numbers are; it is saved with the model."""
-    setattr(model.config, RECORD, asdict(record))
 
 
 def _stored(folder: Path, part: str) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable, VllmTable
+from stages.rollout.methods.guide_table import GuideTable
 from stages.rollout.refill import RefillSelection
 
 
@@ -33,6 +34,7 @@ class RolloutConfig:
     allow_truncated_sampling: bool = option(
         False, "Sample with top_p < 1 or top_k all the same: as training data it biases the ratio", affects=False
     )
+    guide: GuideTable = section(GuideTable, "Guided sampling: the best of several continuations at each step")
     select: RefillSelection = option(RefillSelection(), "Which prompts")
     shard_groups: int = option(64, "Groups an output shard", low=1)
     batch_tokens: int = option(65536, "Most positions (rows x length) decoded at once", low=1, affects=False)

@@ -121,4 +121,5 @@ class GroupMaker:
             error=drawn.error,
             stopped_by=drawn.stopped_by,
             generated=drawn.generated,
+            guided=drawn.guided,
         )

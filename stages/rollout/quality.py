@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.columns import generated_counts
 from schemas.rollouts import FinishReason
-from schemas.tables import ROLLOUTS
-from stages.core.runs.folder import RunFolder
+from schemas.tables import ROLLOUTS, STEPS_GUIDED
+from stages.core.runs.folder import RunFolder, further_rows
 from stages.core.stage import Quality
 
 if TYPE_CHECKING:
@@ -45,11 +45,21 @@ def rollout_quality(folder: RunFolder) -> Quality:
         # Of the workers' own time, as the receipts tell it: a cached run says the same.
         "tokens_per_second": round(tokens / seconds) if seconds > 0 else None,
     }
+    if (choices := _choices(folder)) is not None:
+        numbers["guided"] = {**choices, "kept_tokens": tokens, "seconds": round(seconds, 3)}
     why = why_failed(errors)
     if not sampled:
         return Quality("", numbers, failure=f"no completion of {completions} could be sampled: {why}", hint=FAILED_HINT)
     warning = f"{failed} of {completions} completions failed: {why}" if 2 * failed > completions else None
     return Quality(_line(numbers, why), numbers, warning, hint=FAILED_HINT if warning else "")
+
+
+def _choices(folder: RunFolder) -> dict[str, int] | None:
+    """What guiding took: choices, and tokens of all their candidates; None where nothing was guided."""
+    rows = list(further_rows(folder, STEPS_GUIDED))
+    if not rows:
+        return None
+    return {"choices": len(rows), "sampled_tokens": sum(len(c.token_ids) for row in rows for c in row.candidates)}
 
 
 def why_failed(errors: Counter[str]) -> str:
@@ -61,10 +71,12 @@ def why_failed(errors: Counter[str]) -> str:
 
 def _line(numbers: dict[str, Any], why: str) -> str:
     failed = f", {numbers['failed']} failed ({why})" if numbers["failed"] else ""
-    speed = numbers["tokens_per_second"]
+    speed, guided = numbers["tokens_per_second"], numbers.get("guided")
+    parts = [f"{speed} tokens a second"] if speed is not None else []
+    parts += [f"{guided['sampled_tokens'] / guided['kept_tokens']:.1f} tokens sampled for one kept"] if guided else []
     return (
         f"{numbers['completions']} completions{failed}, {numbers['mean_tokens']:.1f} tokens each,"
-        f" {numbers['truncated_share']:.0%} truncated" + (f", {speed} tokens a second" if speed is not None else "")
+        f" {numbers['truncated_share']:.0%} truncated" + "".join(f", {part}" for part in parts)
     )
 
 

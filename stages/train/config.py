@@ -117,6 +117,9 @@ class RolloutSettings(DataSettings):
         choices=("recompute", "stored"),
     )
     allow_truncated_sampling: bool = option(False, "Train on groups sampled with top_p < 1 or top_k: biased ratios")
+    allow_guided: bool = option(
+        False, "Train on completions whose steps value models chose: their log-probs are no sampler's"
+    )
     ref_policy: str | None = option(
         None,
         "Reference model of the KL; in a recipe also `phase`, where the phase began, or `start`, the recipe's policy",

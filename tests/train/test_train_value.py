@@ -17,7 +17,8 @@ from stages.engines.steps import step_ends
 from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.load import load_policy, load_value_model
 from stages.models.policy_ref import resolve_policy
-from stages.models.value_model import ValueRecord, record_of, value_logits
+from stages.models.value_model import value_logits
+from stages.models.value_record import ValueRecord, record_of
 from stages.train.stage import STAGE
 from stages.train.supervised.value_examples import ValueGroup, prefix_targets
 from stages.train.supervised.value_figures import Choice

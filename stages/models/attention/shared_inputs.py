@@ -3,9 +3,10 @@
 A prompt is computed once, its images with it. Each completion's positions restart after its prompt (for M-RoPE after
 the prompt's largest position), and a completion's tokens see their prompt and their own past only: attention goes block
 by block (`stages.models.attention.packed_attention`) or, on a GPU, all blocks go through one kernel
-(`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens
-computed fall from G x (P + R) to P + G x R a group. Only public inputs of the models are used. `padded_inputs` is the
-other way, right for any family: each completion with its own copy of the prompt.
+(`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens computed fall from
+G x (P + R) to P + G x R a group. Only public inputs of the models are used.
+
+`padded_inputs` is the other way, right for any family: each completion with its own copy of the prompt.
 """
 
 from __future__ import annotations

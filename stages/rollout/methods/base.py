@@ -54,6 +54,8 @@ class DrawnCompletion:
     """Which of `Sampling.stop` ended it."""
     generated: list[bool] | None = None
     """Which ids the policy generated; None: all. Shape (T,)."""
+    guided: bool = False
+    """Its steps were chosen among several."""
 
     @classmethod
     def of(cls, sampled: SampledCompletion, beginning: Beginning | None = None) -> DrawnCompletion:

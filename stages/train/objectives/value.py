@@ -55,7 +55,7 @@ class Value(Objective):
     def load(self, ref: PolicyRef, config: TrainConfig, **machine: Any) -> Policy:
         """The policy with a new head, or the value model with the head that it has."""
         from stages.models.load import load_value_model
-        from stages.models.value_model import ValueRecord
+        from stages.models.value_record import ValueRecord
 
         options: ValueOptions = config.objective_settings()
         return load_value_model(ref, ValueRecord(options.dimensions, options.step), **machine)

@@ -110,7 +110,7 @@ class MicroBatch:
 def usable(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> Iterator[ScoredGroup]:
     """The groups that may be trained on, in order; the others are rejected with their reason.
 
-    InputError for a held-out family and for a truncated sampler.
+    InputError for a held-out family, for a truncated sampler and for completions that were guided.
     """
     for row in rows:
         if (why := barred(row, config)) is not None:
@@ -145,6 +145,12 @@ def _check_sampling(row: ScoredGroup, config: TrainConfig) -> None:
             f"prompt {row.id} was sampled with top_p = {cut.top_p}, top_k = {cut.top_k}: its log-probs are "
             "renormalised and the ratio would be biased",
             "sample with top_p 1 and top_k 0, or --set allow_truncated_sampling=true",
+        )
+    if not config.allow_guided and any(c.guided for c in row.completions):
+        raise InputError(
+            f"prompt {row.id} has completions whose steps were chosen by value models: they are no samples of the"
+            " policy, and the ratio would be biased",
+            "learn from them by --objective sft or dpo, sample without guide, or --set allow_guided=true",
         )
 
 

@@ -21,6 +21,7 @@ from stages.core.runs.select import Entry
 from stages.core.seeded import seeded_digest
 from stages.engines.steps import step_ends
 from stages.models.attention.shared_inputs import TokenGroup
+from stages.models.value_record import ValueRecord
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
 from stages.train.rl.vision_cache import ImageInputs
@@ -28,7 +29,6 @@ from stages.train.supervised.examples import completions_by_shard, trainable_ent
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
-    from stages.models.value_model import ValueRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,20 @@ class ValueGroup:
         return 1.0 / steps_N[self.completion_M]
 
 
-def value_entries(
-    inputs: list[RunFolder], config: TrainConfig, dimensions: list[str], reject: Reject
-) -> tuple[list[Entry], dict[str, int]]:
-    """The trainable groups in which some completion has one of these grades, and each verifier's version.
+def value_entries(inputs: list[RunFolder], config: TrainConfig, reject: Reject) -> tuple[list[Entry], ValueRecord]:
+    """The trainable groups in which some completion has one of these grades, and what the model's numbers are.
 
-    InputError where there is no such group, or grades of two versions of one verifier.
+    By label the record has the weight of each dimension's term in the reward that the groups were given. InputError
+    where there is no such group, or grades of two versions of one verifier.
     """
-    completions = completions_by_shard(inputs, ["grades"])
-    kept, versions, there = [], dict[str, int](), set[str]()
+    options = config.objective_settings()
+    dimensions: list[str] = options.dimensions
+    completions = completions_by_shard(inputs, ["grades", "terms"])
+    kept, versions, there = list[Entry](), dict[str, int](), set[str]()
+    routes: dict[str, dict[str, float]] = {}
     for entry in trainable_entries(inputs, config, reject):
-        grades = [g for c in completions[entry.folder, entry.shard][entry.row] for g in c["grades"] or []]
+        group = completions[entry.folder, entry.shard][entry.row]
+        grades = [g for c in group for g in c["grades"] or []]
         found = [g for g in grades if g["name"] in dimensions and g["status"] == OK]
         there |= {g["name"] for g in grades if g["status"] == OK}
         if not found:
@@ -76,12 +79,14 @@ def value_entries(
                     "cosmo score all of these groups again, with one version",
                 )
         kept.append(entry)
+        terms = {t["name"]: t["weight"] for c in group for t in c["terms"] or [] if t["name"] in dimensions}
+        routes.setdefault(entry.label, {}).update(terms)
     if missing := [name for name in dimensions if name not in versions]:
         raise InputError(
             f"no trainable completion has a grade by {', '.join(map(repr, missing))}",
             f"grades there: {', '.join(sorted(there)) or 'none'}; --set 'objectives.value.dimensions=[\"NAME\"]'",
         )
-    return kept, versions
+    return kept, ValueRecord(dimensions, options.step, versions, routes)
 
 
 def is_held_out(entry: Entry, config: TrainConfig) -> bool:

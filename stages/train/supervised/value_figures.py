@@ -16,7 +16,7 @@ from stages.core.stage import Quality
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.models.value_model import ValueRecord
+    from stages.models.value_record import ValueRecord
     from stages.train.supervised.value_examples import ValueGroup
 
 SUMMARY = "summary.json"

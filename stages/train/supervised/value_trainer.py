@@ -19,7 +19,8 @@ from schemas.tables import SCORED
 from stages.core.atomic import json_bytes
 from stages.core.errors import BadSample, InputError
 from stages.core.runs.select import Entry
-from stages.models.value_model import ValueRecord, set_record, value_logits
+from stages.models.value_model import value_logits
+from stages.models.value_record import ValueRecord, set_record
 from stages.train.parallel.trainer import RankTrainer
 from stages.train.rl.vision_cache import ImageInputs
 from stages.train.session import Session
@@ -33,9 +34,7 @@ from stages.train.supervised.value_loss import PairCount, totals, value_loss
 def train_value(session: Session) -> None:
     """Learn from the groups that are not held out, measure on those that are, and finish."""
     config, inputs = session.config, session.ctx.inputs
-    options = config.objective_settings()
-    entries, versions = value_entries(inputs, config, options.dimensions, session.reject)
-    record = ValueRecord(options.dimensions, options.step, versions)
+    entries, record = value_entries(inputs, config, session.reject)
     set_record(session.policy.model, record)
     held_out = [e for e in entries if is_held_out(e, config)]
     learned = [e for e in entries if not is_held_out(e, config)]
