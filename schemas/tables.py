@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.evals import EvalRow, ExportRow
-from schemas.guided import GuidedStep
 from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
-from schemas.rollouts import RolloutGroup
+from schemas.rollouts import GuidedStep, RolloutGroup
 from schemas.scored import ScoredGroup
 from schemas.steps import StepRow
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.guided import GuidedStep
-from schemas.rollouts import RolloutGroup
+from schemas.rollouts import GuidedStep, RolloutGroup
 from schemas.tables import ROLLOUTS, STEPS_GUIDED
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas.guided import GuidedCandidate, GuidedStep
-from schemas.rollouts import FinishReason, Sampling
+from schemas.rollouts import FinishReason, GuidedCandidate, GuidedStep, Sampling
 from schemas.tables import STEPS_GUIDED
 from stages.core.errors import UsageError
 from stages.core.seeded import seeded_digest
