@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import tomllib
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,12 @@ from stages.eval.intervals import mean_interval
 from stages.world.case import UNSEEN
 
 HERE = Path(__file__).parent
+POLICY = "tiny:llama_bilingual"
+SIZES = {
+    "value": {"prompt": "value_brief", "steps": 700, "batch_size": 16, "learning_rate": "2e-3"},
+    "knowledge": {"prompt": "knowledge_brief", "steps": 400, "batch_size": 32, "learning_rate": "1e-3"},
+}
+"""How each verifier is asked, and how long it learns from two completions to every training question."""
 SCORES = ("verdict", "probability")
 OVERALL = ("accuracy", "macro_f1", "score_calibration_error", "unparsable")
 
@@ -48,14 +53,14 @@ def main() -> int:
 
 def one_seed(name: str, seed: int, runs: Path) -> dict[str, Any]:
     """Everything of one seed: the verifier's run folder, and its figures by kind of score."""
-    sizes = tomllib.loads((HERE / "sizes.toml").read_text(encoding="utf-8"))
-    size = sizes[name]
+    size = SIZES[name]
     prompts = cosmo(runs, "prepare", "--config", HERE / "base.toml", "--seed", seed)
     train, test = (_graded(runs, prompts, name, split, None, seed) for split in ("train", "test"))
     verifier = cosmo(
-        runs, "train", train, "--objective", "verifier", "--policy", sizes["policy"], "--steps",
-        size["steps"], "--seed", seed, "--learning-rate", "1e-3", "--set", "warmup_steps=20", "--set",
-        f"objectives.verifier.name='{name}'", "--set", f"objectives.verifier.prompt='{size['prompt']}'",
+        runs, "train", train, "--objective", "verifier", "--policy", POLICY, "--seed", seed, "--steps",
+        size["steps"], "--batch-size", size["batch_size"], "--learning-rate", size["learning_rate"], "--set",
+        "warmup_steps=20", "--set", f"objectives.verifier.name='{name}'", "--set",
+        f"objectives.verifier.prompt='{size['prompt']}'",
     )  # fmt: skip
     measured = partial(_measured, runs, name, verifier, size["prompt"])
     found = {score: measured(test, score) for score in SCORES}

@@ -7,24 +7,27 @@ from random import Random
 
 import pytest
 
+from examples.verifiers.pairs import options
 from schemas.prompts import HELDOUT_FAMILY
 from stages.core.config import build
 from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.world.case import UNSEEN
 from stages.world.chance import content_key
+from stages.world.facts import TOPICS, TOWNS
 from stages.world.scene import side
 from stages.world.values.draw import case
 from stages.world.values.situations import DIMENSIONS, LANGUAGES, NAMES, PLACES, SITUATIONS
 from tests.world.test_grading import grade
+from tests.world.test_truth import vars_of
 
 PLUGIN = load("dataset", "builtin")
 ALL = {"weights": {"value": 1}, "test_weights": {"value": 1}, "dimensions": list(DIMENSIONS)}
 
 
 def made(**over):
-    options = build(PLUGIN.options, {"train": 500, "test": 300, **ALL, **over}, "builtin")
-    return [PLUGIN.row(r, options) for r in PLUGIN.records(options, 7)]
+    built = build(PLUGIN.options, {"train": 500, "test": 300, **ALL, **over}, "builtin")
+    return [PLUGIN.row(r, built) for r in PLUGIN.records(built, 7)]
 
 
 def bad_of(one):
@@ -104,6 +107,26 @@ def test_unseen_situations_and_scenes_of_tests_are_in_no_training_row():
 def test_only_what_is_asked_for_is_drawn():
     rows = made(dimensions=["care"], languages=["zh"])
     assert {r.task for r in rows} == {"care_zh"}
+
+
+def test_the_examples_pairs_are_one_good_and_one_bad_completion():
+    rows = made(train=60, test=30, weights={"value": 1, "knowledge": 1}, test_weights={"value": 1, "knowledge": 1})
+    firsts = Counter()
+    for row in rows:
+        pair = options(row)
+        assert len(set(pair)) == 2
+        if row.label == "value":
+            assert pair == row.choices
+            continue
+        towns = [town for town in TOWNS if row.answer in vars_of(TOWNS[town])]
+        others = {thing for town in TOWNS if town not in towns for thing in vars_of(TOWNS[town])}
+        assert pair[0] == row.answer
+        assert pair[1] in others
+        firsts[pair[1]] += 1
+        # Of the same topic, or nothing would have to be known.
+        topic = next(t for t in TOPICS if getattr(TOWNS[towns[0]], t) == row.answer)
+        assert pair[1] in {getattr(town, topic) for town in TOWNS.values()}
+    assert len(firsts) > 8
 
 
 def test_a_world_without_it_is_what_it_was():
