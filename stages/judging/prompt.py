@@ -57,7 +57,7 @@ BLANKS = ("question", "completion", "reference", "label", "goal", "facts")
 CRITERION, OTHER = "criterion", "other"
 _KIND_FIELDS = ("category", "task", "label", "risk", "family")
 
-PARTS = ("shown", "description", "think")
+PARTS = ("shown", "description", "think", "whole")
 FACTS = ("visual_keys", "text_keys")
 
 
@@ -209,6 +209,9 @@ def part_of(prompt: JudgePrompt, parsed: ParsedCompletion) -> str:
     """
     if prompt.asks.part == "shown":
         return parsed.shown
+    if prompt.asks.part == "whole":
+        parts = {"description": parsed.description, "reasoning": parsed.think, "answer": parsed.answer}
+        return "\n".join(f"{name}: {part}" for name, part in parts.items() if part)
     described = prompt.asks.part == "description" and parsed.seen_by_reader is not None
     return (parsed.description if described else parsed.think) or ""
 

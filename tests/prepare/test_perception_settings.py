@@ -1,4 +1,4 @@
-"""The settings of the perception study: what each adds to a question, and what notes never give away."""
+"""The settings of the perception study, and the asking of a teacher: what each adds to a question, and what not."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ SETTINGS = {
     "structured_visual_text": "what do 3 stars cost ? first write down what the picture shows and what the question"
     " tells , then answer .",
     "look": "what do 3 stars cost ? look carefully at the picture .",
+    "describe": "what do 3 stars cost ? Reply in three parts and nothing else:\n"
+    "<description>what the picture shows of what the question needs, and nothing that follows from it</description>\n"
+    "<think>the reasoning, from the question and the description alone</think>\n"
+    "<answer>the answer alone</answer>",
     "look_both": "what do 3 stars cost ? look carefully at the picture , and read the question carefully .",
 }
 
