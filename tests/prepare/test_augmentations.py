@@ -21,7 +21,7 @@ FAMILIES = (
     "substitution", "typographic", "word_shuffle",
 )  # fmt: skip
 # Of the perception study, which hides nothing: tests/prepare/test_perception_settings.py.
-SETTINGS = ("describe", "look", "look_both", "notes", "structured_visual", "structured_visual_text")
+SETTINGS = ("describe", "describe_read", "look", "look_both", "notes", "structured_visual", "structured_visual_text")
 
 
 def image(size=(90, 60)) -> Image:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
 import pytest
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
 
 from schemas.identity import prompt_id
 from schemas.prompts import PromptRow
-from schemas.values import Part, text_message
+from schemas.values import Image, Part, text_message
 from stages.core.config import build
+from stages.core.errors import UnavailableError
 from stages.core.registry import load
 from stages.prepare.augmentations.base import words
 from tests.prepare.made import prepare
@@ -119,3 +125,40 @@ def test_every_setting_of_a_prepared_mix_names_its_baseline_row(tmp_path: Path):
         made = [r for r in rows if r.family == setting]
         assert sorted(r.parent_id for r in made) == sorted(r.id for r in asked)
         assert all(r.label == plain[r.parent_id].label and r.task == plain[r.parent_id].task for r in made)
+
+
+class Reader:
+    """Reads the same two lines of writing in every image, and is sure of one of them."""
+
+    def __call__(self, pixels):
+        assert pixels.shape == (60, 90, 3)
+        # Blue first: the image is blue at its top.
+        assert pixels[1, 60].tolist() == [255, 0, 0]
+        return [[None, "star  = 4", 0.98], [None, "smudge", 0.2]], 0.1
+
+
+def test_a_teacher_may_be_told_what_a_program_reads(monkeypatch):
+    reading = importlib.import_module("stages.prepare.augmentations.describe_read")
+    plugin = load("augmentation", "describe_read")
+    monkeypatch.setattr(reading, "_PACKAGE", "json")
+    monkeypatch.setattr(reading, "_reader", Reader)
+    said = words(plugin.apply(row(), Random(0)))
+    assert said == SETTINGS["describe"].replace(
+        "? Reply", "? A program read these words in the picture, perhaps wrongly: star = 4\nReply"
+    )
+    monkeypatch.setattr(reading, "_reader", lambda: lambda pixels: (None, None))
+    assert words(plugin.apply(row(), Random(0))) == SETTINGS["describe"]
+    monkeypatch.setattr(reading, "_PACKAGE", "no_such_package")
+    with pytest.raises(UnavailableError, match="not installed") as raised:
+        plugin.fits(row())
+    assert "cosmo-rl[ocr]" in raised.value.hint
+
+
+@pytest.mark.skipif(find_spec("rapidocr_onnxruntime") is None, reason="the extra `ocr` is not installed")
+def test_the_real_reader_reads_a_drawn_price_card():
+    card = Pillow.new("RGB", (400, 90), "white")
+    ImageDraw.Draw(card).text((20, 20), "star = 4", fill="black", font=ImageFont.load_default(size=40))
+    out = io.BytesIO()
+    card.save(out, "PNG")
+    said = words(load("augmentation", "describe_read").apply(row(images=[Image(out.getvalue(), "c.png")]), Random(0)))
+    assert "perhaps wrongly: star = 4\n" in said
