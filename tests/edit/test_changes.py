@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,12 +62,12 @@ def test_steps_join_to_the_text_and_saved_as_it_is_a_file_is_no_edit(text: str) 
         ({"after": TEXT + " ."}, Cut(len(TEXT), TEXT + " .")),
     ],
 )
-def test_where_a_change_ends(change: dict[str, object], expected: Cut) -> None:
+def test_where_a_change_ends(change: dict[str, Any], expected: Cut) -> None:
     assert cut(Change(id="a", **change), TEXT) == expected
 
 
 @pytest.mark.parametrize("change", [{"step": 4}, {"step": 2, "before": "x"}, {"before": "there are"}, {"before": ""}])
-def test_what_is_not_there_is_stale(change: dict[str, object]) -> None:
+def test_what_is_not_there_is_stale(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="stale"):
         cut(Change(id="a", after="x", **change), TEXT)
 
@@ -80,7 +83,7 @@ def test_an_edited_file_gives_the_text_and_a_lost_line_is_said() -> None:
                 text_of("\n".join(lines[:at] + lines[at + 1 :]), TEXT)
 
 
-def test_lines_of_a_file_and_what_is_wrong_with_them(tmp_path) -> None:
+def test_lines_of_a_file_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     path = tmp_path / "edits.jsonl"
     path.write_text('{"id": "a", "step": 1, "after": "x"}\n\n{"id": "b", "after": "y", "by": "ben"}\n')
     found = changes_of(EditConfig(file=str(path), by="ann"))

@@ -53,7 +53,7 @@ def test_a_pair_is_the_old_completion_beside_the_new_ones(runs: tuple[Path, Path
         assert pair.edit == row.edit
         assert [c.index for c in pair.completions] == [0, 1, 2]
         assert [c.text for c in pair.completions] == [
-            olds[row.parent_id].completions[1].text,
+            olds[row.parent_id or ""].completions[1].text,
             *(c.text for c in row.completions),
         ]
         assert [c.reward for c in pair.completions] == [0.5, 2.0, 2.0]
@@ -148,6 +148,7 @@ def test_rl_learns_from_the_policys_own_ids_of_an_edited_completion(runs: tuple[
     for row, group in zip(
         rows(runs[1]), make_groups(rows(runs[1]), "new", TrainConfig().resolved(), print), strict=True
     ):
+        assert row.edit is not None
         person = sum(row.edit.written)
         assert person > 0
         for completion in group.completions:
