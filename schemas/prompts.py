@@ -57,6 +57,8 @@ class Edit:
     """What stood after the kept ids, up to where the edit ends."""
     after: str
     """What stands there now."""
+    guided: bool = False
+    """The kept ids were chosen among several by value models, and so is whatever goes on from them no sample."""
     text: str
     """What all the ids decode to, for whoever goes on to see that they mean the same."""
 

@@ -58,6 +58,7 @@ def edit_of(row: PromptRow, completion: Completion, change: Change, cut: Cut, wo
         written=[*(at < len(earlier) and earlier[at] for at in range(count)), *(True for _ in new)],
         before=completion.text[len(kept) : cut.end],
         after=cut.text[len(kept) :],
+        guided=completion.guided and count > 0,
         text=cut.text,
     )
 

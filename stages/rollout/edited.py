@@ -48,4 +48,4 @@ def beginning_of(edit: Edit, policy_id: str, sampling: Sampling) -> Beginning:
     )
     generated = [own and same for own in edit.generated]
     logprobs = [logprob if own else 0.0 for logprob, own in zip(edit.logprobs, generated, strict=True)]
-    return Beginning(list(edit.token_ids), logprobs, generated)
+    return Beginning(list(edit.token_ids), logprobs, generated, edit.guided)

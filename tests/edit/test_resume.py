@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from schemas.rollouts import Completion
-from schemas.tables import PROMPTS
+from schemas.tables import PROMPTS, ROLLOUTS
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
-from tests.edit.made import NEW, TINY, edit, groups, prefix_text, prompts, rollout
+from tests.edit.made import NEW, TINY, edit, groups, prefix_text, prompts, rollout, write
 from tests.models.made import policy
 
 
@@ -133,6 +133,21 @@ def test_of_another_policy_or_temperature_the_kept_ids_are_not_the_policys_own(o
         assert one.generated[:4] == [False] * 4
         assert list(one.logprobs)[:4] == [0.0] * 4
         assert all(one.generated[4:])
+
+
+def test_what_was_guided_before_the_edit_stays_no_sample(old: RunFolder, tmp_path: Path) -> None:
+    given = list(groups(old).values())[:1]
+    text = given[0].completions[0].text
+    guided = [dataclasses.replace(given[0], completions=[dataclasses.replace(given[0].completions[0], guided=True)])]
+    made = write(tmp_path / "in" / "0.parquet", ROLLOUTS, guided)
+    lines = [
+        {"id": given[0].id, "before": text, "after": prefix_text(given[0].completions[0], kept) + new}
+        for kept, new in ((4, ""), (0, "three"))
+    ]
+    edited = edit([made], tmp_path, lines, tokenizer=TINY)
+    found = list(groups(rollout(edited.path, tmp_path, samples=1)).values())
+    # Of the second, nothing was kept that anybody had guided.
+    assert [group.completions[0].guided for group in found] == [True, False]
 
 
 def test_ids_that_mean_other_words_to_the_policy_are_no_row(old: RunFolder, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Beginning:
     """0.0 where the policy did not generate an id. Shape (T,)."""
     generated: list[bool]
     """Which ids count as the policy's own. Shape (T,)."""
+    guided: bool = False
+    """See `Completion.guided`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class DrawnCompletion:
         if not all(beginning.generated):
             generated = [*beginning.generated, *(True for _ in sampled.token_ids)]
         ids, logprobs = beginning.token_ids + sampled.token_ids, beginning.logprobs + sampled.logprobs
-        return cls(ids, logprobs, *rest, generated=generated)
+        return cls(ids, logprobs, *rest, generated=generated, guided=beginning.guided)
 
 
 @dataclass(slots=True)
