@@ -18,7 +18,7 @@ from stages.core.config import build, settings_of
 from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
-from stages.eval.table import judge_lines
+from stages.eval.judges import judge_lines
 from stages.judging.prompt import load_prompt
 from stages.score.config import JudgeTable, ScoreConfig
 from stages.score.grading import Grader
