@@ -6,7 +6,7 @@ Token ids are looked at only where something asks how many a completion has, and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,13 @@ from stages.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
     "flags", "extra",
 )  # fmt: skip
-COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "reward", "grades")
+COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "error", "reward", "grades")
 _BATCH_ROWS = 512
 
 
@@ -47,6 +48,7 @@ class CompletionView:
     policy_id: str
     text: str
     finish_reason: str
+    error: str | None
     reward: float | None
     grades: dict[str, Grade]
     """By verifier name."""
@@ -80,8 +82,8 @@ class GroupView:
     completions: list[CompletionView] = field(default_factory=list)
 
 
-def read_views(shard: Path) -> Iterator[GroupView]:
-    """The groups of one scored shard; only the leaves that metrics need leave the file."""
+def read_views(shard: Path, wanted: Collection[str] | None = None) -> Iterator[GroupView]:
+    """The groups of one scored shard, or the wanted ones by id; only the leaves that metrics need leave the file."""
     import pyarrow as pa
 
     from schemas.arrow import RowError
@@ -94,17 +96,26 @@ def read_views(shard: Path) -> Iterator[GroupView]:
         try:
             # Row group by row group: their writer has bounded what each of them weighs.
             for number in range(file.num_row_groups):
+                if wanted is not None and not rows_of(file, number, wanted):
+                    continue
                 counts, position = TokenCounts(shard, number), 0
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[number], columns=read):
                     for view in _views(batch, counts, position):
                         _check_finite(view, shard)
                         position += len(view.completions)
-                        yield view
+                        if wanted is None or view.id in wanted:
+                            yield view
         except RowError as error:
             raise InputError(f"shard {shard}: {error}", "grade it anew: cosmo score FOLDER --regrade") from None
         except (pa.ArrowInvalid, OSError) as error:
             line = first_line(error)
             raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
+
+
+def rows_of(file: pq.ParquetFile, row_group: int, wanted: Collection[str]) -> list[int]:
+    """Which rows of a row group hold the wanted prompts: ids first, so that of others nothing else is read."""
+    ids = file.read_row_group(row_group, columns=["id"]).column("id").to_pylist()
+    return [i for i, prompt in enumerate(ids) if prompt in wanted]
 
 
 def _check_finite(group: GroupView, shard: Path) -> None:
@@ -167,7 +178,7 @@ def _views(batch: pa.RecordBatch, counts: TokenCounts, first: int) -> Iterator[G
 def _completions(flat: pa.StructArray, counts: TokenCounts, first: int) -> Iterator[CompletionView]:
     from schemas.arrow import from_record
 
-    plain = ("index", "policy_id", "text", "finish_reason", "reward")
+    plain = ("index", "policy_id", "text", "finish_reason", "error", "reward")
     columns = {name: flat.field(name).to_pylist() for name in plain}
     grades = flat.field("grades").to_pylist()
     for i in range(len(flat)):
