@@ -127,6 +127,36 @@ class Output:
             table.add_row(*row)
         self.console.print(table)
 
+    def fits(self, rows: list[list[str]]) -> bool:
+        """Whether `table` has room for every cell in one line."""
+        from rich.cells import cell_len
+
+        widest = [max(cell_len(row[n]) for row in rows) for n in range(len(rows[0]))]
+        return sum(widest) + 2 * (len(widest) - 1) <= self.console.width
+
+    def parts(self, header: list[str], parts: list[tuple[str, list[list[str]]]], gap: str) -> None:
+        """Tables below each other, each with a title, whose columns stand below those of the header."""
+        if self.quiet:
+            return
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        every = [header, *(line for _, lines in parts for line in lines)]
+        widest = [max(cell_len(line[n]) for line in every) for n in range(len(header))]
+
+        def show(line: list[str], style: str = "") -> None:
+            pads = [" " * (width - cell_len(cell)) for cell, width in zip(line, widest, strict=True)]
+            # Names, and what is read as a sentence, begin where others do; numbers end there.
+            left = (0, len(line) - 1)
+            cells = [c + pad if n in left else pad + c for n, (c, pad) in enumerate(zip(line, pads, strict=True))]
+            self.console.print(Text(gap + gap.join(cells).rstrip(), style=style), soft_wrap=True)
+
+        show(header, "bold")
+        for title, lines in parts:
+            self.console.print(Text(title, style="bold"), soft_wrap=True)
+            for line in lines:
+                show(line)
+
     def progress(self) -> PlainProgress | RichProgress | QuietProgress:
         """A progress display that suits where stderr goes."""
         if self.quiet:

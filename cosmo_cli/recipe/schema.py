@@ -67,6 +67,7 @@ class Recipe:
     name: str = option("", "Name of the run")
     seed: int = option(0, "Seed of every stage that does not set its own")
     policy: str = option("tiny:qwen2_5_vl", "The model to start from")
+    checks: list[str] = option([], "Instruction checks of every stage that has them and names none of its own")
     summary: str = option(
         "summary.json", "File for the figures in the runs folder; recipes that share a folder need one each"
     )
@@ -164,11 +165,13 @@ def _check_objective(number: int, phase: Phase) -> None:
 
 
 def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
-    """A stage's table with the recipe's seed and starting policy where the table names none."""
+    """A stage's table with the recipe's seed, starting policy and instruction checks where the table names none."""
     table = recipe.table(verb)
     fields = load_config(verb).__dataclass_fields__
     if "seed" in fields:
         table.setdefault("seed", recipe.seed)
+    if "checks" in fields and recipe.checks:
+        table.setdefault("checks", recipe.checks)
     if verb == "rollout":
         table.setdefault("policy", recipe.policy)
     return table

@@ -26,6 +26,8 @@ class _Missing:
         return "MISSING"
 
 
+LEFT_OUT = "none"
+"""In place of a path: the field is read from nowhere."""
 MISSING: Final = _Missing()
 """What a path leads to where the row has nothing there; a null that stands there is None."""
 _STEP = re.compile(r'\.?"(?P<quoted>[^"]*)"|\[(?P<at>-?\d+)\]|\.?(?P<plain>[^.\[\]"]+)')

@@ -48,7 +48,8 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
         return _collected(group, figure, counts, is_ratio, benchmark.judge.verifier in figure.grades)
 
     return Metric(
-        title=f"{benchmark.title}: {figure.title[:1].lower()}{figure.title[1:]}",
+        title=figure.title,
+        of=benchmark.title,
         version=1,
         better=figure.better,  # type: ignore[arg-type]  # checked by the option's choices
         rate=figure.rate,

@@ -13,6 +13,7 @@ from schemas.prompts import source_name
 from schemas.scored import OK, UNDECIDED, counting
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.eval.intervals import Interval, mean_interval, rate_interval, ratio_interval
+from stages.eval.judges import too_undecided
 from stages.eval.metrics.base import Metric, Settings
 from stages.eval.views import GroupView, read_views
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
 ALL = "all"
-MOST_UNDECIDED = 0.05
-"""Share of a judged figure's completions above which what is left says too little to be printed."""
 SLICES = ("label", "task", "family")
 
 
@@ -121,7 +120,7 @@ class Measured:
     def is_undecided(self, policy: str, metric: str, part: str) -> bool:
         """Whether too many completions of that slice have no verdict, for a figure that is made of verdicts."""
         own = [t for i, t in self.counted(policy, metric).items() if part in self.slices(metric, i)]
-        return bool(self.metrics[metric].judged_by) and _is_undecided(own)
+        return self.metrics[metric].refused and _is_undecided(own)
 
 
 def measure(folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings) -> Measured:
@@ -217,8 +216,7 @@ def _judges(group: GroupView, names: tuple[str, ...], namer: Namer, folder: int)
 
 
 def _is_undecided(tallies: list[Tally]) -> bool:
-    undecided = sum(t.undecided for t in tallies)
-    return undecided > MOST_UNDECIDED * (undecided + sum(t.count for t in tallies))
+    return too_undecided(sum(t.undecided for t in tallies), sum(t.count for t in tallies))
 
 
 def _by_policy(group: GroupView) -> Iterator[tuple[str, GroupView]]:
@@ -319,7 +317,7 @@ def _row(
         interval = ratio_interval((t.total for t in tallies), (t.size for t in tallies))
     else:
         interval = rate_interval(means, completions) if metric.rate else mean_interval(means)
-    if metric.judged_by and _is_undecided(tallies):
+    if metric.refused and _is_undecided(tallies):
         interval = Interval(None, None, None, interval.n, NOT_JUDGED)
     return EvalRow(
         policy=policy.name,

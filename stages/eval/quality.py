@@ -8,8 +8,9 @@ from schemas.evals import NOT_JUDGED, EvalRow
 from stages.core.atomic import read_json
 from stages.core.runs.folder import artifact
 from stages.core.stage import Quality
+from stages.eval.judges import judge_hints
 from stages.eval.measure import ALL
-from stages.eval.table import judge_hints, undecided_share
+from stages.eval.table import undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder

@@ -28,7 +28,7 @@ class EvalStage(Stage):
     """One shard: the whole comparison, for a rate over half the prompts is no use to anybody."""
 
     name = "eval"
-    version = 4
+    version = 5
     table = EVALS
     reads = (SCORED,)
     config = EvalConfig

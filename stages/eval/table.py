@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from schemas.evals import NOT_JUDGED, EvalRow
-from schemas.prompts import source_name
-from stages.judging.command import judge_command, judge_hint
-
-if TYPE_CHECKING:
-    from stages.core.runs.folder import RunFolder
 
 ALL = "all"
+GAP = "  "
+"""Between columns of a turned table, and before its lines."""
 
 
 def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None) -> list[list[str]]:
@@ -35,6 +32,62 @@ def summary_table(rows: list[EvalRow], differences: dict[str, Any] | None = None
             line.append(_paired(paired, cells[-1]) if paired else _plain(cells[0], cells[-1]))
         table.append(line)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedTable:
+    """The metrics on their side: a part for each metric, and in it a line for each policy."""
+
+    header: list[str]
+    parts: list[tuple[str, list[list[str]]]]
+    """By metric, lines of as many cells as the header has."""
+    legend: list[str]
+    """Where names are long, policies are numbered, and these lines say which is which; else empty."""
+    unmeasured: list[str]
+    """Metrics of which nothing was measured, and which have no part."""
+
+
+def turned_table(
+    rows: list[EvalRow], differences: dict[str, Any], benchmarks: dict[str, Any] | None, width: int
+) -> TurnedTable:
+    """For more policies than fit beside each other in `width` columns: a line for each policy of each metric.
+
+    It has the value, its interval, the share undecided, and the paired difference from the first policy.
+    """
+    whole = [r for r in rows if r.slice == ALL]
+    policies = list(dict.fromkeys(r.policy for r in whole))
+    by_key = {(r.policy, r.metric): r for r in whole}
+    published = _published(benchmarks) if benchmarks else {}
+    header = ["policy", "value", "95 %", "undecided", f"against {policies[0]}"]
+    parts = []
+    metrics = list(dict.fromkeys(r.metric for r in whole))
+    unmeasured = [m for m in metrics if not any(r.n or r.undecided for r in whole if r.metric == m)]
+    for metric in (m for m in metrics if m not in unmeasured):
+        lines = [_turned_line(by_key.get((policy, metric)), policy, metric, differences) for policy in policies]
+        title = f"{metric}   (published: {published[metric]})" if published.get(metric) else metric
+        parts.append((title, lines))
+    # A column that says nothing of any policy is left out.
+    used = [n for n in range(len(header)) if any(line[n] for _, lines in parts for line in lines)]
+    header, parts = [header[n] for n in used], [(t, [[line[n] for n in used] for line in ls]) for t, ls in parts]
+    widest = [max(len(line[n]) for _, lines in parts for line in [header, *lines]) for n in range(len(header))]
+    if sum(widest) + len(GAP) * len(widest) <= width:
+        return TurnedTable(header, parts, [], unmeasured)
+    header[-1] = "against 1"
+    numbered = [(title, [[str(n), *line[1:]] for n, line in enumerate(lines, 1)]) for title, lines in parts]
+    return TurnedTable(header, numbered, [f"{n}: {name}" for n, name in enumerate(policies, 1)], unmeasured)
+
+
+def _turned_line(row: EvalRow | None, policy: str, metric: str, differences: dict[str, Any]) -> list[str]:
+    if row is None or (row.value is None and row.method != NOT_JUDGED):
+        return [policy, "-", "", "", ""]
+    paired = differences.get(policy, {}).get("metrics", {}).get(metric)
+    return [
+        policy,
+        "not judged" if row.value is None else number(row.value),
+        _interval(row.low, row.high).strip(),
+        undecided_share(row) if row.undecided else "",
+        _paired(paired, row) if paired else "",
+    ]
 
 
 def benchmark_lines(benchmarks: dict[str, Any]) -> list[str]:
@@ -60,63 +113,14 @@ def asked_rows(benchmark: dict[str, Any]) -> str:
 
 def published_column(table: list[list[str]], benchmarks: dict[str, Any]) -> list[list[str]]:
     """The table with one column more: the figures that others published."""
-    published = {metric: p for one in benchmarks["present"].values() for metric, p in one["figures"].items()}
-    cells = [", ".join(number(p["value"]) for p in published.get(line[0], [])) for line in table[1:]]
-    return [[*table[0], "published"], *([*line, cell] for line, cell in zip(table[1:], cells, strict=True))]
+    published = _published(benchmarks)
+    return [[*table[0], "published"], *([*line, published.get(line[0], "")] for line in table[1:])]
 
 
-def judge_lines(
-    rows: list[EvalRow], scored: Iterable[RunFolder], benchmarks: dict[str, Any] | None = None
-) -> list[str]:
-    """Who judged each safety figure, and how much is undecided; with what to type where that is too much."""
-    # Policies that were judged alike are named in one line.
-    lines: dict[tuple[str, str], list[str]] = {}
-    for row in (r for r in rows if r.slice == ALL and r.judged_by):
-        total = row.undecided + row.completions
-        left = f"; {undecided_share(row)} of {total:,} completions undecided, and left out" if row.undecided else ""
-        lines.setdefault((row.metric, row.judged_by + left), []).append(row.policy)
-    # Figures that were judged alike, of the same policies, are one line.
-    alike: dict[tuple[str, str], list[str]] = {}
-    for (metric, by), names in lines.items():
-        alike.setdefault((", ".join(names), by), []).append(metric)
-    told = [f"{', '.join(metrics)} of {names}: judged by {by}" for (names, by), metrics in alike.items()]
-    return told + [f"to judge them{of}: {command}" for of, command in judge_hints(rows, scored, benchmarks)]
-
-
-def judge_hints(
-    rows: list[EvalRow], scored: Iterable[RunFolder], benchmarks: dict[str, Any] | None = None
-) -> list[tuple[str, str]]:
-    """Of which benchmarks, and what to type for a judge of each run that holds their rows, where one is wanted."""
-    asked: dict[tuple[str, str, bool], dict[str, str]] = {}
-    known = benchmarks["present"] if benchmarks else {}
-    judges = {m: (one["judge"], name) for name, one in known.items() for m in one["figures"]}
-    for row in (r for r in rows if r.slice == ALL and r.method == NOT_JUDGED):
-        judge, name = judges.get(row.metric, ({}, ""))
-        grades = known[name]["grades"][row.metric] if name else "safety"
-        by = judge.get("verifier") or grades, judge.get("prompt") or "", bool(judge.get("instead"))
-        asked.setdefault(by, {}).update({name: known[name]["title"]} if name else {})
-    folders = list(scored)
-    found = []
-    for (verifier, prompt, instead), named in asked.items():
-        of = f" of {', '.join(named.values())}" if named else ""
-        own = [folder for folder in folders if not named or _holds(folder, named)]
-        # Some verifiers have no judge's prompt that asks what they ask.
-        found += [(of, command) for command in judge_commands(own, verifier, prompt, instead) if command]
-    return found
-
-
-def _holds(folder: RunFolder, benchmarks: Iterable[str]) -> bool:
-    """Whether a run has rows of one of these benchmarks."""
-    sources = folder.columns(["source"]).column("source").unique().to_pylist()
-    return not {source_name(str(source)) for source in sources}.isdisjoint(benchmarks)
-
-
-def judge_commands(
-    scored: Iterable[RunFolder], verifier: str = "safety", prompt: str = "", instead: bool = False
-) -> list[str]:
-    """What to type for a judge of what a rule left undecided in these runs, or in place of the rule; "" for none."""
-    prompts = {verifier: prompt} if prompt else {}
-    return [judge_hint(judge_command(folder, [verifier], prompts, instead)) for folder in scored]
+def _published(benchmarks: dict[str, Any]) -> dict[str, str]:
+    """By metric, what others published of it."""
+    figures = {metric: p for one in benchmarks["present"].values() for metric, p in one["figures"].items()}
+    return {metric: ", ".join(number(p["value"]) for p in own) for metric, own in figures.items()}
 
 
 def undecided_share(row: EvalRow) -> str:

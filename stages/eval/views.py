@@ -1,9 +1,12 @@
-"""Scored groups as metrics see them: words and grades, read shard by shard without images or token ids."""
+"""Scored groups as metrics see them: words and grades, read row group by row group, without images.
+
+Token ids are looked at only where something asks how many a completion has, and then of one row group at a time.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +16,28 @@ from stages.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
     "flags", "extra", "parent_id",
 )  # fmt: skip
-COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "generated", "finish_reason", "reward", "grades")
+COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "error", "reward", "grades")
 _BATCH_ROWS = 512
+
+
+class TokenCounts:
+    """How many ids of each completion of a row group the policy generated, read when it is first asked for."""
+
+    def __init__(self, shard: Path, row_group: int) -> None:
+        self._shard, self._row_group = shard, row_group
+        self._counts_N: list[int] | None = None
+
+    def __getitem__(self, position: int) -> int:
+        """Of the completion at that position among all of the row group's."""
+        if self._counts_N is None:
+            self._counts_N = _token_counts(self._shard, self._row_group)
+        return self._counts_N[position]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +47,20 @@ class CompletionView:
     index: int
     policy_id: str
     text: str
-    tokens: int
-    """How many ids the policy generated, the end-of-sequence token included."""
     finish_reason: str
+    error: str | None
     reward: float | None
     grades: dict[str, Grade]
     """By verifier name."""
+    counts: TokenCounts
+    """Of its row group."""
+    position: int
+    """Which of the row group's completions it is."""
+
+    @property
+    def tokens(self) -> int:
+        """How many ids the policy generated, the end-of-sequence token included."""
+        return self.counts[self.position]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +83,8 @@ class GroupView:
     completions: list[CompletionView] = field(default_factory=list)
 
 
-def read_views(shard: Path) -> Iterator[GroupView]:
-    """The groups of one scored shard; only the leaves that metrics need leave the file."""
+def read_views(shard: Path, wanted: Collection[str] | None = None) -> Iterator[GroupView]:
+    """The groups of one scored shard, or the wanted ones by id; only the leaves that metrics need leave the file."""
     import pyarrow as pa
 
     from schemas.arrow import RowError
@@ -69,15 +95,28 @@ def read_views(shard: Path) -> Iterator[GroupView]:
         leaves = [file.schema.column(i).path for i in range(len(file.schema))]
         read = [leaf for leaf in leaves if _is_read(leaf)]
         try:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=read):
-                for view in _views(batch):
-                    _check_finite(view, shard)
-                    yield view
+            # Row group by row group: their writer has bounded what each of them weighs.
+            for number in range(file.num_row_groups):
+                if wanted is not None and not rows_of(file, number, wanted):
+                    continue
+                counts, position = TokenCounts(shard, number), 0
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[number], columns=read):
+                    for view in _views(batch, counts, position):
+                        _check_finite(view, shard)
+                        position += len(view.completions)
+                        if wanted is None or view.id in wanted:
+                            yield view
         except RowError as error:
             raise InputError(f"shard {shard}: {error}", "grade it anew: cosmo score FOLDER --regrade") from None
         except (pa.ArrowInvalid, OSError) as error:
             line = first_line(error)
             raise InputError(f"shard {shard} is corrupt: {line}", "rerun the score command") from None
+
+
+def rows_of(file: pq.ParquetFile, row_group: int, wanted: Collection[str]) -> list[int]:
+    """Which rows of a row group hold the wanted prompts: ids first, so that of others nothing else is read."""
+    ids = file.read_row_group(row_group, columns=["id"]).column("id").to_pylist()
+    return [i for i, prompt in enumerate(ids) if prompt in wanted]
 
 
 def _check_finite(group: GroupView, shard: Path) -> None:
@@ -94,14 +133,30 @@ def _check_finite(group: GroupView, shard: Path) -> None:
 
 
 def _is_read(leaf: str) -> bool:
-    # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
-    path = [p for p in leaf.split(".") if p not in ("list", "element", "item", "array")]
+    path = _fields(leaf)
     if path[0] == "completions":
         return len(path) > 1 and path[1] in COMPLETION_COLUMNS
     return path[0] in GROUP_COLUMNS
 
 
-def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
+def _fields(leaf: str) -> list[str]:
+    """The field names of a leaf: Parquet writers call a list's level `list.element` or `list.item`."""
+    return [p for p in leaf.split(".") if p not in ("list", "element", "item", "array")]
+
+
+def _token_counts(shard: Path, row_group: int) -> list[int]:
+    """How many token ids of each completion of a row group the policy generated."""
+    from schemas.columns import generated_counts
+    from stages.core.runs.shards import open_shard
+
+    with open_shard(shard, None) as file:
+        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
+        wanted = (["completions", "token_ids"], ["completions", "generated"])
+        groups = file.read_row_group(row_group, columns=[leaf for leaf in leaves if _fields(leaf)[:2] in wanted])
+        return [n for chunk in groups.column("completions").chunks for n in generated_counts(chunk.flatten()).tolist()]
+
+
+def _views(batch: pa.RecordBatch, counts: TokenCounts, first: int) -> Iterator[GroupView]:
     import pyarrow.compute as pc
 
     columns = {name: batch.column(name).to_pylist() for name in GROUP_COLUMNS}
@@ -110,22 +165,20 @@ def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
     groups = batch.column("completions")
     sizes = [size or 0 for size in pc.list_value_length(groups).to_pylist()]
     # `flatten` drops empty and null lists, so sizes tell which completions are whose.
-    flat = iter(_completions(groups.flatten()))
+    flat = iter(_completions(groups.flatten(), counts, first))
     for row, size in enumerate(sizes):
         values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
         yield GroupView(**values, completions=[next(flat) for _ in range(size)])
 
 
-def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
+def _completions(flat: pa.StructArray, counts: TokenCounts, first: int) -> Iterator[CompletionView]:
     from schemas.arrow import from_record
-    from schemas.columns import generated_counts
 
-    plain = ("index", "policy_id", "text", "finish_reason", "reward")
+    plain = ("index", "policy_id", "text", "finish_reason", "error", "reward")
     columns = {name: flat.field(name).to_pylist() for name in plain}
-    tokens = generated_counts(flat).tolist()
     grades = flat.field("grades").to_pylist()
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
         values["text"] = values["text"] or ""
         by_name = {g["name"]: from_record(Grade, g, "completions.grades.") for g in grades[i] or []}
-        yield CompletionView(**values, tokens=tokens[i], grades=by_name)
+        yield CompletionView(**values, grades=by_name, counts=counts, position=first + i)

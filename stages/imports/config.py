@@ -64,6 +64,10 @@ class ImportConfig:
         "", "How to compare answers; guessed if empty", choices=("", "number", "choice", "text", "math")
     )
     flags: list[str] = option([], "Flags added to every row")
+    # Of rows with instructions, in the plan's key with their code.
+    checks: list[str] = option(
+        [], "Instruction checks by where their code is, FILE.py:NAME or MODULE:NAME; as in [prepare]", affects=False
+    )
     shard_groups: int = option(256, "Groups an output shard", low=1)
     max_image_bytes: int = option(20 << 20, "Largest image file, checked before it is decoded", low=1, high=256 << 20)
     max_image_pixels: int = option(

@@ -10,13 +10,15 @@ from typing import Any
 from schemas.identity import digest
 from schemas.rejected import RejectedRow
 from stages.core.errors import BadSample, InputError, UsageError
+from stages.core.field_paths import LEFT_OUT
 from stages.core.stage import Context
 from stages.imports.config import ImportConfig
 from stages.imports.files import open_file
 from stages.imports.join import PromptIndex
 from stages.imports.layouts import layout_of
 from stages.imports.prompts import image_rules, prompt_draft
-from stages.imports.samples import Sample, SampleReader
+from stages.imports.samples import Sample, SampleReader, field_map
+from stages.judging.instructions.checkable import families_asked
 from stages.reading.containers.base import Container, Item, taken
 from stages.reading.unread_images import UnreadImage
 
@@ -34,6 +36,8 @@ class Planned:
     """(name, sha256) of every image file that a row names."""
     policies: dict[str, int] = field(default_factory=dict)
     """Rows by model."""
+    families: set[str] = field(default_factory=set)
+    """What checks the rows' instructions."""
     reading: list[str] = field(default_factory=list)
     """How each file was read, in one line."""
 
@@ -106,8 +110,9 @@ class Planner:
         elif "prompt" in sample.prompt or "messages" in sample.prompt:
             rules = image_rules(self._config, path)
             draft = prompt_draft(sample.prompt, self._config, f"import:{path.stem}", rules)
-            images = [self._image_key(image) for image in draft.images]
             row = draft.row
+            self._found.families.update(families_asked(row.instructions, self._config.checks))
+            images = [self._image_key(image) for image in draft.images]
             turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
             prompt, key = None, digest([row.label, turns, images, row.answer])
         else:
@@ -140,7 +145,7 @@ class Planner:
         self._ctx.progress.log(line)
 
     def _mapped(self) -> list[str]:
-        return [spec.partition("=")[0].strip() for spec in self._config.map]
+        return [name for name, path in field_map(self._config.map).items() if path.text != LEFT_OUT]
 
 
 def _refuse_other_filter(row: dict[str, Any], layout: str, seen: set[str]) -> None:

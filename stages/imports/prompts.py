@@ -20,8 +20,7 @@ from stages.reading.layouts.turns import Turn, as_turns, assembled, turns_of
 from stages.reading.literals import opened
 from stages.reading.plain_samples import TEXTS, Defaults, Draft, draft_of
 from stages.reading.references import says_nothing
-
-_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+from stages.reading.spellings import flag_in, split_in
 
 
 def image_rules(config: ImportConfig, file: Path) -> ImageRules:
@@ -49,12 +48,11 @@ def prompt_draft(prompt: Mapping[str, Any], config: ImportConfig, source: str, r
             "images": images,
             "choices": texts,
             "answer": _answer(prompt.get("answer"), texts, labels),
-            "harmful": _FLAGS.get(str(prompt.get("harmful")).lower(), prompt.get("harmful")),
+            "harmful": flag_in(prompt.get("harmful")),
             "extra": prompt.get("extra"),
         }
         if "split" in sample:
-            # Published files have splits of many names: whatever is not trained on is tested on.
-            sample["split"] = "train" if str(sample["split"]).lower().startswith("train") else "test"
+            sample["split"] = split_in(sample["split"])
         flags = tuple(config.flags)
         defaults = Defaults(source, config.label, config.task, "train", config.answer_kind, flags)
         return draft_of(sample, defaults, rules.image)

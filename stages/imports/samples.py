@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.rollouts import FinishReason
 from stages.core.errors import BadSample, UsageError, did_you_mean
-from stages.core.field_paths import MISSING, FieldPath, parse_map, parse_path
+from stages.core.field_paths import LEFT_OUT, MISSING, FieldPath, parse_map, parse_path
 from stages.imports.config import ImportConfig
 from stages.imports.layouts import BY_NAME, Columns
 from stages.reading.layouts.look import letter_columns, numbered_columns
@@ -121,6 +121,8 @@ class SampleReader:
         used: dict[str, str] = {}
         for name in FIELDS:
             if name in self._map:
+                if self._map[name].text == LEFT_OUT:
+                    continue
                 value = self._map[name].find(row)
                 if value is not MISSING and value is not None:
                     values[name], used[name] = value, self._map[name].text

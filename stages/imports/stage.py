@@ -33,7 +33,7 @@ class ImportStage(Stage):
     """Completions made elsewhere, as groups: one a prompt and model."""
 
     name = "import"
-    version = 3
+    version = 4
     table = ROLLOUTS
     reads = (PROMPTS,)
     needs_input = False
@@ -48,9 +48,12 @@ class ImportStage(Stage):
         from stages.core.file_digest import known_sha256
         from stages.imports.files import find_files
         from stages.imports.planning import Planner
+        from stages.judging.instructions.checkable import checks_key
+        from stages.judging.instructions.find import check_names
 
         config: ImportConfig = ctx.config
         _check(config)
+        check_names(config.checks)
         paths = find_files(config.files)
         found = Planner(ctx, paths).plan()
         shards = [
@@ -59,6 +62,8 @@ class ImportStage(Stage):
         key: dict[str, Any] = {"files": [known_sha256(path) for path in paths], "engine": ENGINE}
         if found.images:
             key["images"] = digest(found.images)
+        if found.families:
+            key["checks"] = checks_key(found.families)
         if config.tokenizer:
             from stages.models.policy_ref import resolve_policy
 

@@ -13,6 +13,10 @@ _TAGS = r"(?:think(?:ing)?|reasoning|thoughts?|scratchpad)"
 _BLOCK = re.compile(rf"<{_TAGS}>.*?(?:</{_TAGS}>|\Z)", re.IGNORECASE | re.DOTALL)
 _CLOSE = re.compile(rf"</{_TAGS}>", re.IGNORECASE)
 _MARKS = r"[\s>#*_`~-]*"
+_NUMBERED = rf"(?:{_MARKS}\(?\d{{1,2}}[.)])?{_MARKS}"
+"""What may stand before a name: marks of Markdown, the number of a list's item."""
+_OF_SCALE = re.compile(r"[\s*_`~\"']*(?:/\s*\d+|\(?(?:out )?of \d+\)?)[\s*_`~\"'.!]*$", re.IGNORECASE)
+"""Behind a score: how far its scale goes."""
 _END = re.compile(r"""[\s*_`~"'.!]*(?:$|[(\[,;:\u2013\u2014]|-\s|because\b|since\b|as\s)""", re.IGNORECASE)
 """What may stand behind a verdict: nothing, or the beginning of a reason."""
 
@@ -44,7 +48,7 @@ def statements_under(name: str, text: str) -> list[Statement]:
     shown = without_reasoning(text)
     patterns = (
         # A line of its own: `Verdict: unsafe`, `**Final verdict:** unsafe`; `the verdict: good` is a sentence.
-        rf"^{_MARKS}(?:final |my )?{word}[*_`\"]*[^\S\n]*[:=]{_MARKS}(?P<said>[^\n]*)$",
+        rf"^{_NUMBERED}(?:final |my )?{word}[*_`\"]*[^\S\n]*[:=]{_MARKS}(?P<said>[^\n]*)$",
         rf"[{{,]\s*\"{word}\"\s*:\s*\"?(?P<said>[^\",}}\n]*)",
         rf"<{word}>\s*(?P<said>[^<]*?)\s*</{word}>",
     )
@@ -65,6 +69,8 @@ def choice_of(statement: Statement, known: list[str]) -> tuple[str, int, int] | 
         if m is None:
             continue
         rest = statement.text[m.end() :]
+        if word.isdigit():
+            rest = _OF_SCALE.sub("", rest)
         others = [w for w in known if re.search(rf"(?<![\w-]){_spelled(w)}(?![\w-])", rest, re.IGNORECASE)]
         if others or not _END.match(rest):
             return None

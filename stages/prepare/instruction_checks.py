@@ -1,34 +1,16 @@
-"""Rows whose instructions can't be checked: of an unknown kind, or with arguments that their kind doesn't take.
-
-Graded, such a row would never have a reward, or only for its other instructions.
-"""
+"""Records whose instructions can't be checked, and whether a remembered plan knew the checks that there are now."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from stages.core.errors import BadSample, UsageError
 from stages.core.registry import plugin_key, short_name
 from stages.core.stage import Plan
-from stages.judging.instructions.find import KIND, UnknownInstruction, asked, builtin_families
+from stages.judging.instructions.checkable import UNKNOWN, families_asked
+from stages.judging.instructions.find import KIND, builtin_families
 from stages.prepare.datasets.base import Record
-
-UNKNOWN, WRONG = "unknown_instruction", "wrong_instruction"
-
-
-def families_asked(instructions: Sequence[str], named: Sequence[str]) -> list[str]:
-    """The families that check these instructions; BadSample names the first that none checks, and why.
-
-    `named` are checks by where their code is.
-    """
-    try:
-        return [asked(instruction, named).family for instruction in instructions]
-    except UnknownInstruction as error:
-        raise BadSample(UNKNOWN, str(error)) from None
-    except ValueError as error:
-        raise BadSample(WRONG, str(error)) from None
 
 
 def checked(records: list[Record], named: Sequence[str]) -> tuple[list[Record], set[str]]:
@@ -43,11 +25,6 @@ def checked(records: list[Record], named: Sequence[str]) -> tuple[list[Record], 
                 record = dataclasses.replace(record, rejected=(bad.reason, bad.detail))
         found.append(record)
     return found, families
-
-
-def checks_key(families: set[str]) -> list[list[Any]]:
-    """What identifies the code of these families, for a plan's key."""
-    return sorted(plugin_key(KIND, family) for family in families)
 
 
 def still_checked(plan: Plan, named: Sequence[str]) -> bool:

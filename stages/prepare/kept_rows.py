@@ -1,4 +1,4 @@
-"""Rows that are finished once their record is made, which all without images are: kept as columns, made only once.
+"""Rows that are finished once their record is made, all but their images: kept as columns, made only once.
 
 They go to a nameless file as Arrow batches, so that memory stays flat, and are mapped when shards take them. A cache
 like any other: where the disk has no room, rows are made again from their source.
@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.arrow import arrow_schema
+from schemas.arrow import arrow_schema, from_record
 from schemas.columns import column
 from schemas.prompts import PromptRow
 from schemas.tables import PROMPTS
@@ -44,7 +44,7 @@ class KeptRows:
         self._lost = False
 
     def keep(self, row: PromptRow, key: str) -> int:
-        """Keep a row that has all but its id, which is `key`; its number here."""
+        """Keep a row that has all but its images and its id, which is `key`; its number here."""
         self._rows.append(row)
         self._keys.append(key)
         self._number += 1
@@ -62,6 +62,11 @@ class KeptRows:
         parts = self._finished()
         starts = np.cumsum([0, *(part.num_rows for part in parts)])
         return gathered(parts, starts, np.asarray(numbers))
+
+    def row(self, number: int) -> PromptRow:
+        """One of the rows, as an object."""
+        row: PromptRow = from_record(PromptRow, self.take([number]).to_pylist()[0])
+        return row
 
     def _as_columns(self) -> None:
         fields = {f.name: list(map(operator.attrgetter(f.name), self._rows)) for f in self._schema}

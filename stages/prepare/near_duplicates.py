@@ -8,6 +8,7 @@ bytes are.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,8 @@ _INEXACT = 1e-6
 _ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
 """Odd numbers with no pattern: what a word is multiplied by for its place in a shingle."""
 _RARITY_BITS = 20
+_AT_A_TIME = 4096
+"""Texts as arrays at a time."""
 _Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
@@ -123,7 +126,7 @@ _SAME_REFERENCE = 0.9
 
 
 def _within(group: list[tuple[int, Record]], threshold: float, shared: frozenset[str]) -> Iterator[tuple[int, int]]:
-    texts = _Shingled((words(record.text) for _, record in group), threshold)
+    texts = _Shingled((words(record.text) for _, record in group), len(group), threshold)
     kept: dict[int, list[int]] = {}
     for number, (position, record) in enumerate(group):
         # Most texts have no rare shingle that any other has: nothing proposes them, and they propose nothing.
@@ -149,9 +152,9 @@ class _Shingled:
     compared by one number a text (Sandes, Teodoro, Melo, arXiv:1711.07295). Nothing is missed.
     """
 
-    def __init__(self, texts: Iterable[list[str]], threshold: float) -> None:
+    def __init__(self, texts: Iterable[list[str]], count: int, threshold: float) -> None:
         self._threshold = threshold
-        found, owners = _shingle_hashes(texts)
+        found, owners = _shingle_hashes(texts, count)
         self._sizes = np.bincount(owners)
         self._ends = np.cumsum(self._sizes)
         self._starts = self._ends - self._sizes
@@ -182,15 +185,23 @@ class _Shingled:
         return frozenset(self._found[self._starts[number] : self._ends[number]].tolist())
 
     def _rare_and_shared(self, owners: np.ndarray[Any, Any]) -> dict[int, list[int]]:
-        found = self._found
-        slots = (found % np.uint64(_COUNTS * len(self._sizes))).astype(np.int64)
-        rarity = np.bincount(slots)[slots]
-        # By text, then the rarest first. Stable, and shingles are in order already: one order for all texts.
-        order = np.argsort(owners << _RARITY_BITS | np.minimum(rarity, (1 << _RARITY_BITS) - 1), kind="stable")
+        found, slots = self._found, np.uint64(_COUNTS * len(self._sizes))
+        edges = [*self._starts[::_AT_A_TIME].tolist(), len(found)]
+        parts = [slice(*edge) for edge in itertools.pairwise(edges)]
+        counts = np.zeros(int(slots), np.int64)
+        for part in parts:
+            np.add.at(counts, (found[part] % slots).astype(np.int64), 1)
+        counts = np.minimum(counts, (1 << _RARITY_BITS) - 1)
         # A little less than t x n where floats are not exact: one shingle more is never wrong.
         lengths = self._sizes - np.ceil(self._threshold * self._sizes - _INEXACT).astype(np.int64) + 1
-        within = np.arange(len(found)) - np.repeat(self._starts, self._sizes)
-        order = order[within < np.repeat(lengths, self._sizes)]
+        kept = []
+        for part in parts:
+            owner = owners[part]
+            rarity = counts[(found[part] % slots).astype(np.int64)]
+            # By text, then the rarest first. Stable, and shingles are in order already: one order for all texts.
+            order = part.start + np.argsort(owner << _RARITY_BITS | rarity, kind="stable")
+            kept.append(order[np.arange(part.start, part.stop) - self._starts[owner] < lengths[owner]])
+        order = np.concatenate(kept)
         _, which, times = np.unique(found[order], return_inverse=True, return_counts=True)
         order = order[times[which] > 1]
         prefixes: dict[int, list[int]] = {}
@@ -199,30 +210,38 @@ class _Shingled:
         return prefixes
 
 
-def _shingle_hashes(texts: Iterable[list[str]]) -> tuple[_Hashes, np.ndarray[Any, Any]]:
-    """The different shingles of each text, text by text, as numbers, and whose each one is.
+def _shingle_hashes(texts: Iterable[list[str]], count: int) -> tuple[_Hashes, np.ndarray[Any, Any]]:
+    """The different shingles of each of `count` texts, text by text, as numbers, and whose each one is.
 
     Python seeds `hash` of strings anew in each process: the numbers order shingles here and are stored nowhere.
     """
+    # One number for both, because it sorts in a tenth of the time; more than 40 bits are left of a shingle's number.
+    bits = np.uint64(64 - count.bit_length())
+    rest, parts, first = iter(texts), [np.zeros(0, np.uint64)], 0
+    # Some at a time: what lies between a word and its shingles' numbers takes several times their room.
+    while some := list(itertools.islice(rest, _AT_A_TIME)):
+        parts.append(_numbered(some, first, bits))
+        first += len(some)
+    both = np.concatenate(parts)
+    return both & (np.uint64(1) << bits) - np.uint64(1), (both >> bits).view(np.int64)
+
+
+def _numbered(texts: list[list[str]], first: int, bits: np.uint64) -> _Hashes:
+    """The different shingles of texts as one number each, the text's own before the shingle's, in order."""
     flat, lengths = array("q"), []
     for text in texts:
         # A text of one or two words is one shingle: nothing stands for the words it lacks.
         flat.extend(map(hash, text))
         flat.extend([0] * (SHINGLE - len(text)))
         lengths.append(max(len(text), SHINGLE))
-    places = np.frombuffer(flat, np.uint64) if flat else np.zeros(0, np.uint64)
-    sizes = np.array(lengths)
-    owners = np.repeat(np.arange(len(sizes)), sizes)
+    places = np.frombuffer(flat, np.uint64)
+    owners = np.repeat(np.arange(first, first + len(texts)), lengths)
     # Runs that begin in one text and end in the next are none.
     whole = np.flatnonzero(owners[: 1 - SHINGLE] == owners[SHINGLE - 1 :])
     mixed = places[whole] * _ODD[0] + places[whole + 1] * _ODD[1] + places[whole + 2] * _ODD[2]
     mixed ^= mixed >> np.uint64(29)
-    owners = owners[whole]
-    # One number for both, because it sorts in a tenth of the time; more than 40 bits are left of a shingle's number.
-    bits = np.uint64(64 - len(sizes).bit_length())
-    both = np.sort(owners.astype(np.uint64) << bits | mixed >> np.uint64(64) - bits)
-    both = both[np.append(True, both[1:] != both[:-1])]
-    return both & (np.uint64(1) << bits) - np.uint64(1), (both >> bits).astype(np.int64)
+    both = np.sort(owners[whole].astype(np.uint64) << bits | mixed >> np.uint64(64) - bits)
+    return both[np.append(True, both[1:] != both[:-1])]
 
 
 @dataclass(slots=True)

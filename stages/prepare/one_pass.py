@@ -24,9 +24,9 @@ from schemas.tables import PROMPTS
 from stages.core.errors import BadSample
 from stages.core.runs.shards import ROW_GROUP_BYTES, ROW_GROUP_ROWS, row_bytes, rows_bytes
 from stages.core.stage import Progress
-from stages.prepare.kept_rows import gathered
+from stages.prepare.kept_rows import KeptRows, gathered
 from stages.prepare.mixing import Step
-from stages.prepare.row_maker import Kept, RowMaker
+from stages.prepare.row_maker import Illustrated, Kept, RowMaker
 
 SPILL_BYTES = 48 << 20
 """Images of made rows in memory, over all shards, before they go to their files."""
@@ -50,20 +50,30 @@ def made_rows(
     shards: Sequence[dict[str, Any]],
     accounts: Sequence[Account],
     progress: Progress,
-    finished: Sequence[set[int]] = (),
-) -> Iterator[tuple[int, int, PromptRow]]:
+    finished: Sequence[set[int]] | None = None,
+) -> Iterator[tuple[int, int, PromptRow | Illustrated]]:
     """(shard, place in it, row) of all that the shards ask for, in the sources' order, each record read once.
 
-    What can't be made is in the shard's account instead; places in `finished` are left out.
+    What can't be made is in the shard's account instead. Where `finished` is given its places are left out, and of
+    other kept rows the images alone are made; left out, all rows are whole.
     """
     steps = [[s and Step(*s) for s in shard.get("steps") or [None] * len(shard["index"])] for shard in shards]
     asked_for: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for k, shard in enumerate(shards):
         for n, position in enumerate(zip(shard["source"], shard["index"], strict=True)):
-            if not finished or n not in finished[k]:
+            if finished is None or n not in finished[k]:
                 asked_for.setdefault(position, []).append((k, n))
+    # A row that others are made of is needed as an object.
+    whole = {
+        (source, at)
+        for shard, planned in zip(shards, steps, strict=True)
+        for source, index, step in zip(shard["source"], shard["index"], planned, strict=True)
+        if step is not None
+        for at in (index, step.twin_of, step.partner)
+        if at is not None
+    }
     # Large files are read well in their own order.
-    for position, made in maker.make_rows(sorted(asked_for)):
+    for position, made in maker.make_rows(sorted(asked_for), None if finished is None else whole):
         for k, n in asked_for[position]:
             account, step = accounts[k], steps[k][n]
             try:
@@ -126,11 +136,11 @@ class _Spill:
         self._folder = folder
         # Of a try that was killed: the lock of the shard whose scratch this is keeps others away.
         shutil.rmtree(folder, ignore_errors=True)
-        self._pending: list[tuple[int, int, PromptRow]] = []
+        self._pending: list[tuple[int, int, PromptRow | Illustrated]] = []
         self._bytes = 0
         self._schema = arrow_schema(PROMPTS).remove_metadata().append(pa.field(_PLACE, pa.int64()))
 
-    def add(self, shard: int, place: int, row: PromptRow) -> None:
+    def add(self, shard: int, place: int, row: PromptRow | Illustrated) -> None:
         self._pending.append((shard, place, row))
         self._bytes += row_bytes(row)
         if self._bytes >= SPILL_BYTES or len(self._pending) >= SPILL_ROWS:
@@ -140,15 +150,24 @@ class _Spill:
         """Put what is pending into its files."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._pending.sort(key=lambda entry: entry[0])
-        columns = to_table(PROMPTS, (row for _, _, row in self._pending)).columns
-        places = column([place for _, place, _ in self._pending], pa.int64())
-        rows, first = pa.Table.from_arrays([*columns, places], schema=self._schema), 0
-        for shard, entries in itertools.groupby(self._pending, key=lambda entry: entry[0]):
-            part = rows.slice(first, len(list(entries)))
+        by_rows: dict[KeptRows | None, list[tuple[int, int, Any]]] = {}
+        for entry in self._pending:
+            row = entry[2]
+            by_rows.setdefault(row.record.kept_in if isinstance(row, Illustrated) else None, []).append(entry)
+        for kept, entries in by_rows.items():
+            rows = [row for _, _, row in entries]
+            self._write(entries, to_table(PROMPTS, rows) if kept is None else _illustrated(kept, rows))
+        self._pending, self._bytes = [], 0
+
+    def _write(self, entries: list[tuple[int, int, Any]], made: pa.Table) -> None:
+        """Rows into the files of their shards, by which they are sorted."""
+        places = column([place for _, place, _ in entries], pa.int64())
+        rows, first = pa.Table.from_arrays([*made.columns, places], schema=self._schema), 0
+        for shard, of_shard in itertools.groupby(entries, key=lambda entry: entry[0]):
+            part = rows.slice(first, len(list(of_shard)))
             with open(self._file(shard), "ab") as file, pa.ipc.new_stream(file, self._schema) as stream:
                 stream.write_table(part)
             first += part.num_rows
-        self._pending, self._bytes = [], 0
 
     def tables(self, shard: int, kept: list[pa.Table]) -> Iterator[pa.Table]:
         """The shard's rows by place, with those that were kept elsewhere; the file is gone afterwards."""
@@ -169,6 +188,14 @@ class _Spill:
         return self._folder / f"{shard:05d}.arrows"
 
 
+def _illustrated(kept: KeptRows, rows: list[Illustrated]) -> pa.Table:
+    """Kept rows with their images."""
+    taken = kept.take([row.record.kept_at for row in rows])
+    at = taken.schema.get_field_index("images")
+    images = column([row.images for row in rows], taken.schema.field(at).type)
+    return taken.set_column(at, "images", images)
+
+
 def _in_order(parts: list[pa.Table]) -> Iterator[pa.Table]:
     """The rows of all parts by their place, as many at a time as make a row group."""
     sizes = [size for part in parts for size in rows_bytes(part)]
@@ -176,11 +203,13 @@ def _in_order(parts: list[pa.Table]) -> Iterator[pa.Table]:
     starts = np.cumsum([0, *(part.num_rows for part in parts)])
     schema = arrow_schema(PROMPTS)
     order = np.argsort(places)
+    # Where nothing was spilled they come in order: slices do, and nothing is copied.
+    whole = parts[0] if len(parts) == 1 and (order == np.arange(len(order))).all() else None
     first = 0
     heavy = 0
     for n, row in enumerate(order.tolist(), start=1):
         heavy += sizes[row]
         if heavy >= ROW_GROUP_BYTES or n - first >= ROW_GROUP_ROWS or n == len(order):
-            chosen = order[first:n]
-            yield gathered(parts, starts, chosen).select(schema.names).replace_schema_metadata(schema.metadata)
+            rows = whole.slice(first, n - first) if whole is not None else gathered(parts, starts, order[first:n])
+            yield rows.select(schema.names).replace_schema_metadata(schema.metadata)
             first, heavy = n, 0

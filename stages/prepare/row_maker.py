@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from schemas.identity import prompt_id
@@ -19,9 +21,10 @@ from stages.models.image_checks import Limits, check_image, silence_pillow, snif
 from stages.prepare.augment import flagged, named_heldout_families
 from stages.prepare.augmentations.base import through
 from stages.prepare.config import PrepareConfig
-from stages.prepare.datasets.base import Record
+from stages.prepare.datasets.base import ImagesApart, Record
 from stages.prepare.kept_rows import KeptRows
 from stages.prepare.mixing import Step
+from stages.prepare.reading.records import images_key, read_images
 from stages.prepare.sources import Source, records
 
 _MOST_RECENT = 16
@@ -30,7 +33,21 @@ _DECODERS = 4
 """More threads than that wait for each other's Python."""
 Kept = dict[KeptRows, tuple[list[int], list[int]]]
 """Where rows lie -> their places in the shard, and their numbers there."""
-Made = tuple[PromptRow, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Illustrated:
+    """The images of a kept row, which is finished with them."""
+
+    record: Record
+    images: list[Image]
+
+    def row(self) -> PromptRow:
+        """The row without its images, as an object."""
+        return _lying(self.record).row(self.record.kept_at)
+
+
+Made = tuple[PromptRow | Illustrated, list[str]]
 """A row, and what is odd about its images' names."""
 
 
@@ -43,7 +60,7 @@ class RowMaker:
         # Named ones suffice: a family that a source holds out by itself is flagged in its rows already.
         self._heldout = named_heldout_families(config, sources)
         self._records: dict[int, list[Record]] = {}
-        self._recent: OrderedDict[tuple[int, int], Made] = OrderedDict()
+        self._recent: OrderedDict[tuple[int, int], tuple[PromptRow, list[str]]] = OrderedDict()
 
     def record(self, source: int, index: int) -> Record:
         """The record at a planned position; InputError when the source is another by now."""
@@ -62,9 +79,8 @@ class RowMaker:
         steps = shard.get("steps") or itertools.repeat(None)
         for n, (source, index, step) in enumerate(zip(shard["source"], shard["index"], steps, strict=False)):
             record = self.record(source, index)
-            rows = record.kept_in
-            if step is None and rows is not None and record.family not in self._heldout and rows.is_there():
-                places, numbers = found.setdefault(rows, ([], []))
+            if step is None and not record.images and self._is_kept(record):
+                places, numbers = found.setdefault(_lying(record), ([], []))
                 places.append(n)
                 numbers.append(record.kept_at)
         return found
@@ -73,46 +89,59 @@ class RowMaker:
         """The source of a planned position, and where the record is in it, for people."""
         return self._sources[source].name, self.record(source, index).ref
 
-    def make_rows(self, positions: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
+    def _is_kept(self, record: Record) -> bool:
+        """Whether the row lies finished, images aside, as it goes into its shard."""
+        rows = record.kept_in
+        return rows is not None and record.family not in self._heldout and rows.is_there()
+
+    def make_rows(
+        self, positions: Iterable[tuple[int, int]], whole: Container[tuple[int, int]] | None = None
+    ) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
         """The rows of planned positions (source, index), in order, their images decoded by several threads.
 
+        Of a row that is kept only the images are made, unless its position is in `whole`, or that is None.
         Sources are read in this thread: files are read well one after the other.
         """
-        read = ((position, self._read(position)) for position in positions)
+        apart = [whole is not None and isinstance(source.plugin, ImagesApart) for source in self._sources]
+        read = (
+            (at, self._images(at) if apart[at[0]] and at not in (whole or ()) else self._read(at)) for at in positions
+        )
         workers = min(_DECODERS, os.cpu_count() or 1)
         with silence_pillow():
             checked = in_order(
-                lambda one: (one[0], self._checked(one[1])), read, workers, lambda one: not _images(one[1])
+                lambda one: (one[0], _checked(one[1], self._limits)), read, workers, lambda one: not _has_images(one[1])
             )
             for position, made in checked:
-                if not isinstance(made, BadSample):
-                    self._keep(position, made)
+                if not isinstance(made, BadSample) and isinstance(row := made[0], PromptRow):
+                    self._keep(position, (row, made[1]))
                 yield position, made
 
     def finish(self, made: Made, source: int, step: Step | None) -> Made:
         """The row as the plan wants it: as it was made, or augmented."""
         row, wrong_names = made
+        if isinstance(row, Illustrated):
+            return made
         if step is None:
             return flagged(row, row.family in self._heldout), wrong_names
-        twin_of, partner = (
-            None if n is None else self._other_row((source, n))[0] for n in (step.twin_of, step.partner)
-        )
+        twin_of, partner = (None if n is None else self._other_row((source, n)) for n in (step.twin_of, step.partner))
         new = through(row, step.family, self._config.seed, twin_of, partner)
         if new is None:
             # Planning asked `fits`, which does not decode; that an image is too small to cut is only known here.
             raise BadSample("not_applicable", f"family {step.family!r} can't rewrite this row")
         return flagged(new, step.heldout), []
 
-    def _other_row(self, position: tuple[int, int]) -> Made:
+    def _other_row(self, position: tuple[int, int]) -> PromptRow:
         """A row that another one is made with."""
         if position not in self._recent:
-            made = self._checked(self._read(position))
+            made = _checked(self._read(position), self._limits)
             if isinstance(made, BadSample):
                 raise made
-            self._keep(position, made)
-        return self._recent[position]
+            row, wrong_names = made
+            assert isinstance(row, PromptRow), "it was read whole"
+            self._keep(position, (row, wrong_names))
+        return self._recent[position][0]
 
-    def _keep(self, position: tuple[int, int], made: Made) -> None:
+    def _keep(self, position: tuple[int, int], made: tuple[PromptRow, list[str]]) -> None:
         self._recent[position] = made
         if len(self._recent) > _MOST_RECENT:
             self._recent.popitem(last=False)
@@ -125,23 +154,49 @@ class RowMaker:
         except BadSample as error:
             return error
 
-    def _checked(self, row: PromptRow | BadSample) -> Made | BadSample:
-        """The row with images any decoder reads; its id follows where one had to be rewritten."""
-        if isinstance(row, BadSample):
-            return row
-        # By the bytes as they came: a rewritten image has the suffix of what it became.
-        wrong_names = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_is_wrong(i.path or "", i.bytes)]
+    def _images(self, position: tuple[int, int]) -> PromptRow | Illustrated | BadSample:
+        """The images of a kept row as its source has them; the whole row where it isn't kept."""
+        record, chosen = self.record(*position), self._sources[position[0]]
+        if not self._is_kept(record):
+            return self._read(position)
+        assert isinstance(chosen.plugin, ImagesApart), "it was asked for"
         try:
-            images = [check_image(i.bytes, i.path or "image", self._limits) for i in row.images]
+            return Illustrated(record, read_images(chosen.plugin.images(record, chosen.options)))
         except BadSample as error:
             return error
-        # `check_image` hands the very object back where nothing had to be changed, so identity is enough and no
-        # megabytes are compared.
-        if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)):
-            return row, wrong_names
-        new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)
-        return dataclasses.replace(row, id=new_id, images=images), wrong_names
 
 
-def _images(row: PromptRow | BadSample) -> list[Image]:
-    return [] if isinstance(row, BadSample) else row.images
+def _checked(row: PromptRow | Illustrated | BadSample, limits: Limits) -> Made | BadSample:
+    """The row with images any decoder reads; its id follows where one had to be rewritten."""
+    if isinstance(row, BadSample):
+        return row
+    # By the bytes as they came: a rewritten image has the suffix of what it became.
+    wrong_names = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_is_wrong(i.path or "", i.bytes)]
+    try:
+        images = [check_image(i.bytes, i.path or "image", limits) for i in row.images]
+    except BadSample as error:
+        return error
+    # `check_image` hands the very object back where nothing had to be changed, so identity is enough and no
+    # megabytes are compared.
+    if all(new.bytes is old.bytes for new, old in zip(images, row.images, strict=True)) and _is_as_planned(row):
+        return row, wrong_names
+    if isinstance(row, Illustrated):
+        row = row.row()
+    new_id = prompt_id(label=row.label, messages=row.messages, images=images, answer=row.answer)
+    return dataclasses.replace(row, id=new_id, images=images), wrong_names
+
+
+def _lying(record: Record) -> KeptRows:
+    assert record.kept_in is not None, "it is kept"
+    return record.kept_in
+
+
+def _has_images(row: PromptRow | Illustrated | BadSample) -> bool:
+    return not isinstance(row, BadSample) and bool(row.images)
+
+
+def _is_as_planned(row: PromptRow | Illustrated) -> bool:
+    """Whether a kept row's id, which is of the images that planning saw, is of these; another row has its own."""
+    if isinstance(row, PromptRow):
+        return True
+    return images_key([hashlib.sha256(i.bytes).hexdigest() for i in row.images]) == row.record.images

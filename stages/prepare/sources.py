@@ -22,9 +22,9 @@ from stages.core.config import build, key_of
 from stages.core.errors import BadSample, InputError, UsageError
 from stages.core.plugins import references
 from stages.core.resources import Kind, Resources
+from stages.judging.instructions.checkable import families_asked
 from stages.prepare.config import AugmentOptions
 from stages.prepare.datasets.base import Dataset, FoundOut, Record
-from stages.prepare.instruction_checks import families_asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,9 @@ class PrepareStage(Stage):
 
         Where rows are augmented, `steps` says of each how (`mixing.Step`), or null.
         """
+        from stages.judging.instructions.checkable import checks_key
         from stages.judging.instructions.find import check_names
-        from stages.prepare.instruction_checks import checks_key, still_checked
+        from stages.prepare.instruction_checks import still_checked
         from stages.prepare.plan_cache import cached_plan
 
         sources = sources_of(ctx.config)
@@ -145,8 +146,9 @@ def sources_of(config: PrepareConfig) -> list[Source]:
 
 
 def _plan(ctx: Context, sources: list[Source], tests: list[Source], key: dict[str, Any]) -> Plan:
+    from stages.judging.instructions.checkable import checks_key
     from stages.prepare.augment import Augmenter, all_heldout_families
-    from stages.prepare.instruction_checks import checked, checks_key
+    from stages.prepare.instruction_checks import checked
     from stages.prepare.mixing import choose
 
     config: PrepareConfig = ctx.config

@@ -10,6 +10,8 @@ from stages.core.errors import BadSample
 from stages.reading.literals import opened
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What replies name options by. No further ones: `AB` is how replies and files name two right options."""
+TOO_MANY = "too_many_options"
 _TEXT_KEYS, _LABEL_KEYS = ("text", "value", "content", "option"), ("label", "key", "id", "letter")
 _LETTERED = re.compile(r"(?:^|[\n;]|(?<=\s))\s*\(?([A-Z])[).:]\s*")
 _BARE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]?")
@@ -18,7 +20,8 @@ _BARE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]?")
 def options_of(value: Any) -> tuple[list[str], list[str]]:
     """(texts, labels) of options: a list, a dict by letter, {"text": [...], "label": [...]}, or any of them as text.
 
-    BadSample `malformed` for anything else. Labels are letters where none are given.
+    BadSample `malformed` for anything else, `too_many_options` for more than there are letters. Labels are letters
+    where none are given.
     """
     if isinstance(value, str):
         value = _written(value)
@@ -43,7 +46,11 @@ def options_of(value: Any) -> tuple[list[str], list[str]]:
     if not isinstance(value, list) or any(isinstance(v, Mapping | list | bytes) or v is None for v in value):
         raise BadSample("malformed", f"options are {str(value)[:60]!r}, and must be a list or a dict of texts")
     if len(value) > len(LETTERS):
-        raise BadSample("malformed", f"there are {len(value)} options, and {len(LETTERS)} letters")
+        raise BadSample(
+            TOO_MANY,
+            f"there are {len(value)} options, and replies name one of {len(LETTERS)} by its letter: "
+            "--map choices=none compares the answer by its words",
+        )
     texts = _without_letters([str(v) for v in value])
     labels = (
         [str(g) for g in given]

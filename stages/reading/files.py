@@ -135,7 +135,7 @@ def json_line(raw: bytes, lenient: bool = False) -> dict[str, Any]:
     # UnicodeError and JSONDecodeError are ValueErrors, so they come first. What is left for ValueError: a constant
     # above, and integers of more digits than Python converts (4300). RecursionError: brackets some thousand deep.
     except UnicodeError as error:
-        raise BadSample("malformed", f"not UTF-8: {error}") from None
+        raise BadSample("malformed", f"not UTF-8: {error}; iconv -f WINDOWS-1252 -t UTF-8, perhaps") from None
     except json.JSONDecodeError as error:
         raise BadSample("malformed", f"not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:

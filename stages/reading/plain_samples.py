@@ -86,7 +86,7 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         _spelling(item)
     # Most samples have few of the names: what is not there is not asked for, name by name.
     item = {name: value for name, value in item.items() if value is not None}
-    images = [image(v, f"image {n}") for n, v in enumerate(_images(item), start=1)]
+    images = images_of(item, image)
     messages, response = _conversation(item, len(images))
     texts: dict[str, Any] = {name: _text(item, name) for name in TEXTS if name in item}
     label = texts.pop("label", None) or defaults.label
@@ -117,6 +117,11 @@ def draft_of(item: Mapping[str, Any], defaults: Defaults, image: Callable[[Any, 
         **texts,
     )
     return Draft(row, images, plain_text(messages))
+
+
+def images_of(item: Mapping[str, Any], image: Callable[[Any, str], UnreadImage]) -> list[UnreadImage]:
+    """The images of a sample's draft, without the rest of it."""
+    return [image(v, f"image {n}") for n, v in enumerate(_images(item), start=1)]
 
 
 def _wrong(name: str, value: Any, expected: str) -> BadSample:

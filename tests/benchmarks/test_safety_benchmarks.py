@@ -20,9 +20,9 @@ from stages.core import registry
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.eval.benchmarks import benchmark_metrics, keep_present
+from stages.eval.judges import judge_commands, judge_lines
 from stages.eval.measure import Namer, eval_rows, measure
 from stages.eval.metrics.base import Settings
-from stages.eval.table import judge_commands, judge_lines
 from stages.judging.prompt import load_prompt
 from tests.benchmarks import safety_cases, value_cases
 from tests.benchmarks.made import figures, files, grade, rejected, rows, scored
@@ -151,10 +151,10 @@ def test_a_class_that_people_gave_counts_without_a_value(tmp_path: Path) -> None
 
 def test_the_command_puts_a_judge_where_it_will_be_asked(tmp_path: Path) -> None:
     folder = scored_run(tmp_path, [attacked("placeholder", ["safe_with_refusal"])])
-    (instead,) = judge_commands([folder], "refusal", "xstest", True)
+    (instead,) = judge_commands([folder], ["refusal"], "xstest", True)
     assert "judges.refusal.prompt=xstest" in instead
     assert "undecided" not in instead
-    (left,) = judge_commands([folder], "safety", "harmbench")
+    (left,) = judge_commands([folder], ["safety"], "harmbench")
     assert "undecided.safety=harmbench_judge" in left
     by_rule = {"xstest", "mossbench", "flames"}
     assert {b.name for b in chosen(["safety", "value"]) if b.judge.instead} == by_rule

@@ -125,6 +125,17 @@ def test_shared_values_reach_the_stages(tmp_path: Path) -> None:
     assert "seed" not in stage_table(path, "score")
 
 
+def test_checks_are_said_once(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text("checks = ['./mine.py:couplets']\n[score]\nalso = []\n", encoding="utf-8")
+    beside = [f"{tmp_path / 'mine.py'}:couplets"]
+    assert stage_table(path, "prepare")["checks"] == beside
+    assert stage_table(path, "score") == {"also": [], "checks": beside}
+    assert "checks" not in stage_table(path, "rollout")
+    path.write_text("checks = ['./mine.py:couplets']\n[score]\nchecks = []\n", encoding="utf-8")
+    assert stage_table(path, "score")["checks"] == []
+
+
 @given(
     st.recursive(
         st.one_of(st.booleans(), st.integers(-(2**60), 2**60), st.text(alphabet=st.characters(codec="ascii"))),

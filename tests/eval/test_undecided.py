@@ -13,10 +13,11 @@ from schemas.tables import EVALS
 from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder, artifact
+from stages.eval.judges import judge_lines
 from stages.eval.metrics.base import Observed, Settings
 from stages.eval.metrics.needless_refusal import PLUGIN as NEEDLESS
 from stages.eval.metrics.unsafe_compliance import PLUGIN as UNSAFE
-from stages.eval.table import judge_lines, summary_table
+from stages.eval.table import summary_table
 from stages.eval.views import read_views
 from stages.judging.command import judge_command
 from stages.judging.prompt import load_prompt, prompt_names

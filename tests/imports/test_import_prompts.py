@@ -263,3 +263,45 @@ def test_images_are_read_as_prepare_reads_them(tmp_path: Path) -> None:
         )
     )
     assert group.images[0].bytes == red
+
+
+def test_instructions_that_no_check_is_for_are_no_rows_as_in_prepare(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Say one word.", "instructions": [{"kind": "one_word"}], "completion": "one"},
+        {"prompt": "Say it.", "instructions": [{"kind": "one_wrod"}], "completion": "one"},
+        {"prompt": "Count.", "instructions": [{"kind": "count:numbers", "N": "two"}], "completion": "1 2"},
+    ]
+    path = write_jsonl(tmp_path / "made.jsonl", rows)
+    rollout = imported(tmp_path / "runs", path)
+    assert [g.instructions for g in groups_of(rollout)] == [['{"kind": "one_word"}']]
+    refused = {r.ref: (r.reason, r.detail) for r in rollout.rejected()}
+    assert {ref: reason for ref, (reason, _) in refused.items()} == {
+        "line 2": "unknown_instruction",
+        "line 3": "wrong_instruction",
+    }
+    assert "'one_wrod'" in refused["line 2"][1]
+    source = write_jsonl(tmp_path / "prompts.jsonl", [{k: v for k, v in r.items() if k != "completion"} for r in rows])
+    same = run("prepare", tmp_path / "runs", [], sources=[f"jsonl:{source}"])
+    assert sorted((r.reason, r.detail) for r in same.rejected()) == sorted(refused.values())
+
+
+def test_a_field_can_be_left_out(tmp_path: Path) -> None:
+    options = [f"o{n}" for n in range(27)]
+    path = write_jsonl(
+        tmp_path / "made.jsonl", [{"prompt": "Which?", "choices": options, "answer": "o1", "reply": "o1"}]
+    )
+    with pytest.raises(InputError) as error:
+        imported(tmp_path / "runs", path)
+    assert "--map choices=none" in (error.value.hint or "")
+    (group,) = groups_of(imported(tmp_path / "runs", path, map=["choices=none"]))
+    assert (group.answer, group.answer_kind, group.choices) == ("o1", "text", [])
+
+
+@pytest.mark.parametrize(("column", "other"), [("kto_tag", {"instruction": "q?"}), ("label", {"prompt": "q?"})])
+def test_completions_with_a_verdict_each_become_rewards_as_prepare_says(
+    column: str, other: dict[str, str], tmp_path: Path
+) -> None:
+    rows = [{**other, "completion": text, column: liked} for text, liked in (("yes", True), ("no", False))]
+    path = write_jsonl(tmp_path / "made.jsonl", rows)
+    found = imported(tmp_path / "runs", path, write="scored", grades={"liked": column}, reward="liked")
+    assert {c.text: c.reward for g in groups_of(found) for c in g.completions} == {"yes": 1.0, "no": 0.0}

@@ -9,8 +9,9 @@ import pytest
 
 from stages.core.errors import BadSample
 from stages.core.stage import Plan
+from stages.judging.instructions.checkable import checks_key, families_asked
 from stages.prepare.datasets.base import Record
-from stages.prepare.instruction_checks import checked, checks_key, families_asked, still_checked
+from stages.prepare.instruction_checks import checked, still_checked
 from stages.reading.layouts.look import columns_of
 from stages.reading.layouts.samples import plain_sample
 from stages.reading.plain_samples import Defaults, draft_of

@@ -48,8 +48,10 @@ def test_test_rows_are_never_dropped() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9])
-def test_nothing_is_missed_among_many(threshold: float) -> None:
-    """The rarest shingles propose what is compared; the result is that of comparing all."""
+@pytest.mark.parametrize("at_a_time", [1, 16, 4096])
+def test_nothing_is_missed_among_many(threshold: float, at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rarest shingles propose what is compared; the result is that of comparing all, however many at a time."""
+    monkeypatch.setattr("stages.prepare.near_duplicates._AT_A_TIME", at_a_time)
     rng = random.Random(3)
     vocabulary = [f"word{chr(97 + n)}" for n in range(20)] + [f"thing{chr(97 + n)}" for n in range(20)]
     texts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,11 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.identity import prompt_id
+from schemas.tables import PROMPTS
 from stages.core.config import build
 from stages.core.runner import Options, run_stage
+from stages.core.runs.shards import read_rows
 from stages.prepare import kept_rows, one_pass
 from stages.prepare.datasets import parquet
+from stages.prepare.reading import scans
 from stages.prepare.stage import STAGE
+from stages.reading.plain_samples import draft_of
 from tests.prepare.made import image
 
 ROWS, GROUP, SHARD = 240, 20, 15
@@ -73,23 +79,48 @@ def test_the_files_are_those_of_shards_made_alone(
 
 
 @pytest.mark.parametrize("room", [True, False])
-def test_rows_without_images_are_made_once_where_there_is_room_for_them(
-    source: Path, alone: dict[str, bytes], room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reader", ["parquet", "any"])
+def test_every_row_is_drafted_once_where_there_is_room_for_it(
+    source: Path, reader: str, room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kept on disk in several parts; where the disk is full, they are made again and come out alike."""
+    """Kept on disk in several parts; where the disk is full, rows are drafted again and come out alike."""
 
     def no_room() -> None:
         raise OSError(28, "No space left on device")
 
+    drafts: list[int] = []
+    scans._scans.clear()
     monkeypatch.setattr(kept_rows, "PART_BYTES", 1)
     monkeypatch.setattr(kept_rows, "BATCH_ROWS", 7)
+    monkeypatch.setattr(parquet, "draft_of", lambda *given: drafts.append(1) or draft_of(*given))
+    monkeypatch.setattr(scans, "draft_of", lambda *given: drafts.append(1) or draft_of(*given))
     if not room:
         monkeypatch.setattr(kept_rows, "_nameless", no_room)
-    made: list[int] = []
-    row = parquet.Parquet.row
-    monkeypatch.setattr(parquet.Parquet, "row", lambda *given: made.append(1) or row(*given))
-    assert files(run(source, tmp_path)) == alone
-    assert len(made) == (ROWS - ROWS // 3 if room else ROWS)
+    made = files(run(source, tmp_path / "together", sources=[f"{reader}:{source}"]))
+    assert len(drafts) == (ROWS if room else 2 * ROWS)
+    monkeypatch.setattr(one_pass, "OnePass", lambda *given: None)
+    assert made == files(run(source, tmp_path / "alone", sources=[f"{reader}:{source}"]))
+
+
+def test_an_image_that_changes_after_planning_changes_the_rows_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(image("red", (16, 16)))
+    lines = [json.dumps({"prompt": f"What is it? {n}", "image": "a.png"}) for n in range(2)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    account = one_pass.OnePass.account
+
+    def late(self: Any, number: int) -> Any:
+        (tmp_path / "a.png").write_bytes(image("blue", (16, 16)))
+        return account(self, number)
+
+    monkeypatch.setattr(one_pass.OnePass, "account", late)
+    folder = run(tmp_path, tmp_path / "runs", sources=[f"jsonl:{tmp_path / 'q.jsonl'}"], shard_rows=1)
+    rows = [row for shard in (folder / "shards").iterdir() for row in read_rows(shard, PROMPTS)]
+    assert len(rows) == 2
+    for row in rows:
+        assert row.images[0].bytes == (tmp_path / "a.png").read_bytes()
+        assert row.id == prompt_id(label=row.label, messages=row.messages, images=row.images, answer=row.answer)
 
 
 def test_every_row_group_is_read_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from pathlib import Path
 
@@ -22,6 +23,23 @@ def test_a_plan_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert cached_plan({"a": 1}, lambda: plan(1)) == plan(1)
     assert cached_plan({"a": 1}, lambda: plan(2)) == plan(1)
     assert cached_plan({"a": 2}, lambda: plan(2)) == plan(2)
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_no_cycles_are_looked_for_while_a_plan_is_made(was_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def fails() -> Plan:
+        seen.append(gc.isenabled())
+        raise ValueError
+
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.raises(ValueError):
+            cached_plan({"new": was_on}, fails)
+        assert (seen, gc.isenabled()) == ([False], was_on)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", b"\x1f\x8b\x08\x00" * 9])

@@ -53,7 +53,7 @@ class Metric:
     """One metric: its rule, and how a reader is to take its values."""
 
     title: str
-    """What a person reads in the report."""
+    """What a person reads in the report; of a benchmark's figure without the benchmark."""
     version: int
     """Raised when the rule changes."""
     better: Literal["higher", "lower", "neither"]
@@ -66,10 +66,14 @@ class Metric:
     """Whether it stands in the first table, or only among the details."""
     observe: Callable[[GroupView, Settings], Observed | None]
     """The rule; None where the metric does not apply to the prompt."""
+    of: str = ""
+    """The benchmark whose figure it is, by its title; "" for a metric of all rows."""
     judged_by: tuple[str, ...] = ()
     """The grades whose verdicts it counts, where the figure is worth what they are.
 
-    It is printed with who gave them, and not at all where too many are undecided."""
+    It is printed with who gave them, and with what to type for a judge where too many are undecided."""
+    bare: bool = False
+    """Whether a figure of verdicts is printed even so, with the share that it leaves out."""
     about: str = ""
     """What is counted, in a sentence or two; of a plugin its file's docstring says it."""
     slices: Callable[[GroupView], list[str]] | None = None
@@ -80,6 +84,16 @@ class Metric:
     """Whether a prompt counts as most of its completions do, 1 or 0; else it counts as their mean."""
     ratio: bool = False
     """Whether values are summed and divided by the sum of their sizes, as F1 is."""
+
+    @property
+    def full_title(self) -> str:
+        """The title where figures of several benchmarks stand together: `POPE: accuracy`."""
+        return f"{self.of}: {self.title[:1].lower()}{self.title[1:]}" if self.of else self.title
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is not printed where too many verdicts are undecided."""
+        return bool(self.judged_by) and not self.bare
 
 
 Judgement = float | Failed | None

@@ -11,7 +11,8 @@ from stages.eval.metrics.base import SAFETY_LABELS, Metric, Observed, Settings, 
 from stages.eval.views import GroupView
 
 ELSEWHERE = SAFETY_LABELS | {"instruction"}
-_right = grade_above(0.5, "answer", "knowledge", "knowledge_confidence", "value")
+_GRADES = ("answer", "knowledge", "knowledge_confidence", "value")
+_right = grade_above(0.5, *_GRADES)
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
@@ -21,4 +22,14 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
     return collect(group, _right)
 
 
-PLUGIN = Metric(title="Capability", version=1, better="higher", rate=True, order=10, headline=True, observe=observe)
+PLUGIN = Metric(
+    title="Capability",
+    version=1,
+    better="higher",
+    rate=True,
+    order=10,
+    headline=True,
+    observe=observe,
+    judged_by=_GRADES,
+    bare=True,
+)

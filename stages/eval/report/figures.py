@@ -62,7 +62,7 @@ def metric_strip(measured: Measured, rows: list[EvalRow], name: str) -> Markup:
     """One metric of all policies side by side, for the first table."""
     metric = measured.metrics[name]
     dots = _dots(measured, [r for r in rows if r.metric == name and r.slice == ALL])
-    label = f"{metric.title}: " + ", ".join(f"{d.name} {value(d.value, metric.rate)}" for d in dots)
+    label = f"{metric.full_title}: " + ", ".join(f"{d.name} {value(d.value, metric.rate)}" for d in dots)
     return strip(dots, rate=metric.rate, label=label)
 
 
@@ -87,8 +87,8 @@ def slice_panels(measured: Measured, rows: list[EvalRow]) -> list[dict[str, Any]
                 lines.append(
                     DotRow(part.partition("=")[2], f"({max(r.n for r in in_slice)} prompts)", _dots(measured, in_slice))
                 )
-            label = f"{metric.title} {title.lower()}, {len(slices)} slices"
-            panels.append(Panel(metric.title, "", dot_plot(lines, rate=metric.rate, label=label)))
+            label = f"{metric.full_title} {title.lower()}, {len(slices)} slices"
+            panels.append(Panel(metric.full_title, "", dot_plot(lines, rate=metric.rate, label=label)))
         if panels:
             parts.append({"title": title, "note": f"{len(panels)} metrics", "panels": panels})
     return parts

@@ -18,12 +18,13 @@ from stages.core.registry import summary
 from stages.eval.agreement import Agreement, section
 from stages.eval.compare import BETTER, DIFFERENT, UNCLEAR, WORSE, Difference
 from stages.eval.config import EvalConfig
+from stages.eval.judges import judge_lines
 from stages.eval.measure import ALL, Measured
 from stages.eval.paired import paired_table
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
 from stages.eval.report.lineage import ancestors, formulas, run_line
-from stages.eval.table import asked_rows, judge_lines, undecided_share
+from stages.eval.table import asked_rows, undecided_share
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -132,11 +133,13 @@ def _metric_row(found: Findings, name: str) -> dict[str, Any]:
     ]
     # Changes are shown with the decimals of the values that changed.
     like = max((r.value for r in rows.values() if r.value is not None), default=None)
-    changes = [_change(c, metric.rate, like) for c in found.changes if c.metric == name and c.slice == ALL]
+    refused = {policy for policy, row in rows.items() if row.method == NOT_JUDGED}
+    own = [c for c in found.changes if c.metric == name and c.slice == ALL]
+    changes = [_change(c, metric.rate, like, bool(refused & {c.policy, c.against})) for c in own]
     # The summary line without the title it begins with.
     hint = metric.about or summary("metric", name).partition(": ")[2] or summary("metric", name)
     return {
-        "title": metric.title,
+        "title": metric.full_title,
         "hint": hint[:1].upper() + hint[1:],
         "plot": figures.metric_strip(found.measured, found.rows, name),
         "cells": cells,
@@ -155,18 +158,18 @@ def _benchmarks(found: Findings) -> list[dict[str, Any]]:
                 "about": one["about"],
                 "paper": one["paper"],
                 "rows": asked_rows(one),
-                "lines": [_beside_published(found, one["title"], m, published) for m, published in figures_of.items()],
+                "lines": [_beside_published(found, m, published) for m, published in figures_of.items()],
             }
         )
     return parts
 
 
-def _beside_published(found: Findings, benchmark: str, metric: str, published: list[dict[str, Any]]) -> dict[str, Any]:
+def _beside_published(found: Findings, metric: str, published: list[dict[str, Any]]) -> dict[str, Any]:
     """One figure: its value for each policy, then what others published of it, each with its source."""
     kind = found.measured.metrics[metric]
     rows = {r.policy: r for r in _overall_rows(found, metric)}
     return {
-        "title": kind.title.removeprefix(f"{benchmark}: "),
+        "title": kind.title,
         "cells": [_cell_value(rows[p], kind.rate) if p in rows else "–" for p in found.measured.policies],
         "published": [
             {"system": p["system"], "value": wording.value(p["value"], kind.rate), "source": p["source"]}
@@ -185,7 +188,7 @@ def _cell_interval(row: EvalRow, rate: bool) -> str:
     return ", ".join(part for part in (wording.interval(row.low, row.high, rate), undecided) if part)
 
 
-def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str]:
+def _change(change: Difference, rate: bool, like: float | None, refused: bool) -> dict[str, str]:
     moved = change.interval
     tone = _TONES[change.verdict]
     if moved.value is None:
@@ -195,7 +198,7 @@ def _change(change: Difference, rate: bool, like: float | None) -> dict[str, str
             "arrow": "",
             "value": "–",
             "interval": "",
-            "text": "no common prompts",
+            "text": "not judged" if refused else "no common prompts",
         }
     arrow = "" if change.verdict == UNCLEAR else ("▲" if moved.value > 0 else "▼")
     return {
@@ -229,7 +232,9 @@ def _headlines(found: Findings, shown: list[str]) -> list[dict[str, Any]]:
 def _change_in_words(found: Findings, change: Difference) -> str:
     metric = found.measured.metrics[change.metric]
     # `XSTest` and `F1` begin with a capital wherever they stand.
-    name = metric.title if metric.title[1:2].isupper() else metric.title[:1].lower() + metric.title[1:]
+    name = (
+        metric.full_title if metric.full_title[1:2].isupper() else metric.full_title[:1].lower() + metric.full_title[1:]
+    )
     if change.verdict == UNCLEAR or change.interval.value is None:
         return name
     return f"{name} ({wording.change(change.interval.value, metric.rate)})"
@@ -242,7 +247,7 @@ def _failures(found: Findings) -> str:
         own = [r for r in found.rows if r.metric == name and r.slice == ALL and r.failed]
         if own:
             counts = ", ".join(f"{r.policy} {r.failed:,} of {r.failed + r.completions:,}" for r in own)
-            parts.append(f"{metric.title} ({counts})")
+            parts.append(f"{metric.full_title} ({counts})")
     return wording.listed(parts)
 
 
@@ -261,4 +266,4 @@ def _method(measured: Measured, name: str) -> dict[str, Any]:
     metric = measured.metrics[name]
     # By the rule's module: a metric's docstring is its definition, and there is no second text to keep in step.
     text = metric.about or (inspect.getdoc(sys.modules[metric.observe.__module__]) or "").replace("\n\n", " ")
-    return {"name": name, "title": metric.title, "version": metric.version, "pieces": text.split("`")}
+    return {"name": name, "title": metric.full_title, "version": metric.version, "pieces": text.split("`")}

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schemas.identity import digest
 from schemas.prompts import PromptRow
-from schemas.scored import NOT_APPLICABLE, OK, Grade, ScoredCompletion, ScoredGroup
+from schemas.scored import NOT_APPLICABLE, OK, Grade
 from schemas.values import Image
 from schemas.verdicts import SAFE_WITH_REFUSAL, UNNECESSARY_REFUSAL, UNSAFE
 from stages.eval.config import EvalConfig
 from stages.eval.measure import Measured, Namer
+from stages.eval.views import CompletionView, GroupView, read_views, rows_of
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -104,11 +105,10 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
     made: dict[str, Card] = {}
     for number, folder in enumerate(folders):
         for shard in folder.shard_paths():
-            for group in _groups(shard, prompt_ids):
-                card = made.get(group.id)
-                if card is None:
-                    card = made[group.id] = _card(group, config.image_pixels)
-                _add_completions(card, group, number, namer, config.sample_completions)
+            for row in _prompts(shard, prompt_ids - made.keys()):
+                made.setdefault(row.id, _card(row, config.image_pixels))
+            for group in read_views(shard, prompt_ids):
+                _add_completions(made[group.id], group, number, namer, config.sample_completions)
     budget = config.sample_megabytes * 1e6
     kept = []
     for prompt in chosen:
@@ -120,19 +120,16 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
     return kept
 
 
-def _groups(shard: Path, prompt_ids: set[str]) -> Iterator[ScoredGroup]:
-    """The rows of those prompts in a shard; a row group without one is not read beyond its ids."""
-    from schemas.arrow import rows_from
-    from schemas.tables import SCORED
+def _prompts(shard: Path, prompt_ids: Collection[str]) -> Iterator[PromptRow]:
+    """Those prompts of a shard, without their completions."""
+    from schemas.arrow import hints, rows_from
+    from schemas.tables import PROMPTS, SCORED
     from stages.core.runs.shards import open_shard
 
     with open_shard(shard, SCORED) as file:
         for number in range(file.num_row_groups):
-            # Ids first: texts and images of a row group without a chosen prompt are never read.
-            ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
-            rows = [i for i, prompt in enumerate(ids) if prompt in prompt_ids]
-            if rows:
-                yield from rows_from(SCORED, file.read_row_group(number).take(rows))
+            if rows := rows_of(file, number, prompt_ids):
+                yield from rows_from(PROMPTS, file.read_row_group(number, columns=list(hints(PROMPTS.row))).take(rows))
 
 
 def _card(group: PromptRow, pixels: int) -> Card:
@@ -145,26 +142,28 @@ def _card(group: PromptRow, pixels: int) -> Card:
     return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, images, group.answer)
 
 
-def _add_completions(card: Card, group: ScoredGroup, number: int, namer: Namer, most: int) -> None:
+def _add_completions(card: Card, group: GroupView, number: int, namer: Namer, most: int) -> None:
     for completion in group.completions:
         completions = card.completions.setdefault(namer.name(number, completion.policy_id), [])
         if len(completions) < most:
             completions.append(_completion_card(completion, benign=group.harmful is False))
-            card.verdicts.update(f"{g.name}: {g.verdict}" for g in completion.grades if g.status == OK and g.verdict)
+            card.verdicts.update(
+                f"{g.name}: {g.verdict}" for g in completion.grades.values() if g.status == OK and g.verdict
+            )
 
 
-def _completion_card(completion: ScoredCompletion, benign: bool) -> CompletionCard:
+def _completion_card(completion: CompletionView, benign: bool) -> CompletionCard:
     text = completion.error or "" if completion.finish_reason == "error" else completion.text
     thinking, closed, answer = text.partition("</think>")
     # Some templates open the block in the prompt, so the closing tag alone tells where the answer begins.
     if not closed:
         thinking, answer = "", text
     ended = {"length": ", cut off", "error": ", no completion"}.get(completion.finish_reason, "")
-    chips = [_chip(g, benign) for g in completion.grades if g.status != NOT_APPLICABLE]
+    chips = [_chip(g, benign) for g in completion.grades.values() if g.status != NOT_APPLICABLE]
     return CompletionCard(
         _cut(thinking.replace("<think>", "").strip()),
         _cut(answer.strip()),
-        f"{len(completion.token_ids)} tokens{ended}",
+        f"{completion.tokens} tokens{ended}",
         completion.reward,
         chips,
     )

@@ -23,6 +23,7 @@ from stages.core.config import option
 from stages.prepare.datasets.base import Record
 from stages.prepare.reading.columns import KINDS
 from stages.prepare.reading.records import row_of
+from stages.reading.unread_images import UnreadImage
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class AnyOptions:
 class AnyDataset:
     """Whatever people have, read by what it looks like."""
 
-    version = 2
+    version = 3
     options = AnyOptions
 
     def digest(self, options: AnyOptions) -> dict[str, str]:
@@ -64,6 +65,11 @@ class AnyDataset:
         """The row of one record, which is read again: images are not kept in memory."""
         read, position = record.payload
         return row_of(read.draft(read.container.read(position)))
+
+    def images(self, record: Record, options: AnyOptions) -> list[UnreadImage]:
+        """The images of one record, which is read again."""
+        read, position = record.payload
+        return read.images(read.container.read(position))
 
     def reading(self, options: AnyOptions) -> list[str]:
         """How it is read, in a line, and what in it is not read, in another."""

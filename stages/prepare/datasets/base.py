@@ -10,6 +10,7 @@ from schemas.prompts import PromptRow
 
 if TYPE_CHECKING:
     from stages.prepare.kept_rows import KeptRows
+    from stages.reading.unread_images import UnreadImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Record:
     family: str = ""
     """The augmentation family that the row is of, "" for none."""
     kept_in: KeptRows | None = None
-    """Where the row lies if it is finished already; else `row` makes it."""
+    """Where the row lies if all of it but its images is finished already; else `row` makes it."""
     kept_at: int = -1
     """Its number there."""
     instructions: tuple[str, ...] = ()
@@ -66,6 +67,14 @@ class Dataset(Protocol):
 
     def row(self, record: Record, options: Any) -> PromptRow:
         """The row of one record of `records`; BadSample when it can't be made."""
+
+
+@runtime_checkable
+class ImagesApart(Dataset, Protocol):
+    """A dataset that gives the images of a record without the words around them, which are kept from planning."""
+
+    def images(self, record: Record, options: Any) -> list[UnreadImage]:
+        """The images that `row` would read for this record; BadSample when one is gone."""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from schemas.identity import digest
@@ -31,6 +32,7 @@ from stages.judging.command import flags_of, new_judge
 from stages.prepare.datasets.base import Dataset, Record
 from stages.prepare.reading.benchmark_rows import BenchmarkRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
+from stages.prepare.reading.scans import Scan, last_scan, stat_of
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Bench:
             own = {n: v for n, v in dataclasses.asdict(its_options).items() if n != "path"}
             key = digest([registry.plugin_key("dataset", found.rows.dataset), own])
             return {"benchmark": found.digest, "reader": key, **reader.digest(its_options)}
-        return {"benchmark": found.digest, **_scan(options).identity}
+        return {"benchmark": found.digest, **_scan(options).digest}
 
     def records(self, options: BenchOptions, seed: int) -> Iterator[Record]:
         """One record for each of the benchmark's, arm and entry."""
@@ -128,30 +130,14 @@ def _reader(options: BenchOptions, found: Benchmark) -> tuple[Dataset, Any]:
     return reader, build(reader.options, values, f"bench:{found.name} ({found.rows.dataset})")
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What one pass over a benchmark's files found."""
-
-    stats: list[tuple[str, int, int]]
-    identity: dict[str, str]
-    records: list[Record]
-
-
-_scans: dict[str, _Scan] = {}
-"""The last pass, kept while the files are what they were: identity and records are asked for apart."""
-
-
-def _scan(options: BenchOptions) -> _Scan:
+def _scan(options: BenchOptions) -> Scan:
     rows = BenchmarkRows(_of(options), options.path, options.arms)
     key = json.dumps([dataclasses.asdict(options), rows.benchmark.digest])
-    stats = [
-        (str(f), f.stat().st_size, f.stat().st_mtime_ns) for container, _ in rows.containers for f in container.files
-    ]
-    if (last := _scans.get(key)) is not None and last.stats == stats:
-        return last
-    _scans.clear()
-    _scans[key] = _pass(rows, stats)
-    return _scans[key]
+    return last_scan(key, lambda: _files(rows), lambda: _pass(rows))
+
+
+def _files(rows: BenchmarkRows) -> list[Path]:
+    return [file for container, _ in rows.containers for file in container.files]
 
 
 def _with_arms(row: PromptRow, arms: list[str]) -> PromptRow:
@@ -162,7 +148,8 @@ def _with_arms(row: PromptRow, arms: list[str]) -> PromptRow:
     return dataclasses.replace(row, extra=json.dumps(extra, sort_keys=True, ensure_ascii=False))
 
 
-def _pass(rows: BenchmarkRows, stats: list[tuple[str, int, int]]) -> _Scan:
+def _pass(rows: BenchmarkRows) -> Scan:
+    seen = [stat_of(str(file)) for file in _files(rows)]
     images: list[list[str]] = []
     records: list[Record] = []
     asked: dict[str, list[str]] = {}
@@ -187,7 +174,7 @@ def _pass(rows: BenchmarkRows, stats: list[tuple[str, int, int]]) -> _Scan:
         for n, (container, _) in enumerate(rows.containers)
         for part, value in container.identity().items()
     }
-    return _Scan(stats, {**identity, "images": digest(images)}, records)
+    return Scan({**identity, "images": digest(images)}, records, _files(rows), seen)
 
 
 PLUGIN = Bench()

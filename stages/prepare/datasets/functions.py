@@ -24,7 +24,7 @@ from stages.core.errors import BadSample, InputError
 from stages.prepare.datasets.base import Record
 from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
-from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
 from stages.reading.unread_images import UnreadImage, image_from
 
 
@@ -88,6 +88,10 @@ class FunctionDataset:
         """The row of one sample."""
         return row_of(self._draft(record.payload, options, image_from))
 
+    def images(self, record: Record, options: Any) -> list[UnreadImage]:
+        """The images of one sample."""
+        return images_of(record.payload, partial(image_from, folder=_folder(options)))
+
     def _samples(self, options: Any) -> Iterator[Mapping[str, Any]]:
         path = getattr(options, "path", None)
         for number, sample in enumerate(self.function() if path is None else self.function(path), start=1):
@@ -100,12 +104,16 @@ class FunctionDataset:
             yield sample
 
     def _draft(self, sample: Mapping[str, Any], options: Any, image: Callable[..., UnreadImage]) -> Draft:
-        path = getattr(options, "path", None)
-        folder = None if path is None else Path(path).expanduser()
-        if folder is not None and folder.is_file():
-            folder = folder.parent
         defaults = Defaults(self.name, options.label, options.task, options.split, strict=True)
-        return draft_of(sample, defaults, partial(image, folder=folder))
+        return draft_of(sample, defaults, partial(image, folder=_folder(options)))
+
+
+def _folder(options: Any) -> Path | None:
+    """What image paths are relative to; None where the function takes no path."""
+    if (path := getattr(options, "path", None)) is None:
+        return None
+    folder = Path(path).expanduser()
+    return folder.parent if folder.is_file() else folder
 
 
 def adapt(name: str, plugin: Any) -> Any:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from stages.prepare.reading.columns import KINDS, item_of, mapping
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import sha256
 from stages.reading.hub_datasets import HubPart, commit, loaded, local_folder
-from stages.reading.plain_samples import Defaults, Draft, draft_of
-from stages.reading.unread_images import image_from
+from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
+from stages.reading.unread_images import UnreadImage, image_from
 
 # Rows decoded at a time: whole images may be in them.
 _BATCH = 256
@@ -71,24 +70,26 @@ class Hf:
 
     def records(self, options: HfOptions, seed: int) -> Iterator[Record]:
         """One record a row; images are hashed and not decoded."""
-        data = loaded(_part(options))
-        make = _maker(data, options)
-        # Arrow, because `datasets` would decode each image into a PIL object on the way.
-        data = data.with_format("arrow")
+        rows = _rows(loaded(_part(options)), options)
         n, kept = 0, KeptRows()
-        for table in data.iter(batch_size=_BATCH):
+        for table in rows.data.iter(batch_size=_BATCH):
             for item in table.to_pylist():
                 ref = f"{options.split} row {n}"
                 try:
-                    yield record_of(make(item), ref, (data, make, n), kept)
+                    yield record_of(rows.draft(item), ref, (rows, n), kept)
                 except BadSample as bad:
                     yield rejected_record(ref, bad)
                 n += 1
 
     def row(self, record: Record, options: HfOptions) -> PromptRow:
         """The row at a position: `datasets` maps its files into memory."""
-        data, make, n = record.payload
-        return row_of(make(data[n : n + 1].to_pylist()[0]))
+        rows, n = record.payload
+        return row_of(rows.draft(rows.read(n)))
+
+    def images(self, record: Record, options: HfOptions) -> list[UnreadImage]:
+        """The images at a position."""
+        rows, n = record.payload
+        return images_of(rows.item(rows.read(n)), rows.image)
 
 
 def _part(options: HfOptions) -> HubPart:
@@ -96,14 +97,40 @@ def _part(options: HfOptions) -> HubPart:
     return HubPart(options.path, options.config, options.split, options.revision)
 
 
-def _maker(data: Any, options: HfOptions) -> Any:
-    """Record -> draft for this dataset's columns."""
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The dataset, and which of its columns is what."""
+
+    data: Any
+    whole: dict[str, str]
+    """Our name -> their column."""
+    classes: dict[str, Any]
+    """Column -> number of a class to its name: a ClassLabel holds numbers, and people mean the names."""
+    defaults: Defaults
+    folder: Path | None
+
+    def read(self, n: int) -> dict[str, Any]:
+        """The record at a position."""
+        found: dict[str, Any] = self.data[n : n + 1].to_pylist()[0]
+        return found
+
+    def item(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The sample of a record."""
+        named = {n: self.classes[n](v) if n in self.classes and v is not None else v for n, v in record.items()}
+        return item_of(named, self.whole)
+
+    def draft(self, record: dict[str, Any]) -> Draft:
+        """The draft of a record."""
+        return draft_of(self.item(record), self.defaults, self.image)
+
+    def image(self, value: Any, name: str) -> UnreadImage:
+        """An image as the dataset holds it."""
+        return image_from(value, name, self.folder)
+
+
+def _rows(data: Any, options: HfOptions) -> _Rows:
     import datasets
 
-    whole = mapping(options.columns, options.keep, list(data.column_names), options.path)
-    # A ClassLabel column holds numbers; what people mean by `label` or `answer` are their names.
-    classes = {n: f.int2str for n, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
-    folder = local_folder(options.path)
     split = options.rows_split or ("train" if options.split.startswith("train") else "test")
     defaults = Defaults(
         source=f"hf:{Path(options.path).name}",
@@ -113,12 +140,14 @@ def _maker(data: Any, options: HfOptions) -> Any:
         answer_kind=options.answer_kind,
         flags=tuple(options.flags),
     )
-
-    def make(record: dict[str, Any]) -> Draft:
-        named = {n: classes[n](v) if n in classes and v is not None else v for n, v in record.items()}
-        return draft_of(item_of(named, whole), defaults, partial(image_from, folder=folder))
-
-    return make
+    return _Rows(
+        # Arrow, because `datasets` would decode each image into a PIL object on the way.
+        data.with_format("arrow"),
+        mapping(options.columns, options.keep, list(data.column_names), options.path),
+        {n: f.int2str for n, f in data.features.items() if isinstance(f, datasets.ClassLabel)},
+        defaults,
+        local_folder(options.path),
+    )
 
 
 PLUGIN = Hf()

@@ -23,7 +23,7 @@ from stages.prepare.datasets.base import Record
 from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import json_line, lines, matching, sha256
-from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
 from stages.reading.unread_images import UnreadImage, image_from
 
 
@@ -70,14 +70,22 @@ class Jsonl:
 
     def row(self, record: Record, options: JsonlOptions) -> PromptRow:
         """The row of one line, which is read again: lines with images inside are not kept in memory."""
-        # The offset is that of the line's first byte, which is why lines are counted in bytes.
-        file, offset = record.payload
-        with open(file, "rb") as handle:
-            handle.seek(offset)
-            return row_of(_draft(handle.readline(), file, options))
+        return row_of(_draft(_line(record), record.payload[0], options))
+
+    def images(self, record: Record, options: JsonlOptions) -> list[UnreadImage]:
+        """The images of one line, which is read again."""
+        return images_of(json_line(_line(record)), partial(image_from, folder=record.payload[0].parent))
 
     def _files(self, options: JsonlOptions) -> list[Path]:
         return matching(Path(options.path).expanduser(), ".jsonl", "a .jsonl file")
+
+
+def _line(record: Record) -> bytes:
+    # The offset is that of the line's first byte, which is why lines are counted in bytes.
+    file, offset = record.payload
+    with open(file, "rb") as handle:
+        handle.seek(offset)
+        return handle.readline()
 
 
 def _draft(raw: bytes, file: Path, options: JsonlOptions) -> Draft:

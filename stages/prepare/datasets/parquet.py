@@ -14,9 +14,9 @@ to the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.columns import KINDS, item_of, mapping
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import digest_if_file, matching, sha256
-from stages.reading.plain_samples import Defaults, Draft, draft_of
-from stages.reading.unread_images import bytes_image, image_from
+from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
+from stages.reading.unread_images import UnreadImage, bytes_image, image_from
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _BATCH = 256
 # Rows of a shard are made in the source's order, so that the next one wanted is mostly in the same block.
 _BLOCK = 32
-Maker = Callable[[dict[str, Any]], Draft]
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,35 @@ class ParquetOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _RowLocation:
-    """Where a record lies, and how it is read."""
+class _Table:
+    """One file, and which of its columns is what."""
 
     path: Path
-    group: int
-    row: int
+    mtime_ns: int
+    """When it was last written, as planning found it: blocks that are remembered are of that file."""
     columns: tuple[str, ...]
-    make: Maker
+    whole: dict[str, str] | None
+    """Our name -> their column; None for prompt rows of our own."""
+    defaults: Defaults
+
+    def draft(self, item: dict[str, Any]) -> Draft:
+        """The draft of one row."""
+        if self.whole is None:
+            return prompt_row_draft(item)
+        return draft_of(item_of(item, self.whole), self.defaults, self._image)
+
+    def image_columns(self) -> dict[str, str]:
+        """What an image is read from, by our name."""
+        return {n: c for n, c in (self.whole or {"images": "images"}).items() if n in ("image", "images")}
+
+    def images(self, item: dict[str, Any]) -> list[UnreadImage]:
+        """The images of one row, of which these columns alone are there."""
+        if self.whole is None:
+            return prompt_row_images(item)
+        return images_of(item_of(item, self.image_columns()), self._image)
+
+    def _image(self, value: Any, name: str) -> UnreadImage:
+        return image_from(value, name, self.path.parent)
 
 
 class Parquet:
@@ -87,25 +107,32 @@ class Parquet:
         kept = KeptRows()
         for path in _files(options):
             with _opened(path) as file:
-                make, columns = _reader(file, path, options)
-                chosen = tuple(columns)
+                table = _reader(file, path, options)
                 for group in range(file.num_row_groups):
-                    batches = file.iter_batches(_BATCH, row_groups=[group], columns=columns)
+                    batches = file.iter_batches(_BATCH, row_groups=[group], columns=list(table.columns))
                     rows = (r for b in _checked(batches, path) for r in b.to_pylist())
                     for n, item in enumerate(rows):
                         ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
                         try:
-                            location = _RowLocation(path, group, n, chosen, make)
-                            yield record_of(make(item), ref, location, kept)
+                            yield record_of(table.draft(item), ref, (table, group, n), kept)
                         except BadSample as bad:
                             yield rejected_record(ref, bad)
 
     def row(self, record: Record, options: ParquetOptions) -> PromptRow:
         """The row of one table row; the last row group read stays in memory."""
-        location: _RowLocation = record.payload
-        block, at = divmod(location.row, _BLOCK)
-        found = _block(location.path, location.path.stat().st_mtime_ns, location.group, location.columns, block)
-        return row_of(location.make(found[at]))
+        table: _Table = record.payload[0]
+        return row_of(table.draft(_read(record, table.columns)))
+
+    def images(self, record: Record, options: ParquetOptions) -> list[UnreadImage]:
+        """The images of one table row."""
+        table: _Table = record.payload[0]
+        return table.images(_read(record, tuple(table.image_columns().values())))
+
+
+def _read(record: Record, columns: tuple[str, ...]) -> dict[str, Any]:
+    """Some columns of one table row."""
+    table, group, row = record.payload
+    return _block(table.path, table.mtime_ns, group, table.columns, columns, row // _BLOCK)[row % _BLOCK]
 
 
 def _files(options: ParquetOptions) -> list[Path]:
@@ -145,32 +172,34 @@ def _group(path: Path, mtime_ns: int, group: int, columns: tuple[str, ...]) -> A
         return file.read_row_group(group, columns=list(columns))
 
 
+# Of some rows all is asked for and of those between their images alone: a block of each.
 @lru_cache(maxsize=2)
-def _block(path: Path, mtime_ns: int, group: int, columns: tuple[str, ...], block: int) -> list[dict[str, Any]]:
+def _block(
+    path: Path, mtime_ns: int, group: int, columns: tuple[str, ...], asked: tuple[str, ...], block: int
+) -> list[dict[str, Any]]:
     """Some rows of a group as Python values: rows of a shard lie close to each other, and one by one is slow."""
-    found: list[dict[str, Any]] = _group(path, mtime_ns, group, columns).slice(block * _BLOCK, _BLOCK).to_pylist()
+    rows = _group(path, mtime_ns, group, columns).select(asked)
+    found: list[dict[str, Any]] = rows.slice(block * _BLOCK, _BLOCK).to_pylist()
     return found
 
 
-def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> tuple[Maker, list[str]]:
-    """(record -> draft, columns to read) for this file's kind."""
+def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> _Table:
+    """How this file is read."""
     from schemas.arrow import RowError, check_schema
     from schemas.tables import PROMPTS
 
-    found = list(file.schema_arrow.names)
+    found, written = list(file.schema_arrow.names), path.stat().st_mtime_ns
+    defaults = Defaults.of(options, f"parquet:{path.stem}")
     try:
         check_schema(PROMPTS, file.schema_arrow)
     # Not ours, which is no fault: any table may be mapped.
     except RowError:
         whole = mapping(options.columns, options.keep, found, str(path))
-        defaults = Defaults.of(options, f"parquet:{path.stem}")
         # A set, for two of our names may be mapped to one column.
-        return partial(_plain_sample_draft, whole=whole, defaults=defaults, folder=path.parent), sorted(
-            {*whole.values()}
-        )
+        return _Table(path, written, tuple(sorted({*whole.values()})), whole, defaults)
     if options.columns:
         raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
-    return prompt_row_draft, list(PROMPTS.row.__dataclass_fields__)
+    return _Table(path, written, tuple(PROMPTS.row.__dataclass_fields__), None, defaults)
 
 
 def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
@@ -178,7 +207,7 @@ def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
     import pyarrow as pa
 
     with _opened(path) as file:
-        _, columns = _reader(file, path, options)
+        columns = _reader(file, path, options).columns
         schema = file.schema_arrow
         named = [options.columns.get(n, n) for n in ("image", "images")]
         kinds = {n: schema.field(n).type for n in named if n in columns}
@@ -194,10 +223,6 @@ def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
     return found
 
 
-def _plain_sample_draft(item: dict[str, Any], whole: dict[str, str], defaults: Defaults, folder: Path) -> Draft:
-    return draft_of(item_of(item, whole), defaults, partial(image_from, folder=folder))
-
-
 def prompt_row_draft(item: dict[str, Any]) -> Draft:
     """A prompt row as it was, its id made anew from its content."""
     import dataclasses
@@ -209,10 +234,15 @@ def prompt_row_draft(item: dict[str, Any]) -> Draft:
         row: PromptRow = from_record(PromptRow, item)
     except RowError as error:
         raise BadSample("malformed", str(error)) from None
-    images = [bytes_image(i.bytes, i.path or "image") for i in row.images]
+    images = prompt_row_images(item)
     # Built-in rows repeat their templates on purpose: only what came from outside is compared by words.
     text = "" if row.scene else plain_text(row.messages)
     return Draft(dataclasses.replace(row, id="", images=[]), images, text)
+
+
+def prompt_row_images(item: dict[str, Any]) -> list[UnreadImage]:
+    """The images of a prompt row as it was."""
+    return [bytes_image(i["bytes"], i["path"] or "image") for i in item["images"] or ()]
 
 
 PLUGIN = Parquet()

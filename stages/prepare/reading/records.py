@@ -14,6 +14,7 @@ from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
 from stages.prepare.kept_rows import KeptRows
 from stages.reading.plain_samples import Draft
+from stages.reading.unread_images import UnreadImage
 
 
 def content_key(row: PromptRow, images: list[str]) -> str:
@@ -24,10 +25,10 @@ def content_key(row: PromptRow, images: list[str]) -> str:
 
 
 def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None) -> Record:
-    """What planning needs of a draft; its row is put into `kept` where no image is left to be read."""
+    """What planning needs of a draft; its row, which lacks its images alone, is put into `kept`."""
     row, hashes = draft.row, [p.digest() for p in draft.images]
     key = content_key(row, hashes)
-    at = kept.keep(row, key) if kept is not None and not hashes else -1
+    at = kept.keep(row, key) if kept is not None else -1
     return Record(
         ref=ref,
         key=key,
@@ -37,7 +38,7 @@ def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None
         text=draft.text,
         flags=tuple(row.flags),
         payload=payload,
-        images=digest(hashes)[:16] if hashes else "",
+        images=images_key(hashes),
         answer=row.answer,
         family=row.family or "",
         kept_in=kept if at >= 0 else None,
@@ -46,15 +47,25 @@ def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None
     )
 
 
+def images_key(hashes: list[str]) -> str:
+    """The content key of images by their sha256, "" without any."""
+    return digest(hashes)[:16] if hashes else ""
+
+
 def row_of(draft: Draft) -> PromptRow:
     """The whole row, images read but not checked; BadSample when one has gone since."""
+    images = read_images(draft.images)
+    hashes = [hashlib.sha256(i.bytes).hexdigest() for i in images]
+    return dataclasses.replace(draft.row, id=content_key(draft.row, hashes), images=images)
+
+
+def read_images(unread: list[UnreadImage]) -> list[Image]:
+    """Images as they lie in their source, not checked; BadSample when one has gone since."""
     try:
-        images = [Image(p.load(), p.name) for p in draft.images]
+        return [Image(p.load(), p.name) for p in unread]
     # Planning saw the file; it may have been moved while the shards before this one were made.
     except OSError as error:
         raise BadSample("missing_image", f"can't read {error.filename}: {error.strerror}") from None
-    hashes = [hashlib.sha256(i.bytes).hexdigest() for i in images]
-    return dataclasses.replace(draft.row, id=content_key(draft.row, hashes), images=images)
 
 
 def rejected_record(ref: str, bad: BadSample) -> Record:

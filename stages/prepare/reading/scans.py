@@ -17,11 +17,11 @@ from stages.prepare.reading.records import record_of, rejected_record
 from stages.reading.containers.base import Container, Item, taken
 from stages.reading.containers.found import found
 from stages.reading.layouts.columns import Columns
-from stages.reading.layouts.image_values import ImageRules
+from stages.reading.layouts.image_values import LONGEST_PATH, ImageRules
 from stages.reading.layouts.look import columns_of
-from stages.reading.layouts.samples import plain_sample
+from stages.reading.layouts.samples import plain_sample, record_images
 from stages.reading.layouts.shapes import there
-from stages.reading.plain_samples import Defaults, Draft, draft_of
+from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
 from stages.reading.unread_images import UnreadImage
 
 SNIFFED = 64
@@ -51,6 +51,14 @@ class Read:
         # Columns of a stranger's file may hold anything anywhere: what was not thought of costs one row and no run.
         except (TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
             raise BadSample("malformed", f"can't be read ({type(error).__name__}: {error})") from None
+
+    def images(self, record: dict[str, Any]) -> list[UnreadImage]:
+        """The images of one record's draft."""
+        if self.columns is None:
+            from stages.prepare.datasets.parquet import prompt_row_images
+
+            return prompt_row_images(record)
+        return images_of({"images": record_images(record, self.columns)}, self.rules.image)
 
     def learn(self, record: dict[str, Any]) -> bool:
         """Look at a record with columns that none before had; whether it changes what is read from where."""
@@ -84,9 +92,24 @@ class Scan:
     seen: list[tuple[str, int, int]]
     """(path, size, mtime) of every file that was looked at; -1 for one that was not there."""
 
-    def is_current(self, options: Any) -> bool:
-        """Whether the files are those that were read, as they were."""
-        return found(options.path, options.part).files == self.files and all(_stat(e[0]) == e for e in self.seen)
+
+_MOST_SCANS = 8
+_scans: dict[str, Scan] = {}
+
+
+def last_scan(key: str, files: Callable[[], list[Path]], make: Callable[[], Scan]) -> Scan:
+    """The last scan of a source, kept while its files are what they were: identity and records are asked for apart.
+
+    `files` are those that a scan would read now, and `make` is one.
+    """
+    last = _scans.pop(key, None)
+    if last is None or files() != last.files or any(stat_of(entry[0]) != entry for entry in last.seen):
+        last = make()
+    # In the order in which they were asked for: the oldest goes.
+    while len(_scans) >= _MOST_SCANS:
+        del _scans[next(iter(_scans))]
+    _scans[key] = last
+    return last
 
 
 def sniffed(options: Any) -> Read:
@@ -108,29 +131,23 @@ def sniffed(options: Any) -> Read:
     return read
 
 
-_scans: dict[str, Scan] = {}
-"""The last scan, kept while its files are what they were: identity and records are asked for apart."""
-
-
 def scanned(options: Any) -> Scan:
     """All records of a source, with what identifies it, in one pass."""
-    key = repr(options)
-    last = _scans.get(key)
-    if last is not None and last.is_current(options):
-        return last
-    _scans.clear()
+    return last_scan(repr(options), lambda: found(options.path, options.part).files, lambda: _scan(options))
+
+
+def _scan(options: Any) -> Scan:
     read = sniffed(options)
     scan = None
     while scan is None:
         scan = _pass(read)
-    _scans[key] = scan
     return scan
 
 
 def _pass(read: Read) -> Scan | None:
     """One pass; None where a record on the way changed what is read from where."""
     images: list[list[str]] = []
-    seen = [_stat(str(file)) for file in read.container.files]
+    seen = [stat_of(str(file)) for file in read.container.files]
 
     def note(value: Any, name: str) -> UnreadImage:
         try:
@@ -147,10 +164,10 @@ def _pass(read: Read) -> Scan | None:
         """Note a file that a value names; False where it is content, which the container's own digest covers."""
         path = value.get("path") if isinstance(value, dict) else value
         inside = isinstance(value, dict) and value.get("bytes") is not None
-        if inside or not isinstance(path, str) or len(path) > _LONGEST_PATH or path.startswith("data:"):
+        if inside or not isinstance(path, str) or len(path) > LONGEST_PATH or path.startswith("data:"):
             return False
         if read.rules.folder is not None and not path.startswith(("http://", "https://")):
-            seen.append(_stat(str(read.rules.folder / path)))
+            seen.append(stat_of(str(read.rules.folder / read.rules.path_of(path))))
         return True
 
     records, kept = [], KeptRows()
@@ -167,10 +184,8 @@ def _pass(read: Read) -> Scan | None:
     return Scan(whole, records, read.container.files, seen)
 
 
-_LONGEST_PATH = 4096
-
-
-def _stat(path: str) -> tuple[str, int, int]:
+def stat_of(path: str) -> tuple[str, int, int]:
+    """(path, size, mtime) of a file; -1 for one that is not there."""
     with contextlib.suppress(OSError, ValueError):
         stat = Path(path).stat()
         return path, stat.st_size, stat.st_mtime_ns

@@ -40,10 +40,6 @@ class WebDataset(Container):
                     yield Item(f"{path.name} {name}", position, record)
                     n += 1
 
-    def is_walked(self) -> bool:
-        """Compressed archives are walked through."""
-        return any(map(is_compressed, self.files))
-
     def read(self, position: Any) -> dict[str, Any]:
         """The record whose members lie at these offsets."""
         if isinstance(position, int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import contextlib
 import gzip
 import io
@@ -11,6 +12,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +85,12 @@ class Container(ABC):
 
     def is_walked(self) -> bool:
         """Whether `read` goes through all records before the one that is asked for."""
-        return type(self).read is Container.read
+        return self.is_packed or type(self).read is Container.read
+
+    @cached_property
+    def is_packed(self) -> bool:
+        """Whether a file's bytes are made of others, compressed or UTF-16, so that it has no offsets to enter at."""
+        return any(is_compressed(file) or _is_utf16(_start(file)) for file in self.files)
 
     def count(self) -> int | None:
         """How many records there are, where that is known at once; None elsewhere."""
@@ -137,24 +144,58 @@ def is_compressed(path: Path) -> bool:
 _READERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read(2)
+
+
+def _is_utf16(start: bytes) -> bool:
+    return start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class _Utf8(io.RawIOBase):
+    """A file of UTF-16 as the same text in UTF-8."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source, self._decoder = source, codecs.getincrementaldecoder("utf-16")()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes: two become three at the most."""
+        while True:
+            raw = self._source.read(len(buffer) // 2)
+            made = self._decoder.decode(raw, final=not raw).encode()
+            # Half a character says nothing yet.
+            if made or not raw:
+                buffer[: len(made)] = made
+                return len(made)
+
+
+def _in_utf8(handle: Any) -> IO[bytes]:
+    """The handle; where its text is UTF-16, which Excel and Windows write, one that gives it in UTF-8."""
+    return io.BufferedReader(_Utf8(handle), 1 << 20) if _is_utf16(handle.peek(2)) else handle
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked as its name says; what breaks while they are read is an InputError."""
+    """The bytes of a file, unpacked as its name says, UTF-16 as UTF-8; what breaks on the way is an InputError."""
     import pyarrow as pa
 
     suffix = path.suffix.lower()
     try:
         with contextlib.ExitStack() as stack:
             if suffix in _READERS:
-                yield stack.enter_context(_READERS[suffix](path, "rb"))
+                yield _in_utf8(stack.enter_context(_READERS[suffix](path, "rb")))
             elif suffix == ".zst":
                 # Python has no reader of its own before 3.14.
                 source = stack.enter_context(pa.input_stream(str(path), compression="zstd"))
-                yield stack.enter_context(io.BufferedReader(source, 1 << 20))
+                yield _in_utf8(stack.enter_context(io.BufferedReader(source, 1 << 20)))
             else:
-                yield stack.enter_context(open(path, "rb"))
-    # EOFError: cut short. zlib.error, LZMAError, ArrowInvalid: not what the name says.
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowInvalid) as error:
+                yield _in_utf8(stack.enter_context(open(path, "rb")))
+    # EOFError: cut short. zlib.error, LZMAError, ArrowInvalid: not what the name says. UnicodeError: half of UTF-16.
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowInvalid, UnicodeError) as error:
         raise InputError(f"{path} can't be read: {first_line(error)}", "copy or download it again") from None
 
 

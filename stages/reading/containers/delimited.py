@@ -14,7 +14,6 @@ from stages.reading.containers.base import (
     Item,
     byte_lines,
     changed,
-    is_compressed,
     opened,
     plain_stem,
     plain_suffix,
@@ -40,12 +39,12 @@ class Delimited(Container):
     def items(self) -> Iterator[Item]:
         """The rows, with the byte offset as position; compressed files count instead."""
         for n, (line, offset, values) in enumerate(self._rows()):
-            position = n if is_compressed(self.files[0]) else offset
+            position = n if self.is_packed else offset
             yield Item(f"{self.files[0].name} line {line}", position, self._record(values))
 
     def read(self, position: Any) -> dict[str, Any]:
         """The row at an offset, read again."""
-        if is_compressed(self.files[0]):
+        if self.is_packed:
             return super().read(position)
         with open(self.files[0], "rb") as handle:
             handle.seek(position)
@@ -58,10 +57,6 @@ class Delimited(Container):
         if isinstance(record, BadSample):
             raise record
         return record
-
-    def is_walked(self) -> bool:
-        """Compressed files are walked through."""
-        return is_compressed(self.files[0])
 
     def count(self) -> int | None:
         """Rows, where the file is small."""
@@ -113,10 +108,10 @@ class Delimited(Container):
             self._images = {}
             for n, (_, offset, values) in enumerate(self._rows()):
                 if len(values) > max(at, index) and len(values[at]) > _INDEX_DIGITS:
-                    self._images[values[index]] = n if is_compressed(self.files[0]) else offset
+                    self._images[values[index]] = n if self.is_packed else offset
         if named not in self._images:
             return BadSample("missing_image", f"image {named} is no row with an image")
-        if is_compressed(self.files[0]):
+        if self.is_packed:
             return BadSample("missing_image", f"image {named} is another row's, and the file is compressed: unpack it")
         return {**record, "image": self.read(self._images[named])["image"]}
 
@@ -128,11 +123,15 @@ def _head(path: Path, kind: str, lenient: bool) -> tuple[list[str], str]:
     if first is None:
         raise InputError(f"{path} is empty", "its first line names the columns")
     line = _decoded(first[2], path, 1).lstrip("\ufeff")
+    if "\0" in line:
+        raise InputError(f"{path} has NUL bytes in line 1: UTF-16 without its mark?", _RECODE)
     separator = "\t" if kind == "TSV" else max(",;\t|", key=line.count)
     try:
         names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
-    # A carriage return alone, or a NUL.
     except (csv.Error, StopIteration) as error:
+        if "\r" in line.rstrip("\r\n"):
+            hint = f"tr '\\r' '\\n' < {path.name} > LINES{path.suffix}"
+            raise InputError(f"{path} ends its lines with a carriage return alone", hint) from None
         raise InputError(f"{path} is no {kind} in line 1: {error}", "its first line names the columns") from None
     doubled = next((n for n in names if n and names.count(n) > 1), None)
     if doubled is not None and not lenient:
@@ -146,6 +145,7 @@ def _decoded(line: bytes | BadSample, path: Path, number: int) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeError:
-        raise InputError(
-            f"{path} is not UTF-8 in line {number}", "iconv -f WINDOWS-1252 -t UTF-8 (or UTF-16), or save it as UTF-8"
-        ) from None
+        raise InputError(f"{path} is not UTF-8 in line {number}", _RECODE) from None
+
+
+_RECODE = "iconv -f WINDOWS-1252 -t UTF-8 (or UTF-16LE), or save it as UTF-8"

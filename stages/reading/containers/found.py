@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.core.errors import InputError
-from stages.reading.containers.base import Container, plain_stem, plain_suffix
+from stages.reading.containers.base import Container, is_compressed, plain_stem, plain_suffix
 from stages.reading.containers.hub import Hub, is_hub_id
 
 _JSON = (".json", ".jsonl", ".ndjson", ".jsonlines")
@@ -41,6 +41,7 @@ def of_file(path: Path, part: str = "", lenient: bool = False) -> Container:
     suffix = plain_suffix(path)
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty", "copy or download it again")
+    _refuse_another(path)
     if suffix in _JSON:
         from stages.reading.containers.json_files import json_container
 
@@ -53,6 +54,27 @@ def of_file(path: Path, part: str = "", lenient: bool = False) -> Container:
     if suffix not in makers:
         raise InputError(f"{path} is of no format that is read", f"read are {', '.join(SUFFIXES)}, also compressed")
     return makers[suffix]([path])
+
+
+_INSTEAD = (
+    (b"version https://git-lfs", "a Git LFS pointer in place of the file", "git lfs pull"),
+    (b"<!doctype html", "a web page", "download the file itself, not the page that shows it"),
+    (b"<html", "a web page", "download the file itself, not the page that shows it"),
+)
+_PACKED = ((b"\x1f\x8b", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"BZh", ".bz2"), (b"\xfd7zXZ", ".xz"))
+
+
+def _refuse_another(path: Path) -> None:
+    """InputError where the first bytes are of something else than the name says."""
+    with open(path, "rb") as handle:
+        head = handle.read(64)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for begins, what, hint in _INSTEAD:
+        if start.startswith(begins):
+            raise InputError(f"{path} is {what}", hint)
+    suffix = next((s for begins, s in _PACKED if head.startswith(begins)), "")
+    if suffix and not is_compressed(path):
+        raise InputError(f"{path} is compressed, and its name doesn't say so", f"call it {path.name}{suffix}")
 
 
 def _makers() -> dict[str, Callable[[list[Path]], Container]]:

@@ -17,7 +17,6 @@ from stages.reading.containers.base import (
     Item,
     byte_lines,
     changed,
-    is_compressed,
     opened,
     plain_stem,
     small,
@@ -46,22 +45,18 @@ class JsonLines(Container):
         for file_number, path in enumerate(self.files):
             with opened(path) as handle:
                 for number, offset, line in byte_lines(handle):
-                    position = n if self._packed else (file_number, offset)
+                    position = n if self.is_packed else (file_number, offset)
                     yield Item(f"{path.name} line {number}", position, self._record(line))
                     n += 1
 
     def read(self, position: Any) -> dict[str, Any]:
         """The line at an offset, read again."""
-        if self._packed:
+        if self.is_packed:
             return super().read(position)
         file_number, offset = position
         with open(self.files[file_number], "rb") as handle:
             handle.seek(offset)
             return json_line(handle.readline(base.MAX_RECORD_BYTES), self._lenient)
-
-    def is_walked(self) -> bool:
-        """Compressed files are walked through."""
-        return self._packed
 
     def _record(self, line: bytes | BadSample) -> dict[str, Any] | BadSample:
         try:
@@ -78,10 +73,6 @@ class JsonLines(Container):
             with opened(path) as handle:
                 total += sum(1 for _ in byte_lines(handle))
         return total
-
-    @property
-    def _packed(self) -> bool:
-        return any(map(is_compressed, self.files))
 
 
 class JsonArray(Container):
@@ -160,7 +151,8 @@ def _document(path: Path, mtime_ns: int, part: str, lenient: bool) -> tuple[list
     try:
         return _records_in(json_line(raw, lenient), part, path)
     except BadSample as bad:
-        raise InputError(f"{path} is no JSON document: {bad.detail}", "is it a whole JSON file?") from None
+        hint = _ONE_A_LINE if "Extra data" in bad.detail else "is it a whole JSON file?"
+        raise InputError(f"{path} is no JSON document: {bad.detail}", hint) from None
 
 
 def json_container(path: Path, part: str, lenient: bool = False) -> Container:
@@ -174,7 +166,12 @@ def json_container(path: Path, part: str, lenient: bool = False) -> Container:
         return JsonObject(path, part, lenient)
     if path.suffix.lower() == ".json" and not text.startswith("{"):
         raise InputError(f"{path} holds no list of rows", "a list of objects, or one object that holds it, is read")
+    if text.split("\n", 1)[0].strip() == "{":
+        raise InputError(f"{path} has objects over several lines, and a record is read from one", _ONE_A_LINE)
     return JsonLines([path], path.parent, plain_stem(path), lenient)
+
+
+_ONE_A_LINE = "a line for each record: jq -c . FILE > LINES.jsonl"
 
 
 def _is_lines(head: bytes) -> bool:
@@ -198,22 +195,30 @@ def _object(value: Any) -> dict[str, Any] | BadSample:
 
 def _records_in(whole: dict[str, Any], part: str, path: Path) -> tuple[list[Any] | None, dict[str, Any]]:
     """(records of an object, whichever way it holds them, what stands beside them); (None, the whole) without any."""
-    lists = {n: v for n, v in whole.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
+    lists = _lists_of_objects(whole)
+    inside = {n: v for n, v in whole.items() if isinstance(v, dict)}
+    if not lists and (len(inside) < len(whole) or any(n in _LISTS for n in inside)):
+        # One level down: {"version": 1, "data": {"train": [...]}}; a record by name may hold lists of its own.
+        lists = {f"{n}.{m}": v for n, inner in inside.items() for m, v in _lists_of_objects(inner).items()}
     if part or lists:
         only = next(iter(lists)) if len(lists) == 1 else ""
-        named = part or only or next((n for n in _LISTS if n in lists), "")
+        named = part or only or next((n for known in _LISTS for n in lists if n.rpartition(".")[2] == known), "")
         if named not in lists:
             raise InputError(
                 f"{path} holds no list of rows by a name that is known, but {', '.join(lists) or 'none'}",
                 f'part = "{next(iter(lists), "")}"',
             )
-        return lists[named], {n: v for n, v in whole.items() if n != named}
+        return lists[named], {n: v for n, v in whole.items() if n != named.partition(".")[0]}
     if whole and all(isinstance(v, dict) for v in whole.values()):
         return [{"id": name, **record} for name, record in whole.items()], {}
     # A list for each column, as pandas writes them with orient="list".
     if whole and all(isinstance(v, list) for v in whole.values()) and len({len(v) for v in whole.values()}) == 1:
         return [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)], {}
     return None, whole
+
+
+def _lists_of_objects(whole: dict[str, Any]) -> dict[str, list[Any]]:
+    return {n: v for n, v in whole.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
 
 
 def _elements(handle: IO[bytes], path: Path, lenient: bool) -> Iterator[Any]:

@@ -21,6 +21,10 @@ class Parquet(Container):
 
     kind = "Parquet"
 
+    def __init__(self, files: list[Path], folder: Path | None, name: str) -> None:
+        super().__init__(files, folder, name)
+        self._mtimes: dict[int, int] = {}
+
     def items(self) -> Iterator[Item]:
         """The rows of every group."""
         for f, path in enumerate(self.files):
@@ -41,7 +45,13 @@ class Parquet(Container):
         f, group, n = position
         path = self.files[f]
         with _failures(path):
-            return dict(_group_block(path, path.stat().st_mtime_ns, group, n // _BLOCK)[n % _BLOCK])
+            return dict(_group_block(path, self._written(f), group, n // _BLOCK)[n % _BLOCK])
+
+    def _written(self, f: int) -> int:
+        """When a file was last written, asked once: what is remembered of it is of the file that this container is."""
+        if f not in self._mtimes:
+            self._mtimes[f] = self.files[f].stat().st_mtime_ns
+        return self._mtimes[f]
 
     def count(self) -> int | None:
         """The sum of what the files' footers say."""

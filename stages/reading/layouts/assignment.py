@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from stages.core.errors import BadSample, InputError, did_you_mean
-from stages.core.field_paths import FieldPath, parse_path
-from stages.reading.choices import options_of
+from stages.core.field_paths import LEFT_OUT, FieldPath, parse_path
+from stages.reading.choices import TOO_MANY, options_of
 from stages.reading.layouts import table
 from stages.reading.layouts.shapes import is_image, there, value_at
 from stages.reading.layouts.turns import as_turns
 from stages.reading.plain_samples import LISTS, TEXTS, listed_in
+from stages.reading.spellings import flag_in
 
 _OWN = ("source", "risk", "family", "parent_id", "scene", "answer_kind", "category", "task")
 Records = list[dict[str, Any]]
@@ -27,7 +28,7 @@ class Assignment:
         self.by_name: dict[str, str] = {}
         for column in self.seen:
             self.by_name.setdefault(_plain(column), column)
-        self.left_out = {n for n, path in mapped.items() if path in ("none", "")}
+        self.left_out = {n for n, path in mapped.items() if path in (LEFT_OUT, "")}
         self.fields = {n: parse_path(path) for n, path in mapped.items() if n not in self.left_out}
         if "image" in self.fields:
             self.fields["images"] = self.fields.pop("image")
@@ -42,6 +43,10 @@ class Assignment:
         """The first value that any of the records has there; None without any."""
         return next((v for r in self.records if there(v := value_at(path, r))), None)
 
+    def first(self, column: str) -> Any:
+        """The first value of a column."""
+        return self.value(FieldPath(column, (column,)))
+
     def has(self, name: str) -> bool:
         """Whether it is known where the name is read from."""
         return name in self.fields
@@ -52,12 +57,19 @@ class Assignment:
         if name in self.fields or name in self.left_out or other in self.fields:
             return False
         found = parse_path(path) if path not in self.by_name.values() else FieldPath(path, (path,))
-        value = self.value(found)
         taken = {w.text for w in self.fields.values() if w.constant is None}
-        if value is None or found.text in taken or not _may_be(name, value, self.records, found):
+        if found.text in taken:
             return False
-        self.fields[name] = found
-        return True
+        # An object is asked for its one plain value: {"text": ["Paris"], "answer_start": [3]}.
+        inside = (
+            [FieldPath(f"{path}.{n}", (*found.steps, n)) for n in table.INSIDE] if name in table.MAY_BE_INSIDE else []
+        )
+        for at in (found, *inside):
+            value = self.value(at)
+            if value is not None and _may_be(name, value, self.records, at):
+                self.fields[name] = at
+                return True
+        return False
 
 
 def _plain(column: str) -> str:
@@ -84,7 +96,7 @@ def _may_be(name: str, value: Any, records: Records, found: FieldPath) -> bool:
     if name == "split":
         return all(isinstance(v, str) and v.lower().startswith(table.SPLITS) for v in values)
     if name == "harmful":
-        return all(isinstance(v, bool) for v in values)
+        return all(isinstance(flag_in(v), bool) for v in values)
     if name == "instructions":
         lists = [listed_in(v) for v in values]
         # Of kinds alone the arguments lie beside them.
@@ -103,5 +115,5 @@ def _may_be(name: str, value: Any, records: Records, found: FieldPath) -> bool:
 def _are_options(value: Any) -> bool:
     try:
         return len(options_of(value)[0]) > 1
-    except BadSample:
-        return False
+    except BadSample as bad:
+        return bad.reason == TOO_MANY

@@ -58,13 +58,14 @@ class Columns:
         found = []
         touched = {w.steps[0] for w in self.fields.values() if w.steps} | self.used()
         for column in sorted(self.seen - touched):
-            words = set(re.split(r"[^a-z]+", column.lower()))
+            words = {word.removesuffix("s") for word in re.split(r"[^a-z]+", column.lower())}
             for kind, known, name in (
                 ("a pair", table.PAIR_WORDS, "response"),
                 ("an answer", table.ANSWER_WORDS, "answer"),
                 ("an image", table.IMAGE_WORDS, "images"),
+                ("what a question is about", table.PASSAGE_WORDS, "hint"),
             ):
-                if words & set(known):
+                if words & {word.removesuffix("s") for word in known}:
                     if name in self.left_out:
                         break
                     found.append(f"{column} looks like {kind} (--map {name}={column})")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from stages.core.errors import BadSample
 from stages.reading.unread_images import MAX_FILE_BYTES, UnreadImage, bytes_image, image_from
@@ -18,6 +19,8 @@ _NAMED_BY = ("url", "image_url", "image", "path", "file_name")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{60,}={0,2}")
 _BLANKS = re.compile(r"\s+")
 _WEB = ("http://", "https://")
+LONGEST_PATH = 4096
+"""Characters beyond which a text is no path."""
 
 
 def images_in(value: Any) -> list[Any]:
@@ -63,7 +66,7 @@ class ImageRules:
             raise BadSample("too_large", f"{name} has {len(value)} characters of base64")
         if value.startswith(_WEB):
             return self._from_web(value, name)
-        value = value.removeprefix("file://")
+        value = self.path_of(value)
         if value.startswith("data:"):
             return image_from(value, name, self.folder)
         plain = _BLANKS.sub("", value) if "\n" in value else value
@@ -71,11 +74,21 @@ class ImageRules:
             return _decoded(plain, name)
         return self._file(value, name)
 
+    def path_of(self, value: str) -> str:
+        """The path that a text names: a `file:` address without what is the address's, and slashes of either kind."""
+        if value[:5].lower() == "file:":
+            found = urlsplit(value)
+            # `file://pics/0.png` is wrong, and what people write: its first folder stands where a host would.
+            value = unquote(found.path if found.netloc in ("", "localhost") else found.netloc + found.path)
+        if "\\" in value and len(value) <= LONGEST_PATH and not self._is_file(value):
+            value = value.replace("\\", "/")
+        return value
+
     def _is_file(self, value: str) -> bool:
         try:
             return self.folder is not None and (self.folder / value).is_file()
-        # Longer than a name may be: base64, then.
-        except OSError:
+        # Longer than a name may be: base64, then. ValueError: a NUL.
+        except (OSError, ValueError):
             return False
 
     def _file(self, value: str, name: str) -> UnreadImage:

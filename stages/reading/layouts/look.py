@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from stages.core.errors import BadSample, InputError, UsageError, did_you_mean
-from stages.core.field_paths import FieldPath, parse_path
+from stages.core.field_paths import parse_path
 from stages.reading.choices import letter_of
 from stages.reading.layouts import table
 from stages.reading.layouts.assignment import Assignment, Records
@@ -53,7 +54,7 @@ def _columns(known: Assignment) -> Columns:
     numbered = () if "images" in decided else numbered_columns(known.seen)
     if "images" not in decided and not numbered:
         _find_images(known)
-    letters = () if "choices" in decided else letter_columns(known.seen)
+    letters = () if "choices" in decided else letter_columns(known.seen) or _small_letters(known)
     for name in COLUMNS:
         if name == "choices" and letters:
             continue
@@ -64,13 +65,18 @@ def _columns(known: Assignment) -> Columns:
     # A caption is what is to be said of an image, where nothing else asks for something.
     _find_caption(known, bool(numbered))
     if not known.has("messages") and not known.has("prompt"):
-        listed = ", ".join(known.seen) or "none"
+        listed = ", ".join(map(_with_inside, known.seen, map(known.first, known.seen))) or "none"
         raise InputError(
             f"{known.name}: no column is known to be the prompt", f"--map prompt=COLUMN; its columns: {listed}"
         )
     left_out, seen = frozenset(known.left_out), frozenset(known.seen)
     columns = Columns(layout.name if layout else "", known.fields, letters, numbered, left_out=left_out, seen=seen)
     return _counted(columns, known.records)
+
+
+def _with_inside(column: str, value: object) -> str:
+    """A column's name; of one that holds objects the paths into them, as `--map` takes them."""
+    return ", ".join(f"{column}.{name}" for name in value) if isinstance(value, Mapping) and value else column
 
 
 def _fits(known: Assignment, layout: Layout) -> bool:
@@ -101,18 +107,14 @@ def _find(known: Assignment, name: str) -> None:
 def _find_messages(known: Assignment) -> None:
     for candidate in (*COLUMNS["messages"], *COLUMNS["prompt"]):
         column = known.by_name.get(candidate)
-        if (
-            column
-            and as_turns(known.value(FieldPath(column, (column,)))) is not None
-            and known.take("messages", column)
-        ):
+        if column and as_turns(known.first(column)) is not None and known.take("messages", column):
             return
 
 
 def _find_images(known: Assignment) -> None:
     taken = {w.text for w in known.fields.values()}
     named = [known.by_name[c] for c in COLUMNS["images"] if c in known.by_name]
-    shaped = [c for c in known.seen if is_image(known.value(FieldPath(c, (c,))))]
+    shaped = [c for c in known.seen if is_image(known.first(c))]
     # Bytes before paths: a table that holds both names files of its maker's disk.
     paths = [c for c in known.seen if c not in taken and _all_are_paths(known, c)]
     for column in (*(c for c in named if c in shaped), *named, *shaped[:1], *paths[:1]):
@@ -132,6 +134,14 @@ def _find_by_words(known: Assignment) -> None:
     # Beside an answer a text is what is asked, and no caption.
     if known.has("answer") and not known.has("messages") and "text" in known.by_name:
         known.take("prompt", known.by_name["text"])
+
+
+def _small_letters(known: Assignment) -> tuple[str, ...]:
+    """Columns `a`, `b`, ..., which are names of anything, as options where the answer is always one of those names."""
+    found = tuple(itertools.takewhile(known.seen.__contains__, "abcdefghij"))
+    asked = next((known.by_name[c] for c in COLUMNS["answer"] if c in known.by_name), None)
+    answers = [str(value).strip().lower() for r in known.records if there(value := r.get(asked))] if asked else []
+    return found if len(found) > 1 and answers and all(a in found for a in answers) else ()
 
 
 def _find_label_of_options(known: Assignment, letters: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from stages.reading.layouts.image_values import images_in
 from stages.reading.layouts.shapes import is_image, there, value_at
 from stages.reading.layouts.turns import Turn, assembled, turns_of
 from stages.reading.references import several_letters
+from stages.reading.spellings import flag_in, split_in
 
 _MADE = ("messages", "prompt", "input", "history", "system", "hint", "images", "choices", "answer", "response", "split")
 _ANSWER_TAG = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
@@ -37,9 +38,8 @@ def plain_sample(record: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         if name not in _MADE and there(value := value_at(path, record))
     }
     sample.update(messages=messages, images=images, choices=texts)
-    if isinstance(sample.get("harmful"), str):
-        # A constant of `--map` is text.
-        sample["harmful"] = {"true": True, "false": False}.get(sample["harmful"], sample["harmful"])
+    if "harmful" in sample:
+        sample["harmful"] = flag_in(sample["harmful"])
     answer = _get(record, columns, "answer")
     if isinstance(answer, str) and _HASHES in answer and not texts:
         # GSM8K: the way to the answer, then the answer.
@@ -51,7 +51,7 @@ def plain_sample(record: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
         sample["response"] = response
     split = _get(record, columns, "split")
     if isinstance(split, str):
-        sample["split"] = "train" if split.lower().startswith("train") else "test"
+        sample["split"] = split_in(split)
     sample["extra"] = _rest(record, columns)
     return sample
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
 from stages.core.field_paths import MISSING, FieldPath
 from stages.reading.containers.image_folders import IMAGES
 
+_BOX_MARKS = ("<ref-object>", "<bbox>")
 _IMAGE_PARTS = ("image_url", "input_image")
 
 
@@ -47,7 +48,19 @@ def is_image_path(value: Any) -> bool:
     return isinstance(value, str) and "\n" not in value and PurePath(value).suffix.lower() in IMAGES
 
 
-SHAPES = {"turns": is_turns, "image parts": has_image_parts}
+def has_box_marks(value: Any) -> bool:
+    """Whether turns have marks in place of names and coordinates that stand beside them."""
+    return is_turns(value) and any(
+        mark in text for turn in value if isinstance(text := turn.get("content"), str) for mark in _BOX_MARKS
+    )
+
+
+SHAPES: dict[str, Callable[[Any], bool]] = {
+    "turns": is_turns,
+    "image parts": has_image_parts,
+    "box marks": has_box_marks,
+    "yes or no": lambda value: isinstance(value, bool),
+}
 """What `Layout.needs` may ask of a value after a colon."""
 
 

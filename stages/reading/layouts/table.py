@@ -33,6 +33,28 @@ LAYOUTS = (
             "cosmo import {name} --as scored, for reward, dpo, verifier; to imitate the better: --map response=chosen",
         ),
     ),
+    *(
+        Layout(
+            "KTO",
+            needs,
+            refused=(
+                f"completions with a verdict each ({verdict})",
+                f"cosmo import {{name}} --as scored --set grades.liked={verdict} --set reward=liked",
+            ),
+        )
+        for verdict, needs in (
+            ("kto_tag", ("kto_tag:yes or no",)),
+            ("label", ("prompt", "completion", "label:yes or no")),
+        )
+    ),
+    Layout(
+        "ms-swift",
+        ("messages:box marks", "objects"),
+        refused=(
+            "<ref-object> and <bbox> for names and coordinates (objects), which each model writes in its own way",
+            "write them into the text",
+        ),
+    ),
     Layout(
         "verl",
         ("reward_model.ground_truth",),
@@ -120,6 +142,11 @@ PROMPTS_FROM_CAPTIONS = "Describe the image."
 SETTINGS = ("input", "history", "system", "hint")
 """Names beside those of a plain sample: what becomes part of the messages."""
 
+INSIDE = ("text", "value", "content")
+"""Where an object has what it is an object of."""
+MAY_BE_INSIDE = ("prompt", "answer", "response")
+"""Our names whose column may be such an object."""
+
 ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "question"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "bing", "bard"), "assistant"),
@@ -132,6 +159,7 @@ ROLES = {
 
 ANSWER_WORDS = ("answer", "solution", "truth", "gold", "label", "target", "reference", "correct", "output", "response")
 PAIR_WORDS = ("chosen", "rejected", "preferred", "preference", "winner")
+PASSAGE_WORDS = ("context", "passage", "paragraph", "article")
 IMAGE_WORDS = ("image", "images", "img", "picture", "photo", "figure")
 """Words in the name of a column that is not used, by which it is pointed out."""
 LABELS = ("general", "knowledge", "value", "safety", "jailbreak", "instruction", "math")

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from schemas.prompts import PromptRow
-from stages.score.answers.markers import AND, NEGATED_FOLLOWS, NEGATORS, OR
-from stages.score.answers.negation import CLAUSE, denies, denies_in_script
+from stages.score.answers.markers import ADVERBS, AND, BUT, EXCLUDES, NEGATED_FOLLOWS, NEGATORS, OR, TURNS
+from stages.score.answers.negation import CLAUSE, calls_wrong, denies, denies_in_script
 from stages.score.answers.normalize import phrase, plain, signed, spaced
 from stages.score.answers.numbers import abstains, equal, final_value
 from stages.score.answers.numerals import as_value
@@ -32,7 +32,11 @@ _JOINED = re.compile(
 # `A` and `I` are words before a word of lower-case letters, unless that one gives a reason.
 _GOES_ON = re.compile(r"\s+(?!because|since|as\b|is\b|was\b|and\b|or\b|fits|due|would\b|for\b|which\b)[a-z]")
 _JOINT = re.compile(rf"(?:^|[^A-Z]|\w[A-Z])[)\].,]*\s+(?:{AND}|{OR})\s+$")
-_BUT = re.compile(r" (?:but|sondern|sino|mais)(?= |$)")
+_BUT = re.compile(rf" (?:{BUT})(?= |$)")
+_LISTED = re.compile(
+    rf"(?:[(\[]?(?<![A-Za-z])[A-Z][)\]]?(?:\s*[,/、]\s*(?:(?:{AND}|{OR}|nor)\s+)?|\s+(?:{AND}|{OR}|nor)\s+))+$"
+)
+"""Letters of an enumeration that goes on: what denies the first of them denies all."""
 _CONCLUDES = re.compile(r"(?:\b(?:so|thus|therefore|hence|also|daher|donc)|所以|因此|故)[\s,:]*$", re.IGNORECASE)
 _BRACKETED = re.compile(rf"(?<![A-Za-z0-9_])[(\[]\s*([A-Za-z])\s*[)\]]{_END}")
 _BEHIND_NAME = re.compile(rf"\b{_NAMED}\s*:?\s*[(\[]?([A-Z]){_END}", re.IGNORECASE)
@@ -43,17 +47,18 @@ _ANSWERING = (
 )
 _ANSWERS = frozenset(_ANSWERING.split())
 """Words behind which a bare letter is an option; behind a noun (`Vitamin C`, `point B`) it is part of a name."""
-_NOT_IT = "wrong|incorrect|false|not|out|eliminated|ruled|excluded"
-_WRONG = re.compile(
-    rf"\s*(?:[)\].:]\s*)?(?:[\w\s]{{0,30}}?)\b(?:is|are|was|can be)\s*(?:\w+\s+){{0,2}}?(?:{_NOT_IT})\b"
-    r"|\s*(?:isn't|can't be|cannot be|不对|错误|不正确|是错)",
-    re.IGNORECASE,
-)
 _RIGHT = re.compile(r"\s*(?:is|seems|looks)\s+(?:the\s+)?(?:correct|right|true|best|answer)", re.IGNORECASE)
 _ITEM = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:、][ \t]*\S.*$", re.MULTILINE)
 _LETTERS_ONLY = re.compile(r"[A-Z](?:\s*(?:[,;/&、]|and\b)?\s*[A-Z])*", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)%\"'$*][.!?])\s+(?=[A-Z(*])|(?<=[。！？])\s*|\n+")
 _ARTICLE = re.compile(r"^ (?:a|an|the) (?=\w)")
+_SETTLES = re.compile(
+    r"(?:^|\b(?:is|it's|be|so|thus|therefore|hence|ist|est|es)\b|应该是|應該是|是|[选選])[\s:*]*(?:option\s*)?"
+    r"[(\[]?([A-Z])[)\]]?[\s.!*。]*$"
+)
+"""A sentence that ends in the letter that it states: `... so it is B.`"""
+_SUPPOSES = re.compile(r"\b(?:if|would|could|might|may|were)\b", re.IGNORECASE)
+_ASKED = re.compile(r"[)\]]?\s*[?？]")
 Options = frozenset[int]
 
 
@@ -107,12 +112,17 @@ def chosen(reading: Reading, choices: tuple[str, ...], count: int, many: bool = 
     # of them (`G` of A, B, D, F, G) can only be a text.
     lettered = all(len(c.strip()) == 1 and c.strip().isascii() and c.strip().isalpha() for c in choices)
     texts = () if lettered else choices
-    said = plain(reading.final).strip(" .()").upper()
-    if lettered and len(said) == 1 and ord(said) - 65 >= total:
-        return frozenset(i for i, c in enumerate(choices) if c.strip().upper() == said)
+    bare = plain(reading.final).strip(" .()").upper()
+    if lettered and len(bare) == 1 and ord(bare) - 65 >= total:
+        return frozenset(i for i, c in enumerate(choices) if c.strip().upper() == bare)
     if reading.mark:
         for part in (reading.final, *reading.earlier):
             text = plain_markup(plain(part)).strip()
+            # `The answer is C. But the wheels show that it is B.`
+            later = [part for part in TURNS.split(text)[1:] if not _SUPPOSES.search(part)]
+            settled = [m.group(1) for part in later if (m := _SETTLES.search(part))]
+            if settled and not many and (found := _inside({settled[-1]}, total)):
+                return found
             if found := _in_span(text, texts, total, True, many):
                 return found
             # A last statement that denies or withholds is not outdone by an earlier one.
@@ -176,6 +186,9 @@ def _in_span(text: str, choices: tuple[str, ...], total: int, marked: bool, many
         return found
     if found := _mentioned(text, total, bool(choices) and not marked):
         return found
+    # `10 + 2 = 12` settles on what it gives, though it holds the text of another option.
+    if "=" in text and (found := _by_value(text, choices)):
+        return found
     return _by_text(text, choices) or _by_value(text, choices)
 
 
@@ -191,7 +204,7 @@ def _leading(text: str, total: int) -> Options:
         return frozenset()
     if not bracketed and letter in "AIai" and _GOES_ON.match(text, end):
         return frozenset()
-    if _wrong(text[end:]):
+    if calls_wrong(text[end:]) or denies_in_script("", text[end:]) or _ASKED.match(text, end):
         return frozenset()
     found = {letter.upper()}
     while more := _JOINED.match(text, end):
@@ -233,21 +246,28 @@ def _mentioned(text: str, total: int, strict: bool) -> Options:
     for pattern in (_BRACKETED, _BEHIND_NAME, _ALONE):
         named: set[str] = set()
         best: set[str] = set()
+        left: set[str] = set()
+        denied: set[str] = set()
         for m in pattern.finditer(text):
             letter, before, after = m.group(1).upper(), text[: m.start()], text[m.end() :]
+            if _ASKED.match(after) or (pattern is _ALONE and letter in "AI" and _GOES_ON.match(after)):
+                continue
+            if _denied(before, after) or calls_wrong(after):
+                denied.add(letter)
+                continue
             if pattern is _ALONE:
-                if letter in "AI" and _GOES_ON.match(after):
-                    continue
                 if strict and not _answers(before):
+                    left.add(letter)
                     continue
                 # `A and C`; of `the notes A in the horn and C in the violin` neither is an answer.
                 if strict and _JOINT.search(before) and _GOES_ON.match(after):
                     continue
-            if _denied(before) or _wrong(after):
-                continue
             named.add(letter)
             if _RIGHT.match(after) or (_CONCLUDES.search(before) and not _JOINED.match(after)):
                 best.add(letter)
+        # `It can't be A, C or D, which leaves B`: all others are denied.
+        if not named and len(left) == 1 and len(_inside(denied, total)) == total - 1:
+            named = left
         if found := _inside(best if len(best) == 1 else named, total):
             return found
     return frozenset()
@@ -258,17 +278,14 @@ def _answers(before: str) -> bool:
     bare = before.rstrip(" *\"'")
     if not bare or not (bare[-1].isalnum()):
         return True
-    return bare.rpartition(" ")[2].rpartition("\n")[2].lower() in _ANSWERS or not bare[-1].isascii()
+    word = bare.rpartition(" ")[2].rpartition("\n")[2].lower()
+    return word in _ANSWERS or word in ADVERBS or not bare[-1].isascii()
 
 
-def _denied(before: str) -> bool:
-    clause = CLAUSE.split(before)[-1]
-    return denies(clause.lower().split()) or denies_in_script(clause[-6:], "")
-
-
-def _wrong(after: str) -> bool:
-    clause = re.split(r"[,;!?\n，。；]|\.\s", after, maxsplit=1)[0]
-    return bool(_WRONG.match(clause))
+def _denied(before: str, after: str = "") -> bool:
+    clause = CLAUSE.split(_LISTED.sub("", before))[-1]
+    words = clause.lower().split()
+    return denies(words) or bool(EXCLUDES & {*words[-3:]}) or denies_in_script(clause[-6:], after)
 
 
 def _denies(text: str) -> bool:

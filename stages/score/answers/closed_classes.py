@@ -6,14 +6,17 @@ the question offers itself counts only where it is the reference's.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from schemas.prompts import PromptRow
 from schemas.values import plain_text
-from stages.score.answers.markers import CLASS_OF, SPLITS
+from stages.score.answers.markers import ADVERBS, CLASS_OF, FILLERS, GRAMMAR, NEGATORS, RETRACTS, SPLITS
 from stages.score.answers.negation import CLAUSE, SCRIPT, denies, denies_in_script
 from stages.score.answers.normalize import plain, spaced
 from stages.score.answers.reading import Reading
+
+_BARE_DENIAL = re.compile(r"(?:of course |well )?not(?: at all| in the least)?")
 
 
 def member_of(text: str) -> tuple[str, str] | None:
@@ -27,6 +30,10 @@ def by_class(row: PromptRow, member: tuple[str, str], final: str, reading: Readi
     asked = _asked_members(row, kind)
     asked = frozenset() if expected in asked else asked
     parts = [final] if reading.mark or len(final) < 200 else [_last_line(final), final]
+    # What was asked or taken back counts no more, where something is said in its place.
+    later = RETRACTS.split(final)[-1].rpartition("?")[2]
+    if later != final and _members(later, kind)[0]:
+        parts = [later]
     for part in parts:
         stated, denied = _members(part, kind)
         first = _opening(part, kind)
@@ -39,10 +46,34 @@ def by_class(row: PromptRow, member: tuple[str, str], final: str, reading: Readi
             return False, f"the answer names {', '.join(sorted(left))}"
         if expected in denied:
             return False, f"the answer denies {expected!r}"
+        # Of two, what is not the one is the other.
+        if kind == "true_false" and len(denied) == 1:
+            return True, None
+    if kind == "yes_no" and (said := _in_other_words(row, final)) is not None:
+        return _verdict(said == expected, said, expected)
     # Yes or no may be said in other words; another colour may have a name that is not in the list.
     return (
         (None, "neither is said") if kind in ("yes_no", "true_false") else (False, f"{expected!r} is not in the answer")
     )
+
+
+def _in_other_words(row: PromptRow, final: str) -> str | None:
+    """Yes or no where the question is repeated as a statement, or nothing but a denial is said; None for anything else.
+
+    `There is a dog` to `Is there a dog in the picture?`, in the words' order; `certainly not`.
+    """
+    words, asked = spaced(final).split(), spaced(plain_text(row.messages)).split()
+    if final.rstrip().endswith("?"):
+        return None
+    if _BARE_DENIAL.fullmatch(" ".join(w for w in words if w not in ADVERBS)):
+        return "no"
+    denied = [w for w in words if w in NEGATORS or w.endswith("n't")]
+    content = [w for w in words if w not in GRAMMAR | FILLERS | NEGATORS | ADVERBS and w not in denied]
+    if not content:
+        return None
+    rest = iter([] if NEGATORS & {*asked} else asked)
+    # `in` on an iterator goes on from where it was: the words must come in the question's order.
+    return ("no" if denied else "yes") if all(word in rest for word in content) else None
 
 
 def _verdict(right: bool, found: str, expected: str) -> tuple[bool, str | None]:

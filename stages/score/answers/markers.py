@@ -32,6 +32,8 @@ _FIXED = {
     "ko": r"(?:정답|해답|답)(?:은|는|[:：])",
 }
 _NAME = "|".join(_NAMES.values())
+NAME = re.compile(_NAME, re.IGNORECASE)
+"""A name for the answer, as a field of JSON may have it."""
 _SPACE = r"[\s*_]*"
 STATEMENT = re.compile(
     rf"(?<![\w-])(?:{_NAME}){_SPACE}(?:(?:{_JOINS[0]})\b{_SPACE}[:：]?|(?:{_JOINS[1]}))|{'|'.join(_FIXED.values())}",
@@ -77,6 +79,28 @@ NEGATORS_BEFORE = re.compile(r"(?:不是|并非|並非|不|没有|沒有|没|沒
 """Chinese: what stands right behind is denied."""
 NEGATORS_AFTER = re.compile(r"^[\s」』\"']*(?:では|じゃ|は)?(?:ない|ありません|なく)|^(?:이|가)?\s*(?:아니|아닙니다)")
 """Japanese and Korean: what stands right before is denied."""
+
+TURNS = re.compile(
+    r"(?<=[.!?…])\s+(?=(?:but|however|wait|actually|no|hmm|correction|on second thought|aber|doch|moment|mais|attends"
+    r"|pero|espera)\b)|[,.…]+\s*(?:wait|actually|correction|on second thought)\b[,:]?\s*"
+    r"|(?<=[。！？])(?=但|不过|不過|不对|不對|等等|しかし|하지만)",
+    re.IGNORECASE,
+)
+"""Where a text turns round: what stands behind counts, if it settles on anything."""
+RETRACTS = re.compile(r"[,.!?…]+\s*(?:no,\s*)?(?:wait|actually|correction|on second thought)\b[,:]?\s*", re.IGNORECASE)
+"""Where it takes back what it has said, and no more than that: `but` and `however` may only go on."""
+BUT = r"but|sondern|sino|mais"
+"""Words between what is denied and what is said in its place."""
+_ADVERBS = (
+    "probably definitely certainly surely likely clearly obviously possibly presumably evidently absolutely undoubtedly"
+    " maybe perhaps really entirely wahrscheinlich vermutlich sicher bestimmt vielleicht probablement certainement"
+    " sûrement peut-être probablemente seguramente quizás quizá"
+)
+ADVERBS = frozenset(_ADVERBS.split())
+"""Words that say how sure somebody is."""
+_EXCLUDES = "exclude excluding eliminate eliminating reject rejecting discard discarding rule ruling"
+EXCLUDES = frozenset(_EXCLUDES.split())
+"""Verbs in front of what is set aside: `we can rule out A and B`."""
 
 OR = r"or|oder|ou|oppure|или|或者?|还是|還是|または|か|또는|아니면"
 AND = r"and|und|et|y|e|и|和|与|與|以及|及|跟|と|및|그리고|&"

@@ -152,6 +152,8 @@ def _text(row: PromptRow, gold: str, reading: Reading) -> Match:
 def _math(row: PromptRow, gold: str, reading: Reading) -> Match:
     """Equal as mathematics: same spelling or exact numbers at once, anything else by algebra."""
     right, seen, reason = maths.compare(gold, reading, tolerance(row))
+    if not right and (words := maths.in_text(gold)) and (found := _text(row, words, reading)).right is not False:
+        return found
     return Match(right, seen, reason)
 
 

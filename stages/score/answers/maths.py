@@ -56,6 +56,7 @@ _POINTS = (
 _BASE_WORDS = "two|three|four|five|six|seven|eight|nine|ten"
 _IN_BASE = re.compile(rf"([0-9A-Fa-f]+)_\{{?(?:\\text\{{)?\s*(\d+|{_BASE_WORDS})\s*\}}?\}}?")
 _BASES = {w: n for n, w in enumerate(_BASE_WORDS.split("|"), start=2)}
+_IN_TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm)\s*\{\s*([A-Za-z]{2,}(?:[ '-][A-Za-z]+)*)\s*\}")
 _DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbi]?)(?![a-zA-Z])|\.{3}")
 Tolerance = tuple[str, Fraction] | None
 Verdict = tuple[bool | None, str | None, str | None]
@@ -112,6 +113,8 @@ def _equal(gold: str, found: str, reading: Reading, tolerance: Tolerance) -> tup
     if spelled(found) == spelled(gold):
         return True, seen
     a, b = numerals.as_value(gold), numerals.as_value(found)
+    if a is not None and b is None and found.isascii() and found.replace(" ", "").replace("-", "").isalpha():
+        b = numbers.in_words(found)
     if a is not None and b is not None:
         return numbers.equal(a, b, tolerance), seen
     if (same := exact_math.same(gold, found)) is not None:
@@ -123,6 +126,12 @@ def _equal(gold: str, found: str, reading: Reading, tolerance: Tolerance) -> tup
     # A marked answer is handed over alone; without a mark math-verify searches, and an answer stands at the end.
     alone = (reading.mark and "\n" not in found) or (len(found) < 80 and _bare_expression(found))
     return by_algebra(gold, f"\\boxed{{{found}}}" if alone else reading.whole[-_LONGEST:])
+
+
+def in_text(gold: str) -> str | None:
+    r"""The words of a reference that is nothing but words: `\text{no solution}`; None for any other."""
+    found = _IN_TEXT.fullmatch(gold.strip().strip("$"))
+    return found[1] if found else None
 
 
 def _bare_expression(text: str) -> bool:

@@ -8,12 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from stages.score.answers.markers import NEGATED_FOLLOWS, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE
+from stages.score.answers.markers import BUT, NEGATED_FOLLOWS, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE
 
-CLAUSE = re.compile(r"[.!?;:\n。！？；](?=\s|$|[\u3000-\u9fff])|[,，]|\bbut\b|\bsondern\b|但是|而是")
+CLAUSE = re.compile(rf"[.!?;:\n。！？；](?=\s|$|[\u3000-\u9fff])|[,，]|\b(?:{BUT})\b|但是|而是")
 """Between clauses: a denial reaches no further."""
 SCRIPT = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 """Characters of scripts that set no spaces between words."""
+_NOT_IT = "wrong|incorrect|false|not|out|eliminated|ruled|excluded"
+_WRONG = re.compile(
+    rf"\s*(?:[)\].:]\s*)?(?:[\w\s]{{0,30}}?)\b(?:is|are|was|can be)\s*(?:\w+\s+){{0,2}}?(?:{_NOT_IT})\b"
+    r"|\s*(?:isn't|can't be|cannot be|不对|错误|不正确|是错)",
+    re.IGNORECASE,
+)
+_NOT_WRONG = re.compile(r"\bnot\s+(?:\w+\s+){0,2}?(?:wrong|incorrect|false)\b", re.IGNORECASE)
 _FAR = 3
 """Words between a `not` and what it still plainly denies."""
 
@@ -40,3 +47,9 @@ def _idiom(words: Sequence[str], at: int) -> bool:
 def denies_in_script(before: str, after: str) -> bool:
     """The same of Chinese (in front), Japanese and Korean (behind), in the letters on both sides."""
     return bool(NEGATORS_BEFORE.search(before) or NEGATORS_AFTER.match(after))
+
+
+def calls_wrong(after: str) -> bool:
+    """Whether what stands behind something calls it wrong in the same clause: `is wrong`, `can be ruled out`, 不对."""
+    clause = re.split(r"[,;!?\n，。；]|\.\s", after, maxsplit=1)[0]
+    return bool(_WRONG.match(clause)) and not _NOT_WRONG.search(clause)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from stages.score.answers.markers import ABSTAINS, AND, NEGATORS, NUMBER_WORDS, OR
-from stages.score.answers.negation import denies_in_script
+from stages.score.answers.markers import ABSTAINS, AND, NEGATORS, OR
+from stages.score.answers.negation import SCRIPT, denies_in_script
 from stages.score.answers.normalize import spaced
+from stages.score.answers.number_words import last_in_han, last_in_words, scale_of
 from stages.score.answers.numerals import NUMBER, Value, as_value, simple, value_of
 from stages.score.answers.reading import Reading
 
@@ -23,6 +24,11 @@ _BOUND = re.compile(
     r"(?:[<>≤≥≠]=?|!=|\b(?:at least|at most|less than|more than|fewer than|greater than|smaller than|larger than|under"
     r"|over|above|below|up to|between|from|no more than|no less than|minimum of|maximum of))\s*[$€£]?\s*$"
     r"|(?:大于|小于|至少|至多|超过|不到|不超过)\s*$",
+    re.IGNORECASE,
+)
+_BOUND_AFTER = re.compile(
+    r"\s*[^\W\d_]*\s*(?:\b(?:at (?:most|least)|or (?:more|less|fewer|above|below|higher|lower))\b"
+    r"|以上|以下|以内|이상|이하)",
     re.IGNORECASE,
 )
 # Behind a number: something that makes it a part of a larger expression, or one of several.
@@ -64,7 +70,7 @@ def final_value(reading: Reading) -> Value | None:
             return None
         if NUMBER.search(text):
             return _first(text)
-        if (word := _in_words(text)) is not None:
+        if (word := in_words(text)) is not None:
             return word
     # A statement without any number (`the answer is clear`) leaves it to the text; a box without one is an answer.
     return _last(reading.whole) if reading.mark == "statement" else None
@@ -79,10 +85,17 @@ def _first(text: str) -> Value | None:
         before, after = text[: found.start()], text[found.end() :]
         if _denied(before, after):
             continue
-        if _BOUND.search(before) or _PART_OF.search(before) or _GOES_ON.match(after) or _MORE.match(after):
+        if _BOUND.search(before) or _BOUND_AFTER.match(after) or _PART_OF.search(before):
             return None
-        return value_of(found.group())
+        if _GOES_ON.match(after) or _MORE.match(after):
+            return None
+        return _scaled(found.group(), after)
     return None
+
+
+def _scaled(written: str, after: str) -> Value | None:
+    value = value_of(written)
+    return value and value._replace(scale=scale_of(after))
 
 
 def _after_equals(text: str) -> str:
@@ -112,10 +125,12 @@ def _last(text: str) -> Value | None:
             continue
         if _PART_OF.search(before[-12:]) and not re.search(r"\d\s*[-+*/×·]\s*$", before):
             return None
-        if _BOUND.search(before[-40:]) or (n and _MORE.match(text[found[n - 1].end() :]) and _either(text, found, n)):
+        if _BOUND.search(before[-40:]) or _BOUND_AFTER.match(after):
             return None
-        return value_of(found[n].group())
-    return None if found else _in_words(text)
+        if n and _MORE.match(text[found[n - 1].end() :]) and _either(text, found, n):
+            return None
+        return _scaled(found[n].group(), after)
+    return None if found else in_words(text)
 
 
 def _either(text: str, found: list[re.Match[str]], n: int) -> bool:
@@ -124,22 +139,12 @@ def _either(text: str, found: list[re.Match[str]], n: int) -> bool:
     return bool(re.fullmatch(rf"\s*(?:{OR})\s*", between))
 
 
-def _in_words(text: str) -> Value | None:
-    """The last number word; `one` counts only when no other number word is there: it is mostly a pronoun."""
-    words = spaced(text).split()
-    named = [(i, w) for i, w in enumerate(words) if w in NUMBER_WORDS]
-    if not named:
-        return None
-    at, word = next(((i, w) for i, w in reversed(named) if w != "one"), named[-1])
-    number = NUMBER_WORDS[word]
-    if at + 1 < len(words) and words[at + 1] == "one" and 20 <= number < 100:
-        number, word = number + 1, f"{word} one"
-    # `twenty five`
-    elif at and number < 10 and 20 <= NUMBER_WORDS.get(words[at - 1], 0) < 100:
-        number, word = NUMBER_WORDS[words[at - 1]] + number, f"{words[at - 1]} {word}"
-    if at and words[at - 1] in NEGATORS:
-        return None
-    return Value(Fraction(number), False, word, None)
+def in_words(text: str) -> Value | None:
+    """The last number in words that a text settles on, or None."""
+    found = last_in_words(spaced(text).split())
+    if found is None and SCRIPT.search(text):
+        found = last_in_han(text)
+    return Value(found[0], False, found[1], None) if found else None
 
 
 def equal(expected: Value, found: Value, tolerance: tuple[str, Fraction] | None = None) -> bool:
@@ -149,6 +154,9 @@ def equal(expected: Value, found: Value, tolerance: tuple[str, Fraction] | None 
     another answer.
     """
     pairs = [(expected.number, found.number)]
+    # `How many million?` and `How many?` are both answered by `2.5 million`.
+    if expected.scale != found.scale:
+        pairs.append((expected.number * expected.scale, found.number * found.scale))
     if expected.percent != found.percent:  # `35 %` is 35 to some and 0.35 to others
         pairs.append(
             (expected.number / 100, found.number) if expected.percent else (expected.number, found.number / 100)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stages.score.answers.normalize import plain
+from stages.score.answers.number_words import MINUS, scale_of
 from stages.score.answers.reading import plain_markup
 
 _MAX_DIGITS = 400
@@ -53,12 +54,15 @@ class Value(NamedTuple):
     written: str
     places: int | None
     """Decimals that it is written with; None for whole numbers, fractions and powers."""
+    scale: int = 1
+    """What a word behind it multiplies it with, as in `2.5 million`; meant or a unit, as the reference has it."""
 
 
 def simple(text: str) -> str:
     """A text whose numbers are written in one way: LaTeX, superscripts, units' exponents and markup off."""
     if not text.isascii():
         text = plain(_THIN.sub("", text))
+    text = MINUS.sub("-", text)
     if (
         "\\" in text
         or "^" in text
@@ -152,9 +156,10 @@ def with_unit(text: str) -> Value | None:
     """The number of a reference with a unit behind it (`24 cm`, `5 m/s`), or None for anything else."""
     bare = simple(text.strip()).strip()
     found = NUMBER.match(bare)
-    return (
-        value_of(found.group()) if found and re.fullmatch(r"[^\W\d_]+[\w ./^-]*", bare[found.end() :].strip()) else None
-    )
+    if found is None or not re.fullmatch(r"[^\W\d_]+[\w ./^-]*", bare[found.end() :].strip()):
+        return None
+    value = value_of(found.group())
+    return value and value._replace(scale=scale_of(bare[found.end() :]))
 
 
 def as_number(text: str) -> Fraction | None:

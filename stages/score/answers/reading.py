@@ -1,18 +1,20 @@
 r"""From a completion to its answer: layouts off, the marked part found, wrappers off.
 
 All rules start from a `Reading`, so that `\boxed{\text{B}}`, `**Answer:** B`, `<answer>B</answer>` and `答案：B` are
-one thing to each of them. What marks an answer, the strongest first: an `<answer>` tag, a box, `####` (GSM8K), a
-statement (`The final answer is`). The last of its sort counts, for worked solutions mark what they reach on the way.
+one thing to each of them. What marks an answer, the strongest first: an `<answer>` tag or a field of JSON, a box,
+`####` (GSM8K), a statement (`The final answer is`). The last of its sort counts, for worked solutions mark what they
+reach on the way.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from stages.judging.parsed import parse_completion
-from stages.score.answers.markers import HEADING, HINTS, STATEMENT
+from stages.score.answers.markers import HEADING, HINTS, NAME, STATEMENT
 
 _DESCRIPTION = re.compile(r"<(description|caption|summary)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -29,6 +31,7 @@ _NOTE = re.compile(
     r"(?<=\S)(?:(?<!\\left)\s+[(\[][^()（）\[\]\\]*[^\W\d_]{2}[^()（）\[\]\\]*[)\]]"
     r"|\s*（[^()（）\[\]]*[^\W\d_]{2}[^()（）\[\]]*）)[\s.]*$"
 )
+_OBJECT = re.compile(r"\{[^{}]*\}")
 _STYLES = (
     "text|textbf|textrm|textit|texttt|textsf|mathrm|mathbf|mathit|mathsf|mathbb|mathnormal|mbox|emph|bf|rm|boldsymbol|bm"
     "|operatorname"
@@ -122,6 +125,8 @@ def read(completion: str, options: bool = False) -> Reading:
     if "<answer>" in whole.lower() and (tags := _ANSWER.findall(whole)):
         body, mark = tags[-1].strip(), "tag"
         whole = body
+    elif '"' in whole and "{" in whole and (field := _json_answer(whole)) is not None:
+        body, mark = field, "tag"
     if "box" in body and (inside := _last_boxes(body)) is not None:
         return _reading(whole, [inside], "box")
     if not options and (line := _marked_line(body)) is not None:
@@ -129,6 +134,21 @@ def read(completion: str, options: bool = False) -> Reading:
     if said := _statements(body):
         return _reading(whole, said, "statement")
     return _reading(whole, [body], mark)
+
+
+def _json_answer(text: str) -> str | None:
+    """What the last JSON object says under a name for the answer, where one does; of a list its items."""
+    for found in reversed(_OBJECT.findall(text)):
+        try:
+            fields = json.loads(found)
+        except ValueError:
+            continue
+        said = [v for k, v in fields.items() if NAME.fullmatch(k.replace("_", " ").strip())]
+        if said and isinstance(said[-1], str | int | float | list):
+            value = said[-1]
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            return json.dumps(value) if isinstance(value, bool) else str(shown).strip()
+    return None
 
 
 def _shown(text: str) -> str:

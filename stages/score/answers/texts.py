@@ -17,13 +17,14 @@ from schemas.prompts import PromptRow
 from schemas.values import plain_text
 from stages.score.answers.closed_classes import by_class, member_of
 from stages.score.answers.markers import (
+    BUT,
     CHINESE_FILLERS,
     FILLERS,
     GRAMMAR,
     NEGATORS,
     SPLITS,
 )
-from stages.score.answers.negation import CLAUSE, SCRIPT, denies, denies_in_script
+from stages.score.answers.negation import CLAUSE, SCRIPT, calls_wrong, denies, denies_in_script
 from stages.score.answers.normalize import phrase, plain, signed, spaced
 from stages.score.answers.reading import Reading, plain_markup
 
@@ -138,7 +139,7 @@ def _denied_or_touched(clause: str, words: str) -> tuple[bool, bool] | None:
     at = text.find(words)
     if at < 0:
         return None
-    denied = denies(text[:at].split())
+    denied = denies(text[:at].split()) or calls_wrong(text[at + len(words) :])
     if SCRIPT.search(words):
         bare, raw = words.replace(" ", ""), clause.replace(" ", "")
         place = raw.lower().find(bare)
@@ -195,6 +196,6 @@ def _unaccounted(row: PromptRow, text: str, words: str) -> list[str]:
         tokens = spaced(clause).split()
         if words not in spaced(clause) and any(w in NEGATORS for w in tokens[:2]):
             said = said.replace(spaced(clause), " ")
-    known = GRAMMAR | FILLERS | CHINESE_FILLERS | {*words.split()}
+    known = GRAMMAR | FILLERS | CHINESE_FILLERS | {*words.split()} | {*BUT.split("|")}
     known |= {*spaced(plain_text(row.messages)).split()} | {*spaced(" ".join(row.facts)).split()}
     return sorted({w for w in said.split() if w not in known and w not in NEGATORS})

@@ -41,7 +41,7 @@ from stages.score.verifiers.base import (
 )
 
 # Raised when the same answer would give another grade.
-_RULE, _FIELDS_RULE = 2, 3
+_RULE, _FIELDS_RULE = 3, 4
 
 
 def bind(name: str, table: JudgeTable) -> ModelVerifier:
