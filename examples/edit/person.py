@@ -50,3 +50,7 @@ def corrected(row: PromptRow, text: str) -> str | None:
             return None if needed is None else f"{OPEN} {SEPARATOR.join([*kept, needed])} ."
         kept.append(step)
     return None
+
+
+if __name__ == "__main__":
+    main()
