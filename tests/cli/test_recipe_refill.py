@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cosmo_cli.output import Output
 from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.recipe.steps import Ref, command_line, steps_of
+from schemas.tables import SCORED, STEPS
+from stages.core.runs.folder import RunFolder
+from stages.rollout.refill import prompts_wanted
+from tests.support.varied import NAME
 
 
 def recipe(refill: int, **phase: Any) -> dict[str, Any]:
@@ -53,3 +59,27 @@ def test_without_refills_a_recipe_is_what_it_was() -> None:
 
 def test_refills_count_in_the_disk_that_a_run_may_need() -> None:
     assert estimate(parse(recipe(3)), 0) == 4 * estimate(parse(recipe(0)), 0)
+
+
+def test_a_recipe_with_refills_runs_to_its_end_and_learns_from_both_draws(tmp_path: Path) -> None:
+    values = recipe(1, labels={"general": 1.0}) | {"policy": "tiny:llama"}
+    values["prepare"] = {
+        "images": "without",
+        "sources": [{"name": "builtin", "train": 400, "test": 0, "weights": {"general": 1}}],
+    }
+    values["rollout"] = {"samples": 2, "max_new_tokens": 4}
+    values["score"] = {"rewards": {"general": {"terms": {NAME: 1.0}}}}
+    values["train"] = {"flat_by": "varied", "updates_per_rollout": 2, "learning_rate": 1e-4}
+    run_recipe(parse(values), tmp_path, Output("run", quiet=True))
+    scored = {f.manifest.provenance["name"]: f for f in map(RunFolder.open, tmp_path.glob("score-*"))}
+    for turn in ("one_1", "one_2"):
+        first, more = (list(scored[f"{turn}{draw}_scored"].rows(SCORED)) for draw in ("", "_more1"))
+        live = sum(0.01 < sum(c.reward for c in g.completions) / 2 < 0.99 for g in first)
+        assert len(first) == 4
+        assert len(more) == prompts_wanted(live, 4, goal=4, most=4)
+        assert not {g.id for g in first} & {g.id for g in more}
+    for run in map(RunFolder.open, tmp_path.glob("train-*")):
+        rows = list(run.rows(STEPS))
+        # One rollout, whatever it was drawn in: its groups are those of both.
+        assert len({row.rollout for row in rows}) == 1
+        assert sum(row.groups for row in rows) == sum(len(list(f.rows(SCORED))) for f in run.upstream())

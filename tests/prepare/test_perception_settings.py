@@ -156,9 +156,10 @@ def test_a_teacher_may_be_told_what_a_program_reads(monkeypatch):
 
 @pytest.mark.skipif(find_spec("rapidocr_onnxruntime") is None, reason="the extra `ocr` is not installed")
 def test_the_real_reader_reads_a_drawn_price_card():
-    card = Pillow.new("RGB", (400, 90), "white")
-    ImageDraw.Draw(card).text((20, 20), "star = 4", fill="black", font=ImageFont.load_default(size=40))
+    card = Pillow.new("RGB", (400, 160), "white")
+    for y, line in ((20, "star = 4"), (90, "heart = 2")):
+        ImageDraw.Draw(card).text((20, y), line, fill="black", font=ImageFont.load_default(size=40))
     out = io.BytesIO()
     card.save(out, "PNG")
     said = words(load("augmentation", "describe_read").apply(row(images=[Image(out.getvalue(), "c.png")]), Random(0)))
-    assert "perhaps wrongly: star = 4\n" in said
+    assert "perhaps wrongly: star = 4; heart = 2\n" in said
