@@ -90,11 +90,25 @@ def test_a_scene_is_on_one_side_in_every_language_and_case():
         assert len(same) == 1
 
 
+def test_who_is_not_named_and_who_comes_first_make_no_other_scene():
+    for situation in SITUATIONS:
+        for wording in situation.wordings.values():
+            texts = (*wording.cases, wording.asked, *wording.says)
+            assert any("{a}" in text for text in texts)
+        scenes = {case(situation, "en", (1, b), 3, 0, Random(0)).scene_key for b in (2, 4)}
+        words = {case(situation, "en", (1, b), 3, 0, Random(0)).words for b in (2, 4)}
+        assert len(scenes) == len(words)
+        turned = [case(situation, "en", people, 3, 0, Random(0)) for people in ((1, 2), (2, 1))]
+        assert situation.people == 1 or turned[0].scene_key == turned[1].scene_key
+
+
 def test_unseen_situations_and_scenes_of_tests_are_in_no_training_row():
-    rows = made()
+    rows = made(train=3000, test=600)
     train, test = ([r for r in rows if r.split == split] for split in ("train", "test"))
     assert not {r.scene for r in train} & {r.scene for r in test}
     assert all(side(str(r.scene)) == r.split for r in rows)
+    assert len({r.id for r in rows}) == len(rows)
+    assert not {r.messages[0].content[0].text for r in train} & {r.messages[0].content[0].text for r in test}
     assert {r.family for r in train} == {None}
     assert {(r.family, *r.flags) for r in test} == {(None,), (UNSEEN, HELDOUT_FAMILY)}
     assert (

@@ -33,6 +33,11 @@ class Situation:
     unseen: bool = False
     """In test rows only: what a verifier makes of a situation that it was never shown."""
 
+    @property
+    def people(self) -> int:
+        """How many it names, one or two: nobody else makes a scene of it another one."""
+        return 1 + any("{b}" in text for w in self.wordings.values() for text in (*w.cases, w.asked, *w.says))
+
 
 NAMES = {
     "en": ("ann", "ben", "cara", "dov", "eli", "fay", "gus", "hana", "ivo", "june", "kim", "leo", "mia", "noa"),
