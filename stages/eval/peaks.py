@@ -110,7 +110,7 @@ def curves(probed: Sequence[Probed]) -> dict[str, list[Curve]]:
         other.append(strange)
         shuffled.append(information(one.shuffled_TM, one.reference_M)[0])
     hazards = [one.hazard_T for one in probed]
-    alike = _same_token([one.ids_T for one in probed], own)
+    alike = same_token([one.ids_T for one in probed], own)
     return {
         "own": list(map(_curve, own, hazards)),
         "another_reference": list(map(_curve, other, hazards)),
@@ -130,7 +130,7 @@ def _another(probed: Sequence[Probed], number: int) -> Probed:
     return next((one for one in following if not one.about & probed[number].about), following[0])
 
 
-def _same_token(ids: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
+def same_token(ids: list[np.ndarray], values: list[np.ndarray]) -> list[np.ndarray]:
     """For every position the mean of the same token in other completions; the own mean where there is none."""
     sums: dict[int, float] = {}
     counts: dict[int, int] = {}

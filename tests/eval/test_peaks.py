@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from stages.core.errors import InputError
-from stages.eval.peaks import CONTROLS, Curve, Probed, curves, findings, information, lines, peaks, read_completion
+from stages.eval.peaks import (
+    CONTROLS,
+    Curve,
+    Probed,
+    curves,
+    findings,
+    information,
+    lines,
+    peaks,
+    read_completion,
+    same_token,
+)
 from tests.eval.made import completion, grade, group, scored_run
 from tests.eval.test_stage import evaluate, summary
 from tests.models.made import policy
@@ -131,6 +142,14 @@ def test_what_the_token_alone_tells_does_not_count():
     # Another row's reference is the same here, and the token is where it was shuffled to: nothing of it is its own.
     assert found["another_reference"]["p_own_is_higher"] == found["shuffled"]["p_own_is_higher"] == 1.0
     assert found["same_token"]["hits"] >= found["own"]["hits"] - 1
+
+
+def test_the_same_token_is_looked_for_in_other_completions_alone():
+    ids = [np.array([1, 2, 1]), np.array([1, 3]), np.array([1, 3])]
+    values = [np.array([1.0, 2.0, 9.0]), np.array([5.0, 4.0]), np.array([7.0, 8.0])]
+    found = [v.tolist() for v in same_token(ids, values)]
+    # Token 2 is nowhere else: it gets its own completion's mean.
+    assert found == [[6.0, 4.0, 6.0], [17 / 3, 8.0], [15 / 3, 4.0]]
 
 
 def test_p_is_that_of_permuting_positions():
