@@ -1,4 +1,4 @@
-"""What `prepare` writes: one row a prompt, with everything a verifier may need later."""
+"""What `prepare` writes: one row a prompt, with everything a verifier may need later; or the documents of a corpus."""
 
 from __future__ import annotations
 
@@ -135,6 +135,20 @@ class PromptRow:
     """Source columns with no field of their own, as one JSON object."""
     edit: Edit | None = None
     """What its completions begin with, where somebody edited one of the parent's; never in the split `test`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRow:
+    """One document of a corpus that completions may search; its number is its place among the rows."""
+
+    id: str
+    """The file's own name for it, else a digest of title and text."""
+    title: str
+    """What a search lists."""
+    text: str
+    """What reading it shows."""
+    abstract: str | None = None
+    """A line that a search lists beside the title; None where the file has none."""
 
 
 def source_name(source: str) -> str:

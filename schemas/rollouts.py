@@ -39,6 +39,16 @@ class Sampling:
     """Texts that end a completion once it has written one of them; the text stays in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A range of characters of a text."""
+
+    start: int
+    """The first character's place."""
+    stop: int
+    """The place after the last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """One sampled completion. `train` uses the ids and never renders the text again."""
@@ -69,6 +79,13 @@ class Completion:
     from. None: all of them. Shape (T,)."""
     guided: bool = False
     """Its steps were chosen among several by value models (table `steps_guided`): it is no sample of the policy."""
+    observed: list[Span] = field(default_factory=list)
+    """What of `text` an environment wrote, one range an observation, in order: never the policy's words."""
+
+    @property
+    def own_text(self) -> str:
+        """The text without what an environment wrote, a line break in its stead."""
+        return without(self.text, [(span.start, span.stop) for span in self.observed])
 
     @property
     def generated_tokens(self) -> int:
@@ -135,3 +152,9 @@ class GuidedStep:
     """The continuations, in the order in which they were sampled."""
     chosen: int
     """The place of the one that was kept."""
+
+
+def without(text: str, spans: list[tuple[int, int]]) -> str:
+    """The text without these ranges, which are in order; a line break in the stead of each."""
+    ends, starts = [0, *(stop for _, stop in spans)], [*(start for start, _ in spans), len(text)]
+    return "\n".join(text[a:b] for a, b in zip(ends, starts, strict=True))

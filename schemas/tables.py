@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.evals import EvalRow, ExportRow
-from schemas.prompts import PromptRow
+from schemas.prompts import DocumentRow, PromptRow
 from schemas.rejected import RejectedRow
 from schemas.rollouts import GuidedStep, RolloutGroup
 from schemas.scored import ScoredGroup
@@ -28,19 +28,22 @@ class Table:
 # and every token was the policy's own.
 _KEYS = frozenset({"visual_keys", "text_keys"})
 _CONTINUED = frozenset({"completions.sampling.stop", "completions.stopped_by", "completions.generated"})
-# What prompts 3, rollouts 3 and scored 5 lack besides: nobody had edited or guided a completion.
+# What prompts 3, rollouts 3 and scored 5 lack besides: nobody had edited or guided a completion, and there was no
+# environment.
 _EDITED, _GUIDED = frozenset({"edit"}), frozenset({"completions.guided"})
+_OBSERVED = frozenset({"completions.observed"})
 
 PROMPTS = Table("prompts", 4, PromptRow, _KEYS | _EDITED)
-ROLLOUTS = Table("rollouts", 4, RolloutGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED)
-SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED)
+ROLLOUTS = Table("rollouts", 4, RolloutGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED | _OBSERVED)
+SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED | _OBSERVED)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)
 REJECTED = Table("rejected", 1, RejectedRow)
 STEPS_GUIDED = Table("steps_guided", 1, GuidedStep)
+CORPUS = Table("corpus", 1, DocumentRow)
 
-TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED, STEPS_GUIDED)}
+TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED, STEPS_GUIDED, CORPUS)}
 
 
 def table_of(row: type[Any]) -> Table:

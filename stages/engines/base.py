@@ -20,9 +20,13 @@ from stages.core.stage import Resources
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
+    from stages.models.processor import PromptProcessor
 
 TIMED_OUT = "timed out"
 """What `SampledCompletion.error` begins with when time was the reason."""
+
+
+_TOKENIZER_HINT = "use --engine transformers, vllm, fake, or openai with --policy"
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,8 @@ class Engine(ABC):
     """Ids whose probability it removes; the trainer masks the same ones."""
     max_positions: int
     """The longest prompt and completion together."""
+    processor: PromptProcessor | None = None
+    """The policy's tokenizer and templates, of an engine that has them."""
 
     @abstractmethod
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
@@ -242,6 +248,17 @@ class Engine(ABC):
         completion that can't be had is a failed one; what is raised ends the run, a UsageError from an engine that
         can't go on from a prefix among it.
         """
+
+    def text_ids(self, text: str) -> list[int]:
+        """The ids of words that an environment puts into a completion; no control token, whatever they spell.
+
+        By default its `processor`'s; UsageError without one.
+        """
+        if self.processor is None:
+            raise UsageError(f"the engine {self.label} has no tokenizer for an environment's words", _TOKENIZER_HINT)
+        from stages.models.processor import text_ids
+
+        return text_ids(self.processor, text)
 
     def notice(self) -> str | None:
         """One line a person should read about how this policy is sampled, said once a process; by default none."""

@@ -63,6 +63,10 @@ class FakeEngine(Engine):
         """The bytes as text, without the end and the images."""
         return bytes(i for i in token_ids if i < _EOS).decode(errors="replace")
 
+    def text_ids(self, text: str) -> list[int]:
+        """The words' bytes, which are their own ids."""
+        return list(text.encode())
+
     def sample(
         self, requests: Iterable[SampleRequest], sampling: Sampling
     ) -> Iterator[tuple[str, list[SampledCompletion]]]:

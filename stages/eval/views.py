@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from schemas.rollouts import without
 from schemas.scored import Grade
 from stages.core.errors import InputError, first_line
 
@@ -22,7 +23,7 @@ GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
     "flags", "extra", "parent_id",
 )  # fmt: skip
-COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "error", "reward", "grades")
+COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "error", "reward", "grades", "observed")
 _BATCH_ROWS = 512
 
 
@@ -47,6 +48,7 @@ class CompletionView:
     index: int
     policy_id: str
     text: str
+    """Its own words, without what an environment wrote."""
     finish_reason: str
     error: str | None
     reward: float | None
@@ -175,10 +177,12 @@ def _completions(flat: pa.StructArray, counts: TokenCounts, first: int) -> Itera
     from schemas.arrow import from_record
 
     plain = ("index", "policy_id", "text", "finish_reason", "error", "reward")
+    # Older shards know of no environment.
+    spans = flat.field("observed").to_pylist() if flat.type.get_field_index("observed") >= 0 else [None] * len(flat)
     columns = {name: flat.field(name).to_pylist() for name in plain}
     grades = flat.field("grades").to_pylist()
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
-        values["text"] = values["text"] or ""
+        values["text"] = without(values["text"] or "", [(s["start"], s["stop"]) for s in spans[i] or []])
         by_name = {g["name"]: from_record(Grade, g, "completions.grades.") for g in grades[i] or []}
         yield CompletionView(**values, grades=by_name, counts=counts, position=first + i)

@@ -3,6 +3,9 @@
 think       <think>...</think> answer
 describe    <description>...</description> <think>...</think> <answer>...</answer>
             (VTPerception-R1, arXiv:2509.24776: what is seen is written down before it is thought about)
+search      turns of <think>...</think> and <search>...</search> or <read>1</read>; in the last one
+            <think>...</think> <confidence>0-10</confidence> <answer>...</answer>
+            (deliberative search, arXiv:2507.16727). What an environment answers between turns is none of its words
 """
 
 from __future__ import annotations
@@ -11,11 +14,16 @@ import re
 from dataclasses import dataclass, replace
 
 OPEN, CLOSE = "<think>", "</think>"
-THINK, DESCRIBE = "think", "describe"
-LAYOUTS = (THINK, DESCRIBE)
+THINK, DESCRIBE, SEARCH = "think", "describe", "search"
+LAYOUTS = (THINK, DESCRIBE, SEARCH)
 _PARTS = ("description", "think", "answer")
 _DESCRIBED = re.compile(r"\s*<description>(.*?)</description>\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.S)
 _TAGS = re.compile(r"</?(?:description|answer)>")
+_SEARCH_TAGS = re.compile(r"</?(?:search|read|confidence|answer)>")
+_INSIDE = r"((?:(?!</?(?:think|search|read|confidence|answer)>).)*)"
+_THOUGHT = rf"\s*<think>{_INSIDE}</think>\s*"
+_ACTION = re.compile(rf"{_THOUGHT}<(search|read)>{_INSIDE}</\2>", re.S)
+_CONCLUSION = re.compile(rf"{_THOUGHT}<confidence>\s*(\d|10)\s*</confidence>\s*<answer>{_INSIDE}</answer>\s*", re.S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,10 @@ class ParsedCompletion:
     """What it says that it sees, in the layout `describe`; None where it says nothing."""
     seen_by_reader: str | None = None
     """All that is outside think blocks, where that is more than the answer."""
+    confidence: int | None = None
+    """How sure it says it is, 0 to 10, in a well-formed completion of the layout `search`."""
+    actions: tuple[tuple[str, str], ...] = ()
+    """Its actions in the layout `search`: (`search` or `read`, what stands in the tag), in order."""
 
     @property
     def shown(self) -> str:
@@ -43,12 +55,41 @@ class ParsedCompletion:
 
 
 def parse_completion(text: str, layout: str = THINK) -> ParsedCompletion:
-    """Split a completion into the parts of its layout, `think` or `describe`.
+    """Split a completion into the parts of its layout: `think`, `describe` or `search`.
 
     What is malformed loses nothing: whatever a reader would see is in `shown`, and where no part is marked as the
     answer, all of it but the description is.
     """
+    if layout == SEARCH:
+        return _parse_searched(text)
     return _parse_described(text) if layout == DESCRIBE else _parse_thought(text)
+
+
+def _parse_searched(text: str) -> ParsedCompletion:
+    thoughts, actions, at = [], [], 0
+    while (turn := _ACTION.match(text, at)) is not None:
+        thoughts.append(turn[1].strip())
+        actions.append((turn[2], turn[3].strip()))
+        at = turn.end()
+    last = _CONCLUSION.fullmatch(text, at)
+    thought = _parse_thought(text)
+    shown = "\n".join(line for line in map(str.strip, _SEARCH_TAGS.sub("\n", thought.answer).split("\n")) if line)
+    if last is not None and last[3].strip():
+        think = "\n".join([*thoughts, last[1].strip()])
+        return ParsedCompletion(think, last[3].strip(), True, None, None, shown, int(last[2]), tuple(actions))
+    found = re.findall(r"<answer>(.*?)(?:</answer>|\Z)", thought.answer, re.S)
+    flaw = "the answer is empty" if last is not None else _searched_flaw(text, at)
+    answer = found[-1].strip() if found else shown
+    return ParsedCompletion(thought.think, answer, False, flaw, None, shown, None, tuple(actions))
+
+
+def _searched_flaw(text: str, at: int) -> str:
+    if not text.strip():
+        return "the completion is empty"
+    if "<answer>" not in text:
+        return "no answer"
+    rest = " ".join(text[at:].split())
+    return f"no turn of think and an action, or think, confidence and answer: {rest[:40]!r}"
 
 
 def _parse_described(text: str) -> ParsedCompletion:

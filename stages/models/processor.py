@@ -156,6 +156,12 @@ class PromptProcessor:
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
 
 
+def text_ids(processor: PromptProcessor, text: str) -> list[int]:
+    """The ids of words as words: what spells a control token is split into pieces that are none."""
+    ids: list[int] = processor.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids
+
+
 def load_processor(ref: PolicyRef, *, trust_remote_code: bool = False) -> PromptProcessor:
     """A policy's tokenizer and image processor without its weights; UnavailableError where they can't be had."""
     from transformers import AutoConfig

@@ -6,13 +6,14 @@ import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from schemas.tables import PROMPTS
+from schemas.tables import CORPUS, PROMPTS, Table
 from stages.core.config import key_of
 from stages.core.errors import InputError, UsageError
 from stages.core.field_paths import parse_map
 from stages.core.runs.unmarked import unmarked_line
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work, chunks
 from stages.prepare.config import PrepareConfig
+from stages.prepare.corpus import corpus_path, corpus_plan, corpus_quality, corpus_work
 from stages.prepare.sources import BENCH, Source, identity, parse, reading_notes, records
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class PrepareStage(Stage):
         from stages.prepare.instruction_checks import still_checked
         from stages.prepare.plan_cache import cached_plan
 
+        if (corpus := corpus_path(ctx.config)) is not None:
+            return corpus_plan(corpus)
         sources = sources_of(ctx.config)
         for source in sources:
             for note in reading_notes(source):
@@ -65,6 +68,8 @@ class PrepareStage(Stage):
         from stages.prepare.one_pass import Account, OnePass, made_rows
         from stages.prepare.row_maker import RowMaker
 
+        if (corpus := corpus_path(ctx.config)) is not None:
+            return corpus_work(corpus)
         maker = RowMaker(sources_of(ctx.config), ctx.config, ctx.resources)
         whole = None
         if len(ctx.shards) > 1 and ctx.scratch is not None:
@@ -94,11 +99,17 @@ class PrepareStage(Stage):
 
         return work
 
+    def writes(self, config: PrepareConfig) -> Table:
+        """Prompts, or the documents of a corpus."""
+        return PROMPTS if corpus_path(config) is None else CORPUS
+
     def quality(self, folder: RunFolder) -> Quality:
         """Rows by label, and what was rejected by reason; a warning where more was rejected than kept.
 
         The closing line names the labels alone: the runner adds what was rejected and why, as for every stage.
         """
+        if folder.table == CORPUS.name:
+            return corpus_quality(folder)
         rows = Counter(folder.columns(["label"]).column("label").to_pylist())
         rejected: Counter[str] = Counter()
         for receipt in folder.receipts().values():

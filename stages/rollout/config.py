@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable, VllmTable
 from stages.rollout.methods.guide_table import GuideTable
 from stages.rollout.refill import RefillSelection
+
+
+@dataclass(frozen=True)
+class EnvironmentTable:
+    """Who answers a completion's actions between its turns, as `[rollout.environment]` gives it, and how long it may.
+
+    Its plugin, and the plugin's settings, are in the plan's key with what they read.
+    """
+
+    name: str = option(
+        "", "Environment plugin (cosmo list environment), FILE.py:NAME or MODULE:NAME; empty: none", affects=False
+    )
+    max_turns: int = option(4, "Turns of the policy; a completion that has not ended then is cut off", low=1)
+    max_observation: int = option(
+        200, "Tokens of one observation with its tags; longer ones are cut, the tags never", low=1
+    )
+    max_total_tokens: int = option(
+        0, "Longest completion with its observations; 0: max_new_tokens, and max_observation for each turn", low=0
+    )
+    time_limit_s: float = option(30.0, "Seconds that one step may take", low=0.001, affects=False)
+    options: dict[str, Any] = option({}, "Settings of the environment itself", affects=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,7 @@ class RolloutConfig:
     )
     guide: GuideTable = section(GuideTable, "Guided sampling: the best of several continuations at each step")
     select: RefillSelection = option(RefillSelection(), "Which prompts")
+    environment: EnvironmentTable = section(EnvironmentTable, "Who answers a completion's actions between its turns")
     shard_groups: int = option(64, "Groups an output shard", low=1)
     batch_tokens: int = option(65536, "Most positions (rows x length) decoded at once", low=1, affects=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1", flag="--device", affects=False)

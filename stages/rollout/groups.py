@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from schemas.prompts import PromptRow
-from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling
+from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling, Span
 from stages.core.errors import BadSample, CosmoError, InputError
 from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
@@ -122,4 +122,9 @@ class GroupMaker:
             stopped_by=drawn.stopped_by,
             generated=drawn.generated,
             guided=drawn.guided,
+            observed=[Span(self._characters(drawn, a), self._characters(drawn, b)) for a, b in drawn.observed],
         )
+
+    def _characters(self, drawn: DrawnCompletion, ids: int) -> int:
+        """How many characters of its text the first so many ids are."""
+        return len(self._engine.decode(drawn.token_ids[:ids]))

@@ -17,8 +17,8 @@ class RewardTable:
     terms: dict[str, float] = option({}, "verifier = weight; what is added up")
     combine: str = option(
         "sum",
-        "sum: format is added at format_weight; replace: the terms are all there is",
-        choices=("sum", "replace"),
+        "sum: format is added at format_weight; replace: the terms are all there is; gated: as sum, times format",
+        choices=("sum", "replace", "gated"),
     )
     principal: str = option(
         "",
@@ -26,7 +26,8 @@ class RewardTable:
     )
     layout: str = option(
         THINK,
-        "The parts a completion is to have: think, then an answer; or description, think, answer, each in its tags",
+        "The parts a completion is to have: think, then an answer; describe: description, think, answer, each in its "
+        "tags; search: turns of think and an action, then think, confidence, answer",
         choices=LAYOUTS,
     )
 

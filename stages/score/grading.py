@@ -61,7 +61,7 @@ class Grader:
         lacking = (c for c in group.completions if c.finish_reason != "error")
         if not self.regrade and _is_graded_alike(group, formula):
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
-        return Ungraded(group, list(lacking), formula.layout)
+        return Ungraded(group, list(map(own_words, lacking)), formula.layout)
 
     def left_open(self, verifier: ModelVerifier, group: ScoredGroup) -> Ungraded:
         """The graded group's completions that are left to this verifier and lack its grade."""
@@ -73,7 +73,7 @@ class Grader:
             grades = {g.name: g for g in completion.grades}
             if verifier.name not in grades and any(grades[name].status == UNDECIDED for name in names):
                 lacking.append(completion)
-        return Ungraded(group, list(lacking), formula.layout)
+        return Ungraded(group, list(map(own_words, lacking)), formula.layout)
 
     def decided(self, group: ScoredGroup, by_models: ModelGrades) -> ScoredGroup:
         """The graded group with further grades, of verifiers that others were left to."""
@@ -109,15 +109,16 @@ class Grader:
         if completion.finish_reason == "error":
             grades |= {n: _unsampled_grade(n, self.verifiers[n].version, completion) for n in missing}
         elif missing:
-            parsed = parse_completion(completion.text, formula.layout)
+            judged = own_words(completion)
+            parsed = parse_completion(judged.text, formula.layout)
             for name in missing:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
-                grades[name] = verifier.grade(group, completion, parsed)
+                grades[name] = verifier.grade(group, judged, parsed)
             for other in {self.left_to[n] for n in names if n in self.left_to and grades[n].status == UNDECIDED}:
                 # A rule decides at once; models are asked about many groups together, see `left_open`.
                 if other not in grades and isinstance(verifier := self.verifiers[other], Verifier):
-                    grades[other] = verifier.grade(group, completion, parsed)
+                    grades[other] = verifier.grade(group, judged, parsed)
         return self._rewarded(completion, formula, names, grades, where)
 
     def _rewarded(
@@ -144,6 +145,11 @@ class Grader:
                 # Whom it is left to is this run's to say.
                 kept[grade.name] = grade if grade.left_to is None else replace(grade, left_to=None)
         return kept
+
+
+def own_words(completion: Completion) -> Completion:
+    """The completion as verifiers are given it: what an environment wrote never counts as the model's words."""
+    return completion if not completion.observed else replace(completion, text=completion.own_text)
 
 
 def _unsampled_grade(name: str, version: int, completion: Completion) -> Grade:

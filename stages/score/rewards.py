@@ -19,7 +19,7 @@ from stages.judging.parsed import THINK
 from stages.score.config import RewardTable, ScoreConfig
 
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
-FORMAT = "format"
+FORMAT, GATED = "format", "gated"
 _LAYOUT = "; layout "
 
 
@@ -35,6 +35,8 @@ class RewardFormula:
     """The verifier of the label's task: without its value there is no reward."""
     layout: str = THINK
     """How the label's completions are taken apart."""
+    gated: bool = False
+    """Whether the sum is multiplied by the grade of `format`: without its form a completion earns nothing."""
 
 
 @cache
@@ -103,7 +105,7 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
     if marked and marked not in terms:
         raise UsageError(f"{where} principal = {marked!r} is none of its terms", f"its terms: {', '.join(terms)}")
     principal = marked or principal_of(terms)
-    if table.combine == "sum":
+    if table.combine in ("sum", GATED):
         # COSMO-RL's four terms (arXiv:2510.04196, figure 1): format, visual focus, helpful, task-aware.
         shared = {"visual_focus": config.visual_weight, "helpful": config.helpful_weight}
         # Format first, so that a formula's text reads alike for all labels.
@@ -118,7 +120,8 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
         text += principal_mark(marked)
     if table.layout != THINK:
         text += f"{_LAYOUT}{table.layout}"
-    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal, table.layout)
+    gated = table.combine == GATED
+    return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal, table.layout, gated)
 
 
 def layout_of(text: str) -> str:
@@ -144,7 +147,7 @@ def formula_for(formulas: Mapping[str, RewardFormula], label: str) -> RewardForm
 
 
 def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = "") -> tuple[list[Term], float | None]:
-    """The formula's terms with their values, and the reward: sum of weight x value.
+    """The formula's terms with their values, and the reward: sum of weight x value, times `format` where it is gated.
 
     A term that does not apply, or is undecided, is left out. The reward is None when a needed grade failed (timeout or
     error), so that a failure is never a zero, and when the principal term has no value, so that form, or the tone of an
@@ -153,7 +156,7 @@ def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = 
     InputError for a value that is no finite number, and for a sum that is none; `where` names the completion.
     """
     terms = []
-    total, failed, judged = 0.0, False, False
+    total, failed, judged, gate = 0.0, False, False, 1.0
     # The principal term is looked at like any other: it only may not be missing.
     for name, weight in formula.terms:
         # Of a grade that was left to another verifier, that one's counts.
@@ -163,11 +166,12 @@ def reward_of(formula: RewardFormula, grades: Mapping[str, Grade], where: str = 
         if grade.value is not None:
             total += weight * grade.value
             judged = judged or name == formula.principal
+            gate = grade.value if formula.gated and name == FORMAT else gate
         else:
             failed = failed or grade.failed
-    if not math.isfinite(total):
+    if not math.isfinite(gate * total):
         raise InputError(f"{where}: its reward is {total}", f"make weights or grades smaller: {formula.text}")
-    return terms, total if judged and not failed else None
+    return terms, gate * total if judged and not failed else None
 
 
 def check_finite(grade: Grade, where: str) -> None:

@@ -50,6 +50,7 @@ KINDS = {
         ),
         Kind("augmentation", "stages.prepare.augmentations", ("works_on", "pairs", "fits", "apply")),
         Kind("engine", "stages.engines", ("needs_policy", "open", "gpus")),
+        Kind("environment", "stages.rollout.environments", ("settings", "identity", "open"), "", ("stages.corpus",)),
         Kind("backbone", "stages.models.tiny", ("build",)),
         Kind("verifier", "stages.score.verifiers", (), "stages.score.verifiers.functions"),
         Kind(

@@ -49,6 +49,7 @@ class OpenAIEngine(Engine):
         label: str,
     ) -> None:
         self.label = label
+        self.processor = processor
         self.banned_token_ids = processor.banned_token_ids if processor else []
         # Without a tokenizer the server is the one who knows; it answers a longer prompt with an error.
         self.max_positions = processor.max_positions if processor else 1 << 31

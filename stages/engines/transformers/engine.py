@@ -28,6 +28,7 @@ class TransformersEngine(Engine):
 
     def __init__(self, policy: Policy, label: str, batch_tokens: int) -> None:
         self.policy, self.label = policy, label
+        self.processor = policy.processor
         self.banned_token_ids = policy.processor.banned_token_ids
         self.max_positions = policy.processor.max_positions
         self._budget = batch_tokens

@@ -31,6 +31,7 @@ class VllmEngine(Engine):
         self.banned_token_ids = processor.banned_token_ids
         self.max_positions = session.max_positions
         self._session, self._processor = session, processor
+        self.processor = processor
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """The ids; BadSample when this model can't take the prompt. vLLM processes the images again itself."""

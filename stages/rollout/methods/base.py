@@ -58,6 +58,8 @@ class DrawnCompletion:
     """Which ids the policy generated; None: all. Shape (T,)."""
     guided: bool = False
     """Its steps were chosen among several."""
+    observed: list[tuple[int, int]] = field(default_factory=list)
+    """What an environment put there, (first id, the one after the last) of each observation, in order."""
 
     @classmethod
     def of(cls, sampled: SampledCompletion, beginning: Beginning | None = None) -> DrawnCompletion:
@@ -70,6 +72,11 @@ class DrawnCompletion:
             generated = [*beginning.generated, *(True for _ in sampled.token_ids)]
         ids, logprobs = beginning.token_ids + sampled.token_ids, beginning.logprobs + sampled.logprobs
         return cls(ids, logprobs, *rest, generated=generated, guided=beginning.guided)
+
+    @classmethod
+    def failed(cls, reason: str) -> DrawnCompletion:
+        """No completion, and one line that says why."""
+        return cls.of(SampledCompletion.failed(reason))
 
 
 @dataclass(slots=True)

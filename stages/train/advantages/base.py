@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from schemas.scored import Grade
 
 Values = list[list[float | None]]
 """values[x][k]: a number of completion k of prompt x; None where nothing could be judged."""
@@ -32,6 +34,8 @@ class Batch:
     settings: Any = None
     """An instance of the plugin's `settings`; None where it has none."""
     carried: Carried = field(default_factory=dict)
+    grades: Mapping[str, list[list[Grade | None]]] = field(default_factory=dict)
+    """By verifier, of those that the plugin `reads`: grades[name][x][k]; None where a completion has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class AdvantagePlugin:
     """What it keeps, brought up to date with this rollout; `advantages` is then called with that."""
     cost_weight: str | None = None
     """Which of what it keeps is the price of a cost; a step's row tells it."""
+    reads: Callable[[Any], tuple[str, ...]] | None = None
+    """The verifiers whose grades it looks at, by its settings; None: it looks at rewards and costs alone."""
 
 
 def estimate(plugin: AdvantagePlugin, batch: Batch) -> tuple[Advantages, Carried]:

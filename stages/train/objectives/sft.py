@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SftOptions:
-    """[train.objectives.sft]: what is imitated."""
+    """[train.objectives.sft]: what is imitated, and what of it is not learned."""
 
     min_reward: float | None = option(
         None, "Imitate the completions of scored groups with at least this reward; not given: the rows' references"
     )
+    context: list[str] = option([], 'Tags whose parts of a reference are read and not learned: ["results", "document"]')
 
 
 class Sft(Objective):
@@ -53,7 +54,7 @@ class Sft(Objective):
         least = config.objective_settings().min_reward
         if least is None:
             order = example_order(usable_entries(inputs, config, session.reject), config)
-            imitate(session, ExampleRows(inputs, order))
+            imitate(session, ExampleRows(inputs, order), config.objective_settings().context)
             return
         chosen = rewarded_order(rewarded_entries(inputs, config, least, session.reject), config)
         imitate(session, ExampleRows(inputs, chosen, table=SCORED, made=as_example))

@@ -194,12 +194,15 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
     the estimator gives something that is no finite number.
     """
     plugin: AdvantagePlugin = load("advantage", str(config.advantage))
+    settings = config.advantage_settings()
+    reads = plugin.reads(settings) if plugin.reads is not None else ()
     batch = Batch(
         rewards=[[c.scored.reward for c in g.completions] for g in groups],
         lengths=[[c.generated_tokens for c in g.completions] for g in groups],
         costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
         right=[[task_value(c.scored, g.row.reward_formula) for c in g.completions] for g in groups],
-        settings=config.advantage_settings(),
+        grades={name: [[grade_of(c.scored, name) for c in g.completions] for g in groups] for name in reads},
+        settings=settings,
         carried=carried,
     )
     advantages, carried = estimate(plugin, batch)

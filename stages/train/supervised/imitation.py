@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from trl import SFTConfig, SFTTrainer
 
 from schemas.prompts import PromptRow
 from stages.core.errors import BadSample
-from stages.models.processor import PromptProcessor
+from stages.models.processor import PromptProcessor, text_ids
 from stages.train.parallel import ranks
 from stages.train.parallel.split import Part, Portion, passes, portions
 from stages.train.parallel.trainer import RankTrainer
@@ -25,22 +27,45 @@ from stages.train.supervised.step_log import StepLog, one_pass
 IGNORED = -100
 
 
-def imitate(session: Session, rows: ExampleRows) -> None:
-    """Train on the examples in their order, from where the session stands, and finish."""
+def imitate(session: Session, rows: ExampleRows, context: Sequence[str] = ()) -> None:
+    """Train on the examples in their order, from where the session stands, and finish.
+
+    `context`: tags whose parts of a completion are read and not learned.
+    """
     left, steps = session.begin(len(rows))
     if left:
         with session.training():
-            CompletionTrainer(session, rows, left, steps).train()
+            CompletionTrainer(session, rows, left, steps, context).train()
     session.finish(rollouts=0)
 
 
-def encode_example(processor: PromptProcessor, row: PromptRow) -> tuple[list[int], list[int], dict[str, Tensor]]:
-    """(prompt ids, completion ids with the closing token, image inputs), the prompt as a rollout renders it."""
-    encoded = processor.encode(row.messages, row.images)
-    return encoded.token_ids, processor.encode_completion(row.reference_response or ""), encoded.image_inputs
-
-
 Encoded = tuple[list[int], list[int], dict[str, Tensor]]
+"""(prompt ids, completion ids with the closing token, image inputs)."""
+
+
+def encode_example(
+    processor: PromptProcessor, row: PromptRow, context: Sequence[str] = ()
+) -> tuple[Encoded, list[bool]]:
+    """The example, its prompt as a rollout renders it, and which ids of its completion are to be learned, (T,).
+
+    A part in one of the `context` tags is encoded as a rollout puts an observation into a completion: by itself, tags
+    and words apart.
+    """
+    encoded = processor.encode(row.messages, row.images)
+    text = row.reference_response or ""
+    if not context:
+        whole = processor.encode_completion(text)
+        return (encoded.token_ids, whole, encoded.image_inputs), [True] * len(whole)
+    ids: list[int] = []
+    own: list[bool] = []
+    at = 0
+    for found in re.finditer(rf"(<({'|'.join(map(re.escape, context))})>)(.*?)(</\2>)", text, re.S):
+        before = processor.encode_completion(text[at : found.start()])[:-1]
+        given = [i for part in (1, 3, 4) for i in text_ids(processor, found[part])]
+        ids, own = [*ids, *before, *given], [*own, *[True] * len(before), *[False] * len(given)]
+        at = found.end()
+    rest = processor.encode_completion(text[at:])
+    return (encoded.token_ids, [*ids, *rest], encoded.image_inputs), [*own, *[True] * len(rest)]
 
 
 class CompletionCollator:
@@ -49,17 +74,19 @@ class CompletionCollator:
     With several ranks there is always something to go through the model: a filler, without labels.
     """
 
-    def __init__(self, session: Session, rows: ExampleRows, part: Part) -> None:
-        self._session, self._rows, self._part = session, rows, part
+    def __init__(self, session: Session, rows: ExampleRows, part: Part, context: Sequence[str] = ()) -> None:
+        self._session, self._rows, self._part, self._context = session, rows, part, context
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
         """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
         processor = self._session.policy.processor
-        kept, encoded = [], []
+        kept, encoded, learned = [], [], []
         for position in portion.own:
-            if (example := self._encode(position)) is not None:
-                kept.append((self._rows[position].label, len(example[1])))
+            if (found := self._encode(position)) is not None:
+                example, own = found
+                kept.append((self._rows[position].label, sum(own)))
                 encoded.append(example)
+                learned.append(own)
         encoded += self._fillers(portion, encoded)
         if not encoded:
             # transformers counts the labels of all a step's micro-batches before it runs them, the first position left
@@ -69,13 +96,14 @@ class CompletionCollator:
         batch = processor.batch(sequences, [images for _, _, images in encoded], side="right")
         labels_BL = torch.full_like(batch["input_ids"], IGNORED)
         for line, (prompt, completion, _) in enumerate(encoded[: len(kept)]):
-            labels_BL[line, len(prompt) : len(prompt) + len(completion)] = torch.tensor(completion)
+            labels = [i if own else IGNORED for i, own in zip(completion, learned[line], strict=True)]
+            labels_BL[line, len(prompt) : len(prompt) + len(completion)] = torch.tensor(labels)
         return {**batch, "labels": labels_BL, "rows": kept}
 
-    def _encode(self, position: int) -> Encoded | None:
+    def _encode(self, position: int) -> tuple[Encoded, list[bool]] | None:
         row = self._rows[position]
         try:
-            return encode_example(self._session.policy.processor, row)
+            return encode_example(self._session.policy.processor, row, self._context)
         except BadSample as error:
             self._session.reject(self._rows.source(position), row.id, error.reason, error.detail)
             return None
@@ -87,7 +115,7 @@ class CompletionCollator:
         if self._part.lockstep and not any(images for _, _, images in encoded):
             imaged = (self._encode(p) for p in portion.step if self._rows[p].images)
             if (filler := next((e for e in imaged if e is not None), None)) is not None:
-                return [filler]
+                return [filler[0]]
         # Two tokens: a loss shifts by one, and of a single one nothing would be left.
         blank = self._session.policy.processor.pad_token_id
         return [] if encoded else [([blank], [blank], {})]
@@ -96,7 +124,9 @@ class CompletionCollator:
 class CompletionTrainer(RankTrainer, SFTTrainer):
     """TRL's trainer over a slice of the precomputed order; its log becomes our rows."""
 
-    def __init__(self, session: Session, rows: ExampleRows, positions: range, steps: int) -> None:
+    def __init__(
+        self, session: Session, rows: ExampleRows, positions: range, steps: int, context: Sequence[str]
+    ) -> None:
         self.session, self.step_log = session, StepLog(session)
         self.tokens: list[int] = []
         config = session.config
@@ -108,7 +138,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
             model=session.policy.model,
             # TRL would apply the chat template and tokenise; the dataset is positions alone.
             args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
-            data_collator=CompletionCollator(session, rows, self.part),  # type: ignore[arg-type]
+            data_collator=CompletionCollator(session, rows, self.part, context),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
         )

@@ -1,0 +1,1 @@
+"""What answers a completion's actions between its turns: one file an environment."""

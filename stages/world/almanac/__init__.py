@@ -1,0 +1,1 @@
+"""An almanac of drawn towns: what nobody remembers and a search finds."""
