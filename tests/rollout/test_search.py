@@ -85,7 +85,7 @@ END = "<think> so </think> <confidence>9</confidence> <answer>bells</answer>"
 def test_a_completion_searches_reads_and_answers(corpus: RunFolder, tmp_path: Path) -> None:
     scripts = [
         f"<think> a </think> <search>red hill</search>|<think> b </think> <read>1</read>|{END}",
-        f"<read>1</read>|<search>nowhere</search>|<search>hill</search> and <read>9</read>|{END}",
+        f"<read>1</read>|<search>nowhere</search>|<search>hill</search>|{END}",
         END,
     ]
     found = {g.messages[0].content[0].text[0]: g.completions for g in _search(tmp_path, corpus, scripts)}  # type: ignore[index]
@@ -104,7 +104,11 @@ def test_a_completion_searches_reads_and_answers(corpus: RunFolder, tmp_path: Pa
         "<results>nothing found</results>",
         "<results>1 red hill | a town\n2 blue hill</results>",
     ]
-    assert second.finish_reason == "length"
+    assert second.finish_reason == "stop"
+    (short,) = _search(tmp_path / "short", corpus, scripts[1:2], max_turns=3)
+    # The third action is the last: an answer to it would only be read.
+    assert short.completions[0].text == second.text[: second.observed[2].start]
+    assert short.completions[0].finish_reason == "length"
     assert (third.observed, third.generated, third.own_text) == ([], None, END)
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.scored import Grade
 from stages.core.errors import CosmoError, InputError
 from stages.core.registry import load, names
 from stages.train.advantages import base
@@ -28,6 +29,7 @@ def run(name, rewards, lengths=None, costs=None, carried=None, options=None, rig
     """Advantages and what is carried on; by default all completions have one token, are safe and not right."""
     plugin = load("advantage", name)
     defaults = plugin.settings() if plugin.settings else None
+    asked = plugin.reads(options or defaults) if plugin.reads else ()
     batch = Batch(
         rewards,
         lengths or [[1] * len(g) for g in rewards],
@@ -35,6 +37,7 @@ def run(name, rewards, lengths=None, costs=None, carried=None, options=None, rig
         right or [[0.0] * len(g) for g in rewards],
         options or defaults,
         carried or {},
+        {name: [[Grade(name=name, version=1, value=1.0, status="ok") for _ in g] for g in rewards] for name in asked},
     )
     return base.estimate(plugin, batch)
 

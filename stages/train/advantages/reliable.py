@@ -37,7 +37,9 @@ class ReliableSettings:
 
 def carry(batch: Batch) -> Carried:
     """Lambda after one step of dual ascent on this rollout; InputError where reliability never judged."""
-    judged = [g for grades_G in batch.grades[RELIABILITY] for g in grades_G if g is not None and g.value is not None]
+    judged = [
+        g for grades_G in batch.grades.get(RELIABILITY, []) for g in grades_G if g is not None and g.value is not None
+    ]
     if not judged:
         raise InputError(
             "advantage = reliable, and the verifier reliability judged no completion of the rollout",
