@@ -89,7 +89,9 @@ class _Unfinished:
 
     def end(self, reason: FinishReason, stopped_by: str | None = None) -> None:
         marks = None if all(self.generated) else self.generated
-        self.ended = DrawnCompletion(self.ids, self.logprobs, reason, None, stopped_by, marks, self.observed)
+        self.ended = DrawnCompletion(
+            self.ids, self.logprobs, reason, stopped_by=stopped_by, generated=marks, observed=self.observed
+        )
 
 
 @dataclass(frozen=True, slots=True)
