@@ -142,7 +142,7 @@ def test_what_identifies_a_run_with_an_environment(prompts: Path, tmp_path: Path
     for table, options in (({"max_turns": 3}, {"stop": ["e"]}), ({}, {"stop": ["i"]})):
         assert _talk(prompts, tmp_path / "d", FAKE, table, **options).fingerprint != first.fingerprint
     with pytest.raises(UsageError, match="guided or in turns"):
-        _run(prompts, tmp_path / "e", **FAKE, guide={"k": 2}, environment={"name": TALKING})
+        _run(prompts, tmp_path / "e", **FAKE, guide={"k": 2, "values": "somewhere"}, environment={"name": TALKING})
     with pytest.raises(UsageError, match="unknown environment 'serch'"):
         _run(prompts, tmp_path / "e", **FAKE, environment={"name": "serch"})
     with pytest.raises(UsageError, match=r"unknown key 'topk' in \[rollout.environment.options\]"):
