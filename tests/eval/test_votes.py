@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from schemas.scored import Grade
 from stages.core.registry import load
 from stages.eval import votes
 from stages.eval.metrics.base import Observed, Settings
-from stages.eval.views import CompletionView, GroupView
+from stages.eval.views import CompletionView, GroupView, TokenCounts
 
 
 def said(index: int, answer: str, sure: int | None, right: bool, searches: int = 0) -> CompletionView:
@@ -21,9 +24,15 @@ def said(index: int, answer: str, sure: int | None, right: bool, searches: int =
         "reliability": Grade(name="reliability", version=1, value=1.0, status="ok", verdict=verdict),
     }
     text = f"{looked}<think>so</think>{stated}<answer>{answer}</answer>"
-    return CompletionView(
-        index=index, policy_id="p", text=text, tokens=9, finish_reason="stop", reward=1.0, grades=grades
-    )
+    row: dict[str, Any] = {
+        "index": index,
+        "policy_id": "p",
+        "text": text,
+        "finish_reason": "stop",
+        "error": None,
+        "reward": 1.0,
+    }
+    return CompletionView(index=index, **row, grades=grades, counts=TokenCounts(Path("none"), 0), position=index)
 
 
 def asked(*completions: CompletionView) -> GroupView:
