@@ -9,7 +9,7 @@ import pytest
 
 from schemas.scored import Grade
 from stages.core.registry import load
-from stages.eval import votes
+from stages.eval.metrics import votes
 from stages.eval.metrics.base import Observed, Settings
 from stages.eval.views import CompletionView, GroupView, TokenCounts
 

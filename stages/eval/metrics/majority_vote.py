@@ -5,6 +5,6 @@ Beside `weighted_vote`, on the same rows: those that `reliability` graded.
 
 from __future__ import annotations
 
-from stages.eval.votes import MAJORITY, one_each, vote
+from stages.eval.metrics.votes import MAJORITY, one_each, vote
 
 PLUGIN = vote(MAJORITY, one_each)
