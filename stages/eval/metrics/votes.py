@@ -3,8 +3,8 @@
 Votes are those of the first m completions that were sampled, answers are alike where their words are. A completion
 without a stated confidence has the vote of one that is certain, 5 of 10. Ties go to the answer that came first.
 
-`weighted_vote` and `majority_vote` count all completions; `--set 'metrics=["stages.eval.metrics.votes:weighted_vote_at_4"]'`
-the first four, and so on for 1, 2, 4 and 8.
+`weighted_vote` and `majority_vote` count all completions, `stages.eval.metrics.votes:weighted_vote_at_4` the first
+four, and so on for 1, 2, 4 and 8.
 """
 
 from __future__ import annotations
