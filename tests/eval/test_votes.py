@@ -25,7 +25,6 @@ def said(index: int, answer: str, sure: int | None, right: bool, searches: int =
     }
     text = f"{looked}<think>so</think>{stated}<answer>{answer}</answer>"
     row: dict[str, Any] = {
-        "index": index,
         "policy_id": "p",
         "text": text,
         "finish_reason": "stop",
