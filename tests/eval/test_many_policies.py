@@ -97,6 +97,8 @@ def test_right_answers_name_their_judge_as_safety_does(tmp_path: Path) -> None:
 def test_token_ids_are_read_where_their_number_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [group(f"q{n}", [completion(index=i, tokens=10 * n + i) for i in range(n % 3)]) for n in range(9)]
     (shard,) = scored_run(tmp_path, rows).shard_paths()
+    # A row group comes in several batches.
+    monkeypatch.setattr(views, "_BATCH_ROWS", 4)
     looked: list[int] = []
     counted = views._token_counts
 
