@@ -194,6 +194,7 @@ def test_the_folder_loads_with_no_code_of_ours_and_writes_nothing(trained):
     model = AutoModelForImageTextToText.from_pretrained(folder)
     assert model.config.value_model == {
         "dimensions": ["answer", "safety"], "step": "sentence", "verifiers": {"answer": 3, "safety": 2},
+        "routes": {"general": {}},
     }  # fmt: skip
     with safe_open(folder / "model.safetensors", "pt") as tensors:
         assert tensors.get_tensor("value_head.weight").shape == (2, model.config.get_text_config().hidden_size)
