@@ -146,10 +146,11 @@ class Family:
     tower: Callable[[Any], Any] = image_encoder
     """A model -> its vision tower: what `freeze_vision` freezes, and where the kept outputs of a frozen one enter."""
     vision_outputs: tuple[str, ...] = ()
-    """All tensors that the tower returns for the model to read, each with rows of `pixel_values` first."""
+    """All that the tower returns for the model to read: tensors, or lists of them, each with rows of `pixel_values`
+    first. Empty: a frozen tower's outputs are not kept, and it runs each time."""
 
-    def kept_outputs(self, tower: Any, output: Any) -> dict[str, Tensor]:
-        """The tower's tensors by name, to be given to the model again.
+    def kept_outputs(self, tower: Any, output: Any) -> dict[str, Any]:
+        """What the tower returns by name, to be given to the model again.
 
         Raises UsageError where the tower returns more than `vision_outputs` names: the rest would be dropped, and the
         model's later layers would go without it in silence.
@@ -186,10 +187,31 @@ _INTERNVL = Family(
     feature_count=tiles,
     vision_outputs=_POOLED,
 )
-_WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "mistral"))
-FAMILIES: dict[str, Family] = {
-    family.name: family for family in (_QWEN2_5_VL, replace(_QWEN2_5_VL, name="qwen2_vl"), _INTERNVL, *_WORDS_ALONE)
-}
+# Features of the tower enter at further layers: kept ones have to be given back with the rest.
+_QWEN3_VL = replace(_QWEN2_5_VL, name="qwen3_vl", image_processor=None, vision_outputs=(*_POOLED, "deepstack_features"))
+# Images of any size through the family's own processor; what its tower returns is not kept.
+_IMAGES_IN_ORDER = tuple(
+    Family(name) for name in ("llava", "llava_next", "llava_onevision", "smolvlm", "idefics3", "mistral3")
+)
+_WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "phi3"))
+_RECORDS = (
+    _QWEN2_5_VL,
+    replace(_QWEN2_5_VL, name="qwen2_vl"),
+    _QWEN3_VL,
+    replace(_QWEN3_VL, name="qwen3_vl_moe"),
+    _INTERNVL,
+    *_IMAGES_IN_ORDER,
+    *_WORDS_ALONE,
+    # A prompt's tokens see each other both ways, and its completion is no part of that.
+    Family(
+        "paligemma",
+        unshared="its prompt attends both ways",
+        kernels=(),
+        head_is_last=False,
+        completion_marks={"token_type_ids": 1},
+    ),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 _UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
 
 
