@@ -55,7 +55,9 @@ def own_logits(policy: Policy, question: Question, token_ids: list[int]) -> tupl
 def _inputs(policy: Policy, question: Question) -> dict[str, Any]:
     text = policy.processor.render(question.messages)
     if not question.images:
-        found = dict(policy.processor.tokenizer([text], add_special_tokens=False, return_tensors="pt"))
+        # A tokenizer's own kinds of tokens are of pairs of texts, and no chat model's business.
+        words = policy.processor.tokenizer([text], add_special_tokens=False, return_tensors="pt")
+        found = {name: words[name] for name in ("input_ids", "attention_mask")}
     else:
         images = [decode_image(image) for image in question.images]
         found = policy.processor.whole_output(text, images)
