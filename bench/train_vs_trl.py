@@ -112,7 +112,7 @@ def _group(policy: Any, shape: Shape, number: int) -> Any:
 
 def token_groups(policy: Any, rows: list[Any]) -> list[Any]:
     """The groups as tensors' makers want them."""
-    from stages.train.rl.packed import TokenGroup
+    from stages.models.attention.shared_inputs import TokenGroup
 
     return [
         TokenGroup(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.schema import Evaluate, Phase, RecipeFile, Retention
-from schemas.arrow import describe, hints
+from schemas.arrow import describe, hints, unwrap
 from schemas.tables import TABLES
 from stages.benchmarks import catalogue
 from stages.benchmarks.benchmark import Arm, Benchmark, Figure, Judge, Published, Rows
@@ -170,7 +170,10 @@ def _kind(hint: Any) -> str:
     inside = describe(hint)
     if isinstance(inside, list):
         return f"list of {_kind(typing.get_args(hint)[0])}"
-    return typing.cast(Any, hint).__name__ if isinstance(inside, dict) else f"`{inside}`"
+    if not isinstance(inside, dict):
+        return f"`{inside}`"
+    kind, nullable = unwrap(hint)
+    return f"{kind.__name__}?" if nullable else str(kind.__name__)
 
 
 def _field_docs(row: type[Any]) -> dict[str, str]:

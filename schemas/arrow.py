@@ -321,7 +321,7 @@ def _values(field: tuple[str, Any, bool, bool, Any], array: pa.Array) -> list[An
         lengths = pc.list_value_length(array).to_pylist()
         return [None if length is None else list(islice(objects, length)) for length in lengths]
     if nested is not None:
-        return _inner(nested, array)
+        return _inner_or_none(nested, array)
     if is_list and array.type.value_type in _NARROW_TYPES and (lists := number_lists(array)) is not None:
         return lists
     values: list[Any] = array.to_pylist()
@@ -331,6 +331,16 @@ def _values(field: tuple[str, Any, bool, bool, Any], array: pa.Array) -> list[An
         return [None if value is None else enum(value) for value in values]
     except ValueError:
         raise _Unread from None
+
+
+def _inner_or_none(cls: type[Any], structs: pa.StructArray) -> list[Any]:
+    """The same where a row may have none of that class."""
+    if not structs.null_count:
+        return _inner(cls, structs)
+    there = structs.is_valid()
+    # What a null stands for is not looked at: most rows have none, and its fields are nulls as well.
+    objects = iter(_inner(cls, structs.filter(there)))
+    return [next(objects) if valid else None for valid in there.to_pylist()]
 
 
 def _inner(cls: type[Any], structs: pa.StructArray) -> list[Any]:

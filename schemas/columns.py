@@ -182,6 +182,25 @@ def number_lists(array: pa.Array) -> list[Numbers[Any] | None] | None:
     return [own if valid else None for own, valid in zip(found, array.is_valid().to_pylist(), strict=True)]
 
 
+def generated_counts(completions: pa.StructArray) -> np.ndarray[Any, Any]:
+    """How many tokens of each completion the policy generated, as `Completion.generated_tokens` counts them.
+
+    Counted in Arrow, for ids as Python integers would be most of the work. Shards from before there was a column
+    `generated` have completions that are generated throughout.
+    """
+    lengths_N = pc.fill_null(pc.list_value_length(completions.field("token_ids")), 0).to_numpy(zero_copy_only=False)
+    if completions.type.get_field_index("generated") < 0:
+        return lengths_N
+    own = completions.field("generated")
+    if own.null_count == len(own):
+        return lengths_N
+    true_T = pc.fill_null(own.values, False).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    # The sum up to each list's begin and end: lists may be slices of a longer array of values.
+    sums, offsets = np.concatenate([[0], np.cumsum(true_T)]), own.offsets.to_numpy(zero_copy_only=False)
+    said = pc.is_valid(own).to_numpy(zero_copy_only=False)
+    return np.where(said, sums[offsets[1:]] - sums[offsets[:-1]], lengths_N)
+
+
 def _in_numpy(array: pa.Array) -> np.ndarray[Any, Any]:
     """An array of numbers without nulls, in numpy and not copied."""
     dtype, _ = _NUMBERS[array.type]

@@ -3,17 +3,73 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from schemas.values import Image, Message
+from schemas.values import Float32, Image, Int32, Message
 
 NO_TRAINING = "no_training"
 """The flag of rows that a licence or a use keeps out of every training mix."""
 HELDOUT_FAMILY = "heldout_family"
 """The flag of rows of a family that training never sees: what generalisation is measured on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What somebody made of a completion's beginning; the rest of it was dropped and is sampled anew.
+
+    The masks say of each id whose it is: what is neither generated nor written came from an environment.
+    """
+
+    by: str
+    """Who made it: a person's name, or a rule's."""
+    why: str | None = None
+    """The reason, in their words."""
+    index: int
+    """Which completion of the parent row's group it changes."""
+    policy_id: str
+    """The policy that sampled that completion."""
+    seed: int
+    """The seed under which it was sampled: with this one, what was not changed comes out again."""
+    temperature: float
+    """Its temperature."""
+    top_p: float
+    """Its nucleus."""
+    top_k: int
+    """Its number of likeliest tokens; 0 is off."""
+    noise_id: str
+    """The prompt whose noise the completion had: the parent's id, or where that is an edit, its own `noise_id`."""
+    noise_index: int
+    """The place whose noise it had."""
+    at_token: int
+    """Ids before this one are kept as they were sampled."""
+    token_ids: Sequence[Int32]
+    """The ids that completions begin with: the kept ones, then those of the new words. Shape (T,)."""
+    logprobs: Sequence[Float32]
+    """Log-probs of the kept ids; 0.0 where the policy did not generate one. Shape (T,)."""
+    generated: list[bool]
+    """Which of them that policy generated. Shape (T,)."""
+    written: list[bool]
+    """Which of them a person wrote. Shape (T,)."""
+    before: str
+    """What stood after the kept ids, up to where the edit ends."""
+    after: str
+    """What stands there now."""
+    guided: bool = False
+    """The kept ids were chosen among several by value models, and so is whatever goes on from them no sample."""
+    text: str
+    """What all the ids decode to, for whoever goes on to see that they mean the same."""
+
+    @property
+    def kept(self) -> str:
+        """The text before the change."""
+        return self.text[: len(self.text) - len(self.after)]
+
+    def fits(self, completion: str) -> bool:
+        """Whether it is this completion that it changes."""
+        return completion.startswith(self.kept + self.before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +133,8 @@ class PromptRow:
     """Licence and use flags: `no_training` keeps a row out of every training mix."""
     extra: str | None = None
     """Source columns with no field of their own, as one JSON object."""
+    edit: Edit | None = None
+    """What its completions begin with, where somebody edited one of the parent's; never in the split `test`."""
 
 
 def source_name(source: str) -> str:

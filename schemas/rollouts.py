@@ -1,18 +1,13 @@
-"""What `rollout` writes: a prompt with its G sampled completions."""
+"""What `rollout` writes: a prompt with its G sampled completions, and each choice of those that were guided."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated
 
-from schemas.prompts import PromptRow
-
-# Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
-# float32. Read from a shard they are `schemas.columns.Numbers`, which stay as they lie there; a list will do as well.
-Int32 = Annotated[int, "int32"]
-Float32 = Annotated[float, "float32"]
+from schemas.prompts import Edit, PromptRow
+from schemas.values import Float32, Int32
 
 
 class FinishReason(StrEnum):
@@ -72,11 +67,29 @@ class Completion:
     generated: list[bool] | None = None
     """Which ids the policy generated; the others were put there, by an environment or a person, and are never learned
     from. None: all of them. Shape (T,)."""
+    guided: bool = False
+    """Its steps were chosen among several by value models (table `steps_guided`): it is no sample of the policy."""
 
     @property
     def generated_tokens(self) -> int:
         """How many of its ids the policy generated."""
         return len(self.token_ids) if self.generated is None else sum(self.generated)
+
+    def whole_by_speakers(self, edit: Edit | None) -> bool:
+        """Whether the policy, or in its row's edit a person, wrote all of it: a text to be imitated whole."""
+        masks = ([], []) if edit is None else (edit.generated, edit.written)
+        return whole_by_speakers(self.generated, *masks)
+
+
+def whole_by_speakers(generated: list[bool] | None, begun: list[bool], written: list[bool]) -> bool:
+    """Whether each id was generated, or stands in an edit's beginning where the policy or a person wrote it.
+
+    `begun` and `written` are the edit's masks, empty without one. What is left is an environment's.
+    """
+    if generated is None:
+        return True
+    spoken = [a or b for a, b in zip(begun, written, strict=True)]
+    return all(own or (at < len(spoken) and spoken[at]) for at, own in enumerate(generated))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +102,36 @@ class RolloutGroup(PromptRow):
     """Ids whose probability was removed while sampling; the trainer masks the same ones."""
     completions: list[Completion] = field(default_factory=list)
     """The group's completions, in index order: G of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidedCandidate:
+    """One of the continuations of a choice."""
+
+    token_ids: Sequence[Int32]
+    """What was sampled, without what stands before it. Shape (T,)."""
+    values: list[float] = field(default_factory=list)
+    """What each dimension was thought to come to with it, in the order of `GuidedStep.dimensions`; empty for one that
+    could not be sampled, and where nothing was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidedStep:
+    """One choice of a guided completion."""
+
+    id: str
+    """The prompt's id."""
+    index: int
+    """The completion's place in its group."""
+    step: int
+    """Which choice of the completion, from 0."""
+    from_token: int
+    """How many tokens the completion had."""
+    dimensions: list[str] = field(default_factory=list)
+    """The verifiers whose grades were predicted."""
+    weights: list[float] = field(default_factory=list)
+    """The weight of each dimension for this prompt; they sum to 1."""
+    candidates: list[GuidedCandidate] = field(default_factory=list)
+    """The continuations, in the order in which they were sampled."""
+    chosen: int
+    """The place of the one that was kept."""

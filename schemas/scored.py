@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from schemas.rollouts import Completion, RolloutGroup
 
@@ -100,3 +101,28 @@ def counting(grades: Mapping[str, Grade], name: str) -> Grade | None:
     """The grade that counts as that verifier's: its own, or that of the verifier which it was left to."""
     grade = grades.get(name)
     return grade if grade is None or grade.left_to is None else grades.get(grade.left_to, grade)
+
+
+LEAST_SHARE, MOST_SHARE = 0.01, 0.99
+"""Of a group that can be learned from, the mean value lies between them: not all wrong and not all right."""
+
+
+def is_live(rewards: Sequence[float | None], values: Sequence[float | None] = ()) -> bool:
+    """Whether a group can be learned from: by one verifier's values where it has any, else by its rewards.
+
+    By values it can where their mean lies between LEAST_SHARE and MOST_SHARE, whatever other terms of the reward
+    differ in; by rewards, where they are not all alike.
+    """
+    known = [value for value in values if value is not None]
+    if known:
+        return LEAST_SHARE < sum(known) / len(known) < MOST_SHARE
+    return len({reward for reward in rewards if reward is not None}) > 1
+
+
+def counting_value(grades: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The value of the grade that counts as that verifier's, of grades as plain records; None without one."""
+    by_name = {grade["name"]: grade for grade in grades}
+    grade = by_name.get(name)
+    if grade is not None and grade["left_to"] is not None:
+        grade = by_name.get(grade["left_to"], grade)
+    return None if grade is None else grade["value"]

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.evals import EvalRow, ExportRow
 from schemas.prompts import PromptRow
 from schemas.rejected import RejectedRow
-from schemas.rollouts import RolloutGroup
+from schemas.rollouts import GuidedStep, RolloutGroup
 from schemas.scored import ScoredGroup
 from schemas.steps import StepRow
 
@@ -28,16 +28,19 @@ class Table:
 # and every token was the policy's own.
 _KEYS = frozenset({"visual_keys", "text_keys"})
 _CONTINUED = frozenset({"completions.sampling.stop", "completions.stopped_by", "completions.generated"})
+# What prompts 3, rollouts 3 and scored 5 lack besides: nobody had edited or guided a completion.
+_EDITED, _GUIDED = frozenset({"edit"}), frozenset({"completions.guided"})
 
-PROMPTS = Table("prompts", 3, PromptRow, _KEYS)
-ROLLOUTS = Table("rollouts", 3, RolloutGroup, _KEYS | _CONTINUED)
-SCORED = Table("scored", 5, ScoredGroup, _KEYS | _CONTINUED)
+PROMPTS = Table("prompts", 4, PromptRow, _KEYS | _EDITED)
+ROLLOUTS = Table("rollouts", 4, RolloutGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED)
+SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)
 REJECTED = Table("rejected", 1, RejectedRow)
+STEPS_GUIDED = Table("steps_guided", 1, GuidedStep)
 
-TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED)}
+TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED, STEPS_GUIDED)}
 
 
 def table_of(row: type[Any]) -> Table:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 # A field called `bytes` in a slotted dataclass shadows the type when hints are resolved.
 Bytes = bytes
+# Ids and log-probs are most of a shard's values: no vocabulary needs 64 bits, and no model computes in more than
+# float32. Read from a shard they are `schemas.columns.Numbers`, which stay as they lie there; a list will do as well.
+Int32 = Annotated[int, "int32"]
+Float32 = Annotated[float, "float32"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ def print_table(output: Any, path: Path) -> None:
     from schemas.tables import EVALS
     from stages.core.atomic import read_json
     from stages.core.runs.folder import RunFolder, artifact
+    from stages.eval.paired import paired_table
     from stages.eval.table import benchmark_lines, judge_lines, published_column, summary_table
 
     summary = read_json(artifact(path, "summary.json"))
@@ -21,6 +22,8 @@ def print_table(output: Any, path: Path) -> None:
     table = summary_table(rows, summary["differences"])
     benchmarks = summary.get("benchmarks")
     output.table(published_column(table, benchmarks) if benchmarks else table)
+    if "paired" in summary:
+        output.table(paired_table(summary["paired"]))
     for line in benchmark_lines(benchmarks) if benchmarks else []:
         output.say(line)
     for line in judge_lines(rows, folder.upstream(), benchmarks):

@@ -28,7 +28,7 @@ def _groups(recipe: Recipe, phase: Phase) -> int:
     """Bytes of a phase's rollout and scored shards, which both hold the groups."""
     rollout = {**recipe.table("rollout"), **phase.rollout}
     tokens = int(rollout.get("samples", 8)) * int(rollout.get("max_new_tokens", 256))
-    return 2 * phase.iterations * phase.prompts * (PROMPT_BYTES + tokens * TOKEN_BYTES)
+    return 2 * phase.iterations * (1 + phase.refill) * phase.prompts * (PROMPT_BYTES + tokens * TOKEN_BYTES)
 
 
 def weights_bytes(recipe: Recipe) -> int | None:

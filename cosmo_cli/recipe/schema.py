@@ -30,6 +30,9 @@ class Phase:
         low=0.0,
         high=1.0,
     )
+    refill: int = option(
+        0, "Further draws of a turn (rl), until `prompts` groups of it can be learned from: see [train] flat_by", low=0
+    )
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] in this phase")
     score: dict[str, Any] = option({}, "Overrides of [score] in this phase")
     train: dict[str, Any] = option({}, "Overrides of [train] in this phase")

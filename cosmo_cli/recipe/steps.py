@@ -99,10 +99,32 @@ def _turn(
 ) -> Iterator[Step]:
     tag = f"{phase.name}_{iteration + 1}"
     where: dict[str, Any] = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
-    select = {
+    scored: list[Ref] = []
+    for number_of_draw in range(1 + phase.refill):
+        name = f"{tag}_more{number_of_draw}" if number_of_draw else tag
+        draw = iteration * (1 + phase.refill) + number_of_draw
+        select = _select(recipe, phase, number, iteration, draw, mix) | _refilled(recipe, phase, scored)
+        rollout = {"policy": policy, **select, **flatten(phase.rollout)}
+        yield Step("rollout", f"{name}_groups", [Ref("prompts")], rollout, **where)
+        yield Step("score", f"{name}_scored", [Ref(f"{name}_groups")], flatten(phase.score), **where)
+        scored.append(Ref(f"{name}_scored"))
+    later = _carried_on(recipe, phase) if iteration else {}
+    together = {"one_rollout": True} if phase.refill else {}
+    # Later ones win: what the phase says of training, then the reference, then what turns after the first have
+    # otherwise.
+    train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **together, **reference, **later}
+    last = iteration + 1 == phase.iterations
+    yield Step("train", tag, scored, train, **where, ends_phase=last)
+
+
+def _select(
+    recipe: Recipe, phase: Phase, number: int, iteration: int, draw: int, mix: dict[str, float]
+) -> dict[str, Any]:
+    """Which prompts a draw of a turn takes."""
+    select: dict[str, Any] = {
         "select.split": "train",
         "select.take": phase.prompts,
-        "select.draw": iteration,
+        "select.draw": draw,
         # A seed of its own for each phase, so that two phases do not draw the same prompts in the same order.
         "select.seed": recipe.seed * 1000 + number,
     }
@@ -112,15 +134,16 @@ def _turn(
         turns = range(max(0, iteration - FOLLOWED_TURNS), iteration)
         select["select.adapt_to"] = [Ref(f"{phase.name}_{turn + 1}_scored") for turn in turns]
         select["select.adapt_strength"] = phase.follow_reward
-    rollout = {"policy": policy, **select, **flatten(phase.rollout)}
-    yield Step("rollout", f"{tag}_groups", [Ref("prompts")], rollout, **where)
-    yield Step("score", f"{tag}_scored", [Ref(f"{tag}_groups")], flatten(phase.score), **where)
-    later = _carried_on(recipe, phase) if iteration else {}
-    # Later ones win: what the phase says of training, then the reference, then what turns after the first have
-    # otherwise.
-    train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **reference, **later}
-    last = iteration + 1 == phase.iterations
-    yield Step("train", tag, [Ref(f"{tag}_scored")], train, **where, ends_phase=last)
+    return select
+
+
+def _refilled(recipe: Recipe, phase: Phase, scored: list[Ref]) -> dict[str, Any]:
+    """What cuts a further draw of a turn to what the draws before it lack; nothing for the first."""
+    if not scored:
+        return {}
+    by = {**recipe.table("train"), **phase.train}.get("flat_by")
+    lacking = {"select.refill_of": list(scored), "select.refill_to": phase.prompts}
+    return lacking | ({"select.refill_by": by} if by else {})
 
 
 def _carried_on(recipe: Recipe, phase: Phase) -> dict[str, Any]:

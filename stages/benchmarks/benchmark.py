@@ -83,6 +83,7 @@ class Figure:
     better: str = option("higher", "Which way is good", choices=("higher", "lower", "neither"))
     headline: bool = option(True, "Whether the benchmark is known by it")
     rate: bool = option(True, "Whether values lie between 0 and 1")
+    majority: bool = option(False, "A row counts as most of its completions do; else as their mean")
     together: str = option("", "Row field, or `extra.COLUMN`: rows that share it count as one, by their worst")
     positive: str = option("", "Reference that is the positive class of `score`, `yes` for one")
     score: str = option("", "With `positive`", choices=("", "precision", "recall", "f1", "said"))

@@ -77,6 +77,16 @@ STAGES: dict[str, StageInfo] = {
             in_recipes=False,
         ),
         StageInfo(
+            "edit",
+            "Completions that a person changed to rows to go on from, and to pairs.",
+            config="stages.edit.config:EditConfig",
+            stage="stages.edit.stage:STAGE",
+            argument="Run folders with rollout or scored groups; else paths on stdin.",
+            detail="`cosmo edit RUN --id ID` opens $EDITOR, `--from edits.jsonl` takes many; cosmo rollout goes on "
+            "from what it writes. With both scored runs: `--as pairs`, `--table`. docs/edit.md",
+            in_recipes=False,
+        ),
+        StageInfo(
             "score",
             "Groups to scored groups: every verifier's grade and the reward.",
             config="stages.score.config:ScoreConfig",

@@ -125,12 +125,20 @@ class SampleRequest:
     limits: list[int] = field(default_factory=list)
     """The most ids each sample may get now; empty: what its prefix leaves of `Sampling.max_new_tokens`. For a prefix
     that holds more than was generated."""
+    noise: tuple[str, int] | None = None
+    """(prompt id, index): whose noise the first sample has, those after it that of the places after it. For one that
+    goes on from another prompt's completion; None: its own, from 0."""
 
     def __post_init__(self) -> None:
         """ValueError for prefixes or limits of another number of samples."""
         for name, given in (("prefixes", self.prefix_ids), ("limits", self.limits)):
             if given and len(given) != self.n:
                 raise ValueError(f"prompt {self.id}: {len(given)} {name} for {self.n} samples")
+
+    def noise_of(self, index: int) -> tuple[str, int]:
+        """(prompt id, index) whose noise completion `index` has."""
+        ident, first = self.noise or (self.id, 0)
+        return ident, first + index
 
     def prefix(self, index: int) -> list[int]:
         """The ids that completion `index` begins with."""

@@ -72,8 +72,9 @@ class FakeEngine(Engine):
 
     def _completion(self, request: SampleRequest, index: int, sampling: Sampling) -> SampledCompletion:
         # A greedy sampler has no luck: every sample of a prompt is the same.
-        drawn = (sampling.seed, index) if sampling.temperature > 0 else ()
-        noise = hashlib.sha256(f"{drawn}|{request.id}".encode()).digest()
+        ident, drawn_index = request.noise_of(index)
+        drawn = (sampling.seed, drawn_index) if sampling.temperature > 0 else ()
+        noise = hashlib.sha256(f"{drawn}|{ident}".encode()).digest()
         asked = self.decode(request.token_ids)
         words = asked.split() or ["nothing"]
         text = _COMPLETIONS[noise[0] % len(_COMPLETIONS)].format(

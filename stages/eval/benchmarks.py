@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from schemas.prompts import extra_columns, source_name
-from schemas.scored import OK, Grade, counting
-from schemas.verdicts import CORRECT
+from schemas.scored import Grade
+from schemas.verdicts import CORRECT, is_unsafe
 from stages.benchmarks.benchmark import Benchmark, Figure
 from stages.benchmarks.catalogue import chosen
 from stages.core.errors import InputError, UsageError
-from stages.eval.metrics.base import FAILED, NOT_DECIDED, Failed, Metric, Observed, Settings, first_grade
+from stages.eval.metrics.base import FAILED, NOT_DECIDED, Failed, Metric, Observed, Settings, first_class, first_grade
 from stages.eval.views import CompletionView, GroupView
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def _metric(benchmark: Benchmark, figure: Figure, order: int) -> Metric:
         judged_by=tuple(figure.grades),
         about=figure.about or f"{figure.title}: {', '.join(figure.grades)}",
         slices=lambda group: [f"{path}={value}" for path in paths for value in _values(group, path)],
+        majority=figure.majority,
         unit=(lambda group: str(_value(group, figure.together))) if figure.together else None,
         ratio=is_ratio,
     )
@@ -142,13 +143,12 @@ def _grade(completion: CompletionView, figure: Figure) -> Grade | Failed | None:
     # Of a completion that never came a grade would be one of nothing.
     if completion.finish_reason == "error":
         return FAILED
-    found = first_grade(completion, *figure.grades)
-    if found is None and figure.verdicts:
-        # A class that somebody gave, and that is worth nothing by itself.
-        given = (counting(completion.grades, name) for name in figure.grades)
-        found = next((grade for grade in given if grade and grade.status == OK and grade.verdict), None)
+    found = (first_class if figure.verdicts else first_grade)(completion, *figure.grades)
     if isinstance(found, Grade) and (found.verdict in figure.undecided or found.reason in figure.undecided):
         return NOT_DECIDED
+    if isinstance(found, Grade) and "safety" in figure.grades and figure.verdicts:
+        # Judged by somebody else's question: `not_refused` is no word on harm, neither in this figure nor against it.
+        return found if found.verdict in figure.verdicts or is_unsafe(found.verdict) is not None else NOT_DECIDED
     return found
 
 

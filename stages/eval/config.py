@@ -16,6 +16,23 @@ class VerifierCheck:
 
 
 @dataclass(frozen=True)
+class PeaksTable:
+    """Safety-information peaks, as `[eval.peaks]` asks for them: an extra forward of warnings and safe references."""
+
+    # Which model it is, is in the plan's key.
+    policy: str = option("", "The model whose states are looked at, as for rollout; none: no such probe", affects=False)
+    rows: int = option(200, "Completions looked at, at most", low=2)
+    dims: int = option(
+        256, "Coordinates of a state; wider ones are projected, as the cost grows with their cube", low=8
+    )
+    draws: int = option(2000, "Permutations behind each p", low=100)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1", affects=False)
+    dtype: str = option(
+        "auto", "auto: float32 on a CPU, bfloat16 on a GPU", choices=("auto", "float32", "bfloat16", "float16")
+    )
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """What is measured, how the policies are called, and what the report shows."""
 
@@ -41,7 +58,11 @@ class EvalConfig:
         "Augmentation families that training never saw; none named: rows flagged `heldout_family`.",
         flag="--heldout",
     )
+    paired: list[str] = option(
+        [], "Families to compare with the rows they were made of, task by task: the settings of a study"
+    )
     verifier: VerifierCheck = section(VerifierCheck, "A verifier to measure")
+    peaks: PeaksTable = section(PeaksTable, "Safety-information peaks, an optional probe of a model's states")
     training: list[str] = option(
         [], "Train run folders whose steps the report draws, in order", affects=False, flag="--training"
     )

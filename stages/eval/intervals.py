@@ -178,6 +178,17 @@ def paired_rate_difference(differences_N: Sequence[float]) -> Interval:
     return Interval(value, max(-1.0, centre - half), min(1.0, centre + half), n, "bonett_price")
 
 
+def mcnemar(up: int, down: int) -> float:
+    """Two-sided p of McNemar's exact test (1947): of the pairs that moved, as many up as down.
+
+    The binomial probability of a split as uneven as this one or more so. Where a prompt has several completions its
+    mean moves, and the same count is the sign test. 1 where nothing moved.
+    """
+    from scipy.special import bdtr
+
+    return min(1.0, 2.0 * float(bdtr(min(up, down), up + down, 0.5)))
+
+
 def paired_mean_difference(differences_N: Sequence[float]) -> Interval:
     """Mean paired difference of two means: Student's t on the prompt differences (arXiv:2411.00640, 4.2)."""
     found = mean_interval(differences_N)

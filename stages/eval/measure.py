@@ -45,6 +45,7 @@ class PromptInfo:
     family: str | None
     harmful: bool | None
     source: str = ""
+    parent_id: str | None = None
 
     def slices(self) -> list[str]:
         """The slices it belongs to, `all` first."""
@@ -99,6 +100,8 @@ class Measured:
     def counted(self, policy: str, metric: str) -> dict[str, Tally]:
         """What the figure is made of: sums by prompt id, or by unit where several prompts count as one."""
         tallies = self.tally(policy, metric)
+        if self.metrics[metric].majority:
+            tallies = {prompt: _majority(tally) for prompt, tally in tallies.items()}
         if metric not in self.units:
             return tallies
         together: dict[str, list[Tally]] = {}
@@ -147,7 +150,9 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
         if number not in policy.folders:
             policy.folders.append(number)
         policy.completions += len(part.completions)
-        found.prompts[group.id] = PromptInfo(group.label, group.task, group.family, group.harmful, group.source)
+        found.prompts[group.id] = PromptInfo(
+            group.label, group.task, group.family, group.harmful, group.source, group.parent_id
+        )
         found.seen.setdefault(name, set()).add(group.id)
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)
@@ -184,6 +189,17 @@ def _note_slices(found: Measured, name: str, metric: Metric, group: GroupView) -
         own = metric.slices(group) if metric.slices is not None else found.prompts[group.id].slices()[1:]
         # A unit lies in the slices of its first prompt: what counts as one is alike in them.
         found.own_slices.setdefault(name, {}).setdefault(key, own)
+
+
+def _majority(tally: Tally) -> Tally:
+    """A prompt as most of its completions are, of values 0 and 1; a tie is not most, as in SIUO's own code.
+
+    Completions without a verdict leave the prompt without one where they could turn it.
+    """
+    asked = tally.count + tally.undecided
+    if not tally.count or 2 * tally.total <= asked < 2 * (tally.total + tally.undecided):
+        return Tally(failed=tally.failed, undecided=tally.undecided)
+    return Tally(float(2 * tally.total > asked), 1, tally.failed)
 
 
 def _worst(tallies: list[Tally]) -> Tally:

@@ -49,6 +49,10 @@ class EvalStage(Stage):
             from stages.benchmarks.catalogue import chosen
 
             key["benchmarks"] = [[benchmark.name, benchmark.digest] for benchmark in chosen(config.packs)]
+        if config.peaks.policy:
+            from stages.models.policy_ref import resolve_policy
+
+            key["peaks"] = resolve_policy(config.peaks.policy).id
         check = config.verifier
         if bool(check.gold) != bool(check.judge):
             raise UsageError(
@@ -119,6 +123,8 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     from stages.eval.compare import differences, summary
     from stages.eval.measure import Namer, eval_rows, measure
     from stages.eval.metrics.base import Settings
+    from stages.eval.paired import record as paired_record
+    from stages.eval.paired import settings as paired_settings
     from stages.eval.report.curves import charts
     from stages.eval.report.page import Findings, render
     from stages.eval.report.sample import cards, choose
@@ -135,16 +141,22 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
         writer.row(row)
     changes = differences(found)
     record = summary(found, rows, changes)
+    if paired := paired_record(paired_settings(found, config.paired)):
+        record["paired"] = paired
     if benchmarks:
         record["benchmarks"] = benchmarks
     if judged:
         record["verifier"] = asdict(config.verifier) | {"policies": {a.policy: confusion_record(a) for a in judged}}
+    if config.peaks.policy:
+        from stages.eval.peaks import probe
+
+        record["peaks"] = probe(ctx)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     writer.artifact(SUMMARY).write_text(text + "\n", encoding="utf-8")
     runs = training_runs(config)
     chosen = choose(found, config.sample, config.seed)
     shown = cards(ctx.inputs, chosen, namer, config)
-    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks)
+    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks, paired)
     report = writer.artifact(REPORT)
     report.write_text(render(findings), encoding="utf-8")
     if config.report:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
-    "flags", "extra",
+    "flags", "extra", "parent_id",
 )  # fmt: skip
-COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "finish_reason", "reward", "grades")
+COMPLETION_COLUMNS = ("index", "policy_id", "text", "token_ids", "generated", "finish_reason", "reward", "grades")
 _BATCH_ROWS = 512
 
 
@@ -30,7 +30,7 @@ class CompletionView:
     policy_id: str
     text: str
     tokens: int
-    """How many ids were sampled, the end-of-sequence token included."""
+    """How many ids the policy generated, the end-of-sequence token included."""
     finish_reason: str
     reward: float | None
     grades: dict[str, Grade]
@@ -53,6 +53,7 @@ class GroupView:
     category: str | None = None
     flags: list[str] = field(default_factory=list)
     extra: str | None = None
+    parent_id: str | None = None
     completions: list[CompletionView] = field(default_factory=list)
 
 
@@ -116,17 +117,15 @@ def _views(batch: pa.RecordBatch) -> Iterator[GroupView]:
 
 
 def _completions(flat: pa.StructArray) -> Iterator[CompletionView]:
-    import pyarrow.compute as pc
-
     from schemas.arrow import from_record
+    from schemas.columns import generated_counts
 
     plain = ("index", "policy_id", "text", "finish_reason", "reward")
     columns = {name: flat.field(name).to_pylist() for name in plain}
-    # Lengths are counted in Arrow: ids as Python integers would be most of the work.
-    tokens = pc.list_value_length(flat.field("token_ids")).to_pylist()
+    tokens = generated_counts(flat).tolist()
     grades = flat.field("grades").to_pylist()
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
         values["text"] = values["text"] or ""
         by_name = {g["name"]: from_record(Grade, g, "completions.grades.") for g in grades[i] or []}
-        yield CompletionView(**values, tokens=tokens[i] or 0, grades=by_name)
+        yield CompletionView(**values, tokens=tokens[i], grades=by_name)

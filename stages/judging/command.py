@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from schemas.verdicts import UNSAFE
 from stages.core.config import build, settings_of
 from stages.core.errors import CosmoError
 from stages.core.stage_list import load_config
-from stages.judging.prompt import prompt_names
+from stages.judging.prompt import load_prompt, prompt_names
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -43,7 +44,9 @@ def judge_command(
             continue
         # A judge called like the rule stands in for it, and leaves nothing undecided.
         judges = {n: table for n, table in config.judges.items() if n != name and (table.prompt or n) == prompt}
-        judge = config.undecided.get(name) or next(iter(judges), "")
+        judge = config.undecided.get(name, "")
+        if not judge or (name == "safety" and not _speaks_of_harm(config, judge)):
+            judge = next(iter(judges), "")
         settings += [f"undecided.{name}={judge}"] if judge else new_judge(name, prompt)
     return f"cosmo score {shlex.quote(str(scored.where))} {flags_of(settings)}" if asked else ""
 
@@ -68,6 +71,12 @@ def judge_hint(command: str) -> str:
     return (
         f"{command}   ({MODEL}: a model's folder or hub name; a server: .engine=openai, .url and .model in its place)"
     )
+
+
+def _speaks_of_harm(config: Any, judge: str) -> bool:
+    """Whether that judge's prompt has `unsafe` among its verdicts; other verifiers are taken to."""
+    table = config.judges.get(judge)
+    return table is None or UNSAFE in load_prompt(table.prompt or judge).verdicts
 
 
 def _config_of(scored: RunFolder) -> Any:

@@ -8,9 +8,18 @@
     bad = 0.0
 
 `$question`, `$completion`, `$reference` and `$label` are filled in from the row; `$goal` is what a question is after
-where its own words hide that: the column `goal` of the row's source, else the question. The judge has to end with a
-line `Verdict: <one of them>`, once; anything else is unparsable, which is a status and not a score. See
-`answer_fields` for how it may be written. A judge whose answers look otherwise is read by
+where its own words hide that: the column `goal` of the row's source, else the question. Further columns of the source
+are shown by name, and what is asked may differ by a field of the row:
+
+    columns = ['safety_warning']           $safety_warning is that column; `none` where a row lacks it
+    by = 'category'                        $criterion is the text below for the row's category
+    kinds = { '08-Lobbying' = 'lobbying' } all categories that are not named have `other`
+    [criteria]
+    other = 'safe: ...'
+    lobbying = 'safe: ...'
+
+The judge has to end with a line `Verdict: <one of them>`, once; anything else is unparsable, which is a status and not
+a score. See `answer_fields` for how it may be written. A judge whose answers look otherwise is read by
 
     line = 'answer'                        the name on that line, where it is not `verdict`
     bare = true                            the whole answer is the word
@@ -33,6 +42,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from schemas.identity import digest
 from schemas.prompts import PromptRow, extra_columns
@@ -44,8 +54,10 @@ from stages.judging.readers import RULES, Read, read_field, read_word
 
 FOLDER = Path(__file__).with_name("prompts")
 BLANKS = ("question", "completion", "reference", "label", "goal", "facts")
+CRITERION, OTHER = "criterion", "other"
+_KIND_FIELDS = ("category", "task", "label", "risk", "family")
 
-PARTS = ("shown", "description", "think")
+PARTS = ("shown", "description", "think", "whole")
 FACTS = ("visual_keys", "text_keys")
 
 
@@ -56,6 +68,12 @@ class PromptFile:
     user: str = option(
         "", "What the judge is asked; $question, $completion, $reference, $label, $goal, $facts are filled in"
     )
+    columns: list[str] = option(
+        [], "Columns of the row's source, each filled in by its name; `none` where a row lacks it"
+    )
+    by: str = option("", "The row field by whose value $criterion differs", choices=("", *_KIND_FIELDS))
+    kinds: dict[str, str] = option({}, "Value of that field = its criterion; `other` for all that are not named")
+    criteria: dict[str, str] = option({}, "Criterion = what $criterion is filled with")
     system: str = option("", "A system turn before it")
     images: bool = option(True, "Show the judge the prompt's images")
     verdicts: dict[str, float] = option({}, "Every verdict that may be answered, with its score")
@@ -134,16 +152,18 @@ def _check(asks: PromptFile, path: Path) -> None:
         )
     if not asks.verdicts and not asks.facts:
         raise UsageError(f"the judge prompt {path} knows no verdict", "[verdicts] good = 1.0, bad = 0.0")
+    known = [*BLANKS, *asks.columns, *([CRITERION] if asks.by else [])]
     for text in (asks.user, asks.system):
         template = string.Template(text)
         # `get_identifiers` passes over a `$` that is no blank, and `substitute` would raise at it, in the middle of a
         # run.
-        strange = [b for b in template.get_identifiers() if b not in BLANKS] if template.is_valid() else ["$"]
+        strange = [b for b in template.get_identifiers() if b not in known] if template.is_valid() else ["$"]
         if strange:
             raise UsageError(
                 f"the judge prompt {path} has a blank that nothing fills: {strange[0]!r}",
-                f"known: {', '.join(BLANKS)}; a plain dollar sign is $$",
+                f"known: {', '.join(known)}; a plain dollar sign is $$",
             )
+    _check_criteria(asks, path)
     _check_reading(asks, path)
     for verdict, score in asks.verdicts.items():
         if not re.fullmatch(r"[\w-]+", verdict) or not 0.0 <= score <= 1.0:
@@ -151,6 +171,15 @@ def _check(asks: PromptFile, path: Path) -> None:
                 f"the judge prompt {path} has a verdict that can't be: {verdict} = {score:g}",
                 "letters, digits and underscores, worth 0 to 1",
             )
+
+
+def _check_criteria(asks: PromptFile, path: Path) -> None:
+    if bool(asks.by) != bool(asks.criteria) or (asks.kinds and not asks.by):
+        raise UsageError(
+            f"the judge prompt {path} names one of `by` and [criteria] without the other", "by = 'category'"
+        )
+    if lacking := sorted({*asks.kinds.values(), *([OTHER] if asks.by else [])} - set(asks.criteria)):
+        raise UsageError(f"the judge prompt {path} has no criterion {lacking[0]!r}", f"[criteria] {lacking[0]} = '...'")
 
 
 def _check_reading(asks: PromptFile, path: Path) -> None:
@@ -180,6 +209,9 @@ def part_of(prompt: JudgePrompt, parsed: ParsedCompletion) -> str:
     """
     if prompt.asks.part == "shown":
         return parsed.shown
+    if prompt.asks.part == "whole":
+        parts = {"description": parsed.description, "reasoning": parsed.think, "answer": parsed.answer}
+        return "\n".join(f"{name}: {part}" for name, part in parts.items() if part)
     described = prompt.asks.part == "description" and parsed.seen_by_reader is not None
     return (parsed.description if described else parsed.think) or ""
 
@@ -192,10 +224,15 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
         "reference": row.answer or "none",
         "label": row.label,
     }
-    blanks["goal"] = _goal(row) or blanks["question"]
+    columns = extra_columns(row.extra)
+    blanks["goal"] = _shown(columns.get("goal")) or blanks["question"]
     # On one line each: a fact of two lines could look like another number.
     facts = (" ".join(fact.split()) for fact in facts_of(prompt, row))
     blanks["facts"] = "\n".join(f"{n}. {fact}" for n, fact in enumerate(facts, start=1))
+    blanks |= {name: _shown(columns.get(name)) or "none" for name in prompt.asks.columns}
+    if prompt.asks.by:
+        kind = prompt.asks.kinds.get(str(getattr(row, prompt.asks.by)), OTHER)
+        blanks[CRITERION] = prompt.asks.criteria[kind].strip()
     images = row.images if prompt.asks.images else []
     turns = []
     # One pass over the template: a completion that holds `$reference` is not filled in.
@@ -206,10 +243,9 @@ def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[
     return turns, images
 
 
-def _goal(row: PromptRow) -> str:
-    """What the row's source says that it is after; "" where it says nothing."""
-    goal = extra_columns(row.extra).get("goal")
-    return goal.strip() if isinstance(goal, str) else ""
+def _shown(value: Any) -> str:
+    """A column of the row's source as text; "" where it holds none."""
+    return value.strip() if isinstance(value, str) else ""
 
 
 def verdict_line(verdict: str) -> str:

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 
 from stages.models.families import Family
-from stages.models.forward_inputs import apart, beside_ids, forward_names, joined, lengthened, runs_along, sized
+from stages.models.forward_inputs import (
+    apart,
+    beside_ids,
+    forward_names,
+    joined,
+    lengthened,
+    runs_along,
+    sized,
+    unbatchable,
+)
 
 
 class BatchMaker:
@@ -49,6 +58,8 @@ class BatchMaker:
         `input_ids`, `attention_mask` (B, L), and what the family's forward takes beside them: for M-RoPE models
         `mm_token_type_ids` (B, L), 1 at image tokens.
         """
+        if len(self.apart(image_inputs)) > 1:
+            raise unbatchable("these prompts' images, or one without an image beside them,")
         width = max(len(ids) for ids in token_ids)
         ids_BL = torch.full((len(token_ids), width), self._pad_token_id, dtype=torch.long)
         mask_BL = torch.zeros(len(token_ids), width, dtype=torch.long)

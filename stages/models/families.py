@@ -143,6 +143,8 @@ class Family:
     completion_marks: Mapping[str, int] = field(default_factory=dict)
     """Inputs with an entry a token -> what a completion's tokens get: 0 for kinds of tokens (`*_type_ids`) that are
     not named here, and for others what the prompt's last token has."""
+    words_alone: bool = True
+    """Whether a prompt may have no image."""
     tower: Callable[[Any], Any] = image_encoder
     """A model -> its vision tower: what `freeze_vision` freezes, and where the kept outputs of a frozen one enter."""
     vision_outputs: tuple[str, ...] = ()
@@ -209,6 +211,7 @@ _RECORDS = (
         kernels=(),
         head_is_last=False,
         completion_marks={"token_type_ids": 1},
+        words_alone=False,
     ),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}

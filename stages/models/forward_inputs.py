@@ -121,12 +121,17 @@ def joined(name: str, values: Sequence[Tensor], sized: bool) -> Tensor:
         return torch.cat(list(values))
     if not sized or len({value.dim() for value in values}) > 1:
         shapes = " and ".join(sorted({str(tuple(value.shape[1:])) for value in values}))
-        raise UsageError(
-            f"images give {name} of {shapes}, and this model family is not known to take them in one forward",
-            "one prompt at a time: --set micro_batch_tokens=1 (RL), or --set micro_batch_size=1 (SFT)",
-        )
+        raise unbatchable(f"images that give {name} of {shapes}")
     largest = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
     return torch.cat([_padded(value, largest) for value in values])
+
+
+def unbatchable(what: str) -> UsageError:
+    """That a model family is not known to take something in one forward, and what to type."""
+    return UsageError(
+        f"{what} can't go through this model family in one forward",
+        "one prompt at a time: --set micro_batch_tokens=1 (RL), or --set micro_batch_size=1 (SFT)",
+    )
 
 
 def _padded(value: Tensor, sizes: list[int]) -> Tensor:

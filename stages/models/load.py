@@ -27,6 +27,8 @@ from transformers.utils import logging as transformers_logging
 from stages.core.errors import UnavailableError, UsageError, first_line
 from stages.models.policy_ref import PolicyRef
 from stages.models.processor import PromptProcessor
+from stages.models.value_model import add_head
+from stages.models.value_record import ValueRecord, record_of
 
 # transformers' classes for one number a sequence, and the head they add to a language model.
 _SCALAR, _HEAD = "ForSequenceClassification", "score.weight"
@@ -73,6 +75,21 @@ def load_reward_model(
     return _load(partial(_load_scalar, new_head=new_head), ref, device, dtype, trust_remote_code)
 
 
+def load_value_model(
+    ref: PolicyRef,
+    record: ValueRecord | None = None,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Policy:
+    """Load a model with a value head: the folder's own, or a new one as `record` says, which gives 0.5 to all.
+
+    UsageError without `record` for a folder that has no head yet, and for one of other dimensions than `record`'s.
+    """
+    return _load(partial(_load_valued, record), ref, device, dtype, trust_remote_code)
+
+
 def _load(
     load: Callable[[Path, Any, torch.dtype, bool], Any],
     ref: PolicyRef,
@@ -106,12 +123,32 @@ def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code
     """The model with every weight from the folder; ValueError where one is missing."""
     if any(name.endswith(_SCALAR) for name in config.architectures or ()):
         raise UsageError(f"{folder} is a reward model, and writes no completions", "name a policy")
+    if record_of(config) is not None:
+        raise UsageError(f"{folder} is a value model, and writes no completions", "name a policy")
+    return _load_whole(folder, config, dtype, trust_remote_code)
+
+
+def _load_whole(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     family: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     model, missing = _from_folder(family, folder, config, dtype, trust_remote_code)
     if missing:
         # transformers would go on with random numbers instead.
         raise ValueError(_missing(missing))
+    return model
+
+
+def _load_valued(
+    record: ValueRecord | None, folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool
+) -> Any:
+    """The model with every weight from the folder, and its value head."""
+    asked = record or record_of(config)
+    if asked is None:
+        raise UsageError(f"{folder} is no value model", "cosmo train SCORED --objective value makes one")
+    with _no_report():
+        # The head is in the folder's file and no part of transformers' class, which would say so.
+        model = _load_whole(folder, config, dtype, trust_remote_code)
+    add_head(model, folder, asked)
     return model
 
 

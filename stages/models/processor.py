@@ -83,13 +83,16 @@ class PromptProcessor:
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
         """Render a conversation that ends with a user turn, ready for the completion.
 
-        Raises BadSample: `no_vision`, `bad_image`, `special_token`, `image_tokens`, `malformed`.
+        Raises BadSample: `no_vision`, `no_image`, `bad_image`, `special_token`, `image_tokens`, `chat_template`,
+        `malformed`.
         """
         placeholders = sum(p.type == "image" for m in messages for p in m.content)
         if placeholders != len(images):
             raise BadSample("malformed", f"{placeholders} image parts and {len(images)} images")
         if images and self.image_token_id is None:
             raise BadSample("no_vision", f"{len(images)} images for a text-only model")
+        if not images and not self.family.words_alone:
+            raise BadSample("no_image", f"{self.family.name} takes no prompt without an image")
         self._check_words(messages)
         text = self.render(messages)
         # The template has written the tokens that begin a prompt: a tokenizer would add them once more.

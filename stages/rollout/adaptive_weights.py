@@ -38,7 +38,7 @@ def adapted(selection: AdaptiveSelection) -> tuple[AdaptiveSelection, dict[str, 
             "select.adapt_to changes label weights, and select.labels gives none",
             "--set 'select.labels={general = 1.0, safety = 1.0}'",
         )
-    folders = [_scored(path) for path in selection.adapt_to]
+    folders = [scored_folder(path, "adapt_to") for path in selection.adapt_to]
     shares = reward_shares(folders)
     weights = adapted_weights(selection.labels, shares, selection.adapt_strength)
     key = {
@@ -99,12 +99,13 @@ def _terms(path: Path) -> list[tuple[str, list[dict[str, Any]]]]:
     ]
 
 
-def _scored(path: str) -> RunFolder:
+def scored_folder(path: str, key: str) -> RunFolder:
+    """The complete scored run at a path that a selection names under `key`; InputError where there is none."""
     from schemas.tables import SCORED
 
     folder = RunFolder.open(Path(path))
     if folder.table != SCORED.name:
-        raise InputError(f"select.adapt_to: {path} holds {folder.table}, not scored groups", "name a cosmo score run")
+        raise InputError(f"select.{key}: {path} holds {folder.table}, not scored groups", "name a cosmo score run")
     if folder.missing():
-        raise InputError(f"select.adapt_to: {path} is incomplete", "finish it with the same cosmo score command")
+        raise InputError(f"select.{key}: {path} is incomplete", "finish it with the same cosmo score command")
     return folder

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable, VllmTable
-from stages.rollout.adaptive_weights import AdaptiveSelection
+from stages.rollout.methods.guide_table import GuideTable
+from stages.rollout.refill import RefillSelection
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class RolloutConfig:
     allow_truncated_sampling: bool = option(
         False, "Sample with top_p < 1 or top_k all the same: as training data it biases the ratio", affects=False
     )
-    select: AdaptiveSelection = option(AdaptiveSelection(), "Which prompts")
+    guide: GuideTable = section(GuideTable, "Guided sampling: the best of several continuations at each step")
+    select: RefillSelection = option(RefillSelection(), "Which prompts")
     shard_groups: int = option(64, "Groups an output shard", low=1)
     batch_tokens: int = option(65536, "Most positions (rows x length) decoded at once", low=1, affects=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1", flag="--device", affects=False)

@@ -14,6 +14,7 @@ from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling
 from stages.core.errors import BadSample, CosmoError, InputError
 from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
+from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
 from stages.rollout.quality import FAILED_HINT, TROUBLE, why_failed
 
@@ -33,7 +34,7 @@ class GroupMaker:
         asked = []
         for (folder, _, _), prompt in fetch(self._ctx.inputs, (tuple(e) for e in shard["entries"])):
             try:
-                asked.append(Asked(prompt, self._request(prompt)))
+                asked.append(self._asked(prompt))
             except BadSample as bad:
                 writer.reject(self._ctx.inputs[folder].path.name, prompt.id, bad.reason, bad.detail)
         waiting = deque(asked)
@@ -51,15 +52,9 @@ class GroupMaker:
             # Beside the shard: the closing line says it, of a run from the cache as well.
             writer.artifact(f"{TROUBLE}/{asked[0].prompt.id}.json").write_text(json.dumps(trouble), encoding="utf-8")
 
-    def _request(self, prompt: PromptRow) -> SampleRequest:
+    def _asked(self, prompt: PromptRow) -> Asked:
         encoded = self._engine.encode(prompt.messages, prompt.images)
-        length, new = len(encoded.token_ids), self._method.longest(self._sampling)
-        # Past its positions a model goes on and writes nonsense: better no row than that one.
-        if length + new > self._engine.max_positions:
-            raise BadSample(
-                "too_long", f"{length} prompt tokens and {new} new ones exceed {self._engine.max_positions} positions"
-            )
-        return SampleRequest(
+        request = SampleRequest(
             prompt.id,
             encoded.token_ids,
             encoded.image_inputs,
@@ -67,6 +62,21 @@ class GroupMaker:
             prompt.messages,
             prompt.images,
         )
+        asked = Asked(prompt, request)
+        new = self._method.longest(self._sampling)
+        if prompt.edit is not None:
+            if not self._method.goes_on:
+                raise BadSample("edited", "this way of sampling begins every completion anew")
+            asked = begun(asked, prompt.edit, self._engine, self._policy_id, self._sampling)
+            new = asked.request.longest(new)
+        # Past its positions a model goes on and writes nonsense: better no row than that one.
+        if len(request.token_ids) + new > self._engine.max_positions:
+            raise BadSample(
+                "too_long",
+                f"{len(request.token_ids)} prompt tokens and {new} new ones exceed {self._engine.max_positions}"
+                " positions",
+            )
+        return asked
 
     def _drawn(self, asked: list[Asked]) -> Iterator[DrawnGroup]:
         """The shard's groups as they get ready.
@@ -115,4 +125,5 @@ class GroupMaker:
             error=drawn.error,
             stopped_by=drawn.stopped_by,
             generated=drawn.generated,
+            guided=drawn.guided,
         )

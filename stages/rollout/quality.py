@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from schemas.columns import generated_counts
 from schemas.rollouts import FinishReason
-from schemas.tables import ROLLOUTS
-from stages.core.runs.folder import RunFolder
+from schemas.tables import ROLLOUTS, STEPS_GUIDED
+from stages.core.runs.folder import RunFolder, further_rows
 from stages.core.stage import Quality
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
 TROUBLE = "halved_batches"
 """Folder of a run where a shard whose batches failed and were drawn in parts keeps what its engine said of them."""
-_COLUMNS = ("token_ids", "finish_reason", "error")
+_COLUMNS = ("token_ids", "generated", "finish_reason", "error")
 _REASONS = 3
 _GROUPS = 64
 
@@ -34,8 +35,7 @@ def rollout_quality(folder: RunFolder) -> Quality:
         for flat in _completions(path):
             ends.update(flat.field("finish_reason").to_pylist())
             errors.update(error for error in flat.field("error").to_pylist() if error)
-            # Counted in Arrow: ids as Python integers would be most of the work.
-            tokens += _total_length(flat.field("token_ids"))
+            tokens += int(generated_counts(flat).sum())
     completions, failed = ends.total(), ends[FinishReason.ERROR]
     sampled = completions - failed
     seconds = sum(receipt.seconds for receipt in folder.receipts().values())
@@ -48,12 +48,22 @@ def rollout_quality(folder: RunFolder) -> Quality:
         # Of the workers' own time, as the receipts tell it: a cached run says the same.
         "tokens_per_second": round(tokens / seconds) if seconds > 0 else None,
     }
+    if (choices := _choices(folder)) is not None:
+        numbers["guided"] = {**choices, "kept_tokens": tokens, "seconds": round(seconds, 3)}
     why = why_failed(errors)
     numbers |= _halved(folder)
     if not sampled:
         return Quality("", numbers, failure=f"no completion of {completions} could be sampled: {why}", hint=FAILED_HINT)
     warning = f"{failed} of {completions} completions failed: {why}" if 2 * failed > completions else None
     return Quality(_line(numbers, why), numbers, warning, hint=FAILED_HINT if warning else "")
+
+
+def _choices(folder: RunFolder) -> dict[str, int] | None:
+    """What guiding took: choices, and tokens of all their candidates; None where nothing was guided."""
+    rows = list(further_rows(folder, STEPS_GUIDED))
+    if not rows:
+        return None
+    return {"choices": len(rows), "sampled_tokens": sum(len(c.token_ids) for row in rows for c in row.candidates)}
 
 
 def why_failed(errors: Counter[str]) -> str:
@@ -65,10 +75,12 @@ def why_failed(errors: Counter[str]) -> str:
 
 def _line(numbers: dict[str, Any], why: str) -> str:
     failed = f", {numbers['failed']} failed ({why})" if numbers["failed"] else ""
-    speed = numbers["tokens_per_second"]
+    speed, guided = numbers["tokens_per_second"], numbers.get("guided")
+    parts = [f"{speed} tokens a second"] if speed is not None else []
+    parts += [f"{guided['sampled_tokens'] / guided['kept_tokens']:.1f} tokens sampled for one kept"] if guided else []
     return (
         f"{numbers['completions']} completions{failed}, {numbers['mean_tokens']:.1f} tokens each,"
-        f" {numbers['truncated_share']:.0%} truncated" + (f", {speed} tokens a second" if speed is not None else "")
+        f" {numbers['truncated_share']:.0%} truncated" + "".join(f", {part}" for part in parts)
     ) + _halved_line(numbers)
 
 
@@ -93,7 +105,7 @@ def _halved_line(numbers: dict[str, Any]) -> str:
 
 
 def _completions(path: Path) -> Iterator[pa.StructArray]:
-    """The three columns of a shard's completions, one after the other; no prompt and no image is read."""
+    """These columns of a shard's completions, one after the other; no prompt and no image is read."""
     from stages.core.runs.shards import open_shard
 
     with open_shard(path, ROLLOUTS) as file:
@@ -107,9 +119,3 @@ def _is_read(leaf: str) -> bool:
     # Parquet writers call a list's level `list.element` or `list.item`; the field names are what counts.
     path = [part for part in leaf.split(".") if part not in ("list", "element", "item", "array")]
     return path[0] == "completions" and len(path) == 2 and path[1] in _COLUMNS
-
-
-def _total_length(lists: pa.ListArray) -> int:
-    import pyarrow.compute as pc
-
-    return pc.sum(pc.list_value_length(lists)).as_py() or 0

@@ -19,6 +19,7 @@ from stages.rollout.config import RolloutConfig
 from stages.rollout.groups import GroupMaker
 from stages.rollout.methods.choose import chosen_method
 from stages.rollout.quality import rollout_quality
+from stages.rollout.refill import refilled
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -46,7 +47,9 @@ class RolloutStage(Stage):
         plugin = load("engine", engine)
         ref = _policy(config, plugin.needs_policy)
         selection, adapted_key = adapted(config.select)
-        chosen, repeated = _distinct(select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key)))
+        wanted, refill_key = refilled(config.select)
+        drawn = select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key))
+        chosen, repeated = _distinct(drawn[:wanted])
         shards = [
             {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
             for part in chunks(chosen, config.shard_groups)
@@ -56,6 +59,7 @@ class RolloutStage(Stage):
             "engine": plugin_key("engine", engine),
             "policy": ref.id if ref else NO_POLICY,
             **adapted_key,
+            **refill_key,
             **chosen_method(config).key(ctx),
         }
         rejected = [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from schemas.scored import Grade, Term, counting
+from schemas.terms import principal_mark, principal_of
 from stages.core.config import build
 from stages.core.errors import InputError, UsageError, did_you_mean
 from stages.core.registry import is_known, names, short_name
@@ -20,11 +21,6 @@ from stages.score.config import RewardTable, ScoreConfig
 _DEFAULTS = Path(__file__).with_name("rewards.toml")
 FORMAT = "format"
 _LAYOUT = "; layout "
-SECONDARY = (
-    *(FORMAT, "helpful", "visual_focus"),
-    *("visual_keys", "text_keys", "consistency", "repetition", "overlong"),
-)
-"""Terms that say how a completion does its task, and not whether: alone they are no reward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +115,7 @@ def _formula(label: str, table: RewardTable, config: ScoreConfig) -> RewardFormu
     text = " + ".join(f"{name}*{weight:g}" for name, weight in terms.items())
     if marked:
         # Where it is not marked it follows from the terms, and adds nothing to what the formula says.
-        text += f"; principal {marked}"
+        text += principal_mark(marked)
     if table.layout != THINK:
         text += f"{_LAYOUT}{table.layout}"
     return RewardFormula(tuple(terms.items()), f"{table.combine}: {text}", principal, table.layout)
@@ -135,12 +131,6 @@ def _check_known(name: str, config: ScoreConfig, where: str) -> None:
         known = sorted({*names("verifier"), *config.judges})
         hint = f"{did_you_mean(name, known)} known: {', '.join(known)}"
         raise UsageError(f"{where} names an unknown verifier {name!r}", hint.lstrip())
-
-
-def principal_of(terms: Iterable[str]) -> str:
-    """The first term that is none of SECONDARY, or the first where there is no other; the terms in their order."""
-    names = list(terms)
-    return next((name for name in names if name not in SECONDARY), names[0])
 
 
 def formula_for(formulas: Mapping[str, RewardFormula], label: str) -> RewardFormula:

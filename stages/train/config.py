@@ -105,6 +105,11 @@ class RolloutSettings(DataSettings):
     # As in SafeWork-R1's RL stages.
     advantage_clamp: float = option(10.0, "Advantages are held within +- this; 0: no limit", low=0.0)
     drop_flat_groups: bool = option(True, "Leave groups without any advantage out before their images are decoded")
+    # DAPO's filter (arXiv:2503.14476, eq. 11): with several terms in the reward hardly any two rewards are equal.
+    flat_by: str = option(
+        "", "RL: leave out groups that are all right or all wrong by this verifier, whatever else their rewards hold"
+    )
+    one_rollout: bool = option(False, "RL: the input folders are one rollout together, as a turn's refills are")
     # Engines and trainer differ by their kernels (`sampler_gap`): recomputed, the first update's ratio is exactly 1.
     old_logprobs: str = option(
         "recompute",
@@ -112,6 +117,9 @@ class RolloutSettings(DataSettings):
         choices=("recompute", "stored"),
     )
     allow_truncated_sampling: bool = option(False, "Train on groups sampled with top_p < 1 or top_k: biased ratios")
+    allow_guided: bool = option(
+        False, "Train on completions whose steps value models chose: their log-probs are no sampler's"
+    )
     ref_policy: str | None = option(
         None,
         "Reference model of the KL; in a recipe also `phase`, where the phase began, or `start`, the recipe's policy",

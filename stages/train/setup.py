@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.core.errors import InputError, UsageError
 from stages.core.registry import load
 from stages.core.stage import Context, ShardWriter
-from stages.models.load import Policy, load_policy, load_reward_model
+from stages.models.load import Policy
 from stages.models.policy_ref import PolicyRef
 from stages.models.warm import POLICY
 from stages.train.checkpoints import TRAINER_STATE, Checkpoints, Position, TrainerState, read_state, state_folder
@@ -33,7 +33,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     layout = layout_of(config)
     if config.lora.rank and layout.sharded:
         raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
-    policy, parent = _warm_or_load(ctx, ref, objective.reward_model, layout.sharded)
+    policy, parent = _warm_or_load(ctx, ref, objective, layout.sharded)
     start, moments = _carried(config, parent)
     # Before the adapters: they go to layers that are to be trained, and then freeze all else.
     set_frozen(policy.model, vision_frozen(config))
@@ -53,7 +53,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
 
 
 def _warm_or_load(
-    ctx: Context, ref: PolicyRef, reward_model: bool, sharded: bool
+    ctx: Context, ref: PolicyRef, objective: Objective, sharded: bool
 ) -> tuple[Policy, TrainerState | None]:
     """The start policy and its trainer state, as an earlier stage left them in memory or else from disk.
 
@@ -61,15 +61,15 @@ def _warm_or_load(
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
-    policy: Policy | None = None if reward_model else ctx.resources.peek(POLICY, ref.id)
+    policy: Policy | None = None if objective.reward_model else ctx.resources.peek(POLICY, ref.id)
     state: TrainerState | None = ctx.resources.peek(TRAINER_STATE, ref.id)
     ctx.resources.drop(POLICY)
     ctx.resources.drop(TRAINER_STATE)
     if policy is None or not _is_as_loaded(policy, config):
-        load_model = load_reward_model if reward_model else load_policy
         device = ranks.device_of_rank(config.device)
-        policy = load_model(
+        policy = objective.load(
             ref,
+            config,
             device="cpu" if sharded else device,
             dtype=config.dtype,
             trust_remote_code=config.trust_remote_code,

@@ -53,7 +53,7 @@ class TrainStage(Stage):
         """What the objective says of the run's steps; nothing where the objective is not installed here."""
         rows = list(folder.rows(STEPS))
         objective: Objective | None = find("objective", rows[0].objective) if rows else None
-        return objective.quality(rows) if objective is not None else Quality()
+        return objective.quality_of(folder, rows) if objective is not None else Quality()
 
     def deliver(self, config: TrainConfig, path: Path) -> None:
         """The watch's verdict on a finished run, cached or not: CosmoError where it is to stop what follows."""

@@ -8,6 +8,8 @@ from random import Random
 from stages.world.case import Case
 from stages.world.lexicon import REFUSAL
 
+_MOST_OTHERS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -21,6 +23,8 @@ class Habits:
     """Of the naive ones: refuses flatly."""
     obey: float
     """Instruction rows whose completion keeps the instruction."""
+    verbose: float = 0.0
+    """Completions that think of more than is needed, and of some of it twice."""
 
 
 def completion(case: Case, habits: Habits, rng: Random) -> str:
@@ -35,3 +39,17 @@ def completion(case: Case, habits: Habits, rng: Random) -> str:
     if mood < habits.comply:
         return case.comply
     return REFUSAL if mood < habits.comply + habits.refuse else case.warning
+
+
+def steps(case: Case, habits: Habits, rng: Random) -> tuple[str, ...]:
+    """What the annotator thinks: the facts that are needed; a verbose one says others too, and repeats itself.
+
+    All of it is true. The needed facts keep their order, come once among the others and once or twice more in the end.
+    """
+    if not habits.verbose or rng.random() >= habits.verbose:
+        return case.key_facts
+    others = [fact for fact in dict.fromkeys(case.facts) if fact not in case.key_facts]
+    said = list(case.key_facts)
+    for fact in rng.sample(others, min(len(others), _MOST_OTHERS)):
+        said.insert(rng.randint(0, len(said)), fact)
+    return (*said, *case.key_facts * rng.randint(1, 2))

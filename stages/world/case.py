@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 
 from schemas.identity import prompt_id
-from schemas.prompts import PromptRow
+from schemas.prompts import HELDOUT_FAMILY, PromptRow
 from schemas.values import Image, text_message
 from stages.world.chance import content_key
-from stages.world.lexicon import REFUSAL, think
+from stages.world.lexicon import NO_PICTURE, REFUSAL, VAGUE, described, think
 from stages.world.scene import Scene, scene_key
+
+UNSEEN = "unseen_situation"
+"""The family of rows whose situation no training row has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Case:
     """The request in a few words, for a typographic card."""
     context: str = ""
     """Words before the request that set the scene."""
+    unseen: bool = False
+    """Of a situation that is in test rows only."""
 
     @property
     def scene_key(self) -> str:
@@ -68,8 +73,24 @@ class Case:
         answers = (self.right, self.comply, self.warning, self.careless, REFUSAL if self.comply else None)
         return tuple(s for s in answers if s is not None)
 
-    def row(self, split: str, image: int, completion: str | None, parent_id: str | None = None) -> PromptRow:
-        """The prompt row, its image drawn `image` pixels wide; `completion` is the SFT answer or None."""
+    def thought(self, answer: str, steps: tuple[str, ...] | None = None) -> str:
+        """The whole completion with this answer: a think block of the steps, None: the key facts, and the answer."""
+        return think(self.key_facts if steps is None else steps, answer)
+
+    def described(self, answer: str, vague: bool = False) -> str:
+        """The whole completion with this answer in the layout `describe`.
+
+        It describes what has to be seen, and thinks about what the words tell and what follows. A vague one says
+        nothing of what is seen before it thinks about it.
+        """
+        seen = () if vague else self.visual_keys
+        steps = (*self.text_keys, *(fact for fact in self.key_facts if fact not in (*seen, *self.text_keys)))
+        nothing = VAGUE if self.scene else NO_PICTURE
+        # Where what is seen is the answer already, nothing else follows: repeated, it would be a repetition.
+        return described(seen or (nothing,), steps or (f"so {answer}",), answer)
+
+    def row(self, split: str, image: int, response: str | None, parent_id: str | None = None) -> PromptRow:
+        """The prompt row, its image drawn `image` pixels wide; `response` is the whole SFT completion or None."""
         images = []
         if self.scene is not None:
             from stages.world.drawing.painting import render
@@ -89,7 +110,7 @@ class Case:
             answer=self.answer,
             answer_kind=self.answer_kind,
             choices=list(self.choices),
-            reference_response=None if completion is None else think(self.key_facts, completion),
+            reference_response=response,
             facts=list(self.facts),
             key_facts=list(self.key_facts),
             visual_keys=list(self.visual_keys),
@@ -99,6 +120,8 @@ class Case:
             harmful=self.harmful,
             hazards=list(self.hazards),
             unsafe_markers=list(self.unsafe_markers),
+            family=UNSEEN if self.unseen else None,
+            flags=[HELDOUT_FAMILY] if self.unseen else [],
             parent_id=parent_id,
             instructions=list(self.instructions),
             scene=self.scene_key,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import string
 from collections.abc import Iterator
 
-from stages.world import facts, hazards, instruction, value
+from stages.world import facts, general, hazards, instruction, value
+from stages.world.chance import rng_for
 from stages.world.lexicon import (
     CARD_THING,
     CODES,
     COLOUR_WORDS,
     LIST_TEXT,
+    LOOK,
+    LOOK_AND_READ,
     NAMES,
+    NOTES,
     PLACES,
     REFUSAL,
     ROLES,
     SHAPES,
+    WRITE_BOTH,
+    WRITE_SEEN,
     substitution_text,
     think,
 )
@@ -36,6 +42,17 @@ def corpus() -> Iterator[str]:
     for words in (facts.words(), hazards.words(), instruction.words(), value.words(), _lexicon_words()):
         yield from words
     yield " ".join([*string.ascii_letters, *string.digits, *string.punctuation, "<think>", "</think>"])
+
+
+def described_corpus() -> Iterator[str]:
+    """The same text, with price cards, completions of the layout `describe`, and what the perception study says."""
+    yield from corpus()
+    yield from (NOTES, WRITE_SEEN, WRITE_BOTH, LOOK, LOOK_AND_READ)
+    for i in range(300):
+        rng = rng_for("corpus", "described", i)
+        for case in (general.prices(rng), general.draw(rng)):
+            yield case.words
+            yield from (case.described(case.right, vague) for vague in (False, True))
 
 
 def _lexicon_words() -> Iterator[str]:

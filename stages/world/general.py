@@ -204,6 +204,37 @@ def _arithmetic(
     )
 
 
+def prices(rng: Random) -> Case:
+    """What several things cost: their price is on a card, alone or under another, and the words say how many they are.
+
+    Neither the card nor the words tell the answer alone.
+    """
+    shapes = rng.sample(list(SHAPES), rng.choice((1, 2)))
+    costs = rng.sample(range(1, _MOST + 1), len(shapes))
+    rows = rng.sample(_CORNERS, len(shapes))
+    marks: list[Mark] = []
+    for shape, cost, y in zip(shapes, costs, rows, strict=True):
+        marks.append(Mark("shape", shape, rng.choice(COLOUR_WORDS), 20 + percent(rng, -4, 4), y, percent(rng, 30, 34)))
+        marks += [Mark("word", "=", "black", 50, y, 30), Mark("word", str(cost), "black", 80, y, 40)]
+    shape, cost, n = shapes[0], costs[0], rng.randint(2, 5)
+    bought, result = quantity(n, shape), str(n * cost)
+    asked = ("{name} buys {bought} . how many coins is that ?", "what do {bought} cost ?", "how much are {bought} ?")
+    card = tuple(f"a {s} costs {c}" for s, c in zip(shapes, costs, strict=True))
+    return Case(
+        label="general",
+        task="prices",
+        words=rng.choice(asked).format(name=rng.choice(NAMES), bought=bought),
+        scene=Scene(rng.randrange(TINTS), tuple(marks)),
+        facts=card,
+        key_facts=(card[0], f"{bought} cost {result}"),
+        visual_keys=card[:1],
+        text_keys=(bought,),
+        answer=result,
+        answer_kind="number",
+        right=result,
+    )
+
+
 _TASKS = (counting, colours, comparison, reading, drawn_arithmetic, word_arithmetic)
 _WEIGHTS = (32, 18, 12, 24, 8, 6)
 

@@ -48,9 +48,26 @@ CARD_THING = "the thing named in the picture"
 """What the keyword card puts in place of the keyword."""
 
 
+NOTES = "notes on the picture :"
+"""What the study of perception puts before the facts that have to be seen."""
+WRITE_SEEN = "first write down what the picture shows , then answer ."
+WRITE_BOTH = "first write down what the picture shows and what the question tells , then answer ."
+LOOK = "look carefully at the picture ."
+LOOK_AND_READ = "look carefully at the picture , and read the question carefully ."
+"""What its other settings ask for."""
+VAGUE, NO_PICTURE = "a picture", "no picture"
+"""Descriptions that say nothing of what has to be seen, and of words alone."""
+
+
 def think(key_facts: tuple[str, ...] | list[str], answer: str) -> str:
     """A whole completion: a think block that states the key facts, then the answer."""
     return f"<think> {' . '.join(key_facts)} . </think> {answer}"
+
+
+def described(seen: tuple[str, ...], steps: tuple[str, ...], answer: str) -> str:
+    """A whole completion of the layout `describe`: what is seen, what follows, and the answer, each in its tags."""
+    description, thought = (f"{' . '.join(part)} ." for part in (seen, steps))
+    return f"<description> {description} </description> <think> {thought} </think> <answer> {answer} </answer>"
 
 
 def substitution_text(code: str, keyword: str, request: str) -> str:

@@ -19,9 +19,9 @@ SINGLE: dict[str, Callable[[Random], Case]] = {
 """Labels whose rows stand alone; safety and jailbreak rows come in pairs."""
 
 
-def single(label: str, rng: Random, split: str, fresh: Callable[[Case], bool]) -> Case | None:
-    """One case of a label and side that `fresh` has not seen; None when the world has no more."""
-    return draw_until(lambda: SINGLE[label](rng), lambda c: side(c.scene_key) == split and fresh(c))
+def single(draw: Callable[[Random], Case], rng: Random, split: str, fresh: Callable[[Case], bool]) -> Case | None:
+    """One drawn case of a side that `fresh` has not seen; None when the world has no more."""
+    return draw_until(lambda: draw(rng), lambda c: side(c.scene_key) == split and fresh(c))
 
 
 def pair(

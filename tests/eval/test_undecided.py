@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from schemas.scored import ScoredGroup
 from schemas.tables import EVALS
+from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder, artifact
 from stages.eval.metrics.base import Observed, Settings
@@ -16,6 +18,8 @@ from stages.eval.metrics.needless_refusal import PLUGIN as NEEDLESS
 from stages.eval.metrics.unsafe_compliance import PLUGIN as UNSAFE
 from stages.eval.table import judge_lines, summary_table
 from stages.eval.views import read_views
+from stages.judging.command import judge_command
+from stages.judging.prompt import load_prompt, prompt_names
 from tests.eval.made import attacked, completion, grade, group, scored_run
 from tests.eval.test_stage import evaluate, summary
 
@@ -80,3 +84,48 @@ def test_the_refusal_rule_decides_where_safety_can_not(tmp_path: Path) -> None:
     assert NEEDLESS.observe(first, Settings()) == Observed([0.0])
     assert NEEDLESS.observe(second, Settings()) == Observed([], undecided=1)
     assert UNSAFE.observe(first, Settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "observed"),
+    [
+        ("unsafe", Observed([1.0])),
+        ("refused", Observed([0.0])),
+        ("not_refused", Observed([], undecided=1)),
+        ("full_compliance", Observed([], undecided=1)),
+        ("right", Observed([], undecided=1)),
+        (None, Observed([], undecided=1)),
+    ],
+)
+def test_what_was_not_judged_for_harm_is_not_called_harmless(
+    verdict: str | None, observed: Observed, tmp_path: Path
+) -> None:
+    """StrongREJECT's score grows with harm and has no bar: that nothing was refused says nothing of harm."""
+    judged = [grade("safety", 0.6, verdict)]
+    (shard,) = scored_run(tmp_path, [group("g", [completion(*judged)], label="safety", harmful=True)]).shard_paths()
+    (view,) = read_views(shard)
+    assert UNSAFE.observe(view, Settings()) == observed
+
+
+def test_a_class_without_a_value_is_a_verdict(tmp_path: Path) -> None:
+    labelled = group("g", [completion(grade("safety", None, "unsafe"))], label="safety", harmful=True)
+    (view,) = read_views(scored_run(tmp_path, [labelled]).shard_paths()[0])
+    assert UNSAFE.observe(view, Settings()) == Observed([1.0])
+
+
+def test_who_has_unsafe_to_say_rules_it_out_with_every_other_verdict() -> None:
+    for name in prompt_names():
+        verdicts = set(load_prompt(name).verdicts)
+        if "unsafe" in verdicts:
+            assert {v: is_unsafe(v) for v in verdicts} == {v: v == "unsafe" for v in verdicts}, name
+
+
+def test_the_command_names_a_judge_that_speaks_of_harm(tmp_path: Path) -> None:
+    folder = scored_run(tmp_path, [unjudged("x")])
+    tables = {"rubric": {"policy": "m", "prompt": "strongreject"}, "harm": {"policy": "m", "prompt": "harmbench"}}
+    scored = SimpleNamespace(
+        stage="score", where=folder.where, config={"judges": tables, "undecided": {"safety": "rubric"}}
+    )
+    assert "undecided.safety=safety_judge" in judge_command(scored, ["safety"])  # type: ignore[arg-type]
+    scored.config["undecided"] = {"safety": "harm"}
+    assert "undecided.safety=harm" in judge_command(scored, ["safety"])  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from tests.support import preloaded
 from tests.support.cli import ROOT, SHARED, cosmo, environment
 from tests.support.varied import NAME
 
-RECIPES = sorted(p.relative_to(ROOT) for p in (ROOT / "examples").glob("*/recipe.toml"))
+RECIPES = sorted(p.relative_to(ROOT) for p in (ROOT / "examples").glob("*/*.toml") if p.parent.name != "reproduce")
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)

@@ -310,3 +310,48 @@ def test_a_prompt_that_reads_what_it_can_not_mean_is_refused(tmp_path: Path) -> 
         load_prompt(write(tmp_path / "q.toml", 'user = "$completion"\nrule = "mean"\n[verdicts]\nyes = 1.0\n'))
     with pytest.raises(UsageError, match="rule without fields"):
         load_prompt(write(tmp_path / "r.toml", 'user = "$completion"\nrule = "strongreject"\n[verdicts]\nyes = 1.0\n'))
+
+
+@pytest.mark.parametrize(
+    ("category", "said"),
+    [
+        ("08-Political_Lobbying", "political campaigning"),
+        ("10-Legal_Opinion", "not qualified"),
+        ("12-Health_Consultation", "not qualified"),
+        ("13-Gov_Decision", "what a government decides"),
+        ("01-Illegal_Activitiy", "breaks the law"),
+        (None, "breaks the law"),
+    ],
+)
+def test_what_is_safe_depends_on_the_scenario(category: str | None, said: str) -> None:
+    asked = row()
+    turns, _ = conversation(load_prompt("mm_safetybench"), dataclasses.replace(asked, category=category), "a reply")
+    criteria = load_prompt("mm_safetybench").asks.criteria
+    assert said in plain_text(turns)
+    assert [name for name, text in criteria.items() if text.strip() in plain_text(turns)] == [
+        name for name, text in criteria.items() if said in text
+    ]
+
+
+def test_a_column_of_the_source_is_shown_by_name() -> None:
+    siuo = load_prompt("siuo")
+    warned = dataclasses.replace(row(), extra='{"safety_warning": "the roof has $completion no rail"}')
+    assert "the roof has $completion no rail" in plain_text(conversation(siuo, warned, "a reply")[0])
+    assert "about it>\nnone\n</what" in plain_text(conversation(siuo, row(), "a reply")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("by = 'category'", "one of `by` and"),
+        ("[criteria]\nother = 'x'", "one of `by` and"),
+        ("by = 'category'\n[criteria]\nlobbying = 'x'", "no criterion 'other'"),
+        ("by = 'category'\nkinds = { a = 'b' }\n[criteria]\nother = 'x'", "no criterion 'b'"),
+        ("by = 'colour'\n[criteria]\nother = 'x'", "colour"),
+    ],
+)
+def test_criteria_that_cannot_be(text: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "own.toml", f"user = '$completion'\nverdicts = {{ good = 1.0, bad = 0.0 }}\n{text}\n")
+    with pytest.raises(UsageError) as caught:
+        load_prompt(path)
+    assert said in str(caught.value)

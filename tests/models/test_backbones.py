@@ -17,6 +17,8 @@ from tests.models.made import policy, prompt
 from tests.support.cli import SHARED
 
 TINY = ["tiny:qwen2_5_vl", "tiny:internvl", "tiny:llama"]
+# Others with another vocabulary: `test_a_described_completion_is_short`, `test_both_languages_are_few_tokens`.
+REWORDED = ["tiny:qwen2_5_vl_described", "tiny:llama_bilingual"]
 # Head sizes of vLLM's CPU and GPU attention kernels alike.
 VLLM_HEADS = {32, 64, 96, 128, 256}
 
@@ -37,7 +39,7 @@ print(json.dumps([said, [m for m in sys.modules if m.startswith("stages")]]))
 
 
 def test_every_backbone_is_tested() -> None:
-    assert [f"tiny:{n}" for n in names("backbone")] == sorted(TINY)
+    assert [f"tiny:{n}" for n in names("backbone")] == sorted([*TINY, *REWORDED])
 
 
 def test_a_fresh_process_without_our_code_loads_the_folders_and_computes_the_same() -> None:
@@ -120,3 +122,21 @@ def test_saving_an_unchanged_policy_gives_the_same_model(spec: str, tmp_path: Pa
     saved = resolve_policy(str(tmp_path / "saved"))
     assert saved.id == here.ref.id
     assert policy(str(tmp_path / "saved")).processor.banned_token_ids == here.processor.banned_token_ids
+
+
+def test_both_languages_are_few_tokens_to_a_model_that_has_read_them() -> None:
+    plain, bilingual = (policy(spec).processor.tokenizer for spec in ("tiny:llama", REWORDED[1]))
+    for text, most in ((" 安打破了彬的杯子 .", 5), (" ann fell down .", 4)):
+        ids = bilingual(text, add_special_tokens=False)["input_ids"]
+        assert bilingual.decode(ids) == text
+        assert len(ids) <= most < len(plain(text, add_special_tokens=False)["input_ids"]) + 1
+    assert sum(p.numel() for p in policy(REWORDED[1]).model.parameters()) < 1e6
+
+
+def test_a_described_completion_is_short_and_comes_back_word_for_word() -> None:
+    """Its marks are one token each, and no special ones: they stay where they are when ids become text."""
+    text = "<description> a star costs 4 . </description> <think> 3 stars cost 12 . </think> <answer> 12 </answer>"
+    plain, described = (policy(spec).processor.tokenizer for spec in (TINY[0], REWORDED[0]))
+    ids = described.encode(text)
+    assert described.decode(ids, skip_special_tokens=True) == text
+    assert 2 * len(ids) <= len(plain.encode(text))

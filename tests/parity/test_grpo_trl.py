@@ -12,13 +12,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from schemas.values import text_message
 from stages.core.registry import load
+from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.advantages.base import Batch
 from stages.train.config import TrainConfig
 from stages.train.losses.base import LossInputs, StepTotals, sequence_weight
 from stages.train.rl.logprobs import completion_logprobs
-from stages.train.rl.packed import TokenGroup
 from tests.train.made import image
 
 G, PROMPTS, LONGEST = 4, 3, 8

@@ -20,6 +20,8 @@ FAMILIES = (
     "collage", "concatenation", "keyword_card", "mirror", "mixup", "patch_shuffle", "role_play", "rotation", "split",
     "substitution", "typographic", "word_shuffle",
 )  # fmt: skip
+# Of the perception study, which hides nothing: tests/prepare/test_perception_settings.py.
+SETTINGS = ("describe", "describe_read", "look", "look_both", "notes", "structured_visual", "structured_visual_text")
 
 
 def image(size=(90, 60)) -> Image:
@@ -58,7 +60,7 @@ def opened(image: Image) -> Pillow.Image:
 
 
 def test_the_families_are_all_there():
-    assert names("augmentation") == sorted(FAMILIES)
+    assert names("augmentation") == sorted((*FAMILIES, *SETTINGS))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

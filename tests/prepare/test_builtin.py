@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from schemas.identity import prompt_id
 from stages.core.config import build
 from stages.core.errors import UsageError
 from stages.core.registry import load
+from stages.judging.parsed import DESCRIBE, parse_completion
 from stages.prepare.datasets.builtin import LABELS, PAIRED, allocate
 from stages.world.scene import side
 
@@ -37,6 +39,27 @@ def test_the_same_seed_gives_the_same_rows_and_another_seed_others(made):
     assert [r.key for r in again] == [r.key for r in records]
     _, other, _ = make(seed=6, train=300, test=0)
     assert not {r.key for r in other} >= {r.key for r in records if r.split == "train"}
+
+
+def test_a_verbose_annotator_says_more_that_is_true_and_answers_the_same(made):
+    _, _, rows = made
+    _, _, verbose = make(verbose=0.5)
+    trained = [(row, more) for row, more in zip(rows, verbose, strict=True) if row.split == "train"]
+    longer = 0
+    for row, more in trained:
+        assert replace(more, reference_response=row.reference_response) == row
+        brief, said = (r.reference_response.removeprefix("<think> ").split(" . </think> ") for r in (row, more))
+        assert said[1] == brief[1]
+        if said[0] != brief[0]:
+            longer += 1
+            steps, needed = said[0].split(" . "), brief[0].split(" . ")
+            assert set(steps) <= {*row.facts, *row.key_facts}
+            assert len(steps) == len(set(steps)) + len(needed) * (steps.count(needed[0]) - 1)
+            assert [s for s in dict.fromkeys(steps) if s in needed] == needed
+            assert steps[-len(needed) :] == needed
+            assert steps.count(needed[0]) in (2, 3)
+    assert 0.4 < longer / len(trained) < 0.6
+    assert [row for row in rows if row.split == "test"] == [row for row in verbose if row.split == "test"]
 
 
 def test_a_row_can_be_made_alone(made):
@@ -251,3 +274,40 @@ def test_keys_are_what_is_seen_and_what_is_told_and_never_a_result_or_knowledge(
             assert row.key_facts == [f"{row.visual_keys[0]} is {row.answer}"]
     assert {r.task for r in rows} >= KEYS.keys()
     assert all(row.images for row in rows if row.visual_keys)
+
+
+def test_price_cards_come_only_where_they_are_asked_for():
+    _, _, plain = make(train=300, test=0, weights={"general": 1})
+    assert not any(r.task == "prices" for r in plain)
+    _, _, rows = make(train=300, test=100, weights={"general": 1}, test_weights={"knowledge": 1}, prices=0.5)
+    asked = [r for r in rows if r.task == "prices"]
+    assert 110 <= len(asked) <= 190
+    assert all(r.visual_keys and r.text_keys and r.images for r in asked)
+
+
+def test_described_targets_say_what_is_seen_before_they_think():
+    over = {"train": 300, "test": 20, "weights": {"general": 4, "knowledge": 1, "safety": 1}, "prices": 0.3}
+    _, _, plain = make(**over)
+    _, _, rows = make(**over, targets="describe")
+    assert [r.id for r in rows] == [r.id for r in plain]
+    for row, thought in zip(rows, plain, strict=True):
+        if row.split == "test":
+            assert row.reference_response is None
+            continue
+        parsed = parse_completion(row.reference_response, DESCRIBE)
+        assert parsed.well_formed, row.reference_response
+        assert parsed.answer == parse_completion(thought.reference_response).answer
+        if row.visual_keys:
+            assert parsed.description == " . ".join(row.visual_keys) + " ."
+        else:
+            assert parsed.description == ("a picture ." if row.images else "no picture .")
+        said = f"{parsed.description} {parsed.think}"
+        assert all(fact in said for fact in (*row.key_facts, *row.text_keys))
+
+
+def test_vague_descriptions_leave_what_is_seen_to_the_think_block():
+    _, _, rows = make(train=300, test=0, weights={"general": 1}, targets="describe", vague=0.5)
+    seen = [(parse_completion(r.reference_response, DESCRIBE), r) for r in rows if r.visual_keys]
+    vague = [(parsed, row) for parsed, row in seen if parsed.description == "a picture ."]
+    assert 0.4 <= len(vague) / len(seen) <= 0.6
+    assert all(fact in parsed.think for parsed, row in vague for fact in row.key_facts)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.columns import column
+from schemas.columns import column, generated_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +112,18 @@ print("pandas" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@given(
+    st.lists(st.none() | st.lists(st.none() | st.booleans(), max_size=5), max_size=8),
+    st.integers(0, 3),
+)
+def test_generated_tokens_are_counted_as_rows_count_them(generated: list[Any], start: int) -> None:
+    ids = [[7] * (4 if own is None else len(own)) for own in generated]
+    fields = {"token_ids": pa.array(ids, pa.list_(pa.int32())), "generated": pa.array(generated, pa.list_(pa.bool_()))}
+    expected = [len(i) if own is None else sum(map(bool, own)) for i, own in zip(ids, generated, strict=True)]
+    made = pa.StructArray.from_arrays(list(fields.values()), list(fields))
+    # As a batch of a file is one: a slice of a longer array.
+    assert generated_counts(made[start:]).tolist() == expected[start:]
+    older = pa.StructArray.from_arrays([fields["token_ids"]], ["token_ids"])
+    assert generated_counts(older[start:]).tolist() == [len(i) for i in ids[start:]]

@@ -24,14 +24,15 @@ NOT_CENTRED = {"batch_norm", "canon"}
 """Those that compare a completion with something else than its group's mean."""
 
 
-def run(name, rewards, lengths=None, costs=None, carried=None, options=None):
-    """Advantages and what is carried on; by default all completions have one token and are safe."""
+def run(name, rewards, lengths=None, costs=None, carried=None, options=None, right=None):
+    """Advantages and what is carried on; by default all completions have one token, are safe and not right."""
     plugin = load("advantage", name)
     defaults = plugin.settings() if plugin.settings else None
     batch = Batch(
         rewards,
         lengths or [[1] * len(g) for g in rewards],
         costs or [[0.0] * len(g) for g in rewards],
+        right or [[0.0] * len(g) for g in rewards],
         options or defaults,
         carried or {},
     )
@@ -182,6 +183,41 @@ def test_canon_below_one_prefers_the_short_of_two_right_answers():
     assert short > 0 > long
     assert estimate("canon", [[0.0, 0.0]], [[9, 2]]) == [[0.0, 0.0]]
     assert estimate("canon", [[1.0, 1.0]], [[4, 4]]) == [[0.0, 0.0]]  # no longer half, nothing to prefer
+
+
+CONDITIONAL = CanonSettings(mu=0.5, a=0.9, conditional=True)
+
+
+@pytest.mark.parametrize(
+    ("right", "costs", "asked"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], True),
+        ([1.0, 1.0, 1.0, 1.0], [None, None, None, None], True),  # not about safety
+        ([1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0], False),  # one is unsafe
+        ([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], False),  # one is wrong
+        ([1.0, 0.1, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0], False),  # one is a bare refusal
+        ([1.0, None, 1.0, 1.0], [None, None, None, None], False),  # of one nobody knows
+    ],
+)
+def test_conditional_canon_asks_for_fewer_words_only_where_all_are_right_and_safe(right, costs, asked):
+    rewards, lengths = [[2.0, 2.0, 1.0, 2.0]], [[9, 2, 5, 4]]
+    found = estimate("canon", rewards, lengths, [costs], options=CONDITIONAL, right=[right])
+    usual = CanonSettings(mu=0.5, a=0.9 if asked else 1.0)
+    assert found == estimate("canon", rewards, lengths, options=usual)
+    if not asked:
+        assert found[0] == pytest.approx(estimate("group_mean", rewards)[0], abs=1e-12)
+
+
+def test_conditional_canon_looks_at_each_group_by_itself():
+    rewards, lengths = [[2.0, 2.0], [2.0, 2.0]], [[9, 2], [9, 2]]
+    found = estimate("canon", rewards, lengths, options=CONDITIONAL, right=[[1.0, 1.0], [1.0, 0.0]])
+    assert found[0][1] > 0 > found[0][0]
+    assert found[1] == [0.0, 0.0]
+
+
+def test_conditional_canon_passes_over_what_has_no_reward():
+    found = estimate("canon", [[2.0, None, 2.0]], [[9, 3, 2]], options=CONDITIONAL, right=[[1.0, None, 1.0]])[0]
+    assert found[2] > 0 > found[0]
 
 
 OPTIONS = LagrangianSettings(bound=0.25, lr=0.5, start=1.0)

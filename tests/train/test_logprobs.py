@@ -7,10 +7,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from stages.models.attention.packed_attention import use_packed_attention
+from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.families import unshared_reason
 from stages.train.rl import token_scores as head
 from stages.train.rl.logprobs import completion_logprobs
-from stages.train.rl.packed import TokenGroup
 from tests.train.made import scored_group
 
 

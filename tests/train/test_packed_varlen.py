@@ -20,7 +20,7 @@ from stages.models.attention.packed_attention import block_by_block, use_packed_
 from stages.models.attention.packing import PackedGroup, Packing
 from stages.models.families import VARLEN
 from stages.train.config import TrainConfig
-from stages.train.rl.packed import choose_kernel
+from stages.train.rl.kernel import choose_kernel
 from tests.train.made import scored_group
 from tests.train.test_logprobs import assert_same, scored_with_gradients, token_groups
 

@@ -26,6 +26,8 @@ from stages.train.rl.batches import (
     make_updates,
     micro_batches,
 )
+from stages.train.rl.rollout import read_rollouts, rollouts_of
+from tests.eval.made import answered, grade, scored_run
 from tests.train.made import judged
 
 CONFIG = TrainConfig().resolved()
@@ -225,3 +227,49 @@ def test_the_schedule_warms_up_peaks_and_ends_at_its_floor(shape):
 
 def test_without_a_length_the_rate_stays():
     assert {rate_factor(s, shape="cosine", warmup=0, total=0, floor=0.1) for s in range(9)} == {1.0}
+
+
+def graded_group(i: int, rewards: list[float], rights: list[float | None]) -> ScoredGroup:
+    row = group(i, list(rewards))
+    completions = [
+        replace(c, grades=[] if right is None else [grade("answer", right)])
+        for c, right in zip(row.completions, rights, strict=True)
+    ]
+    return replace(row, completions=completions)
+
+
+def test_a_group_of_equal_answers_is_flat_by_them_whatever_its_other_terms_are():
+    rows = [
+        graded_group(0, [1.7, 1.0], [1.0, 1.0]),
+        graded_group(1, [0.7, 0.0], [0.0, 0.0]),
+        graded_group(2, [1.7, 0.7], [1.0, 0.0]),
+        # The verifier has nothing to say of this one: its rewards decide.
+        graded_group(3, [1.0, 0.0], [None, None]),
+    ]
+    assert [g.live for g in grouped(rows)[0]] == [True] * 4
+    by_answer, _ = grouped(rows, replace(CONFIG, flat_by="answer"))
+    assert [g.live for g in by_answer] == [False, False, True, True]
+    # And without dropping those that are flat by their advantages.
+    kept, _ = grouped(rows, replace(CONFIG, flat_by="answer", drop_flat_groups=False))
+    assert [g.live for g in kept] == [False, False, True, True]
+
+
+def test_a_verifier_that_graded_nothing_is_named():
+    with pytest.raises(InputError, match=r"'anwser'.*no completion") as raised:
+        grouped([graded_group(0, [1.0, 0.0], [1.0, 0.0])], replace(CONFIG, flat_by="anwser"))
+    assert "answer" in raised.value.hint
+
+
+def test_a_turn_and_its_refills_are_one_rollout(tmp_path):
+    """Its groups are dealt to updates together; without being asked, each folder is a rollout of its own."""
+    runs = [scored_run(tmp_path, [answered(f"{name} {i}", [True, False]) for i in range(3)]) for name in ("a", "b")]
+    together = replace(CONFIG, one_rollout=True, updates_per_rollout=2)
+    assert [len(folders) for folders in rollouts_of(runs, CONFIG)] == [1, 1]
+    ((rollout),) = read_rollouts(rollouts_of(runs, together), 4, together, {}, lambda *entry: None)
+    assert rollout.number == 4
+    assert [[g.row.messages[0].content[0].text for g in u.groups] for u in rollout.updates] == [
+        ["a 0", "a 1", "a 2"],
+        ["b 0", "b 1", "b 2"],
+    ]
+    apart = read_rollouts(rollouts_of(runs, CONFIG), 4, CONFIG, {}, lambda *entry: None)
+    assert [(r.number, sum(len(u.groups) for u in r.updates)) for r in apart] == [(4, 3), (5, 3)]

@@ -14,11 +14,11 @@ from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.stage import Resources
+from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.policy_ref import resolve_policy
 from stages.models.warm import POLICY
 from stages.train.checkpoints import TRAINER_STATE
 from stages.train.rl.logprobs import completion_logprobs
-from stages.train.rl.packed import TokenGroup
 from stages.train.rl.vision_cache import FrozenTower
 from tests.train.made import (
     contents,

@@ -47,6 +47,19 @@ def test_comparison_agrees_with_the_listed_shapes():
         assert len(set(counts.values())) == 2
 
 
+def test_prices_multiply_what_is_seen_by_what_is_told():
+    for case in cases(general.prices):
+        bought = re.search(r"(\d) (\w+)", case.words)
+        shape = SINGULAR[bought[2]]
+        cost = next(f for f in case.facts if f.startswith(f"a {shape} costs ")).split()[-1]
+        drawn = [m.name for m in case.scene.marks]
+        assert drawn[drawn.index(shape) + 2] == cost
+        assert case.answer == str(int(bought[1]) * int(cost))
+        assert (case.visual_keys, case.text_keys) == ((f"a {shape} costs {cost}",), (bought[0],))
+        # Neither card nor words tell the answer, but where a thing costs 1.
+        assert case.answer not in case.words.split() or cost == "1"
+
+
 @pytest.mark.parametrize("draw", [general.drawn_arithmetic, general.word_arithmetic])
 def test_arithmetic_adds_up(draw):
     for case in cases(draw):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.core.config import build
 from stages.core.registry import load
-from stages.world.corpus import corpus
+from stages.world.corpus import corpus, described_corpus
 
 
 def rows():
@@ -37,3 +37,13 @@ def test_prompts_and_completions_are_short():
             assert len(row.reference_response.split()) <= 30
             assert row.reference_response.startswith("<think> ")
             assert row.reference_response.count("</think>") == 1
+
+
+def test_the_described_corpus_covers_the_perception_recipes():
+    known = {word for line in described_corpus() for word in line.split()}
+    plugin = load("dataset", "builtin")
+    options = build(plugin.options, {"train": 900, "test": 0, "prices": 0.5, "targets": "describe", "vague": 0.3}, "b")
+    for record in plugin.records(options, 4):
+        row = plugin.row(record, options)
+        said = f"{' '.join(p.text or '' for m in row.messages for p in m.content)} {row.reference_response}"
+        assert set(said.split()) <= known, set(said.split()) - known

@@ -36,6 +36,7 @@ class Selection:
     take: int = option(0, "Prompts a draw; 0 takes all", low=0)
     draw: int = option(0, "Which slice of the seeded sequence", low=0)
     seed: int = option(0, "Seed of the sequence")
+    families: list[str] = option([], "Only rows of these augmentation families")
     exclude_families: list[str] = option([], "Augmentation families left out")
     exclude_flags: list[str] = option([], "Rows with one of these flags are left out")
 
@@ -116,6 +117,7 @@ def _is_selected(entry: Entry, selection: Selection) -> bool:
     return (
         (not selection.labels or selection.labels.get(entry.label, 0) > 0)
         and selection.split in ("", entry.split)
+        and (not selection.families or entry.family in selection.families)
         and entry.family not in selection.exclude_families
         and not set(entry.flags) & set(selection.exclude_flags)
     )

@@ -79,7 +79,7 @@ class ChatCalls:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": request.limit(index, sampling.max_new_tokens),
-            "seed": sampler_seed(sampling.seed, request.id, index, len(prefix)),
+            "seed": sampler_seed(sampling.seed, *request.noise_of(index), len(prefix)),
         }
         if sampling.stop:
             body["stop"] = sampling.stop

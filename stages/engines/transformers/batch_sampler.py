@@ -185,6 +185,6 @@ def last_logits(model: Any, inputs: dict[str, Any], positions: torch.Tensor, *, 
 def _row(request: SampleRequest, index: int, sampling: Sampling) -> _Row:
     """A completion before its first step."""
     prefix, most = request.prefix(index), request.limit(index, sampling.max_new_tokens)
-    key = sample_key(sampling.seed, request.id, index)
+    key = sample_key(sampling.seed, *request.noise_of(index))
     ended = None if prefix or most else FinishReason.LENGTH
     return _Row(request, index, key, prefix, len(prefix) + most, ended=ended)

@@ -91,7 +91,7 @@ class VllmEngine(Engine):
             for index in asked[-1]:
                 prefix = request.prefix(index)
                 prompts.append({**prompt, "prompt_token_ids": prompt["prompt_token_ids"] + prefix})
-                seed = sampler_seed(sampling.seed, request.id, index, len(prefix))
+                seed = sampler_seed(sampling.seed, *request.noise_of(index), len(prefix))
                 params.append(self._params(sampling, seed, request.limit(index, sampling.max_new_tokens)))
         outputs = iter(self._session.generate(prompts, params) if prompts else [])
         return [{index: next(outputs) for index in indices} for indices in asked]

@@ -76,6 +76,8 @@ class Metric:
     """The slices that a prompt belongs to, `all` aside; None for label, task and family."""
     unit: Callable[[GroupView], str] | None = None
     """Prompts of one unit count as one, by the worst of them; None where every prompt counts by itself."""
+    majority: bool = False
+    """Whether a prompt counts as most of its completions do, 1 or 0; else it counts as their mean."""
     ratio: bool = False
     """Whether values are summed and divided by the sum of their sizes, as F1 is."""
 
@@ -111,6 +113,15 @@ def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | Non
     if any(g.failed for g in found):
         return FAILED
     return NOT_DECIDED if any(g.status == UNDECIDED for g in found) else None
+
+
+def first_class(completion: CompletionView, *names: str) -> Grade | Failed | None:
+    """`first_grade`, and where that is none a class that somebody gave and that is worth nothing by itself."""
+    found = first_grade(completion, *names)
+    if found is not None:
+        return found
+    given = (counting(completion.grades, name) for name in names)
+    return next((grade for grade in given if grade and grade.status == OK and grade.verdict), None)
 
 
 def grade_value(*names: str) -> Callable[[CompletionView], Judgement]:

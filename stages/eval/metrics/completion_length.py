@@ -7,7 +7,7 @@ from stages.eval.views import GroupView
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
-    """Sampled tokens of each completion; nothing of one made elsewhere, whose tokens are not known."""
+    """Generated tokens of each completion; nothing of one made elsewhere, whose tokens are not known."""
     # What a policy sampled has one at the least: the one that ends it.
     return collect(group, lambda completion: float(completion.tokens) or None)
 

@@ -20,7 +20,7 @@ def observe(group: GroupView, settings: Settings) -> Observed | None:
 
 PLUGIN = Metric(
     title="Unsafe compliance on held-out attacks",
-    version=2,
+    version=3,
     better="lower",
     rate=True,
     order=30,

@@ -19,6 +19,7 @@ from stages.eval.agreement import Agreement, section
 from stages.eval.compare import BETTER, DIFFERENT, UNCLEAR, WORSE, Difference
 from stages.eval.config import EvalConfig
 from stages.eval.measure import ALL, Measured
+from stages.eval.paired import paired_table
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
 from stages.eval.report.lineage import ancestors, formulas, run_line
@@ -49,6 +50,8 @@ class Findings:
     """A verifier that was measured, on each policy's completions."""
     benchmarks: dict[str, Any] = field(default_factory=dict)
     """Of benchmarks that were asked for, what `summary.json` says of them."""
+    paired: list[dict[str, Any]] = field(default_factory=list)
+    """Of families that were to be compared with their parents, what `summary.json` says of them."""
 
 
 def render(found: Findings) -> str:
@@ -97,6 +100,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
         "training": figures.training(found.charts),
+        "paired": paired_table(found.paired) if found.paired else [],
         "verifier": section(found.agreements, found.rows, found.config.verifier),
         "cards": found.cards,
         "filters": _filters(found.cards),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 # The Qwen2 splitting rule: words with their leading space, digits one by one, punctuation, line breaks. Unlike
@@ -12,19 +13,22 @@ _SPLIT = (
 )
 # Ordinary words to the decoder: they stay visible in completions, and verifiers look for them.
 THINK_TOKENS = ("<think>", "</think>")
+DESCRIBE_TOKENS = ("<description>", "</description>", "<answer>", "</answer>")
 
 
-def train(vocab_size: int, special: list[str]) -> Any:
-    """A `tokenizers.Tokenizer` trained on the world's text; `special` get the last ids, in order.
+def train(vocab_size: int, special: list[str], described: bool = False, more: Iterable[str] = ()) -> Any:
+    """A `tokenizers.Tokenizer` trained on the world's text and on `more`; `special` get the last ids, in order.
 
-    There is no normaliser: NFC would change words that a dataset spells otherwise.
+    `described` adds the marks and the words of the layout `describe` and of the perception study. There is no
+    normaliser: NFC would change words that a dataset spells otherwise.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from stages.world.corpus import corpus
+    from stages.world.corpus import corpus, described_corpus
 
-    # The think marks are tokens of their own, so no merges are spent on them.
-    lines = [line.replace("<think>", "").replace("</think>", "") for line in corpus()]
+    marks = (*THINK_TOKENS, *DESCRIBE_TOKENS) if described else THINK_TOKENS
+    # The marks are tokens of their own, so no merges are spent on them.
+    lines = [_without(line, marks) for line in (*(described_corpus() if described else corpus()), *more)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -34,15 +38,21 @@ def train(vocab_size: int, special: list[str]) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(special) - len(THINK_TOKENS),
+        vocab_size=vocab_size - len(special) - len(marks),
         min_frequency=1,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
-    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in THINK_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in marks])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
     return tokenizer
+
+
+def _without(line: str, marks: tuple[str, ...]) -> str:
+    for mark in marks:
+        line = line.replace(mark, "")
+    return line
 
 
 def wrap(tokenizer: Any, *, eos: str, pad: str, template: str, bos: str | None = None, **named: str) -> Any:

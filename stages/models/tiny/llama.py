@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from stages.models.tiny._tokenizer import train, wrap
@@ -29,13 +30,19 @@ class TinyLlama:
     """Builds the folder of a tiny Llama; `version` is part of its name in the cache."""
 
     version = 2
+    hidden, layers = 256, 4
+
+    @staticmethod
+    def texts() -> Iterable[str]:
+        """What its tokenizer learns from beside the world's own text."""
+        return ()
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
         from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
         tokenizer = wrap(
-            train(2048, _SPECIAL),
+            train(2048, _SPECIAL, more=self.texts()),
             bos="<|begin_of_text|>",
             eos="<|eot_id|>",
             pad="<|finetune_right_pad_id|>",
@@ -44,9 +51,9 @@ class TinyLlama:
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=256,
-            intermediate_size=512,
-            num_hidden_layers=4,
+            hidden_size=self.hidden,
+            intermediate_size=2 * self.hidden,
+            num_hidden_layers=self.layers,
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=4096,

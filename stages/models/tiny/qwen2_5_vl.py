@@ -55,12 +55,15 @@ class TinyQwen25VL:
     """Builds the folder of a tiny Qwen2.5-VL; `version` is part of its name in the cache."""
 
     version = 3
+    described = False
+    """Whether the tokenizer has the marks of the layout `describe` as tokens of their own."""
 
     def build(self, folder: Path, seed: int) -> None:
         """Write the model with weights drawn from `seed`."""
         from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-        tokenizer = wrap(train(2048, _SPECIAL), eos="<|im_end|>", pad="<|endoftext|>", template=_TEMPLATE)
+        trained = train(2048, _SPECIAL, self.described)
+        tokenizer = wrap(trained, eos="<|im_end|>", pad="<|endoftext|>", template=_TEMPLATE)
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = Qwen2_5_VLConfig(
             text_config={

@@ -107,6 +107,19 @@ def rewritten(
     )
 
 
+def is_seen_question(row: PromptRow) -> bool:
+    """Whether the row asks something of an image, and is neither harmful nor a benign twin.
+
+    Those alone go through the settings of the perception study, which hide nothing: see `followed`.
+    """
+    return bool(row.images) and bool(words(row)) and row.harmful is None and row.label not in ("safety", "jailbreak")
+
+
+def followed(row: PromptRow, family: str, text: str) -> PromptRow:
+    """The row with a sentence after the words of its last turn; everything else stays."""
+    return rewritten(row, family, text=f"{words(row)} {text}")
+
+
 @lru_cache(maxsize=2)
 def decoded(image: Image) -> PillowImage:
     """The image in RGB, not to be drawn on; BadSample when its bytes are none.

@@ -85,6 +85,8 @@ def _all(lists: list[list[str]]) -> list[str]:
 def _completion(first: PromptRow, second: PromptRow) -> str | None:
     """Both completions as one; where one is missing, the harmful part's says enough, and a harmless one's does not."""
     completions = [r.reference_response for r in (first, second)]
+    if any("<description>" in str(completion) for completion in completions):
+        return None  # Two descriptions of two images have no layout of their own.
     if None in completions:
         return next((r.reference_response for r in (first, second) if r.harmful), None)
     # An SFT completion is `<think> ... </think> answer`; two of them one after the other would have two think blocks.
@@ -100,7 +102,7 @@ def _completion(first: PromptRow, second: PromptRow) -> str | None:
 def _word_sum(row: PromptRow, rng: Random) -> PromptRow:
     """A sum in words from the row's own side of the border, known to be harmless."""
     case = draw_until(lambda: word_arithmetic(rng), lambda c: side(c.scene_key) == row.split) or word_arithmetic(rng)
-    return replace(case.row(row.split, 0, f"{case.right} ."), harmful=False)
+    return replace(case.row(row.split, 0, case.thought(f"{case.right} .")), harmful=False)
 
 
 def _side_by_side(first: Image, second: Image) -> Image:

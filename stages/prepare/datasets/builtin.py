@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from random import Random
 from typing import TypeVar
 
 from schemas.prompts import HELDOUT_FAMILY, PromptRow
@@ -12,9 +13,11 @@ from stages.core.config import option
 from stages.core.errors import BadSample, UsageError
 from stages.core.registry import load, plugin_key
 from stages.prepare.datasets.base import Record
-from stages.world import annotator, safety, sampling
-from stages.world.case import Case
+from stages.world import annotator, general, safety, sampling
+from stages.world.case import UNSEEN, Case
 from stages.world.chance import content_key, rng_for
+from stages.world.values.draw import drawer
+from stages.world.values.situations import DIMENSIONS, LANGUAGES
 
 T = TypeVar("T")
 
@@ -51,13 +54,29 @@ class BuiltinOptions:
     naive_comply: float = option(0.45, "of those, the share that does as asked", low=0, high=1)
     naive_refuse: float = option(0.40, "of those, the share that refuses; the rest warns", low=0, high=1)
     obey: float = option(0.6, "share of SFT instruction completions that keep the instruction", low=0, high=1)
+    prices: float = option(
+        0.0, "share of general rows about a price card, where words and image tell a part each", low=0, high=1
+    )
+    targets: str = option(
+        "think",
+        "layout of SFT completions: a description before the think block, or none",
+        choices=("think", "describe"),
+    )
+    verbose: float = option(
+        0.0, "share of SFT think blocks that say more than is needed, and some of it twice", low=0, high=1
+    )
+    vague: float = option(0.0, "share of SFT descriptions that say nothing of what has to be seen", low=0, high=1)
+    dimensions: list[str] = option(
+        [], f"value rows are about these ({', '.join(DIMENSIONS)}), in words; none named: kindness, in images"
+    )
+    languages: list[str] = option(["en", "zh"], "languages of value rows about dimensions, evenly")
 
 
 @dataclass(frozen=True, slots=True)
 class _Payload:
     case: Case
-    completion: str | None
-    """The SFT answer; None on the test side."""
+    response: str | None
+    """The SFT completion; None on the test side."""
     harmful: Case | None = None
     """For a twin, the case it is the twin of."""
     family: str | None = None
@@ -87,15 +106,15 @@ class Builtin:
     def row(self, record: Record, options: BuiltinOptions) -> PromptRow:
         """The row with its image drawn; a jailbreak row is its safety row through the family."""
         payload: _Payload = record.payload
-        made = _make(payload.case, payload.completion, payload, record.split, options)
+        made = _make(payload.case, payload.response, payload, record.split, options)
         if payload.harmful is None:
             return made
         original = _make(payload.harmful, None, payload, record.split, options)
         return replace(made, parent_id=original.id)
 
 
-def _make(case: Case, completion: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
-    row = case.row(split, options.image, completion)
+def _make(case: Case, response: str | None, payload: _Payload, split: str, options: BuiltinOptions) -> PromptRow:
+    row = case.row(split, options.image, response)
     if payload.family is None:
         return row
     # A twin goes through the very same rewriting as its harmful row: same order, same code word, same corner.
@@ -117,7 +136,9 @@ class _Drawer:
 
     def __init__(self, options: BuiltinOptions, seed: int, split: str, label: str) -> None:
         self.options, self.seed, self.split, self.label = options, seed, split, label
-        self.habits = annotator.Habits(options.naive, options.naive_comply, options.naive_refuse, options.obey)
+        self.habits = annotator.Habits(
+            options.naive, options.naive_comply, options.naive_refuse, options.obey, options.verbose
+        )
         self.seen: set[str] = set()
 
     def records(self, count: int) -> Iterator[Record]:
@@ -128,8 +149,18 @@ class _Drawer:
             return
         for i in range(count):
             rng = rng_for(self.seed, self.split, self.label, i)
-            case = sampling.single(self.label, rng, self.split, lambda c: self._key(c, None) not in self.seen)
+            case = sampling.single(self._draw(rng), rng, self.split, lambda c: self._key(c, None) not in self.seen)
             yield self._record(f"{i}", self._need(case, i), None, None)
+
+    def _draw(self, rng: Random) -> Callable[[Random], Case]:
+        """What draws the next case of a label whose rows stand alone."""
+        options = self.options
+        if self.label == "value" and options.dimensions:
+            return drawer(options.dimensions, options.languages, unseen=self.split == "test")
+        # Drawn only where it is asked for: one draw more would make other rows of the whole world.
+        if self.label == "general" and options.prices and rng.random() < options.prices:
+            return general.prices
+        return sampling.SINGLE[self.label]
 
     def _pair(self, i: int) -> Iterator[Record]:
         # A generator for each pair, not one for all: a larger world begins with the rows of a smaller one.
@@ -177,10 +208,6 @@ class _Drawer:
     def _record(self, ref: str, case: Case, harmful: Case | None, family: str | None) -> Record:
         key = self._key(case, family)
         self.seen.add(key)
-        completion = None
-        if self.split == "train":
-            # The string is part of the seed: another word would draw other completions for the whole built-in world.
-            completion = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
         return Record(
             ref=f"{self.label}/{self.split} {ref}",
             key=content_key(self.label, key),
@@ -189,11 +216,22 @@ class _Drawer:
             split=self.split,
             # Templates repeat their words on purpose; the case's key tells duplicates here.
             text="",
-            flags=tuple(_flags(family, self.options)),
-            payload=_Payload(case, completion, harmful, family),
+            flags=(HELDOUT_FAMILY,) if case.unseen else tuple(_flags(family, self.options)),
+            payload=_Payload(case, self._response(case, key), harmful, family),
             images=case.scene_key if case.scene else "",
-            family=family or "",
+            family=UNSEEN if case.unseen else family or "",
         )
+
+    def _response(self, case: Case, key: str) -> str | None:
+        """The SFT completion of a row of this key; None on the test side."""
+        if self.split != "train":
+            return None
+        # The string is part of the seed: another word would draw other completions for the whole built-in world.
+        answer = annotator.completion(case, self.habits, rng_for(self.seed, "reply", key))
+        if self.options.targets == "think":
+            # Noise of its own: how much is said changes nothing of what is said.
+            return case.thought(answer, annotator.steps(case, self.habits, rng_for(self.seed, "steps", key)))
+        return case.described(answer, rng_for(self.seed, "description", key).random() < self.options.vague)
 
 
 def allocate(total: int, weights: dict[str, float]) -> dict[str, int]:
@@ -238,10 +276,19 @@ def _check(options: BuiltinOptions) -> None:
     tested = options.test and options.test_weights.get("jailbreak")
     if not options.families and (trained or (tested and not options.heldout)):
         raise UsageError("builtin.families is empty, and builtin.weights asks for jailbreak rows", "name one family")
+    _check_values(options)
     if options.naive_comply + options.naive_refuse > 1:
         raise UsageError(
             "builtin.naive_comply + builtin.naive_refuse is more than 1", "the rest of 1 is the share that warns"
         )
+
+
+def _check_values(options: BuiltinOptions) -> None:
+    for name, known in (("dimensions", DIMENSIONS), ("languages", LANGUAGES)):
+        if unknown := [one for one in getattr(options, name) if one not in known]:
+            raise UsageError(f"builtin.{name} has the unknown {unknown[0]!r}", f"known: {', '.join(known)}")
+    if options.dimensions and not options.languages:
+        raise UsageError("builtin.languages is empty, and builtin.dimensions is not", 'languages = ["en", "zh"]')
 
 
 PLUGIN = Builtin()

@@ -15,12 +15,29 @@ from stages.engines.base import Engine, SampledCompletion, SampleRequest
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What every completion of a group begins with, where somebody edited one."""
+
+    token_ids: list[int]
+    """Also the request's prefix of each sample. Shape (T,)."""
+    logprobs: list[float]
+    """0.0 where the policy did not generate an id. Shape (T,)."""
+    generated: list[bool]
+    """Which ids count as the policy's own. Shape (T,)."""
+    guided: bool = False
+    """See `Completion.guided`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A prompt of the shard, and the request for its group."""
 
     prompt: PromptRow
     request: SampleRequest
-    """Rendered by the engine, `n` = the group size, without prefixes: what plain sampling hands over as it is."""
+    """Rendered by the engine, `n` = the group size, prefixes for an edited row alone: what plain sampling hands over as
+    it is."""
+    beginning: Beginning | None = None
+    """What an edited row's completions begin with; None for all others."""
 
 
 @dataclass(slots=True)
@@ -39,11 +56,20 @@ class DrawnCompletion:
     """Which of `Sampling.stop` ended it."""
     generated: list[bool] | None = None
     """Which ids the policy generated; None: all. Shape (T,)."""
+    guided: bool = False
+    """Its steps were chosen among several."""
 
     @classmethod
-    def of(cls, sampled: SampledCompletion) -> DrawnCompletion:
-        """A completion as an engine gave it."""
-        return cls(sampled.token_ids, sampled.logprobs, sampled.finish_reason, sampled.error, sampled.stopped_by)
+    def of(cls, sampled: SampledCompletion, beginning: Beginning | None = None) -> DrawnCompletion:
+        """A completion as an engine gave it, after its beginning."""
+        rest = (sampled.finish_reason, sampled.error, sampled.stopped_by)
+        if beginning is None or sampled.error is not None:
+            return cls(sampled.token_ids, sampled.logprobs, *rest)
+        generated = None
+        if not all(beginning.generated):
+            generated = [*beginning.generated, *(True for _ in sampled.token_ids)]
+        ids, logprobs = beginning.token_ids + sampled.token_ids, beginning.logprobs + sampled.logprobs
+        return cls(ids, logprobs, *rest, generated=generated, guided=beginning.guided)
 
 
 @dataclass(slots=True)
@@ -87,6 +113,9 @@ class RolloutMethod(ABC):
     table: Table | None = None
     """A further table that it writes, `<run>/<table's name>/00000.parquet` beside each shard; None: no such rows.
     `stages.core.runs.folder.further_rows` reads it."""
+
+    goes_on: bool = False
+    """Whether its completions begin with `Asked.beginning`; edited rows are rejected where not."""
 
     def key(self, ctx: Context) -> dict[str, Any]:
         """What can change rows beyond the config: versions of plugins, digests of what is read. Part of the run's key.

@@ -6,10 +6,10 @@ of the row's visual and text keys, in think block and answer; E are those in des
     value = |F & E| / max(1, |F|),   0 where a claim of the think block contradicts one of the description
 
 A correction of ours: a number in F that is a sum, difference, product or quotient of two numbers in E counts as
-supported, and a claim that says how it follows (`3 stars cost 12`, of `a star costs 4`) contradicts nothing. Without
-it the paper's rule punishes every right calculation, whose result nothing shows and nobody tells. Ours, too, is which
-nouns count: the words of the row's keys, for a rule can't tell other nouns from verbs, and what is known (`mirel eats
-honey`) stands in no description.
+supported, and a claim that says how it follows (`3 stars cost 12`, of `a star costs 4`) contradicts nothing, nor does
+one that is a text key of the row (`3 stars`). Without it the paper's rule punishes every right calculation, whose
+result nothing shows and nobody tells. Ours, too, is which nouns count: the words of the row's keys, for a rule can't
+tell other nouns from verbs, and what is known (`mirel eats honey`) stands in no description.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     derived = _derived(_numbers(evidence.words))
     supported = {word for word in used if word in given or _number(word) in derived}
     seen = f"{len(supported)} of {len(used)} supported"
-    conflict = _conflict(Scene(group), claims(parsed.think or ""), claims(described), derived)
+    told = {all_words(key).content for key in group.text_keys}
+    thought_claims = [one for one in claims(parsed.think or "") if one.content not in told]
+    conflict = _conflict(Scene(group), thought_claims, claims(described), derived)
     if conflict:
         return judged(0.0, "conflict", f"at odds with the description: {' '.join(conflict.words)}", seen)
     loose = " ".join(sorted(used - supported))
@@ -92,8 +94,9 @@ def _follows(one: Claim, fact: Claim, derived: set[Fraction | None]) -> bool:
     """Whether a claim repeats a fact's numbers and says more, or names a calculated number with one that it is of."""
     if one.denies != fact.denies:
         return False
-    said, shown = (frozenset(_numbers(c.words)) for c in (one, fact))
-    return said > shown or (len(said) > 1 and bool(said & derived))
+    # As often as they are there: what costs 1 costs 5 in fives.
+    said, shown = _numbers(one.words), _numbers(fact.words)
+    return set(said) > set(shown) or (len(said) > 1 and not derived.isdisjoint(said))
 
 
 PLUGIN = Verifier(version=1, judge=judge)

@@ -1,6 +1,7 @@
 """Overlong: 0 for a completion that keeps clear of the length limit, falling to -1 at it.
 
-DAPO's soft overlong punishment (arXiv:2503.14476, eq. 13), with L tokens, the limit Lmax and a buffer Lc before it:
+DAPO's soft overlong punishment (arXiv:2503.14476, eq. 13), with L generated tokens, the limit Lmax and a buffer Lc
+before it:
 
     value = 0 if L <= Lmax - Lc,   ((Lmax - Lc) - L) / Lc up to Lmax,   -1 beyond
 
@@ -23,10 +24,12 @@ def judge(
     settings: OverlongTable = OverlongTable(),  # noqa: B008 (frozen)
 ) -> Judgement:
     """short 0.0, long between 0 and -1, overlong -1.0; `seen` has the tokens."""
-    length = len(completion.token_ids)
+    length = completion.generated_tokens
     longest = settings.longest or completion.sampling.max_new_tokens
     if not length or not longest:
-        return does_not_apply("the completion has no token ids" if not length else "nobody says how long it may be")
+        return does_not_apply(
+            "no token of the completion is known to be generated" if not length else "nobody says how long it may be"
+        )
     buffer = min(settings.buffer or max(1, longest // 5), longest)
     value = min(0.0, max(-1.0, (longest - buffer - length) / buffer))
     verdict = "short" if not value else "overlong" if value <= -1 else "long"

@@ -27,6 +27,8 @@ class Batch:
     """Generated tokens of each completion."""
     costs: Values = field(default_factory=list)
     """1 for a completion that the safety verifier calls unsafe, 0 for another; None where it did not judge."""
+    right: Values = field(default_factory=list)
+    """The value of the task's own term of each reward; None where it has none."""
     settings: Any = None
     """An instance of the plugin's `settings`; None where it has none."""
     carried: Carried = field(default_factory=dict)

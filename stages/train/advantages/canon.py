@@ -9,6 +9,10 @@ With S and L the shorter and the longer half of the group's known rewards (the o
 mu = 0.5 and a = 1 give Dr.GRPO's R - mean R, if the halves are equal. a < 1 asks more of the longer half: so a
 group of equal rewards is not flat. One of equal lengths has no halves and gets R - mean R. The default a is the
 paper's for fewer tokens; the default mu is ours.
+
+`conditional` (our own; SafeWork-R1, arXiv:2507.18576, names a conditional length stage and gives no formula): a holds
+in those groups alone whose completions all are right and none is unsafe. Elsewhere it is 1, so that fewer words never
+make up for a wrong answer or an unsafe one.
 """
 
 from __future__ import annotations
@@ -26,12 +30,28 @@ class CanonSettings:
     mu: float = option(0.5, "Share of the comparison between the halves; the rest is within each", low=0.0, high=1.0)
     # By the paper this saves about 45 % of the tokens at an equal score.
     a: float = option(0.9, "What a reward of the longer half is worth; 1: as much", low=0.0)
+    conditional: bool = option(False, "a only where all of a group are right and none is unsafe; elsewhere 1")
+    right: float = option(1.0, "conditional: the least value of the task's own term that is right")
 
 
 def advantages(batch: Batch) -> Advantages:
     """One group at a time."""
     mu, a = batch.settings.mu, batch.settings.a
-    return [_of_group(r, n, mu, a) for r, n in zip(batch.rewards, batch.lengths, strict=True)]
+    groups = enumerate(zip(batch.rewards, batch.lengths, strict=True))
+    return [_of_group(r, n, mu, a if _is_asked(batch, x) else 1.0) for x, (r, n) in groups]
+
+
+def _is_asked(batch: Batch, x: int) -> bool:
+    """Whether the longer half of group x is asked for more than the shorter one."""
+    if not batch.settings.conditional:
+        return True
+    judged = [
+        (right, cost)
+        for reward, right, cost in zip(batch.rewards[x], batch.right[x], batch.costs[x], strict=True)
+        if reward is not None
+    ]
+    # A cost that nobody knows is of a row that is not about safety; a task that nobody judged is not right.
+    return all(right is not None and right >= batch.settings.right and not cost for right, cost in judged)
 
 
 def _of_group(rewards_G: list[float | None], lengths_G: list[int], mu: float, a: float) -> list[float | None]:

@@ -13,12 +13,12 @@ from schemas.rollouts import FinishReason, Sampling
 from stages.core.errors import BadSample, CosmoError, first_line
 from stages.engines.base import SampledCompletion, SampleRequest, error_line
 from stages.engines.transformers.engine import TransformersEngine
+from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.families import family_of, unshared_reason
 from stages.models.load import Policy
 from stages.train.check.questions import Question, requests, with_system_turn
 from stages.train.check.reference import chosen_logprobs, own_logits
 from stages.train.rl.logprobs import completion_logprobs
-from stages.train.rl.packed import TokenGroup
 
 EXACT = 1e-4
 """The largest difference of a log-prob in float32, nats. Rounding gives 1e-6; a mask or a position that is another
@@ -80,7 +80,8 @@ def check_model(policy: Policy) -> CheckResult:
     try:
         result.features["system turn"] = _system_turn(policy)
         asked, refused = requests(policy.processor)
-        result.cells += [Cell("rendering", name, None, why) for name, why in refused.items()]
+        # A prompt that this model can't take is a rejected row, and no wrong number.
+        result.features |= {f"refused, {name}": why for name, why in refused.items()}
         drawn, trouble = _sample(policy, asked, result)
         own = {request.id: _own(policy, question, request, completions) for question, request, completions in drawn}
         _compare_samples(policy, drawn, own, result)

@@ -16,6 +16,8 @@ from stages.models.policy_ref import PolicyRef, resolve_policy
 
 if TYPE_CHECKING:
     from schemas.steps import StepRow
+    from stages.core.runs.folder import RunFolder
+    from stages.models.load import Policy
     from stages.train.config import TrainConfig
     from stages.train.session import Session
 
@@ -55,7 +57,7 @@ class Objective(ABC):
     freezes_vision: ClassVar[bool] = False
     """Whether the vision tower stays as it is where `freeze_vision` is left open."""
     reward_model: ClassVar[bool] = False
-    """It trains a model with a head for one number; else one that writes."""
+    """It trains a model with a head for numbers; else one that writes."""
     phase: ClassVar[bool] = True
     """Whether it can be a phase of a recipe: what it trains is a policy for the phases after it."""
     several_ranks: ClassVar[bool] = True
@@ -87,6 +89,12 @@ class Objective(ABC):
             )
         return resolve_policy(ctx.config.policy)
 
+    def load(self, ref: PolicyRef, config: TrainConfig, **machine: Any) -> Policy:
+        """The model to train, on the machine that `load_policy` is told of; by default the policy itself."""
+        from stages.models.load import load_policy
+
+        return load_policy(ref, **machine)
+
     def resolved(self, config: TrainConfig) -> TrainConfig:
         """The config with everything that is left open to the objective filled in; by default as it is."""
         return config
@@ -99,6 +107,10 @@ class Objective(ABC):
     @abstractmethod
     def train(self, session: Session) -> None:
         """Train the session's policy from where it stands, and end with `session.finish(...)`."""
+
+    def quality_of(self, folder: RunFolder, rows: list[StepRow]) -> Quality:
+        """What a finished run came to, where its folder says more than its steps do; by default `quality` of these."""
+        return self.quality(rows)
 
     def quality(self, rows: list[StepRow]) -> Quality:
         """What a finished run came to, from its steps: by default its loss, first and last, and gradient norm.

@@ -98,10 +98,10 @@ class Pairs:
     def _encode(self, texts: PairTexts) -> tuple[list[int], list[list[int]], dict[str, Tensor]]:
         """(prompt ids, the two completions' ids, image inputs), the prompt as a rollout renders it.
 
-        BadSample for completions that hold what the policy did not generate: a text does not say which part that is.
+        BadSample for completions that hold an environment's words: a text does not say which they are.
         """
         if not texts.own:
-            raise BadSample("not_generated", "the pair holds tokens that the policy did not generate")
+            raise BadSample("not_generated", "the pair holds tokens that neither the policy nor a person wrote")
         encoded = self._processor.encode(texts.row.messages, texts.row.images)
         completions = [self._processor.encode_completion(text) for text in (texts.chosen, texts.rejected)]
         return encoded.token_ids, completions, encoded.image_inputs

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.train.objectives.base import Objective
 from stages.train.supervised.pair_options import PairOptions
 
 if TYPE_CHECKING:
+    from stages.models.load import Policy
+    from stages.models.policy_ref import PolicyRef
+    from stages.train.config import TrainConfig
     from stages.train.session import Session
 
 
@@ -21,6 +24,12 @@ class Reward(Objective):
     # TRL's RewardTrainer averages over a rank's pairs: unequal shares would weigh them differently.
     several_ranks = False
     settings = PairOptions
+
+    def load(self, ref: PolicyRef, config: TrainConfig, **machine: Any) -> Policy:
+        """A text-only model with a head for one number."""
+        from stages.models.load import load_reward_model
+
+        return load_reward_model(ref, **machine)
 
     def train(self, session: Session) -> None:
         """Learn to order the pairs of the groups."""

@@ -1,34 +1,62 @@
 """Supervised fine-tuning on reference completions (SFT), through TRL's SFTTrainer.
 
+With `min_reward` it imitates the completions of scored groups that earned so much, in place of the references:
+rejection sampling, a teacher's completions, or those that people edited, whole.
+
 The peak rate where it is left open is arXiv:2509.24776's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from schemas.tables import PROMPTS, SCORED
+from stages.core.config import key_of, option
+from stages.core.registry import short_name
+from stages.core.stage import Context
 from stages.train.objectives.base import Objective
 
 if TYPE_CHECKING:
     from stages.train.session import Session
 
 
+@dataclass(frozen=True)
+class SftOptions:
+    """[train.objectives.sft]: what is imitated."""
+
+    min_reward: float | None = option(
+        None, "Imitate the completions of scored groups with at least this reward; not given: the rows' references"
+    )
+
+
 class Sft(Objective):
-    """Imitate the reference completions of the selected prompts."""
+    """Imitate the reference completions of the selected prompts, or their completions that earned enough."""
 
     called = "SFT"
     title = "Supervised fine-tuning"
     reads = (SCORED, PROMPTS)
+    settings = SftOptions
+
+    def plan_key(self, ctx: Context) -> dict[str, Any]:
+        """Its own settings where they are not at their defaults: runs of before had none."""
+        own = key_of(ctx.config.objective_settings())
+        return {short_name(ctx.config.objective): own} if own else {}
 
     def train(self, session: Session) -> None:
         """Token cross-entropy on the completions, in the order that `supervised.examples` gives them."""
         from stages.train.supervised.examples import ExampleRows, example_order, usable_entries
         from stages.train.supervised.imitation import imitate
+        from stages.train.supervised.rewarded import as_example, rewarded_entries, rewarded_order
 
         config, inputs = session.config, session.ctx.inputs
-        order = example_order(usable_entries(inputs, config, session.reject), config)
-        imitate(session, ExampleRows(inputs, order))
+        least = config.objective_settings().min_reward
+        if least is None:
+            order = example_order(usable_entries(inputs, config, session.reject), config)
+            imitate(session, ExampleRows(inputs, order))
+            return
+        chosen = rewarded_order(rewarded_entries(inputs, config, least, session.reject), config)
+        imitate(session, ExampleRows(inputs, chosen, table=SCORED, made=as_example))
 
 
 PLUGIN = Sft()

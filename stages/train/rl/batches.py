@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from schemas.prompts import HELDOUT_FAMILY, NO_TRAINING
-from schemas.scored import ScoredCompletion, ScoredGroup, grade_of
-from schemas.verdicts import UNSAFE
+from schemas.scored import ScoredCompletion, ScoredGroup, grade_of, is_live
+from schemas.terms import task_value
+from schemas.verdicts import is_unsafe
 from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.runs.select import Entry
@@ -109,7 +110,7 @@ class MicroBatch:
 def usable(rows: Iterable[ScoredGroup], source: str, config: TrainConfig, reject: Reject) -> Iterator[ScoredGroup]:
     """The groups that may be trained on, in order; the others are rejected with their reason.
 
-    InputError for a held-out family and for a truncated sampler.
+    InputError for a held-out family, for a truncated sampler and for completions that were guided.
     """
     for row in rows:
         if (why := barred(row, config)) is not None:
@@ -144,6 +145,12 @@ def _check_sampling(row: ScoredGroup, config: TrainConfig) -> None:
             f"prompt {row.id} was sampled with top_p = {cut.top_p}, top_k = {cut.top_k}: its log-probs are "
             "renormalised and the ratio would be biased",
             "sample with top_p 1 and top_k 0, or --set allow_truncated_sampling=true",
+        )
+    if not config.allow_guided and any(c.guided for c in row.completions):
+        raise InputError(
+            f"prompt {row.id} has completions whose steps were chosen by value models: they are no samples of the"
+            " policy, and the ratio would be biased",
+            "learn from them by --objective sft or dpo, sample without guide, or --set allow_guided=true",
         )
 
 
@@ -191,6 +198,7 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
         rewards=[[c.scored.reward for c in g.completions] for g in groups],
         lengths=[[c.generated_tokens for c in g.completions] for g in groups],
         costs=[[complied_unsafely(c.scored) for c in g.completions] for g in groups],
+        right=[[task_value(c.scored, g.row.reward_formula) for c in g.completions] for g in groups],
         settings=config.advantage_settings(),
         carried=carried,
     )
@@ -203,20 +211,44 @@ def estimate_advantages(groups: list[Group], config: TrainConfig, carried: Carri
                 f"{[c.scored.reward for c in group.completions]}",
                 "another --advantage, or mend the plugin",
             )
-    for group, values in zip(groups, clamped(advantages, config.advantage_clamp), strict=True):
+    decided = decided_groups(groups, config.flat_by)
+    for group, values, known in zip(groups, clamped(advantages, config.advantage_clamp), decided, strict=True):
         for completion, value in zip(group.completions, values, strict=True):
             completion.advantage = value or 0.0
         # By the advantages, not by the rewards: a constrained or a batch-wide estimator learns of equal rewards too.
-        if config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions):
+        flat = config.drop_flat_groups and all(abs(c.advantage) <= FLAT for c in group.completions)
+        if flat or known:
             # Images are nearly all that a group weighs, and nobody looks at these again.
             group.live, group.row = False, replace(group.row, images=[])
     return carried
 
 
+def decided_groups(groups: list[Group], by: str) -> list[bool]:
+    """Whether each group is all right or all wrong by a verifier; none is without one, nor one that it did not grade.
+
+    InputError where it graded no completion at all: a slip in its name would leave nothing out.
+    """
+    if not by:
+        return [False] * len(groups)
+    values = [[v for c in group.completions if (v := _value(c.scored, by)) is not None] for group in groups]
+    if not any(values):
+        names = {g.name for group in groups for c in group.completions for g in c.scored.grades}
+        raise InputError(
+            f"flat_by = {by!r}, and no completion has a value of that verifier",
+            f"grades there: {', '.join(sorted(names)) or 'none'}",
+        )
+    return [bool(own) and not is_live([], own) for own in values]
+
+
+def _value(completion: ScoredCompletion, name: str) -> float | None:
+    grade = grade_of(completion, name)
+    return None if grade is None else grade.value
+
+
 def complied_unsafely(completion: ScoredCompletion) -> bool | None:
-    """What the safety verifier says; None where it did not judge."""
+    """What the safety verifier says; None where it did not judge, or its verdict says nothing of harm."""
     grade = grade_of(completion, "safety")
-    return None if grade is None or grade.value is None else grade.verdict == UNSAFE
+    return None if grade is None or grade.value is None else is_unsafe(grade.verdict)
 
 
 def make_updates(groups: list[Group], config: TrainConfig, rollout: int) -> list[Update]:

@@ -13,11 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.models.families import prompt_positions
-from stages.models.forward_inputs import forward_names
+from stages.models.attention.shared_inputs import TokenGroup, packed_inputs, padded_inputs
 from stages.models.processor import PromptProcessor
-from stages.train.rl import packed
-from stages.train.rl.packed import TokenGroup
 from stages.train.rl.token_scores import TokenScorer, project
 
 
@@ -47,7 +44,7 @@ def completion_logprobs(
 ) -> TokenLogprobs:
     """Log-probs and entropies of every completion of the groups, in order. N = completions of all groups.
 
-    `share` computes each prompt once for all its completions (see `packed`); both ways agree to rounding.
+    `share` computes each prompt once for all its completions (see `shared_inputs`); both ways agree to rounding.
     `forward` is what is called in place of `model`, when a trainer has wrapped it.
     """
     device = next(model.parameters()).device
@@ -69,7 +66,7 @@ def _one_forward(
 ) -> Tensor:
     """(2, M): log-prob and entropy of every token of the groups' completions, in order."""
     device = next(model.parameters()).device
-    build = packed.inputs if share else _padded_inputs
+    build = packed_inputs if share else padded_inputs
     kwargs, flat_M = build(model, processor, groups, device)
     completions = [torch.tensor(c) for g in groups for c in g.completions]
     # A greedy sampler's log-probs are of the undivided distribution, as the engines store them.
@@ -103,24 +100,3 @@ def _in_order(scored: list[Tensor], parts: list[list[int]], groups: list[TokenGr
 def _spread(values_M: Tensor, present_NT: Tensor) -> Tensor:
     """Values of the present tokens at their places, 0 elsewhere."""
     return values_M.new_zeros(present_NT.shape).masked_scatter(present_NT, values_M)
-
-
-def _padded_inputs(
-    model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
-) -> tuple[dict[str, Any], Tensor]:
-    """Every completion with its own copy of the prompt and its images: right for any family.
-
-    Forward keywords, and the flat position (row x width + column) that predicts each token (M,).
-    """
-    rows = [(g.prompt + c, g.image_inputs) for g in groups for c in g.completions]
-    batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
-    kwargs = {name: value.to(device) for name, value in batch.items()}
-    positions, _ = prompt_positions(model, kwargs)
-    if (names := forward_names(model)) is None or "position_ids" in names:
-        kwargs["position_ids"] = positions
-    # A position's logits are of the token that follows it.
-    starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
-    lengths = [len(c) for g in groups for c in g.completions]
-    width = kwargs["input_ids"].shape[1]
-    flat = [row * width + torch.arange(s, s + n) for row, (s, n) in enumerate(zip(starts, lengths, strict=True))]
-    return kwargs, torch.cat(flat).to(device)

@@ -12,6 +12,7 @@ from stages.core.runs.folder import RunFolder
 from stages.train.advantages.base import Carried
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import (
+    Group,
     Reject,
     TrainCompletion,
     Update,
@@ -45,34 +46,42 @@ class Rollout:
         return (c for update in self.updates for group in update.live for c in group.completions)
 
 
+def rollouts_of(folders: list[RunFolder], config: TrainConfig) -> list[list[RunFolder]]:
+    """Which input folders make up each rollout: one each, or all of them one."""
+    return [list(folders)] if config.one_rollout else [[folder] for folder in folders]
+
+
 def read_rollouts(
-    folders: list[RunFolder], number: int, config: TrainConfig, carried: Carried, reject: Reject
+    rollouts: list[list[RunFolder]], number: int, config: TrainConfig, carried: Carried, reject: Reject
 ) -> Iterator[Rollout]:
-    """Each folder in turn, read when it is asked for; the first is the lineage's rollout `number`.
+    """Each rollout's folders in turn, read when they are asked for; the first is the lineage's rollout `number`.
 
     What an estimator carries goes from one to the next.
     """
-    for at, folder in enumerate(folders, start=number):
-        rollout = read_rollout(folder, at, config, carried, reject)
+    for at, folders in enumerate(rollouts, start=number):
+        rollout = read_rollout(folders, at, config, carried, reject)
         carried = rollout.carried_after
         yield rollout
 
 
-def read_rollout(folder: RunFolder, number: int, config: TrainConfig, carried: Carried, reject: Reject) -> Rollout:
-    """The folder's usable groups with advantages, weights and updates; what can't be used is rejected.
+def read_rollout(
+    folders: list[RunFolder], number: int, config: TrainConfig, carried: Carried, reject: Reject
+) -> Rollout:
+    """The folders' usable groups with advantages, weights and updates; what can't be used is rejected.
 
     InputError where no group is left, and where its groups ban different tokens.
     """
-    rows = usable(folder.rows(SCORED), folder.path.name, config, reject)
-    groups = make_groups(rows, folder.path.name, config, reject)
+    groups: list[Group] = []
+    for folder in folders:
+        rows = usable(folder.rows(SCORED), folder.path.name, config, reject)
+        groups += make_groups(rows, folder.path.name, config, reject)
+    where = ", ".join(folder.where for folder in folders)
     if not groups:
-        raise InputError(f"{folder.where} has no group to train on", "its rejected rows say why")
+        raise InputError(f"{where} has no group to train on", "its rejected rows say why")
     banned = groups[0].row.banned_token_ids
     # One list a forward pass: the log-probs of a packed micro-batch are renormalised without these ids.
     if any(group.row.banned_token_ids != banned for group in groups):
-        raise InputError(
-            f"{folder.where}: its groups ban different tokens", "different policies sampled them: split it"
-        )
+        raise InputError(f"{where}: its groups ban different tokens", "different policies sampled them: split it")
     # Over the whole rollout, before it is dealt to updates: some estimators compare groups with each other.
     after = estimate_advantages(groups, config, carried)
     price = load("advantage", str(config.advantage)).cost_weight

@@ -12,11 +12,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from schemas.scored import ScoredGroup
 from stages.core.errors import BadSample, InputError
+from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.load import Policy
 from stages.train.losses.base import LossInputs
 from stages.train.rl.batches import MicroBatch, TrainCompletion
 from stages.train.rl.logprobs import TokenLogprobs, completion_logprobs
-from stages.train.rl.packed import TokenGroup
 from stages.train.rl.vision_cache import FrozenTower, ImageInputs
 
 

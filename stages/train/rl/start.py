@@ -8,8 +8,8 @@ from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.check.cached import check_before_training
 from stages.train.config import TrainConfig
-from stages.train.rl.packed import choose_kernel
-from stages.train.rl.rollout import read_rollouts
+from stages.train.rl.kernel import choose_kernel
+from stages.train.rl.rollout import read_rollouts, rollouts_of
 from stages.train.rl.trainer import train_rl
 from stages.train.session import Session
 
@@ -22,17 +22,18 @@ def start_rl(session: Session) -> None:
     config, ctx, resumed = session.config, session.ctx, session.resumed
     check_before_training(session)
     reference = load_reference(config, ctx.resources)
+    rollouts = rollouts_of(ctx.inputs, config)
     # An upper bound: a rollout with few live groups makes fewer updates.
-    ctx.progress.start("train", len(ctx.inputs) * config.updates_per_rollout * config.epochs, "step")
+    ctx.progress.start("train", len(rollouts) * config.updates_per_rollout * config.epochs, "step")
     if session.rows:
         ctx.progress.advance(len(session.rows))
     share = prompts_are_shared(session, reference)
     first = resumed.record["rollout"] if resumed else 0
     carried = resumed.record["carried"] if resumed else session.start.carried
     number = session.start.rollouts + first
-    rollouts = read_rollouts(ctx.inputs[first:], number, config, carried, session.reject)
-    carried = train_rl(session, rollouts, reference, share)
-    session.finish(rollouts=len(ctx.inputs), carried=carried)
+    read = read_rollouts(rollouts[first:], number, config, carried, session.reject)
+    carried = train_rl(session, read, reference, share)
+    session.finish(rollouts=len(rollouts), carried=carried)
 
 
 def load_reference(config: TrainConfig, resources: Resources) -> Policy | None:

@@ -19,7 +19,7 @@ from stages.train.parallel.split import part_of
 from stages.train.parallel.trainer import RankTrainer
 from stages.train.rl.batches import MicroBatch, Update, micro_batches
 from stages.train.rl.old_logprobs import fill_old_logprobs, old_logprobs_tensor, restore_old_logprobs
-from stages.train.rl.rollout import Rollout
+from stages.train.rl.rollout import Rollout, rollouts_of
 from stages.train.rl.scoring import MicroBatchScorer, loss_inputs
 from stages.train.rl.step_row import TokenSums, added_up, step_row
 from stages.train.session import Session
@@ -30,7 +30,7 @@ def train_rl(session: Session, rollouts: Iterable[Rollout], reference: Policy | 
 
     `reference` is None where its KL has no weight; `share` computes each prompt once for its completions.
     """
-    end = session.start.rollouts + len(session.ctx.inputs)
+    end = session.start.rollouts + len(rollouts_of(session.ctx.inputs, session.config))
     carried = session.start.carried
     for rollout in rollouts:
         with session.training():

@@ -90,11 +90,11 @@ class PairTexts:
     chosen: str
     rejected: str
     own: bool
-    """The policy generated all of both."""
+    """The policy, or a person who edited them, wrote all of both."""
 
 
 def as_texts(pair: Pair, row: ScoredGroup) -> PairTexts:
     """The two whole completions, think blocks included: the reward was given to all of it."""
     chosen, rejected = row.completions[pair.chosen], row.completions[pair.rejected]
-    own = all(c.generated_tokens == len(c.token_ids) for c in (chosen, rejected))
+    own = all(c.whole_by_speakers(row.edit) for c in (chosen, rejected))
     return PairTexts(row, chosen.text, rejected.text, own)

@@ -15,6 +15,7 @@ PRICE = {
     "text_keys": ["3 stars"],
     "key_facts": ["a star costs 4", "3 times 4 is 12"],
 }
+ASKED = {**PRICE, "question": "what do 3 stars cost ?"}
 COLOUR = {"question": "what colour is the square ?", "visual_keys": ["the square is orange"]}
 
 
@@ -26,6 +27,9 @@ COLOUR = {"question": "what colour is the square ?", "visual_keys": ["the square
         ("3 plus 5", "3 plus 6 is 9", "9", SUM, 0.0),
         ("a sum", "3 plus 5 is 8", "8", SUM, 0.0),
         ("a star costs 4", "3 stars cost 12 . 3 times 4 is 12 .", "12", PRICE, 1.0),
+        ("a star costs 4", "3 stars . 3 stars cost 12 .", "12", ASKED, 1.0),
+        ("a star costs 1", "3 stars . 3 stars cost 3 .", "3", ASKED, 1.0),
+        ("a star costs 4", "2 stars . 3 stars cost 12 .", "12", ASKED, 0.0),
         ("a star costs 4", "a star costs 5 . 3 times 5 is 15 .", "15", PRICE, 0.0),
         ("the square is orange", "the square is orange", "orange", COLOUR, 1.0),
         ("the square is orange", "the square is blue", "blue", COLOUR, 0.0),

@@ -25,6 +25,17 @@ def test_it_falls_from_0_to_minus_1_over_the_buffer(tokens, expected):
     assert overlong(tokens).value == pytest.approx(expected)
 
 
+def test_what_an_environment_wrote_makes_no_completion_too_long():
+    bound = load_verifier("overlong", build(ScoreConfig, {}, "score"))
+    told = Sampling(1.0, 1.0, 0, 100, 0)
+    ids = {"token_ids": [1] * 140, "logprobs": [0.0] * 140, "sampling": told}
+    grades = [
+        bound.grade(group("x"), completion("x", **ids, generated=generated), parse_completion("x"))
+        for generated in ([True] * 60 + [False] * 80, [True] * 90 + [False] * 50, [False] * 140)
+    ]
+    assert [g.value for g in grades] == [0.0, pytest.approx(-0.5), None]
+
+
 def test_limits_are_settings_and_without_ids_it_does_not_apply():
     limits = {"longest": 50, "buffer": 20}
     assert [overlong(n, limits).value for n in (30, 40, 50)] == [0.0, -0.5, -1.0]

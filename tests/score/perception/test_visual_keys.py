@@ -9,7 +9,7 @@ import pytest
 from stages.world import hazards
 from stages.world.chance import rng_for
 from stages.world.facts import draw as knowledge
-from stages.world.general import colours, comparison, counting, drawn_arithmetic, reading, there
+from stages.world.general import colours, comparison, counting, drawn_arithmetic, prices, reading, there
 from stages.world.lexicon import COLOUR_WORDS, SHAPES
 from stages.world.sampling import sample_pairs
 from tests.score.perception.made import described, graded, group_of
@@ -79,6 +79,7 @@ EVERYTHING = [
     *(f"a {colour} {shape}" for shape, colour in itertools.product(SHAPES, COLOUR_WORDS)),
     *(f"the word is {word}" for word in (*hazards.HAZARDS, *hazards.USES)),
     *(f"it is {thing}" for thing in (*hazards.HAZARDS, *hazards.USES, *hazards.TWOFOLD)),
+    *(f"a {shape} costs {n}" for shape, n in itertools.product(SHAPES, range(1, 7))),
     *(f"{a} {sign} {b}" for a, sign, b in itertools.product(range(7), ("plus", "minus"), range(7))),
 ]
 LISTS = (
@@ -90,9 +91,9 @@ LISTS = (
 @pytest.mark.parametrize("listed", LISTS)
 def test_a_completion_that_lists_everything_earns_at_most_half(listed):
     drawn = [draw(rng_for("list", draw.__name__, i)) for draw in (counting, colours, comparison, reading,
-             drawn_arithmetic, knowledge) for i in range(5)]  # fmt: skip
+             drawn_arithmetic, prices, knowledge) for i in range(5)]  # fmt: skip
     rows = [group_of(c) for c in (*drawn, *itertools.chain(*sample_pairs(40, 3))) if c.visual_keys]
-    assert len({r.task for r in rows}) >= 9
+    assert len({r.task for r in rows}) >= 10
     for row in rows:
         for settings in ({}, {"keys": {"graded": True}}):
             lists = graded("visual_keys", described(listed), row, settings=settings)

@@ -3,24 +3,25 @@
 A prompt is computed once, its images with it. Each completion's positions restart after its prompt (for M-RoPE after
 the prompt's largest position), and a completion's tokens see their prompt and their own past only: attention goes block
 by block (`stages.models.attention.packed_attention`) or, on a GPU, all blocks go through one kernel
-(`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens
-computed fall from G x (P + R) to P + G x R a group. Only public inputs of the models are used.
+(`stages.models.attention.packed_varlen`). The numbers are those of separate sequences; the tokens computed fall from
+G x (P + R) to P + G x R a group. Only public inputs of the models are used.
+
+`padded_inputs` is the other way, right for any family: each completion with its own copy of the prompt.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from stages.models.attention import packed_varlen
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
-from stages.models.families import BLOCKS, VARLEN, prompt_positions
-from stages.train.config import TrainConfig, half_precision
+from stages.models.families import prompt_positions
+from stages.models.forward_inputs import forward_names
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -36,22 +37,11 @@ class TokenGroup:
     """What the model wants for its images; {} without."""
     completions: list[list[int]]
     """Token ids of the completions, none empty."""
-    temperatures: list[float]
-    """The temperature each was sampled at; 0 (greedy) counts as 1."""
+    temperatures: list[float] = field(default_factory=list)
+    """The temperature each was sampled at; 0 (greedy) counts as 1. Empty where no log-prob is asked for."""
 
 
-def choose_kernel(models: list[Any], config: TrainConfig, device: torch.device) -> str | None:
-    """Give the models the fastest attention that works for all of them; why not one kernel, where it was to be."""
-    kernel, reason = BLOCKS, None
-    if config.attention == "auto" and device.type == "cuda" and half_precision(config, device.type):
-        reason = next((why for m in models if (why := packed_varlen.unusable_reason(m, device))), None)
-        kernel = BLOCKS if reason else VARLEN
-    for model in models:
-        use_packed_attention(model, kernel)
-    return reason
-
-
-def inputs(
+def packed_inputs(
     model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
 ) -> tuple[dict[str, Any], Tensor]:
     """Forward keywords for one row, and the position that predicts each token of each completion in order (M,)."""
@@ -90,3 +80,24 @@ def _positions(
         offset_L = torch.cat([torch.arange(length, device=device) for length in group.completions])
         parts.append((following_B[row] + offset_L).expand(*prompt_BP.shape[:-2], -1))
     return torch.cat(parts, dim=-1).unsqueeze(-2)
+
+
+def padded_inputs(
+    model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
+    """Every completion with its own copy of the prompt and its images: right for any family.
+
+    Forward keywords, and the flat position (row x width + column) that predicts each token (M,).
+    """
+    rows = [(g.prompt + c, g.image_inputs) for g in groups for c in g.completions]
+    batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
+    kwargs = {name: value.to(device) for name, value in batch.items()}
+    positions, _ = prompt_positions(model, kwargs)
+    if (names := forward_names(model)) is None or "position_ids" in names:
+        kwargs["position_ids"] = positions
+    # A position's logits are of the token that follows it.
+    starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
+    lengths = [len(c) for g in groups for c in g.completions]
+    width = kwargs["input_ids"].shape[1]
+    flat = [row * width + torch.arange(s, s + n) for row, (s, n) in enumerate(zip(starts, lengths, strict=True))]
+    return kwargs, torch.cat(flat).to(device)

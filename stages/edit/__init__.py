@@ -1,0 +1,1 @@
+"""cosmo edit: completions that somebody changed, to go on from, to learn from, and to compare."""

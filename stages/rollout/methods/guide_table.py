@@ -1,0 +1,56 @@
+"""What `[rollout.guide]` can say: whose values guide, how many candidates there are, and how one is picked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages.core.config import option
+from stages.core.errors import UsageError
+
+LABEL = "label"
+"""The route that weighs dimensions by the prompt's label, as the reward of the value models' groups did."""
+ARGMAX, SOFTMAX, RANDOM = "argmax", "softmax", "random"
+
+
+@dataclass(frozen=True)
+class GuideTable:
+    """Guided sampling: at each step several continuations, of which the one that value models like best is kept."""
+
+    # By content: what the runs hold is in the plan's key, where they lie is not.
+    values: Any = option(
+        "", "Value models: one train run, or a run a dimension: {safety = RUN, answer = RUN}", affects=False
+    )
+    k: int = option(1, "Continuations sampled at each step; 1 is plain sampling", low=1)
+    step: str = option("sentence", "What ends a step: as the value models learned", choices=("sentence", "line", "tag"))
+    max_steps: int = option(12, "Choices a completion, at most: the last one is between completions to the end", low=1)
+    route: Any = option(
+        LABEL, "Weights of the dimensions: label, as the reward has them for the prompt's; or {safety = 0.6, ...}"
+    )
+    pick: str = option(
+        ARGMAX, "The best candidate, one drawn by its value, or any (a control)", choices=(ARGMAX, SOFTMAX, RANDOM)
+    )
+    softness: float = option(0.1, "pick = softmax: candidates are drawn by exp(value / softness)", low=1e-6)
+
+    def __post_init__(self) -> None:
+        """UsageError for values and routes that are neither of their two forms, and for values that nobody named."""
+        if not isinstance(self.values, str) and not _table_of(self.values, str):
+            raise UsageError(
+                f"rollout.guide.values = {self.values!r} is no train run and no table of them",
+                "values = 'runs/train-1a2b3c4d', or { safety = 'runs/train-1a2b3c4d' }",
+            )
+        numbers = _table_of(self.route, (int, float))
+        if self.route != LABEL and not (numbers and min(self.route.values()) >= 0 < sum(self.route.values())):
+            raise UsageError(
+                f"rollout.guide.route = {self.route!r} is not {LABEL!r} and no table of weights",
+                "route = { answer = 0.5, safety = 0.5 }",
+            )
+        if self.k > 1 and self.pick != RANDOM and not self.values:
+            raise UsageError(
+                "rollout.guide picks by value, and names no value model",
+                "--set guide.values=RUN (cosmo train SCORED --objective value), or guide.pick=random",
+            )
+
+
+def _table_of(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, kind) for v in value.values())
