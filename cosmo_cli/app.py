@@ -27,6 +27,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "status": (HELPER_PANEL, "Which runs are complete, cached or stale, and why."),
         "show": (HELPER_PANEL, "Rows of any run or shard, images named with their size."),
         "list": (HELPER_PANEL, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
+        "check": (HELPER_PANEL, "Whether a model's numbers are its own: rollout and training against its own code."),
         "config": (HELPER_PANEL, "Check a recipe and print it resolved."),
     }
 

@@ -264,6 +264,13 @@ class Engine(ABC):
         """One line a person should read about how this policy is sampled, said once a process; by default none."""
         return None
 
+    def trouble(self) -> dict[str, Any] | None:
+        """Batches that failed and were drawn in smaller ones since this was last asked; by default none are known.
+
+        `planned` (batches there were to be), `halved` (how many failed, by reason), `lost_s` (seconds they took).
+        """
+        return None
+
 
 class EnginePlugin(ABC):
     """An engine file's PLUGIN.

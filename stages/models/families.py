@@ -7,8 +7,9 @@ describes it: each completion has a copy of the prompt, and everything else is l
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,16 @@ def _mrope(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     if "image_grid_thw" not in batch:
         positions_BL, following_B = _counted(model, batch)
         return positions_BL.expand(3, -1, -1), following_B
-    positions_3BL, _ = model.base_model.get_rope_index(
-        batch["input_ids"],
-        mm_token_type_ids=batch["mm_token_type_ids"],
-        image_grid_thw=batch["image_grid_thw"],
-        attention_mask=batch["attention_mask"],
-    )
+    of_model = _rope_index(model)
+    taken = inspect.signature(of_model).parameters
+    positions_3BL, _ = of_model(**{name: value for name, value in batch.items() if name in taken})
     return positions_3BL, positions_3BL.amax(dim=(0, 2)) + 1
+
+
+def _rope_index(model: Any) -> Any:
+    """The model's own function of positions, of its inner model or (Omni thinkers) its own; None where it has none."""
+    owners = (model.base_model, model)
+    return next((owner.get_rope_index for owner in owners if hasattr(owner, "get_rope_index")), None)
 
 
 COUNTED, MROPE = Positions(_counted), Positions(_mrope, axes=(3,))
@@ -81,10 +85,9 @@ def tiles(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
 
 
 def counted_by_inputs(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
-    """One of the two, by what the processor gives; None where it gives neither."""
-    if "image_grid_thw" in inputs:
-        return merged_patches(processor, inputs)
-    return tiles(processor, inputs) if hasattr(processor, "image_seq_length") else None
+    """By the grid where the processor gives one; None where not: an `image_seq_length` may be a maximum (Gemma 4)."""
+    known = "image_grid_thw" in inputs and hasattr(processor.image_processor, "merge_size")
+    return merged_patches(processor, inputs) if known else None
 
 
 def marked_images(ids_BL: Tensor, image_token_id: int | None) -> dict[str, Tensor]:
@@ -137,13 +140,19 @@ class Family:
     extra_inputs: Callable[[Tensor, int | None], dict[str, Tensor]] | None = None
     """(ids_BL, placeholder's id) -> inputs (B, L) that its forward takes beside ids and mask; None: those of the names
     that the processor announces and this module knows."""
+    completion_marks: Mapping[str, int] = field(default_factory=dict)
+    """Inputs with an entry a token -> what a completion's tokens get: 0 for kinds of tokens (`*_type_ids`) that are
+    not named here, and for others what the prompt's last token has."""
+    words_alone: bool = True
+    """Whether a prompt may have no image."""
     tower: Callable[[Any], Any] = image_encoder
     """A model -> its vision tower: what `freeze_vision` freezes, and where the kept outputs of a frozen one enter."""
     vision_outputs: tuple[str, ...] = ()
-    """All tensors that the tower returns for the model to read, each with rows of `pixel_values` first."""
+    """All that the tower returns for the model to read: tensors, or lists of them, each with rows of `pixel_values`
+    first. Empty: a frozen tower's outputs are not kept, and it runs each time."""
 
-    def kept_outputs(self, tower: Any, output: Any) -> dict[str, Tensor]:
-        """The tower's tensors by name, to be given to the model again.
+    def kept_outputs(self, tower: Any, output: Any) -> dict[str, Any]:
+        """What the tower returns by name, to be given to the model again.
 
         Raises UsageError where the tower returns more than `vision_outputs` names: the rest would be dropped, and the
         model's later layers would go without it in silence.
@@ -180,10 +189,32 @@ _INTERNVL = Family(
     feature_count=tiles,
     vision_outputs=_POOLED,
 )
-_WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "mistral"))
-FAMILIES: dict[str, Family] = {
-    family.name: family for family in (_QWEN2_5_VL, replace(_QWEN2_5_VL, name="qwen2_vl"), _INTERNVL, *_WORDS_ALONE)
-}
+# Features of the tower enter at further layers: kept ones have to be given back with the rest.
+_QWEN3_VL = replace(_QWEN2_5_VL, name="qwen3_vl", image_processor=None, vision_outputs=(*_POOLED, "deepstack_features"))
+# Images of any size through the family's own processor; what its tower returns is not kept.
+_IMAGES_IN_ORDER = tuple(
+    Family(name) for name in ("llava", "llava_next", "llava_onevision", "smolvlm", "idefics3", "mistral3")
+)
+_WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "phi3"))
+_RECORDS = (
+    _QWEN2_5_VL,
+    replace(_QWEN2_5_VL, name="qwen2_vl"),
+    _QWEN3_VL,
+    replace(_QWEN3_VL, name="qwen3_vl_moe"),
+    _INTERNVL,
+    *_IMAGES_IN_ORDER,
+    *_WORDS_ALONE,
+    # A prompt's tokens see each other both ways, and its completion is no part of that.
+    Family(
+        "paligemma",
+        unshared="its prompt attends both ways",
+        kernels=(),
+        head_is_last=False,
+        completion_marks={"token_type_ids": 1},
+        words_alone=False,
+    ),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 _UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
 
 
@@ -214,7 +245,7 @@ def unshared_reason(model: Any) -> str | None:
 
 def _positions_of(model: Any) -> Positions:
     known = family_of(model).positions
-    return known or (MROPE if hasattr(model.base_model, "get_rope_index") else COUNTED)
+    return known or (MROPE if _rope_index(model) is not None else COUNTED)
 
 
 def prompt_positions(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -226,16 +257,20 @@ def prompt_positions(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tens
     return _positions_of(model).of_prompts(model, batch)
 
 
-def next_positions(model: Any, following_B: Tensor, step: int) -> Tensor:
-    """Position ids of each row's `step`-th token after its prompt: (B, 1), or (3, B, 1) for M-RoPE models."""
+def next_positions(model: Any, following_B: Tensor, step: int, axes: tuple[int, ...] | None = None) -> Tensor:
+    """Position ids of each row's `step`-th token after its prompt: (B, 1), or (3, B, 1) for M-RoPE models.
+
+    `axes`: those in front of (B, L) that the prompts' positions have; without, the record's.
+    """
     positions_B1 = (following_B + step).unsqueeze(-1)
-    return positions_B1.expand(*_positions_of(model).axes, *positions_B1.shape)
+    return positions_B1.expand(*(_positions_of(model).axes if axes is None else axes), *positions_B1.shape)
 
 
 def image_token_id(family: Family, config: Any, processor: Any) -> int:
     """The id of the token that stands for one image feature; UnavailableError where nothing names it."""
     names = (family.placeholder,) if family.placeholder else ("image_token_id", "image_token_index")
-    for owner, name in (*((config, name) for name in names), (processor, "image_token_id")):
+    vision = getattr(config, "vision_config", None)
+    for owner, name in (*((config, name) for name in names), (processor, "image_token_id"), (vision, "image_token_id")):
         if getattr(owner, name, None) is not None:
             return int(getattr(owner, name))
     raise UnavailableError(

@@ -110,6 +110,7 @@ def _load(
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
         processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
         model = load(ref.path, config, _dtype(dtype, target), trust_remote_code)
+        processor.batches.fit(model)
     # A file that is missing, a family that is unknown or has code of its own, weights of another shape, a file cut
     # short.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

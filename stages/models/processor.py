@@ -10,14 +10,14 @@ import torch
 
 from schemas.values import Image, Message
 from stages.core.errors import BadSample, UnavailableError, first_line
-from stages.models.families import family_named, image_token_id, marked_images, without_video
+from stages.models.batch_maker import BatchMaker
+from stages.models.families import family_named, image_token_id, marked_images
+from stages.models.find_processor import find_processor
 from stages.models.images import decode_image
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
 
-# What a processor returns beside the model's inputs for images.
-_NOT_IMAGES = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "num_patches")
 # Small files that make a folder's tokenizer and processor; saved again byte for byte.
 _KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -31,7 +31,8 @@ class Encoded:
     token_ids: list[int]
     """Image placeholders expanded to the model's count. Shape (P,)."""
     image_inputs: dict[str, torch.Tensor]
-    """`pixel_values` and whatever else the model wants for the images; {} without images."""
+    """`pixel_values` and whatever else the model's forward takes of what the processor gives, that along the sequence
+    (1, P, ...) with it; {} without images."""
 
 
 class PromptProcessor:
@@ -40,9 +41,11 @@ class PromptProcessor:
     def __init__(self, folder: Path, config: Any, *, trust_remote_code: bool = False) -> None:
         if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
             raise ValueError(f"{folder} has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
-        self._processor = _load_processor(folder, config, trust_remote_code)
+        self._processor = find_processor(folder, config, trust_remote_code)
         self.tokenizer = getattr(self._processor, "tokenizer", self._processor)
-        if not (getattr(self._processor, "chat_template", None) or self.tokenizer.chat_template):
+        # A template may lie with the tokenizer alone, and a processor then has none.
+        self._renderer = self._processor if getattr(self._processor, "chat_template", None) else self.tokenizer
+        if not self._renderer.chat_template:
             raise ValueError(f"{folder} has no chat template: is it a base model?")
         self.image_processor = getattr(self._processor, "image_processor", None)
         text = config.get_text_config()
@@ -55,7 +58,8 @@ class PromptProcessor:
         self.pad_token_id: int = _first(self.tokenizer.pad_token_id, self.eos_token_ids[0])
         self.banned_token_ids: list[int] = self._banned()
         announced = "mm_token_type_ids" in self._processor.model_input_names
-        self._extra_inputs = self.family.extra_inputs or (marked_images if announced else None)
+        extra_inputs = self.family.extra_inputs or (marked_images if announced else None)
+        self.batches = BatchMaker(self.family, self.pad_token_id, self.image_token_id, extra_inputs)
         self._control = sorted(self.tokenizer.convert_ids_to_tokens(sorted(self._special_ids())))
         self.files = {
             p.name: p.read_bytes()
@@ -79,28 +83,25 @@ class PromptProcessor:
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
         """Render a conversation that ends with a user turn, ready for the completion.
 
-        Raises BadSample: `no_vision`, `bad_image`, `special_token`, `image_tokens`, `malformed`.
+        Raises BadSample: `no_vision`, `no_image`, `bad_image`, `special_token`, `image_tokens`, `chat_template`,
+        `malformed`.
         """
         placeholders = sum(p.type == "image" for m in messages for p in m.content)
         if placeholders != len(images):
             raise BadSample("malformed", f"{placeholders} image parts and {len(images)} images")
         if images and self.image_token_id is None:
             raise BadSample("no_vision", f"{len(images)} images for a text-only model")
+        if not images and not self.family.words_alone:
+            raise BadSample("no_image", f"{self.family.name} takes no prompt without an image")
         self._check_words(messages)
-        text = self._processor.apply_chat_template(
-            [_as_dict(m) for m in messages], tokenize=False, add_generation_prompt=True
-        )
+        text = self.render(messages)
         # The template has written the tokens that begin a prompt: a tokenizer would add them once more.
         if not images:
             return Encoded(self.tokenizer(text, add_special_tokens=False)["input_ids"], {})
         decoded_images = [decode_image(image, i) for i, image in enumerate(images)]
-        try:
-            out = self._processor(text=[text], images=decoded_images, add_special_tokens=False, return_tensors="pt")
-        except ValueError as error:
-            # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
-            raise BadSample("bad_image", first_line(error)) from None
+        out = self.whole_output(text, decoded_images)
         token_ids = out["input_ids"][0].tolist()
-        inputs = {k: v for k, v in out.items() if k not in _NOT_IMAGES}
+        inputs = self.batches.inputs_of(out, len(token_ids))
         placeholders, features = (
             token_ids.count(self.image_token_id),
             self.family.feature_count(self._processor, inputs),
@@ -108,6 +109,26 @@ class PromptProcessor:
         if features not in (None, placeholders):
             raise BadSample("image_tokens", f"{placeholders} image tokens for {features} features")
         return Encoded(token_ids, inputs)
+
+    def whole_output(self, text: str, images: list[Any]) -> dict[str, Any]:
+        """All that the processor returns for a rendered prompt and its decoded images; BadSample for one it refuses."""
+        try:
+            out = self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
+        except ValueError as error:
+            # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
+            raise BadSample("bad_image", first_line(error)) from None
+        return dict(out)
+
+    def render(self, messages: list[Message]) -> str:
+        """The conversation as text; BadSample where the chat template refuses a turn, a system turn most often."""
+        from jinja2.exceptions import TemplateError
+
+        turns = [_as_dict(m) for m in messages]
+        try:
+            return str(self._renderer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        except TemplateError as error:
+            roles = ", ".join(m.role for m in messages)
+            raise BadSample("chat_template", f"{first_line(error)} (turns: {roles})") from None
 
     def _check_words(self, messages: list[Message]) -> None:
         """A control token spelled out in the words would be read as control, not as words."""
@@ -124,28 +145,8 @@ class PromptProcessor:
     def batch(
         self, token_ids: list[list[int]], image_inputs: list[dict[str, torch.Tensor]], side: str = "left"
     ) -> dict[str, torch.Tensor]:
-        """Sequences padded to one length, with the images of all rows in row order: a forward's keywords.
-
-        `input_ids`, `attention_mask` (B, L), and what the family's forward takes beside them: for M-RoPE models
-        `mm_token_type_ids` (B, L), 1 at image tokens.
-        """
-        width = max(len(ids) for ids in token_ids)
-        ids_BL = torch.full((len(token_ids), width), self.pad_token_id, dtype=torch.long)
-        mask_BL = torch.zeros(len(token_ids), width, dtype=torch.long)
-        for row, ids in enumerate(token_ids):
-            # Sampling wants every row's last token in one column; scoring its first.
-            at = slice(width - len(ids), width) if side == "left" else slice(0, len(ids))
-            ids_BL[row, at] = torch.tensor(ids, dtype=torch.long)
-            mask_BL[row, at] = 1
-        out = {"input_ids": ids_BL, "attention_mask": mask_BL}
-        if self._extra_inputs is not None:
-            out |= self._extra_inputs(ids_BL, self.image_token_id)
-        # Models match images to placeholders by order alone, so rows without images take no part.
-        with_images = [inputs for inputs in image_inputs if inputs]
-        if with_images:
-            for key in with_images[0]:
-                out[key] = torch.cat([inputs[key] for inputs in with_images])
-        return out
+        """Sequences padded to one length, with the images of all rows: see `BatchMaker.batch`."""
+        return self.batches.batch(token_ids, image_inputs, side)
 
     def renderer_ids(self, token_ids: list[int]) -> list[int]:
         """A prompt's ids for a renderer that expands image placeholders itself, as vLLM does."""
@@ -184,23 +185,6 @@ def _as_dict(message: Message) -> dict[str, Any]:
         # Templates of text-only models take nothing but a string.
         return {"role": message.role, "content": "".join(p["text"] for p in parts)}
     return {"role": message.role, "content": parts}
-
-
-def _load_processor(folder: Path, config: Any, trust_remote_code: bool) -> Any:
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoProcessor, AutoTokenizer
-
-    flags = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    if (twin := family_named(config.model_type).image_processor) is not None:
-        return without_video(twin).from_pretrained(folder, backend="pil", **flags)
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return AutoTokenizer.from_pretrained(folder, **flags)
-    try:
-        return AutoProcessor.from_pretrained(folder, **flags)
-    except ImportError as error:
-        line = first_line(error)
-        raise UnavailableError(
-            f"the processor of {folder} can't be loaded: {line}", "pip install torchvision"
-        ) from None
 
 
 def _eos_token_ids(folder: Path, tokenizer: Any) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
 from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
-from stages.rollout.quality import FAILED_HINT, why_failed
+from stages.rollout.quality import FAILED_HINT, TROUBLE, why_failed
 
 
 class GroupMaker:
@@ -47,6 +48,9 @@ class GroupMaker:
                 self._write(writer, one, ready.pop(one.prompt.id))
         if waiting:
             raise CosmoError(f"the engine gave no completion of the prompt {waiting[0].prompt.id}", "see Engine.sample")
+        if asked and (trouble := self._engine.trouble()) is not None:
+            # Beside the shard: the closing line says it, of a run from the cache as well.
+            writer.artifact(f"{TROUBLE}/{asked[0].prompt.id}.json").write_text(json.dumps(trouble), encoding="utf-8")
 
     def _asked(self, prompt: PromptRow) -> Asked:
         encoded = self._engine.encode(prompt.messages, prompt.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
+TROUBLE = "halved_batches"
+"""Folder of a run where a shard whose batches failed and were drawn in parts keeps what its engine said of them."""
 _COLUMNS = ("token_ids", "generated", "finish_reason", "error")
 _REASONS = 3
 _GROUPS = 64
@@ -48,6 +51,7 @@ def rollout_quality(folder: RunFolder) -> Quality:
     if (choices := _choices(folder)) is not None:
         numbers["guided"] = {**choices, "kept_tokens": tokens, "seconds": round(seconds, 3)}
     why = why_failed(errors)
+    numbers |= _halved(folder)
     if not sampled:
         return Quality("", numbers, failure=f"no completion of {completions} could be sampled: {why}", hint=FAILED_HINT)
     warning = f"{failed} of {completions} completions failed: {why}" if 2 * failed > completions else None
@@ -77,6 +81,26 @@ def _line(numbers: dict[str, Any], why: str) -> str:
     return (
         f"{numbers['completions']} completions{failed}, {numbers['mean_tokens']:.1f} tokens each,"
         f" {numbers['truncated_share']:.0%} truncated" + "".join(f", {part}" for part in parts)
+    ) + _halved_line(numbers)
+
+
+def _halved(folder: RunFolder) -> dict[str, Any]:
+    """How many batches failed and were halved, why, and what that took; {} where none did."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.artifact(TROUBLE).glob("*.json"))]
+    if not found:
+        return {}
+    reasons: Counter[str] = Counter()
+    for one in found:
+        reasons.update(one["halved"])
+    return {"halved_batches": dict(reasons), "halved_seconds": round(sum(one["lost_s"] for one in found), 2)}
+
+
+def _halved_line(numbers: dict[str, Any]) -> str:
+    if not (reasons := Counter(numbers.get("halved_batches", {}))):
+        return ""
+    return (
+        f"; {reasons.total()} batches failed and were drawn in halves ({why_failed(reasons)}):"
+        f" {numbers['halved_seconds']:.1f} s lost, and smaller batches are slower"
     )
 
 

@@ -179,6 +179,12 @@ class TrainConfig(OptimizerSettings):
         affects=False,
         choices=("auto", "blocks"),
     )
+    model_check: str = option(
+        "auto",
+        "RL: compare the policy with its own model before the first step, once a kind of model (cosmo check)",
+        affects=False,
+        choices=("auto", "off"),
+    )
     checkpoint_steps: int = option(50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0)
     device: str = option("auto", "auto, cpu, cuda, ...", flag="--device", affects=False)
     # A step of 1e-6 is lost in bfloat16 weights, which have three digits.

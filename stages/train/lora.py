@@ -29,11 +29,11 @@ class Adapters:
             from peft import LoraConfig, LoraModel
         except ImportError:
             raise UnavailableError("LoRA needs peft", "pip install 'cosmo-rl[lora]'") from None
-        targets = _targets(model)
-        if not targets:
+        names = targets(model)
+        if not names:
             raise UsageError("lora.rank is set, and the model has no linear layer to train", "--set lora.rank=0")
         settings = LoraConfig(
-            r=options.rank, lora_alpha=options.alpha or 2 * options.rank, lora_dropout=0.0, target_modules=targets
+            r=options.rank, lora_alpha=options.alpha or 2 * options.rank, lora_dropout=0.0, target_modules=names
         )
         # peft draws A from the global generator: by seed every rank has the same one, forked nothing else draws
         # otherwise.
@@ -71,7 +71,7 @@ class Adapters:
                     weight.sub_(layer.get_delta_weight("default").to(weight.dtype))
 
 
-def _targets(model: Any) -> list[str]:
+def targets(model: Any) -> list[str]:
     """Linear layers that get gradients, the output head left out."""
     # A head is often the embedding itself: an adapter that is merged into one would change the other, too.
     head = model.get_output_embeddings()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -21,9 +22,10 @@ from stages.engines.seeds import sample_key
 from stages.engines.stop_strings import StopStrings
 from stages.engines.transformers.batching import Share
 from stages.engines.transformers.decoding import CopiedPrompts, SharedPrompts, decoding
-from stages.engines.transformers.kv_cache import growing_cache
+from stages.engines.transformers.kv_cache import cache_keyword, growing_cache
 from stages.engines.transformers.sampling import TIE, choose, distribution
 from stages.models.families import next_positions, prompt_positions
+from stages.models.forward_inputs import forward_names
 from stages.models.load import Policy
 
 # Dropping rows copies the cache: worth it once this share of the batch has ended.
@@ -72,7 +74,7 @@ class BatchSampler:
 
     def draw(self, batch: list[Share], sampling: Sampling) -> list[tuple[SampleRequest, int, SampledCompletion]]:
         """Prefill the prompts once, then one token a step for all rows that have not ended."""
-        prompts, logits_RV, following_R = self._prefill(batch)
+        prompts, logits_RV, following_R, axes = self._prefill(batch)
         live = rows = [_row(s.request, i, sampling) for s in batch for i in s.indices]
         stops = StopStrings(sampling.stop, self._processor.decode)
         steps = max(row.end for row in rows)
@@ -86,29 +88,28 @@ class BatchSampler:
                 prompts.keep(keep)
                 following_R = following_R[keep]
                 live, tokens = [live[at] for at in going], [tokens[at] for at in going]
-            logits_RV = self._model(
-                input_ids=torch.tensor(tokens, device=self._device)[:, None],
-                position_ids=next_positions(self._model, following_R, step),
-                use_cache=True,
-                **prompts.following(),
-            ).logits[:, -1]
+            inputs = {"input_ids": torch.tensor(tokens, device=self._device)[:, None], **prompts.following()}
+            positions = next_positions(self._model, following_R, step, axes)
+            logits_RV = last_logits(self._model, inputs, positions, use_cache=True)
         return [(row.request, row.index, row.completion()) for row in rows]
 
-    def _prefill(self, batch: list[Share]) -> tuple[CopiedPrompts | SharedPrompts, torch.Tensor, torch.Tensor]:
+    def _prefill(
+        self, batch: list[Share]
+    ) -> tuple[CopiedPrompts | SharedPrompts, torch.Tensor, torch.Tensor, tuple[int, ...]]:
         """Each prompt through the model once, whatever its number of completions (R rows in all).
 
-        Returns what goes on from there, the logits of the first completion token (R, V), and the position that follows
-        each prompt (R,).
+        Returns what goes on from there, the logits of the first completion token (R, V), the position that follows
+        each prompt (R,), and the axes that positions have before (B, L).
         """
         inputs = self._inputs([(s.request, []) for s in batch])
         positions, following_B = prompt_positions(self._model, inputs)
         cache = growing_cache(self._model.config)
-        logits_BV = self._model(
-            **inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[:, -1]
+        keyword = cache_keyword(self._model)
+        logits_BV = last_logits(self._model, {**inputs, keyword: cache}, positions, use_cache=True)
         source_R = torch.tensor([at for at, s in enumerate(batch) for _ in s.indices], device=self._device)
-        prompts = decoding(self._model, cache, inputs["attention_mask"], source_R)
-        return prompts, logits_BV[source_R], following_B[source_R]
+        along = self._processor.batches.continued(inputs)
+        prompts = decoding(self._model, cache, inputs["attention_mask"], source_R, along)
+        return prompts, logits_BV[source_R], following_B[source_R], tuple(positions.shape[:-2])
 
     def _step(
         self, live: list[_Row], logits_RV: torch.Tensor, step: int, sampling: Sampling, stops: StopStrings
@@ -156,7 +157,7 @@ class BatchSampler:
         """The row's next token from its own forward: no padding, no cache, no company, so always the same floats."""
         inputs = self._inputs([(row.request, row.token_ids)])
         positions, _ = prompt_positions(self._model, inputs)
-        logits_1V = self._model(**inputs, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1]
+        logits_1V = last_logits(self._model, inputs, positions, use_cache=False)
         drawn_from = distribution(logits_1V, sampling, self._banned)
         key_1 = torch.tensor([row.key], device=self._device)
         token = int(choose(drawn_from, key_1, step, sampling.temperature)[0])
@@ -169,6 +170,16 @@ class BatchSampler:
             [request.image_inputs for request, _ in rows],
         )
         return {name: tensor.to(self._device) for name, tensor in batch.items()}
+
+
+def last_logits(model: Any, inputs: dict[str, Any], positions: torch.Tensor, *, use_cache: bool) -> torch.Tensor:
+    """Logits (B, V) after the last token of each row: the one way in which prompts, steps and redraws ask a model."""
+    names = forward_names(model)
+    asked = {"position_ids": positions, "logits_to_keep": 1}
+    # A forward without the name would hand it down, or swallow it and give all positions.
+    taken = {name: value for name, value in asked.items() if names is None or name in names}
+    logits_BV: torch.Tensor = model(**inputs, **taken, use_cache=use_cache).logits[:, -1]
+    return logits_BV
 
 
 def _row(request: SampleRequest, index: int, sampling: Sampling) -> _Row:

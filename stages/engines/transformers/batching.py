@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from stages.engines.base import SampleRequest
@@ -16,8 +16,21 @@ class Share:
     indices: list[int]
 
 
-def batches(requests: Iterable[SampleRequest], new_tokens: int, budget: int) -> Iterator[list[Share]]:
-    """Prompts by falling length, as many together as `budget` positions (rows x (prompt + completion)) hold."""
+def batches(
+    requests: Iterable[SampleRequest],
+    new_tokens: int,
+    budget: int,
+    parts: Callable[[list[SampleRequest]], list[list[SampleRequest]]] = lambda whole: [whole],
+) -> Iterator[list[Share]]:
+    """Prompts by falling length, as many together as `budget` positions (rows x (prompt + completion)) hold.
+
+    `parts` says which prompts may meet at all: a model may not take all images in one forward.
+    """
+    for part in parts(list(requests)):
+        yield from _of_one_part(part, new_tokens, budget)
+
+
+def _of_one_part(requests: list[SampleRequest], new_tokens: int, budget: int) -> Iterator[list[Share]]:
     batch: list[Share] = []
     rows, width = 0, 0
     # Longest first: what runs out of memory does so at once, and neighbours need little padding. Ids decide ties, so

@@ -1,13 +1,17 @@
 """The engine behind `plugin.py`: which samples are drawn together, and what happens where a batch fails.
 
 Prompts of like length are decoded together. Where memory runs out, or a model's forward raises, the batch is halved
-until what fails is one completion alone; that one is an error and all others are whole.
+until what fails is one completion alone; that one is an error and all others are whole. What was halved, and why, is
+told (`trouble`): it costs speed, and may hide a fault of a whole family.
 """
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,11 +20,35 @@ from schemas.values import Image, Message
 from stages.engines.base import Engine, SampledCompletion, SampleRequest, error_line
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share, batches, halves
+from stages.engines.transformers.kv_cache import growing_cache, keeps_states
 from stages.models.families import unshared_reason
 from stages.models.load import Policy
 
 if TYPE_CHECKING:
     from stages.models.processor import Encoded
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Batches that failed whole and were drawn in parts."""
+
+    planned: int = 0
+    """How many batches there were to be."""
+    halved: Counter[str] = field(default_factory=Counter)
+    """How many were halved, by reason."""
+    lost_s: float = 0.0
+    """Seconds that went into their failed attempts."""
+
+    def add(self, reason: str, seconds: float) -> None:
+        """One more batch that failed."""
+        self.halved[reason] += 1
+        self.lost_s += seconds
+
+    def note(self) -> dict[str, Any] | None:
+        """As JSON values; None where no batch failed."""
+        if not self.halved:
+            return None
+        return {"planned": self.planned, "halved": dict(self.halved), "lost_s": round(self.lost_s, 3)}
 
 
 class TransformersEngine(Engine):
@@ -33,11 +61,23 @@ class TransformersEngine(Engine):
         self.max_positions = policy.processor.max_positions
         self._budget = batch_tokens
         self._sampler = BatchSampler(policy)
+        self._trouble = Trouble()
+        # Padding would go into a state that holds all that was read.
+        self._one_length = keeps_states(growing_cache(policy.model.config))
 
     def notice(self) -> str | None:
         """That prompts are copied to their completions, where the model's family makes that necessary."""
         reason = unshared_reason(self.policy.model)
+        if reason and self._one_length:
+            return (
+                f"prompts of one length are sampled together: {self.policy.ref.name} keeps a state in place of a cache"
+            )
         return reason and f"each completion is sampled with its own copy of the prompt: {reason}"
+
+    def trouble(self) -> dict[str, Any] | None:
+        """Batches that failed and were halved since this was last asked, by reason, and the seconds lost on them."""
+        trouble, self._trouble = self._trouble, Trouble()
+        return trouble.note()
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
         """Render a prompt; BadSample when this model can't take it."""
@@ -55,7 +95,8 @@ class TransformersEngine(Engine):
         was_training = self.policy.model.training
         self.policy.model.eval()
         try:
-            waiting = list(batches(requests, sampling.max_new_tokens, self._budget))
+            waiting = list(batches(requests, sampling.max_new_tokens, self._budget, self._parts))
+            self._trouble.planned += len(waiting)
             while waiting:
                 for request, index, completion in self._attempt(waiting.pop(0), sampling, waiting):
                     done = drawn.setdefault(id(request), {})
@@ -67,10 +108,25 @@ class TransformersEngine(Engine):
             # The policy may be the one that is trained in this process: it goes back as it came.
             self.policy.model.train(was_training)
 
+    def _parts(self, requests: list[SampleRequest]) -> list[list[SampleRequest]]:
+        """The prompts that may be drawn together."""
+        parts = [
+            [requests[place] for place in places]
+            for places in self.policy.processor.batches.apart([request.image_inputs for request in requests])
+        ]
+        if not self._one_length:
+            return parts
+        by_length: dict[tuple[int, int], list[SampleRequest]] = {}
+        for number, part in enumerate(parts):
+            for request in part:
+                by_length.setdefault((number, len(request.token_ids)), []).append(request)
+        return list(by_length.values())
+
     def _attempt(
         self, batch: list[Share], sampling: Sampling, waiting: list[list[Share]]
     ) -> list[tuple[SampleRequest, int, SampledCompletion]]:
         """Draw a batch. Where that fails its halves go back in line; a sample that fails alone is an error."""
+        began = time.monotonic()
         try:
             with torch.no_grad():
                 return self._sampler.draw(batch, sampling)
@@ -83,6 +139,7 @@ class TransformersEngine(Engine):
             # Whatever a model's forward raises over one row must not cost the others.
             reason = error_line(error)
         if smaller := halves(batch):
+            self._trouble.add(reason, time.monotonic() - began)
             waiting[:0] = smaller
             return []
         share = batch[0]

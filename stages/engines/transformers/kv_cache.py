@@ -1,4 +1,8 @@
-"""A key-value cache that grows in strides: appending a token writes it in place and copies nothing."""
+"""A key-value cache that grows in strides: appending a token writes it in place and copies nothing.
+
+Layers that keep no keys and values (linear attention, state spaces) stay transformers' own, and rows are chosen their
+way.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+
+from stages.models.forward_inputs import forward_names
 
 # Positions: at most 63 are room for nothing, and all is copied once in 64 tokens.
 _STRIDE = 64
@@ -60,3 +66,25 @@ def growing_cache(config: Any) -> Cache:
     """
     layers = DynamicCache(config=config).layers
     return Cache(layers=[GrowingLayer() if type(layer) is DynamicLayer else layer for layer in layers])
+
+
+def select_rows(cache: Cache, rows: torch.Tensor) -> None:
+    """Go on with these rows of a cache; an index may come more than once."""
+    layers: list[Any] = cache.layers
+    for layer in layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            # States of a recurrence, and keys beside them where a layer has both: beam search's way takes all.
+            layer.reorder_cache(rows)  # type: ignore[arg-type]
+        elif layer.is_initialized:
+            layer.batch_select_indices(rows)
+
+
+def keeps_states(cache: Cache) -> bool:
+    """Whether a layer keeps a state of all that was read, as linear attention does, in place of keys and values."""
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
+def cache_keyword(model: Any) -> str:
+    """What a model's forward calls its cache: state-space models have a name of their own."""
+    names = forward_names(model) or frozenset()
+    return "cache_params" if "cache_params" in names and "past_key_values" not in names else "past_key_values"

@@ -21,6 +21,7 @@ from torch import Tensor
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
 from stages.models.families import prompt_positions
+from stages.models.forward_inputs import forward_names
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
@@ -91,7 +92,9 @@ def padded_inputs(
     rows = [(g.prompt + c, g.image_inputs) for g in groups for c in g.completions]
     batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
     kwargs = {name: value.to(device) for name, value in batch.items()}
-    kwargs["position_ids"], _ = prompt_positions(model, kwargs)
+    positions, _ = prompt_positions(model, kwargs)
+    if (names := forward_names(model)) is None or "position_ids" in names:
+        kwargs["position_ids"] = positions
     # A position's logits are of the token that follows it.
     starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
     lengths = [len(c) for g in groups for c in g.completions]

@@ -48,6 +48,24 @@ def completion_logprobs(
     `forward` is what is called in place of `model`, when a trainer has wrapped it.
     """
     device = next(model.parameters()).device
+    completions = [torch.tensor(c) for g in groups for c in g.completions]
+    parts = [list(range(len(groups)))] if share else processor.batches.apart([g.image_inputs for g in groups])
+    # Images that can't be in one forward: prompts whose images can, at a time.
+    scored = [
+        _one_forward(model, processor, [groups[i] for i in part], banned, share, forward or model) for part in parts
+    ]
+    logprobs_M, entropy_M = _in_order(scored, parts, groups)
+    lengths_N = torch.tensor([len(c) for c in completions], device=device)
+    present_NT = torch.arange(int(lengths_N.max()), device=device) < lengths_N[:, None]
+    entropy_NT = _spread(entropy_M.detach(), present_NT)
+    return TokenLogprobs(_spread(logprobs_M, present_NT), entropy_NT, present_NT.float())
+
+
+def _one_forward(
+    model: Any, processor: PromptProcessor, groups: list[TokenGroup], banned: list[int], share: bool, forward: Forward
+) -> Tensor:
+    """(2, M): log-prob and entropy of every token of the groups' completions, in order."""
+    device = next(model.parameters()).device
     build = packed_inputs if share else padded_inputs
     kwargs, flat_M = build(model, processor, groups, device)
     completions = [torch.tensor(c) for g in groups for c in g.completions]
@@ -65,11 +83,18 @@ def completion_logprobs(
     # One flat row a token: rows of the batch that `logits_to_keep` left K columns of.
     row_M = flat_M.div(width, rounding_mode="floor") * len(keep_K) + column_M
     kwargs |= {"logits_to_keep": keep_K, "use_cache": False}
-    logprobs_M, entropy_M = project(model, forward or model, kwargs, scorer, row_M)
-    lengths_N = torch.tensor([len(c) for c in completions], device=device)
-    present_NT = torch.arange(int(lengths_N.max()), device=device) < lengths_N[:, None]
-    entropy_NT = _spread(entropy_M.detach(), present_NT)
-    return TokenLogprobs(_spread(logprobs_M, present_NT), entropy_NT, present_NT.float())
+    return project(model, forward, kwargs, scorer, row_M)
+
+
+def _in_order(scored: list[Tensor], parts: list[list[int]], groups: list[TokenGroup]) -> Tensor:
+    """The parts' (2, M) as one, tokens in the order of the groups."""
+    if len(scored) == 1:
+        return scored[0]
+    by_group: dict[int, Tensor] = {}
+    for values_2M, part in zip(scored, parts, strict=True):
+        sizes = [sum(map(len, groups[i].completions)) for i in part]
+        by_group |= dict(zip(part, values_2M.split(sizes, dim=1), strict=True))
+    return torch.cat([by_group[i] for i in range(len(groups))], dim=1)
 
 
 def _spread(values_M: Tensor, present_NT: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from stages.core.resources import Kind, Resources
 from stages.models.families import unshared_reason
 from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
+from stages.train.check.cached import check_before_training
 from stages.train.config import TrainConfig
 from stages.train.rl.kernel import choose_kernel
 from stages.train.rl.rollout import read_rollouts, rollouts_of
@@ -19,6 +20,7 @@ REF_POLICY: Kind[Policy] = Kind("ref_policy", on_device=True)
 def start_rl(session: Session) -> None:
     """Learn from the run's input folders, or from the one in which a killed run stood; each is one rollout."""
     config, ctx, resumed = session.config, session.ctx, session.resumed
+    check_before_training(session)
     reference = load_reference(config, ctx.resources)
     rollouts = rollouts_of(ctx.inputs, config)
     # An upper bound: a rollout with few live groups makes fewer updates.

@@ -82,13 +82,17 @@ class FrozenTower:
         self._tower = self._family.tower(model)
         # Of the tower's last output: a family's own class may have fields that others have not.
         self._output_class: Any = None
-        self._cache: SizedCache[dict[str, Tensor]] = SizedCache(
-            lambda parts: sum(p.nbytes for p in parts.values()), room
+        self._cache: SizedCache[dict[str, list[Tensor]]] = SizedCache(
+            lambda parts: sum(tensor.nbytes for tensors in parts.values() for tensor in tensors), room
         )
+        # Names under which the tower returned a list, of one tensor for each of several layers.
+        self._lists: set[str] = set()
 
     @staticmethod
     def fits(model: Any) -> bool:
-        """True where the model has a tower of its own and none of it is trained."""
+        """True where the model has a tower of its own whose outputs are known, and none of it is trained."""
+        if not family_of(model).vision_outputs:
+            return False
         tower = family_of(model).tower(model)
         return tower is not model and not any(p.requires_grad for p in tower.parameters())
 
@@ -111,7 +115,10 @@ class FrozenTower:
                 self._keep(prompts, output)
                 return output
             # In the order of the prompts: a model matches images to placeholders by order alone.
-            whole: dict[str, Any] = {name: torch.cat([parts[name] for parts in kept]) for name in kept[0]}
+            whole: dict[str, Any] = {}
+            for name in kept[0]:
+                layers = [torch.cat(parts) for parts in zip(*(prompt[name] for prompt in kept), strict=True)]
+                whole[name] = layers if name in self._lists else layers[0]
             return self._output_class(**whole)
 
         self._tower.forward = forward
@@ -125,8 +132,14 @@ class FrozenTower:
         # Merging leaves fewer rows than patches, by the same factor for each image.
         patches = [len(inputs["pixel_values"]) for _, inputs in prompts]
         self._output_class = type(output)
-        found = {name: value.detach() for name, value in self._family.kept_outputs(self._tower, output).items()}
-        shares = {n: v.split([len(v) * p // sum(patches) for p in patches]) for n, v in found.items()}
+        found = self._family.kept_outputs(self._tower, output)
+        self._lists = {name for name, value in found.items() if isinstance(value, list | tuple)}
+        for name, value in found.items():
+            found[name] = [layer.detach() for layer in (value if name in self._lists else [value])]
+        shares = {
+            name: [v.split([len(v) * p // sum(patches) for p in patches]) for v in layers]
+            for name, layers in found.items()
+        }
         for i, (key, _) in enumerate(prompts):
             # Copies: a split is a view, and one prompt's would keep the whole batch's output alive.
-            self._cache.put(key, {name: share[i].clone() for name, share in shares.items()})
+            self._cache.put(key, {name: [layer[i].clone() for layer in layers] for name, layers in shares.items()})
