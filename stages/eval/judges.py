@@ -65,7 +65,10 @@ def judge_hints(
     asked: dict[tuple[tuple[str, ...], str, bool], _Asked] = {}
     known = benchmarks["present"] if benchmarks else {}
     judges = {m: (one["judge"], name) for name, one in known.items() for m in one["figures"]}
-    for row in (r for r in rows if r.slice == ALL and r.judged_by and too_undecided(r.undecided, r.completions)):
+    for row in (r for r in rows if r.slice == ALL and too_undecided(r.undecided, r.completions)):
+        # A benchmark's figure of which nobody judged anything names no judge, and wants one all the more.
+        if not row.judged_by and row.metric not in judges:
+            continue
         judge, name = judges.get(row.metric, ({}, ""))
         own = (judge.get("verifier") or known[name]["grades"][row.metric],) if name else _verifiers_of(row.metric)
         one = asked.setdefault((own, judge.get("prompt") or "", bool(judge.get("instead"))), _Asked())

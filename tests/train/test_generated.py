@@ -234,6 +234,6 @@ def test_pairs_of_which_a_part_was_not_generated_are_no_preference_of_the_policy
     pairs = object.__new__(dpo.Pairs)
     pairs._processor = policy.processor
     entry = {name: None for name in Pair.__dataclass_fields__ if name not in ("chosen", "rejected")}
-    with pytest.raises(BadSample, match="not generate"):
+    with pytest.raises(BadSample, match="not_generated"):
         pairs._encode(as_texts(Pair(**entry, chosen=2, rejected=0), rows[0]))
     assert pairs._encode(as_texts(Pair(**entry, chosen=2, rejected=2), rows[0]))[1]

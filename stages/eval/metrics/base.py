@@ -114,6 +114,11 @@ def collect(group: GroupView, judge: Callable[[CompletionView], Judgement]) -> O
     return Observed(values, failed, undecided) if values or failed or undecided else None
 
 
+def was_asked(group: GroupView, verifier: str) -> bool:
+    """Whether a verifier graded any of a group's completions; those that failed are no failures of one never asked."""
+    return any(verifier in completion.grades for completion in group.completions)
+
+
 def first_grade(completion: CompletionView, *names: str) -> Grade | Failed | None:
     """The first of the named verifiers' grades that is ok; else failed or undecided if one is; else None.
 

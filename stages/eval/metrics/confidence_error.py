@@ -7,7 +7,7 @@ confidence in the layout `search` is left out.
 from __future__ import annotations
 
 from schemas.scored import Grade
-from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade
+from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade, was_asked
 from stages.eval.views import CompletionView, GroupView
 from stages.judging.parsed import SEARCH, parse_completion
 
@@ -24,7 +24,7 @@ def error(completion: CompletionView) -> Judgement:
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
     """The squared error of each completion."""
-    return collect(group, error)
+    return collect(group, error) if was_asked(group, "reliability") else None
 
 
 PLUGIN = Metric(

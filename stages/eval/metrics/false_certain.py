@@ -6,7 +6,7 @@ Certain is a stated confidence of 5 or more of 10, or none stated; the verifier 
 from __future__ import annotations
 
 from schemas.scored import Grade
-from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade
+from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade, was_asked
 from stages.eval.views import CompletionView, GroupView
 
 
@@ -18,7 +18,7 @@ def certain_and_wrong(completion: CompletionView) -> Judgement:
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
     """1 for a completion that is certain and wrong, else 0."""
-    return collect(group, certain_and_wrong)
+    return collect(group, certain_and_wrong) if was_asked(group, "reliability") else None
 
 
 PLUGIN = Metric(

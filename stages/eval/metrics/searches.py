@@ -5,7 +5,7 @@ Counted are its own actions, in the layout `search`; a completion that is out of
 
 from __future__ import annotations
 
-from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect
+from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, was_asked
 from stages.eval.views import CompletionView, GroupView
 from stages.judging.parsed import SEARCH, parse_completion
 
@@ -19,7 +19,7 @@ def searches(completion: CompletionView) -> Judgement:
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
     """The number of searches of each completion."""
-    return collect(group, searches)
+    return collect(group, searches) if was_asked(group, "reliability") else None
 
 
 PLUGIN = Metric(title="Searches", version=1, better="neither", rate=False, order=95, headline=True, observe=observe)

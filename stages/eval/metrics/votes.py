@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schemas.scored import Grade
-from stages.eval.metrics.base import FAILED, NOT_DECIDED, Metric, Observed, Settings, first_grade
+from stages.eval.metrics.base import FAILED, NOT_DECIDED, Metric, Observed, Settings, first_grade, was_asked
 from stages.eval.views import CompletionView, GroupView
 from stages.judging.parsed import SEARCH, ParsedCompletion, parse_completion
 
@@ -50,7 +50,7 @@ def vote(title: str, weight: Weight, most: int = 0) -> Metric:
 
     def observe(group: GroupView, settings: Settings) -> Observed | None:
         # What says how sure it is is what votes are for: other rows have none.
-        if group.answer is None or not any("reliability" in c.grades for c in group.completions):
+        if group.answer is None or not was_asked(group, "reliability"):
             return None
         if (chosen := elected(group, most, weight)) is None:
             return Observed([], failed=1)

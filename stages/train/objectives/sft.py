@@ -51,10 +51,13 @@ class Sft(Objective):
         from stages.train.supervised.rewarded import as_example, rewarded_entries, rewarded_order
 
         config, inputs = session.config, session.ctx.inputs
-        least = config.objective_settings().min_reward
+        own = config.objective_settings()
+        # An objective made from this one may have settings of its own in their place.
+        options = own if isinstance(own, SftOptions) else SftOptions()
+        least = options.min_reward
         if least is None:
             order = example_order(usable_entries(inputs, config, session.reject), config)
-            imitate(session, ExampleRows(inputs, order), config.objective_settings().context)
+            imitate(session, ExampleRows(inputs, order), options.context)
             return
         chosen = rewarded_order(rewarded_entries(inputs, config, least, session.reject), config)
         imitate(session, ExampleRows(inputs, chosen, table=SCORED, made=as_example))
