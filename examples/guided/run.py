@@ -9,13 +9,11 @@ metric of their own.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.app import main as cosmo_main
+from examples import in_process
 from schemas.tables import EVALS
 from stages.core.atomic import read_json, write_json
 from stages.core.runs.folder import RunFolder
@@ -50,7 +48,7 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Everything of one seed: the value model's figures on held-out groups, and the metrics of each way of sampling."""
 
     def cosmo(*args: object) -> str:
-        return _cosmo(options.runs, *args)
+        return in_process.cosmo(options.runs, *args)
 
     prompts = cosmo("prepare", "--config", RECIPE, "--seed", seed)
     start = options.start or cosmo(
@@ -85,16 +83,6 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "figures": {f"{r.metric} {r.policy}": [r.value, r.low, r.high, r.n] for r in rows},
         "cost": {name: read_json(Path(run) / "report.json")["quality"]["numbers"] for name, run in rolled.items()},
     }
-
-
-def _cosmo(runs: Path, *args: object) -> str:
-    """`cosmo ARGS` in this process, so that libraries are imported once; what it printed. Ends with it on a failure."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        code = cosmo_main([*map(str, args), "--runs", str(runs)])
-    if code:
-        sys.exit(code)
-    return printed.getvalue().strip()
 
 
 def table(seed: int, found: dict[str, Any]) -> str:

@@ -8,15 +8,13 @@ on test rows, worth what the verdict is worth, or (P(true) + 1 - P(false)) / 2.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.app import main as cosmo_main
 from cosmo_cli.recipe.steps import toml_value
+from examples.in_process import cosmo
 from examples.verifiers.pairs import write_pairs
 from schemas.tables import EVALS
 from stages.core.atomic import read_json, write_json
@@ -67,16 +65,6 @@ def one_seed(name: str, seed: int, runs: Path) -> dict[str, Any]:
     if name == "value":
         found[UNSEEN] = measured(_graded(runs, prompts, name, "test", UNSEEN, seed), "probability")
     return {"verifier": verifier, **found}
-
-
-def cosmo(runs: Path, *args: object) -> str:
-    """`cosmo ARGS` in this process, so that libraries are imported once; what it printed. Ends with it on a failure."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        code = cosmo_main([*map(str, args), "--runs", str(runs)])
-    if code:
-        sys.exit(code)
-    return printed.getvalue().strip()
 
 
 def _graded(runs: Path, prompts: str, name: str, split: str, family: str | None, seed: int) -> str:
