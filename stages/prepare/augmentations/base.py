@@ -120,6 +120,25 @@ def followed(row: PromptRow, family: str, text: str) -> PromptRow:
     return rewritten(row, family, text=f"{words(row)} {text}")
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An augmentation that puts the same sentence behind every question about an image that nobody's harm hangs on."""
+
+    family: str
+    text: str
+    version: int = 1
+    works_on: str = "image"
+    pairs: bool = False
+
+    def fits(self, row: PromptRow) -> bool:
+        """Questions about an image, neither harmful nor a twin: `is_seen_question`."""
+        return is_seen_question(row)
+
+    def apply(self, row: PromptRow, rng: Random) -> PromptRow | None:
+        """The image and the question stay; None for a row that is none."""
+        return followed(row, self.family, self.text) if self.fits(row) else None
+
+
 @lru_cache(maxsize=2)
 def decoded(image: Image) -> PillowImage:
     """The image in RGB, not to be drawn on; BadSample when its bytes are none.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stages.world import lexicon
+
 Pair = tuple[str, str]
 
 
@@ -40,26 +42,13 @@ class Situation:
 
 
 NAMES = {
-    "en": ("ann", "ben", "cara", "dov", "eli", "fay", "gus", "hana", "ivo", "june", "kim", "leo", "mia", "noa"),
+    "en": lexicon.NAMES,
     "zh": ("安", "彬", "佳", "杜", "伊", "菲", "顾", "涵", "卫", "琼", "金", "乐", "敏", "诺"),
 }
 """People, the same in each language, in one order."""
 
 PLACES = {
-    "en": (
-        "lake",
-        "park",
-        "shop",
-        "farm",
-        "school",
-        "hill",
-        "market",
-        "garden",
-        "harbour",
-        "station",
-        "mill",
-        "bridge",
-    ),
+    "en": lexicon.PLACES,
     "zh": ("湖边", "公园", "商店", "农场", "学校", "山上", "市场", "花园", "港口", "车站", "磨坊", "桥上"),
 }
 
