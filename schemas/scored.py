@@ -32,6 +32,22 @@ FAILED = (TIMEOUT, ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepGrade:
+    """What a verifier says of one step of a completion."""
+
+    start: int
+    """The place of the step's first character in the completion's text."""
+    stop: int
+    """The place after its last."""
+    value: float | None
+    """The step's score, mostly 0 to 1; None where there is nothing in it to look up."""
+    verdict: str | None = None
+    """The class behind the number: `supported`, `unsupported`, or of the verifier's own."""
+    reason: str | None = None
+    """Why, in one short line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grade:
     """One verifier's opinion of one completion."""
 
@@ -51,6 +67,8 @@ class Grade:
     """What the verifier extracted and judged (a parsed answer), where that differs from the completion."""
     left_to: str | None = None
     """Of an undecided grade: the verifier that was asked in its place, and whose grade counts."""
+    steps: list[StepGrade] | None = None
+    """The grades of the completion's steps, in order, where the verifier gives them; its value is made of theirs."""
 
     @property
     def failed(self) -> bool:

@@ -24,6 +24,8 @@ class Table:
     """Columns that shards of an older version lack and are read without; each then has its default."""
 
 
+# What scored shards lack that were written before any verifier graded steps.
+_STEPS = frozenset({"completions.grades.steps"})
 # What shards of prompts 2, rollouts 2 and scored 4 lack: nobody said which facts are whose, no text ended a completion,
 # and every token was the policy's own.
 _KEYS = frozenset({"visual_keys", "text_keys"})
@@ -35,7 +37,7 @@ _OBSERVED = frozenset({"completions.observed"})
 
 PROMPTS = Table("prompts", 4, PromptRow, _KEYS | _EDITED)
 ROLLOUTS = Table("rollouts", 4, RolloutGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED | _OBSERVED)
-SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED | _OBSERVED)
+SCORED = Table("scored", 6, ScoredGroup, _KEYS | _CONTINUED | _EDITED | _GUIDED | _OBSERVED | _STEPS)
 STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)

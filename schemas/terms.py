@@ -24,7 +24,7 @@ _TERM_OF = {
 
 SECONDARY = (
     *("format", "helpful", "visual_focus"),
-    *("visual_keys", "text_keys", "consistency", "repetition", "overlong"),
+    *("visual_keys", "text_keys", "consistency", "repetition", "overlong", "step_support"),
 )
 """Terms that say how a completion does its task, and not whether: alone they are no reward."""
 _PRINCIPAL = "; principal "

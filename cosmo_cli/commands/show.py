@@ -41,7 +41,7 @@ def command(
             continue
         if label is not None and getattr(row, "label", None) != label:
             continue
-        shown.append(readable(to_record(row)))
+        shown.append(readable(with_step_words(to_record(row))))
         if len(shown) == limit:
             break
     if not shown and (id or label):
@@ -52,6 +52,15 @@ def command(
     for number, record in enumerate(shown):
         output.lines([""] if number else [])
         output.lines(spell(record))
+
+
+def with_step_words(record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a scored row with the words of each step that was graded, which has only their place."""
+    for completion in record.get("completions") or []:
+        for grade in completion.get("grades") or []:
+            for step in grade["steps"] or []:
+                step["words"] = completion["text"][step["start"] : step["stop"]].strip()
+    return record
 
 
 def readable(value: Any) -> Any:

@@ -58,6 +58,8 @@ class CompletionView:
     """Of its row group."""
     position: int
     """Which of the row group's completions it is."""
+    whole: str | None = None
+    """The text with what an environment wrote, which step grades count in; None where that is `text`."""
 
     @property
     def tokens(self) -> int:
@@ -183,6 +185,7 @@ def _completions(flat: pa.StructArray, counts: TokenCounts, first: int) -> Itera
     grades = flat.field("grades").to_pylist()
     for i in range(len(flat)):
         values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
+        values["whole"] = values["text"] or "" if spans[i] else None
         values["text"] = without(values["text"] or "", [(s["start"], s["stop"]) for s in spans[i] or []])
         by_name = {g["name"]: from_record(Grade, g, "completions.grades.") for g in grades[i] or []}
         yield CompletionView(**values, grades=by_name, counts=counts, position=first + i)

@@ -32,6 +32,10 @@ a score. See `answer_fields` for how it may be written. A judge whose answers lo
 A prompt with `facts = 'visual_keys'` (or 'text_keys') has no verdicts: `$facts` lists those of the row, numbered, the
 judge answers each with a line `1: 1` or `1: 0`, and the score is the share of ones, or with `high` and `low` what it is
 worth. `part` says which part of a completion the judge is shown.
+
+A prompt with `steps = true` asks about each step of a completion: `$steps` lists them, numbered, with what an
+environment said between them, and the judge answers each with a line `1: supported`, one of the verdicts or the word
+`no_claim`, which has no score.
 """
 
 from __future__ import annotations
@@ -53,7 +57,7 @@ from stages.judging.parsed import ParsedCompletion
 from stages.judging.readers import RULES, Read, read_field, read_word
 
 FOLDER = Path(__file__).with_name("prompts")
-BLANKS = ("question", "completion", "reference", "label", "goal", "facts")
+BLANKS = ("question", "completion", "reference", "label", "goal", "facts", "steps")
 CRITERION, OTHER = "criterion", "other"
 _KIND_FIELDS = ("category", "task", "label", "risk", "family")
 
@@ -66,7 +70,7 @@ class PromptFile:
     """The keys of a prompt file."""
 
     user: str = option(
-        "", "What the judge is asked; $question, $completion, $reference, $label, $goal, $facts are filled in"
+        "", "What the judge is asked; $question, $completion, $reference, $label, $goal, $facts, $steps are filled in"
     )
     columns: list[str] = option(
         [], "Columns of the row's source, each filled in by its name; `none` where a row lacks it"
@@ -87,6 +91,8 @@ class PromptFile:
     facts: str = option("", "The row's facts that it says 0 or 1 of, one by one", choices=("", *FACTS))
     high: float = option(0.0, "Share of ones from which on the score is 1; 0: the share is the score", low=0, high=1)
     low: float = option(0.0, "Share of ones from which on the score is 0.5", low=0, high=1)
+    steps: bool = option(False, "Every step of a completion gets a verdict, and $steps lists them")
+    no_claim: str = option("no_claim", "Of a step: the answer where it says nothing to look up")
     rule: str = option("", "How several fields make one verdict: strongreject, safe_and_effective")
     fields: dict[str, list[str]] = option({}, "Each field with the words that may be answered under it")
 
@@ -143,7 +149,12 @@ def load_prompt(name: str) -> JudgePrompt:
 
 
 def _check(asks: PromptFile, path: Path) -> None:
-    if "$completion" not in asks.user and "${completion}" not in asks.user:
+    if asks.steps and (asks.facts or asks.rule or asks.bare or asks.answers or "steps" not in _blanks(asks)):
+        raise UsageError(
+            f"the judge prompt {path} asks about steps, and for something else or never shows them",
+            "put $steps into `user`, and leave facts, rule, bare and answers out",
+        )
+    if not asks.steps and "$completion" not in asks.user and "${completion}" not in asks.user:
         raise UsageError(f"the judge prompt {path} never shows the $completion", "put $completion into `user`")
     if asks.facts and (asks.verdicts or asks.rule or asks.bare or "facts" not in _blanks(asks)):
         raise UsageError(
@@ -216,13 +227,19 @@ def part_of(prompt: JudgePrompt, parsed: ParsedCompletion) -> str:
     return (parsed.description if described else parsed.think) or ""
 
 
-def conversation(prompt: JudgePrompt, row: PromptRow, completion: str) -> tuple[list[Message], list[Image]]:
-    """What the judge is shown for one completion: its turns, and the images where the prompt wants them."""
+def conversation(
+    prompt: JudgePrompt, row: PromptRow, completion: str, steps: str = ""
+) -> tuple[list[Message], list[Image]]:
+    """What the judge is shown for one completion: its turns, and the images where the prompt wants them.
+
+    `steps` is the completion step by step, for a prompt that asks about those.
+    """
     blanks = {
         "question": plain_text(row.messages),
         "completion": completion,
         "reference": row.answer or "none",
         "label": row.label,
+        "steps": steps,
     }
     columns = extra_columns(row.extra)
     blanks["goal"] = _shown(columns.get("goal")) or blanks["question"]

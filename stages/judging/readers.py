@@ -50,18 +50,26 @@ def read_word(known: list[str], text: str) -> tuple[str, int, int] | None:
 
 
 def read_numbered(count: int, text: str) -> list[bool] | None:
-    """The 0 or 1 that is said of each number from 1 to `count`; None unless exactly one is said of each, and no more.
+    """The 0 or 1 that is said of each number from 1 to `count`, as `read_numbered_words` reads it."""
+    found = read_numbered_words(count, ["0", "1"], text)
+    return None if found is None else [word == "1" for word in found]
 
-    A judge that answers some of the facts has not said how many are there: its mean would be of those alone.
+
+def read_numbered_words(count: int, known: list[str], text: str) -> list[str] | None:
+    """The known word that is said of each number from 1 to `count`; None unless exactly one is said of each, no more.
+
+    A judge that answers some of the facts, or steps, has not said how many are there: its mean would be of those alone.
     """
     said = [m[1] or m[2] or m[3] for m in _NUMBERED.finditer(without_reasoning(text))]
     if sorted(said) != sorted(str(n) for n in range(1, count + 1)):
         return None
-    found = [choice_of(one, ["0", "1"]) for n in said for one in statements_under(n, text)]
-    if len(found) != count or None in found:
-        return None
-    by_number = dict(zip(said, found, strict=True))
-    return [(choice := by_number[str(n)]) is not None and choice[0] == "1" for n in range(1, count + 1)]
+    words: dict[str, str] = {}
+    for number in said:
+        choices = [choice_of(one, known) for one in statements_under(number, text)]
+        if len(choices) != 1 or choices[0] is None:
+            return None
+        words[number] = choices[0][0]
+    return [words[str(n)] for n in range(1, count + 1)]
 
 
 def strongreject(fields: Mapping[str, str]) -> tuple[str, float]:

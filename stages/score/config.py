@@ -123,6 +123,18 @@ class OverlongTable:
 
 
 @dataclass(frozen=True)
+class StepsTable:
+    """Verifiers that grade a completion step by step, as `[score.steps]` has it."""
+
+    split: str = option("sentence", "What ends a step: as in guided sampling", choices=("sentence", "line", "tag"))
+    value: str = option(
+        "share",
+        "What the steps that say something to look up come to: share, their mean; lowest, the worst of them",
+        choices=("share", "lowest"),
+    )
+
+
+@dataclass(frozen=True)
 class ScoreConfig:
     """How completions are graded and what their reward is made of."""
 
@@ -142,6 +154,7 @@ class ScoreConfig:
     keys: KeyFactsTable = section(KeyFactsTable, "what stated facts are worth to `visual_keys` and `text_keys`")
     repetition: RepetitionTable = section(RepetitionTable, "the n-grams of `repetition`")
     overlong: OverlongTable = section(OverlongTable, "the limits of `overlong`")
+    steps: StepsTable = section(StepsTable, "verifiers that grade a completion step by step")
     format_weight: float = option(1.0, "weight of `format` in formulas that add up")
     visual_weight: float = option(
         0.0, "weight of `visual_focus` in formulas that add up and don't name it; rows without images lack the term"

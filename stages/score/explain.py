@@ -96,7 +96,9 @@ def _completion(completion: ScoredCompletion, widths: list[int]) -> list[Line]:
     lines = [Line(head, "bold" if completion.reward is not None else "bold red")]
     lines += [Line(f"  no completion: {completion.error}", "red")] if completion.error else _quoted(completion.text)
     lines += [Line(f"  = {_sum(completion)}", hang=4)] if completion.terms else []
-    return lines + [_grade(grade, widths) for grade in completion.grades]
+    for grade in completion.grades:
+        lines += [_grade(grade, widths), *_steps(grade, completion.text)]
+    return lines
 
 
 def _sum(completion: ScoredCompletion) -> str:
@@ -142,6 +144,17 @@ def _grade(grade: Grade, widths: list[int]) -> Line:
     text = f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {state:<{widths[2]}}  {why}".rstrip()
     style = {OK: "", NOT_APPLICABLE: "dim", UNDECIDED: "yellow"}.get(grade.status, "red")
     return Line(text, style, hang=sum(widths) + 8)
+
+
+def _steps(grade: Grade, text: str) -> list[Line]:
+    """A line a step of a grade that has any: its value, its words, why."""
+    lines = []
+    for number, step in enumerate(grade.steps or [], start=1):
+        words = _printable(" ".join(text[step.start : step.stop].split()))
+        why = f"  ({_printable(step.reason)})" if step.reason else ""
+        style = "dim" if step.value is None else "" if step.value >= 1 else "yellow"
+        lines.append(Line(f"    step {number}  {_value(step.value)}  {words}{why}", style, hang=8))
+    return lines
 
 
 def _name(grade: Grade) -> str:

@@ -61,7 +61,7 @@ class Grader:
         lacking = (c for c in group.completions if c.finish_reason != "error")
         if not self.regrade and _is_graded_alike(group, formula):
             lacking = (c for c in lacking if verifier.name not in self._kept(c))
-        return Ungraded(group, list(map(own_words, lacking)), formula.layout)
+        return Ungraded(group, [_given(verifier, c) for c in lacking], formula.layout)
 
     def left_open(self, verifier: ModelVerifier, group: ScoredGroup) -> Ungraded:
         """The graded group's completions that are left to this verifier and lack its grade."""
@@ -73,7 +73,7 @@ class Grader:
             grades = {g.name: g for g in completion.grades}
             if verifier.name not in grades and any(grades[name].status == UNDECIDED for name in names):
                 lacking.append(completion)
-        return Ungraded(group, list(map(own_words, lacking)), formula.layout)
+        return Ungraded(group, [_given(verifier, c) for c in lacking], formula.layout)
 
     def decided(self, group: ScoredGroup, by_models: ModelGrades) -> ScoredGroup:
         """The graded group with further grades, of verifiers that others were left to."""
@@ -114,11 +114,11 @@ class Grader:
             for name in missing:
                 verifier = self.verifiers[name]
                 assert isinstance(verifier, Verifier), f"{name} was not asked"
-                grades[name] = verifier.grade(group, judged, parsed)
+                grades[name] = verifier.grade(group, judged if verifier.steps is None else completion, parsed)
             for other in {self.left_to[n] for n in names if n in self.left_to and grades[n].status == UNDECIDED}:
                 # A rule decides at once; models are asked about many groups together, see `left_open`.
                 if other not in grades and isinstance(verifier := self.verifiers[other], Verifier):
-                    grades[other] = verifier.grade(group, judged, parsed)
+                    grades[other] = verifier.grade(group, judged if verifier.steps is None else completion, parsed)
         return self._rewarded(completion, formula, names, grades, where)
 
     def _rewarded(
@@ -145,6 +145,10 @@ class Grader:
                 # Whom it is left to is this run's to say.
                 kept[grade.name] = grade if grade.left_to is None else replace(grade, left_to=None)
         return kept
+
+
+def _given(verifier: ModelVerifier, completion: Completion) -> Completion:
+    return completion if verifier.whole else own_words(completion)
 
 
 def own_words(completion: Completion) -> Completion:

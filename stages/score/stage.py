@@ -125,7 +125,7 @@ def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, V
         if name in config.judges:
             from stages.score.models.judge import bind
 
-            verifiers[called] = bind(name, config.judges[name])
+            verifiers[called] = bind(name, config.judges[name], config.steps)
         else:
             verifiers[called] = load_verifier(name, config)
     return resolve(config), verifiers

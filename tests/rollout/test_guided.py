@@ -265,3 +265,53 @@ def test_rl_refuses_what_was_guided_unless_asked(prompts: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="chosen by value models"):
         list(usable([row], "made", TrainConfig(), lambda *_: None))
     assert list(usable([row], "made", TrainConfig(allow_guided=True), lambda *_: None)) == [row]
+
+
+class Written(Values):
+    """Stands for a value model of one dimension."""
+
+    dimensions = ["answer"]  # noqa: RUF012
+
+    def weights(self, label: str) -> list[float]:
+        return [1.0]
+
+    def of(self, asked: Any, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
+        return [[float(len(ids))] for ids in candidates]
+
+
+def test_step_grades_are_values_and_weigh_as_the_route_says() -> None:
+    """True, nothing said, false: 1, a half, 0; and the mean of all steps so far."""
+    from types import SimpleNamespace
+
+    from stages.rollout.methods.step_values import AllValues, StepValues
+    from tests.score.made import group
+
+    engine: Any = SimpleNamespace(decode=lambda ids: "".join(map(chr, ids)))
+    row = group("x", question="how many stars ?", facts=["there are 4 stars"], key_facts=["there are 4 stars"])
+    asked: Any = SimpleNamespace(prompt=row)
+    said = [list(text.encode()) for text in ("there are 4 stars .", "let me see .", "there are 5 stars .")]
+    alone = StepValues(GuideTable(verifiers=["step_support"], k=2), engine)
+    assert (alone.dimensions, alone.weights("general")) == (["step_support"], [1.0])
+    assert alone.of(asked, [], said) == [[1.0], [0.5], [0.0]]
+    assert alone.of(asked, list(b"there are 4 stars . "), said) == [[1.0], [1.0], [0.5]]
+    table = GuideTable(values="x", verifiers=["step_support"], k=2, route={"answer": 1.0, "step_support": 3.0})
+    both = AllValues(table, [Written(), StepValues(table, engine)])
+    assert both.weights("general") == [0.25, 0.75]
+    assert both.of(asked, [], said) == [[19.0, 1.0], [12.0, 0.5], [19.0, 0.0]]
+    with pytest.raises(UsageError, match="follows from no label"):
+        GuideTable(values="x", verifiers=["step_support"], k=2)
+    with pytest.raises(UsageError, match="answer grades no steps"):
+        StepValues(GuideTable(verifiers=["answer"], k=2), engine)
+    with pytest.raises(UsageError, match="weighs knowledge"):
+        StepValues(GuideTable(verifiers=["step_support"], k=2, route={"knowledge": 1.0}), engine)
+
+
+def test_a_verifier_guides_from_a_run_and_is_in_its_name(prompts: Path, tmp_path: Path) -> None:
+    plain = run(prompts, tmp_path / "a", engine="fake", policy="", guide={"k": 3, "verifiers": ["step_support"]})
+    rows = choices(plain)
+    assert {tuple(row.dimensions) for row in rows} == {("step_support",)}
+    for row in rows:
+        values = [c.values[0] for c in row.candidates]
+        assert row.chosen == values.index(max(values))
+    drawn = run(prompts, tmp_path / "a", engine="fake", policy="", guide={"k": 3, "pick": "random"})
+    assert drawn.path != plain.path

@@ -32,7 +32,7 @@ from schemas.columns import Numbers
 from schemas.identity import prompt_id
 from schemas.prompts import Edit, PromptRow
 from schemas.rollouts import Completion, RolloutGroup, Sampling
-from schemas.scored import Grade, GradeStatus, ScoredCompletion
+from schemas.scored import Grade, GradeStatus, ScoredCompletion, ScoredGroup
 from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, Table, table_of
 from schemas.values import Image, Message, Part, text_message
 from stages.core.runs.shards import row_bytes, rows_bytes
@@ -361,3 +361,23 @@ def test_of_many_rows_few_have_an_edit_and_the_others_none() -> None:
     # Not value by value, as a column with an unexpected null is read: ids lie in the shard's buffer.
     assert isinstance(read[1].edit.token_ids, Numbers)
     assert list(rows_from(PROMPTS, table.slice(1, 2))) == given[1:3]
+
+
+def test_scored_shards_from_before_steps_were_graded_have_none() -> None:
+    grade = Grade(name="answer", version=1, value=1.0, status=GradeStatus.OK)
+    completion = ScoredCompletion(
+        index=0, text="hi", token_ids=[1, 2], logprobs=[-1.0, -2.0], finish_reason="stop",
+        sampling=Sampling(1.0, 1.0, 0, 8, 0), policy_id="p", engine="made", grades=[grade],
+    )  # fmt: skip
+    row = ScoredGroup(
+        id="a", label="general", source="s", task="t", messages=[text_message("user", "x")], completions=[completion]
+    )
+    now = arrow_schema(SCORED)
+    kind = now.field("completions").type.value_type
+    grades = pa.list_(pa.struct([f for f in kind.field("grades").type.value_type if f.name != "steps"]))
+    older_kind = pa.struct([f.with_type(grades) if f.name == "grades" else f for f in kind])
+    older = now.set(now.get_field_index("completions"), pa.field("completions", pa.list_(older_kind)))
+    check_schema(SCORED, older)
+    record = to_record(row)
+    del record["completions"][0]["grades"][0]["steps"]
+    assert list(rows_from(SCORED, pa.Table.from_pylist([record], older))) == [row]

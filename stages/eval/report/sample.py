@@ -48,6 +48,8 @@ class CompletionCard:
     """Length, and how it ended where that was not by itself."""
     reward: float | None
     chips: list[Chip]
+    steps: list[tuple[str, list[Chip]]]
+    """Of each grade that has grades of steps: its name, and a chip a step with the step's words."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,11 @@ class Card:
         """About how many characters it adds to the page."""
         words = sum(len(text) for _, text in self.turns)
         answers = sum(
-            len(r.thinking) + len(r.answer) + 250 + sum(120 + len(c.detail) for c in r.chips)
+            len(r.thinking)
+            + len(r.answer)
+            + 250
+            + sum(120 + len(c.detail) for c in r.chips)
+            + sum(80 + len(c.text) + len(c.detail) for _, steps in r.steps for c in steps)
             for completions in self.completions.values()
             for r in completions
         )
@@ -166,7 +172,19 @@ def _completion_card(completion: CompletionView, benign: bool) -> CompletionCard
         f"{completion.tokens} tokens{ended}",
         completion.reward,
         chips,
+        [(g.name, _step_chips(g, completion)) for g in completion.grades.values() if g.steps],
     )
+
+
+def _step_chips(grade: Grade, completion: CompletionView) -> list[Chip]:
+    """A chip a step: its words, and what was said of it."""
+    whole = completion.text if completion.whole is None else completion.whole
+    chips = []
+    for step in grade.steps or []:
+        tone = "plain" if step.value is None else "good" if step.value >= 0.75 else "bad"
+        detail = "; ".join(filter(None, (step.verdict, step.reason)))
+        chips.append(Chip("", _cut(" ".join(whole[step.start : step.stop].split()), 300), tone, _cut(detail, 300)))
+    return chips
 
 
 def _chip(grade: Grade, benign: bool) -> Chip:

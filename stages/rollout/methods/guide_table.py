@@ -21,6 +21,12 @@ class GuideTable:
     values: Any = option(
         "", "Value models: one train run, or a run a dimension: {safety = RUN, answer = RUN}", affects=False
     )
+    # With its code in the plan's key.
+    verifiers: list[str] = option(
+        [],
+        "Verifiers of steps, by rule, each a dimension: the mean grade of a candidate's steps and those before it",
+        affects=False,
+    )
     k: int = option(1, "Continuations sampled at each step; 1 is plain sampling", low=1)
     step: str = option("sentence", "What ends a step: as the value models learned", choices=("sentence", "line", "tag"))
     max_steps: int = option(12, "Choices a completion, at most: the last one is between completions to the end", low=1)
@@ -45,10 +51,15 @@ class GuideTable:
                 f"rollout.guide.route = {self.route!r} is not {LABEL!r} and no table of weights",
                 "route = { answer = 0.5, safety = 0.5 }",
             )
-        if self.k > 1 and self.pick != RANDOM and not self.values:
+        if self.k > 1 and self.pick != RANDOM and not self.values and not self.verifiers:
             raise UsageError(
                 "rollout.guide picks by value, and names no value model",
-                "--set guide.values=RUN (cosmo train SCORED --objective value), or guide.pick=random",
+                "--set guide.values=RUN (cosmo train SCORED --objective value), guide.verifiers or guide.pick=random",
+            )
+        if self.values and self.verifiers and self.route == LABEL:
+            raise UsageError(
+                "rollout.guide has value models and verifiers: how much each counts follows from no label",
+                "route = { answer = 0.5, step_support = 0.5 }",
             )
 
 

@@ -21,12 +21,14 @@ from typing import Any
 from schemas.rollouts import FinishReason, GuidedCandidate, GuidedStep, Sampling
 from schemas.tables import STEPS_GUIDED
 from stages.core.errors import UsageError
+from stages.core.registry import plugin_key
 from stages.core.seeded import seeded_digest
 from stages.core.stage import Context
 from stages.engines.base import Engine, SampledCompletion
 from stages.engines.steps import STEP_ENDS
 from stages.rollout.methods.base import Asked, Draw, DrawnCompletion, DrawnGroup, RolloutMethod
 from stages.rollout.methods.guide_table import RANDOM, SOFTMAX, GuideTable
+from stages.rollout.methods.step_values import AllValues, StepValues, step_rules
 from stages.rollout.methods.values import ValueModels, Values, sources
 
 
@@ -61,13 +63,20 @@ class Guided(RolloutMethod):
         """The value models by content, each with the dimensions it is asked for."""
         if ctx.config.temperature == 0 and self._guide.k > 1:
             raise UsageError("guide.k candidates of a greedy sampler are all alike", "--set temperature=1.0")
-        if not self._guide.values:
-            return {}
-        return {"values": [[source.ref.id, source.dimensions] for source in sources(self._guide)]}
+        key: dict[str, Any] = {}
+        if self._guide.values:
+            key["values"] = [[source.ref.id, source.dimensions] for source in sources(self._guide)]
+        if self._guide.verifiers:
+            key["guide_verifiers"] = [plugin_key("verifier", name) for name in self._guide.verifiers]
+            step_rules(self._guide)
+        return key
 
     def open(self, ctx: Context, engine: Engine, sampling: Sampling) -> Draw:
-        """Load the value models."""
-        values = ValueModels(ctx, self._guide) if self._guide.values else None
+        """Load the value models, and find the rules that grade steps."""
+        found: list[Values] = [ValueModels(ctx, self._guide)] if self._guide.values else []
+        if self._guide.verifiers:
+            found.append(StepValues(self._guide, engine))
+        values = AllValues(self._guide, found) if len(found) > 1 else found[0] if found else None
         return Guide(self._guide, values, engine, sampling).draw
 
 

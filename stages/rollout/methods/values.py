@@ -83,6 +83,15 @@ def route(guide: GuideTable, dimensions: list[str], routes: dict[str, dict[str, 
     return [weight / sum(given) for weight in given]
 
 
+def check_route(guide: GuideTable, dimensions: list[str]) -> None:
+    """UsageError for a weight of what is no dimension."""
+    if guide.route != LABEL and (strange := sorted(set(guide.route) - set(dimensions))):
+        raise UsageError(
+            f"guide.route weighs {', '.join(strange)}, and no value model has it",
+            f"dimensions: {', '.join(dimensions)}",
+        )
+
+
 class ValueModels(Values):
     """Loaded value models. Each completion's candidates are one forward, so that nothing else in a shard matters."""
 
@@ -95,11 +104,8 @@ class ValueModels(Values):
         machine = {"device": config.device, "dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
         self._models = [load_value_model(source.ref, **machine) for source in self._sources]
         self.dimensions = [name for source in self._sources for name in source.dimensions]
-        if guide.route != LABEL and (strange := sorted(set(guide.route) - set(self.dimensions))):
-            raise UsageError(
-                f"guide.route weighs {', '.join(strange)}, and no value model has it",
-                f"dimensions: {', '.join(self.dimensions)}",
-            )
+        if not guide.verifiers:
+            check_route(guide, self.dimensions)
         self._routes: dict[str, dict[str, float]] = {}
         for source in self._sources:
             for label, weights in source.record.routes.items():

@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from schemas.identity import digest
 from schemas.rollouts import RolloutGroup, Sampling
-from schemas.scored import ERROR, TIMEOUT, GradeStatus
+from schemas.scored import ERROR, FAILED, TIMEOUT, GradeStatus
 from schemas.values import Image, Message
 from schemas.verdicts import UNPARSABLE
 from stages.core.errors import BadSample, CosmoError, UsageError
@@ -25,11 +25,13 @@ from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind, Resources
 from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
+from stages.engines.steps import TextStep
 from stages.judging.parsed import parse_completion
 from stages.judging.prompt import JudgePrompt, conversation, facts_of, load_prompt, part_of
-from stages.score.config import JudgeTable
+from stages.score.config import JudgeTable, StepsTable
 from stages.score.models.judge_answers import answer_pieces, read_answer, read_facts, verdict_probability
 from stages.score.models.judge_cache import AnswerCache
+from stages.score.models.step_judge import listed, read_steps, steps_asked
 from stages.score.verifiers.base import (
     GradeGroups,
     Judgement,
@@ -44,7 +46,7 @@ from stages.score.verifiers.base import (
 _RULE, _FIELDS_RULE = 3, 4
 
 
-def bind(name: str, table: JudgeTable) -> ModelVerifier:
+def bind(name: str, table: JudgeTable, steps: StepsTable = StepsTable()) -> ModelVerifier:  # noqa: B008 (frozen)
     """The judge of that table; UsageError for one that can't be. Loads no model."""
     where = f"[score.judges.{name}]"
     engine = engine_name(table.engine)
@@ -55,6 +57,10 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
             f"{where} score = 'probability' needs a prompt with two verdicts, and {prompt.name} has"
             f" {len(prompt.verdicts)}",
             "score = 'verdict'",
+        )
+    if table.score == "probability" and prompt.asks.steps:
+        raise UsageError(
+            f"{where} score = 'probability' needs one verdict, and {prompt.name} has one a step", "score = 'verdict'"
         )
     if not table.policy and (plugin.needs_policy or (table.url and not table.model)):
         raise UsageError(f"{where} names no model", "policy = 'ORG/NAME', or for a server: model = 'NAME'")
@@ -71,6 +77,8 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
         "temperature": table.temperature,
         "max_new_tokens": table.max_new_tokens,
     }
+    if prompt.asks.steps:
+        identity["steps"] = asdict(steps)
 
     settings = EngineSettings(
         table.device,
@@ -85,10 +93,11 @@ def bind(name: str, table: JudgeTable) -> ModelVerifier:
         warm = ctx.resources.get(_own_place(str(identity["model"])), f"{table.device} {table.dtype}", Resources)
         # The answers lie beside the run folders, where every run finds them.
         cache = AnswerCache(ctx.scratch and ctx.scratch.parents[2] / ".judge-cache", ctx.progress.log)
-        judge = _Judge(name, table, prompt, digest(identity), plugin.open(ref, settings, warm), cache, ctx.progress.log)
+        opened = plugin.open(ref, settings, warm)
+        judge = _Judge(name, table, prompt, digest(identity), opened, cache, ctx.progress.log, steps)
         return judge.grade_groups
 
-    return ModelVerifier(name, identity, open_judge, plugin.gpus(settings))
+    return ModelVerifier(name, identity, open_judge, plugin.gpus(settings), whole=prompt.asks.steps)
 
 
 def _own_place(model: str) -> Kind[Resources]:
@@ -106,6 +115,8 @@ class _Question:
     """Whether it is about a row that is marked so, where the prompt reads answers by that."""
     facts: int
     """How many facts it asks about, where the prompt asks about facts."""
+    steps: list[TextStep]
+    """The steps that it asks about, where the prompt asks about steps."""
     askers: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -120,6 +131,8 @@ class _Judge:
     engine: Engine
     cache: AnswerCache
     log: Callable[[str], None]
+    steps: StepsTable
+    """How steps are split and what their verdicts come to, for a prompt that asks about steps."""
     asked: int = 0
     failures: int = 0
     """In a row."""
@@ -133,28 +146,22 @@ class _Judge:
             harmless = bool(self.prompt.asks.harmless) and group.harmful is False
             image_digests = [hashlib.sha256(image.bytes).hexdigest() for image in group.images]
             for number, completion in enumerate(completions):
+                steps = steps_asked(self.prompt, completion, self.steps)
                 answer = part_of(self.prompt, parse_completion(completion.text, layout))
-                if (known := self._without_asking(group, answer)) is not None:
+                if (known := _without_asking(self.prompt, group, answer, steps)) is not None:
                     judgements[at][number] = known
                     continue
-                turns, images = conversation(self.prompt, group, answer)
+                turns, images = conversation(self.prompt, group, answer, listed(steps))
                 about = [self.digest, _spelled(turns), image_digests if images else []]
+                # Steps of the same words may stand elsewhere in another completion.
+                about += [[step.start, step.stop] for step in steps]
                 key = digest([*about, "harmless"] if harmless else about)
-                question = _Question(turns, images, harmless, len(facts_of(self.prompt, group)))
+                question = _Question(turns, images, harmless, len(facts_of(self.prompt, group)), steps)
                 questions.setdefault(key, question).askers.append((at, number))
         for key, judgement in self._answers(questions).items():
             for at, number in questions[key].askers:
                 judgements[at][number] = judgement
         return [[found[n] for n in range(len(w.completions))] for found, w in zip(judgements, window, strict=True)]
-
-    def _without_asking(self, group: RolloutGroup, answer: str) -> Judgement | None:
-        if group.answer is None and "reference" in self.prompt.blanks:
-            return does_not_apply("the row has no reference answer")
-        if self.prompt.asks.facts and not facts_of(self.prompt, group):
-            return does_not_apply(f"the row has no {self.prompt.asks.facts}")
-        if not answer and self.prompt.asks.part != "shown":
-            return judged(0.0, "none", f"the completion has no {self.prompt.asks.part}")
-        return None if answer else judged(0.0, UNPARSABLE, "nothing follows the think block")
 
     def _answers(self, questions: dict[str, _Question]) -> dict[str, Judgement]:
         """A judgement for every question: kept answers first, the judge for the others."""
@@ -211,11 +218,13 @@ class _Judge:
         answer = {"text": "".join(pieces), "p": verdict_probability(self.prompt, pieces, sampled.logprobs)}
         judgement = self._read(answer, question)
         # An answer without a verdict is not kept, or the same question would fail from the cache for good.
-        if judgement.value is not None:
+        if judgement.status not in FAILED:
             self.cache.put(key, json.dumps(answer, ensure_ascii=False))
         return judgement
 
     def _read(self, answer: dict[str, Any], question: _Question) -> Judgement:
+        if self.prompt.asks.steps:
+            return read_steps(self.name, self.prompt, question.steps, answer["text"], self.steps)
         if self.prompt.asks.facts:
             return read_facts(self.prompt, question.facts, answer["text"])
         return read_answer(self.prompt, self.table.score, answer["text"], answer["p"], question.harmless)
@@ -226,6 +235,18 @@ class _Judge:
             self.complained = True
             self.log(f"judge {self.name}: {reason}")
         return failed(reason, status)
+
+
+def _without_asking(prompt: JudgePrompt, group: RolloutGroup, answer: str, steps: list[TextStep]) -> Judgement | None:
+    if group.answer is None and "reference" in prompt.blanks:
+        return does_not_apply("the row has no reference answer")
+    if prompt.asks.facts and not facts_of(prompt, group):
+        return does_not_apply(f"the row has no {prompt.asks.facts}")
+    if prompt.asks.steps:
+        return None if steps else does_not_apply("the completion has no step with a word")
+    if not answer and prompt.asks.part != "shown":
+        return judged(0.0, "none", f"the completion has no {prompt.asks.part}")
+    return None if answer else judged(0.0, UNPARSABLE, "nothing follows the think block")
 
 
 def _spelled(turns: list[Message]) -> list[Any]:

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 
 from schemas.identity import digest
 from schemas.rollouts import Completion, RolloutGroup
-from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, UNDECIDED, Grade, GradeStatus
+from schemas.scored import ERROR, NOT_APPLICABLE, OK, TIMEOUT, UNDECIDED, Grade, GradeStatus, StepGrade
 from stages.core.errors import CosmoError, first_line
 from stages.core.plugins.outside import line_of_plugin
 from stages.core.stage import Context
@@ -61,6 +61,8 @@ class Judgement(NamedTuple):
     reason: str | None = None
     seen: str | None = None
     status: GradeStatus = OK
+    steps: list[StepGrade] | None = None
+    """Of a verifier that grades steps: what it says of each; see `stages.score.verifiers.by_steps`."""
 
 
 def judged(value: float, verdict: str, reason: str | None = None, seen: str | None = None) -> Judgement:
@@ -98,6 +100,9 @@ class Verifier:
     """Of a rule that has plugins of its own: the verifier under a ScoreConfig."""
     identity: dict[str, Any] | None = None
     """What else decides its grades than its own code: in the plan's key."""
+    steps: Callable[..., Any] | None = None
+    """Of one that grades steps: its rule (`stages.score.verifiers.by_steps`). It is given the completion with what an
+    environment wrote, which it reads and does not grade."""
 
     def __post_init__(self) -> None:
         # The class is frozen, and its own `__setattr__` raises.
@@ -236,6 +241,8 @@ class ModelVerifier:
     open: Callable[[Context], GradeGroups]
     gpus: int = 0
     """How many it takes where there are any."""
+    whole: bool = False
+    """Whether completions are handed over with what an environment wrote."""
 
     @property
     def version(self) -> int:

@@ -22,7 +22,8 @@ def load_verifier(name: str, config: ScoreConfig) -> Verifier | ModelVerifier:
     if not isinstance(made, Verifier | ModelVerifier):
         raise UsageError(f"verifier {name} makes a {type(made).__name__} of the config", "it must be a ModelVerifier")
     if isinstance(made, Verifier) and made.bind is not None:
-        made = made.bind(config)
+        # From outside it is called as its object is, which `bind` can't know.
+        made = replace(made.bind(config), name=made.name)
     identity = plugin_key("verifier", name)[1]
     if isinstance(identity, int):
         return made
