@@ -21,6 +21,7 @@ from stages.core.errors import InputError
 from stages.eval.config import VerifierCheck
 from stages.eval.intervals import Interval, bootstrap_interval, ratio_interval
 from stages.eval.measure import ALL, Measured, Namer
+from stages.eval.metrics.calibration import BINS, bin_of, calibration_error
 from stages.eval.report import numbers as wording
 from stages.eval.views import CompletionView, read_views
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from stages.core.runs.folder import RunFolder
 
-BINS = 10
 _OVERALL = (
     ("accuracy", "accuracy"),
     ("macro_f1", "macro F1"),
@@ -86,8 +86,7 @@ class Agreement:
         sums_NB3 = np.zeros((len(self.prompts), BINS, 3))
         for number, prompt in enumerate(self.prompts.values()):
             for gold, predicted in prompt.scores:
-                # A score of 1 belongs to the last bin, and a negative one, which a judge may give, to the first.
-                sums_NB3[number, min(int(max(predicted, 0.0) * BINS), BINS - 1)] += (1.0, predicted, gold)
+                sums_NB3[number, bin_of(predicted)] += (1.0, predicted, gold)
         return sums_NB3
 
 
@@ -162,14 +161,6 @@ def macro_f1(counts: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         # A verdict that only the judge gives has no recall; it counts through the others' precision.
         return np.asarray(np.where(given, f1(counts), 0.0).sum(-1) / given.sum(-1))
-
-
-def calibration_error(sums: np.ndarray) -> np.ndarray:
-    """Mean distance of the verifier's score from gold's over bins of its score, from (..., BINS, 3) sums."""
-    import numpy as np
-
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.abs(sums[..., 1] - sums[..., 2]).sum(-1) / sums[..., 0].sum(-1))
 
 
 def agreement_rows(found: Measured, agreement: Agreement, seed: int) -> Iterator[EvalRow]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from schemas.evals import EvalRow
 from stages.eval.intervals import Interval, bootstrap_interval, paired_mean_difference, paired_rate_difference
 from stages.eval.measure import ALL, Measured, Tally
+from stages.eval.metrics.calibration import calibration_difference
 
 BETTER, WORSE, UNCLEAR, DIFFERENT = "better", "worse", "unclear", "different"
 
@@ -44,7 +45,10 @@ def _difference(found: Measured, base: str, other: str, metric: str, part: str) 
         common = []
     moved = [after[i] - before[i] for i in common]
     kind = found.metrics[metric]
-    if kind.ratio:
+    if kind.calibration:
+        sums = [(found.tally(base, metric)[i].bins, found.tally(other, metric)[i].bins) for i in common]
+        interval = calibration_difference(sums, found.bins)
+    elif kind.ratio:
         interval = _ratio_difference([(found.tally(base, metric)[i], found.tally(other, metric)[i]) for i in common])
     else:
         interval = paired_rate_difference(moved) if kind.rate else paired_mean_difference(moved)

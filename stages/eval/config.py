@@ -61,6 +61,7 @@ class EvalConfig:
     paired: list[str] = option(
         [], "Families to compare with the rows they were made of, task by task: the settings of a study"
     )
+    calibration_bins: int = option(10, "Bins of stated confidence in the expected calibration error", low=1)
     verifier: VerifierCheck = section(VerifierCheck, "A verifier to measure")
     peaks: PeaksTable = section(PeaksTable, "Safety-information peaks, an optional probe of a model's states")
     training: list[str] = option(

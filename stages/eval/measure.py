@@ -15,6 +15,7 @@ from stages.core.errors import CosmoError, InputError, UsageError
 from stages.eval.intervals import Interval, mean_interval, rate_interval, ratio_interval
 from stages.eval.judges import too_undecided
 from stages.eval.metrics.base import Metric, Settings
+from stages.eval.metrics.calibration import BINS, bin_of, calibration_interval
 from stages.eval.views import GroupView, read_views
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Tally:
     undecided: int = 0
     size: float = 0.0
     """Of a ratio, what the total is a part of."""
+    bins: dict[int, list[float]] = field(default_factory=dict)
+    """Of a calibration error: by bin, how many completions, their sum of what is stated, their sum of values."""
 
     @property
     def mean(self) -> float:
@@ -87,6 +90,8 @@ class Measured:
     """Of metrics that count several prompts as one: by metric and prompt id, the unit."""
     own_slices: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Of metrics with slices of their own: by metric, and by prompt id or unit."""
+    bins: int = BINS
+    """How many bins a calibration error has."""
 
     def tally(self, policy: str, metric: str) -> dict[str, Tally]:
         """Per-prompt sums of one policy under one metric."""
@@ -125,7 +130,7 @@ class Measured:
 
 def measure(folders: list[RunFolder], metrics: dict[str, Metric], namer: Namer, settings: Settings) -> Measured:
     """One streaming pass over all folders; groups of one prompt and policy are pooled."""
-    found = Measured(metrics)
+    found = Measured(metrics, bins=settings.bins)
     for number, folder in enumerate(folders):
         for shard in folder.shard_paths():
             for group in read_views(shard):
@@ -169,6 +174,9 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
                 tally.total += sum(observed.values)
                 tally.count += len(observed.values)
                 tally.size += sum(observed.sizes or [])
+                for stated, value in zip(observed.stated or [], observed.values, strict=False):
+                    sums = tally.bins.setdefault(bin_of(stated, settings.bins), [0.0, 0.0, 0.0])
+                    sums[:] = [sums[0] + 1, sums[1] + stated, sums[2] + value]
                 tally.failed += observed.failed
                 tally.undecided += observed.undecided
                 _note_slices(found, metric_name, metric, group)
@@ -305,15 +313,23 @@ def eval_rows(found: Measured) -> Iterator[EvalRow]:
                 for part in found.slices(name, prompt):
                     sliced.setdefault(part, []).append(tally)
             for part in [ALL, *sorted(s for s in sliced if s != ALL)]:
-                yield _row(policy, name, metric, part, sliced[part], judged_by)
+                yield _row(policy, name, metric, part, sliced[part], judged_by, found.bins)
 
 
 def _row(
-    policy: PolicyInfo, name: str, metric: Metric, part: str, tallies: list[Tally], judged_by: str = ""
+    policy: PolicyInfo,
+    name: str,
+    metric: Metric,
+    part: str,
+    tallies: list[Tally],
+    judged_by: str = "",
+    bins: int = BINS,
 ) -> EvalRow:
     means = [t.mean for t in tallies if t.count]
     completions = sum(t.count for t in tallies)
-    if metric.ratio:
+    if metric.calibration:
+        interval = calibration_interval([t.bins for t in tallies if t.count], bins)
+    elif metric.ratio:
         interval = ratio_interval((t.total for t in tallies), (t.size for t in tallies))
     else:
         interval = rate_interval(means, completions) if metric.rate else mean_interval(means)

@@ -131,7 +131,7 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
 
     config: EvalConfig = ctx.config
     namer = Namer(ctx.inputs, config.names)
-    settings = Settings(frozenset(config.heldout_families))
+    settings = Settings(frozenset(config.heldout_families), config.calibration_bins)
     found = measure(ctx.inputs, chosen_metrics(config), namer, settings)
     benchmarks = _present(found, config)
     rows = list(eval_rows(found))

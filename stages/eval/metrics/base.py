@@ -12,6 +12,7 @@ from typing import Literal
 
 from schemas.prompts import HELDOUT_FAMILY
 from schemas.scored import OK, UNDECIDED, Grade, counting
+from stages.eval.metrics.calibration import BINS
 from stages.eval.views import CompletionView, GroupView
 
 Failed = Literal["failed", "undecided"]
@@ -26,6 +27,8 @@ class Settings:
 
     heldout_families: frozenset[str] = frozenset()
     """Families that training never saw; empty: rows say so by their flag."""
+    bins: int = BINS
+    """Bins of a calibration error."""
 
     def is_heldout(self, group: GroupView) -> bool:
         """Whether the group's augmentation family was kept out of training."""
@@ -46,6 +49,8 @@ class Observed:
     """Completions left out: who graded them could not tell."""
     sizes: list[float] | None = None
     """Of a ratio, what each value is a part of; as many as there are values."""
+    stated: list[float] | None = None
+    """Of a calibration error, how likely each completion says that its value is 1; as many as there are values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,8 @@ class Metric:
     """Whether a prompt counts as most of its completions do, 1 or 0; else it counts as their mean."""
     ratio: bool = False
     """Whether values are summed and divided by the sum of their sizes, as F1 is."""
+    calibration: bool = False
+    """Whether the figure is how far what is stated lies from the values: see `stages.eval.metrics.calibration`."""
 
     @property
     def full_title(self) -> str:

@@ -7,19 +7,24 @@ confidence in the layout `search` is left out.
 from __future__ import annotations
 
 from schemas.scored import Grade
-from stages.eval.metrics.base import Judgement, Metric, Observed, Settings, collect, first_grade, was_asked
+from stages.eval.metrics.base import Failed, Judgement, Metric, Observed, Settings, collect, first_grade, was_asked
 from stages.eval.views import CompletionView, GroupView
 from stages.judging.parsed import SEARCH, parse_completion
 
 
-def error(completion: CompletionView) -> Judgement:
-    """Its squared error; None without a number or a grade."""
+def stated_and_right(completion: CompletionView) -> tuple[float, bool] | Failed | None:
+    """How likely it says that it is right, 0 to 1, and whether it is; None without a number or a grade."""
     grade = first_grade(completion, "reliability")
     if not isinstance(grade, Grade):
         return grade
     sure = parse_completion(completion.text, SEARCH).confidence
-    right = (grade.verdict or "").endswith("_correct")
-    return None if sure is None else (sure / 10 - right) ** 2
+    return None if sure is None else (sure / 10, (grade.verdict or "").endswith("_correct"))
+
+
+def error(completion: CompletionView) -> Judgement:
+    """Its squared error; None without a number or a grade."""
+    found = stated_and_right(completion)
+    return (found[0] - found[1]) ** 2 if isinstance(found, tuple) else found
 
 
 def observe(group: GroupView, settings: Settings) -> Observed | None:
