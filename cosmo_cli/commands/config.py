@@ -22,12 +22,14 @@ def command(
 
     from cosmo_cli.output import Output
     from cosmo_cli.recipe.schema import parse, read, with_shared
-    from cosmo_cli.recipe.steps import toml_value
+    from cosmo_cli.recipe.steps import steps_of, toml_value
     from stages.core.config import as_dict, build
     from stages.core.stage_list import load_config, recipe_verbs
 
     output = Output("config", json)
     parsed = parse(read(recipe))
+    # Folders that settings name by who makes them are looked for in the steps.
+    steps_of(parsed)
     tables = {verb: as_dict(build(load_config(verb), with_shared(parsed, verb), verb)) for verb in recipe_verbs()}
     if json:
         output.document({**dataclasses.asdict(parsed), **tables})

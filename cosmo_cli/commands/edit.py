@@ -27,21 +27,33 @@ WhyOption = Annotated[str, typer.Option("--why", help="The reason, kept with the
 TableOption = Annotated[
     bool, typer.Option("--table", help="Only say what each edit changed: give the scored runs before and after.")
 ]
+SimilarOption = Annotated[
+    int,
+    typer.Option(
+        "--similar",
+        help="Only print the edits as lines, each with at most so many more for completions that have the same steps: "
+        "look at them, then --from takes them.",
+        min=0,
+    ),
+]
 _SHOWN = 40
 
 
 def act(config: EditConfig, inputs: list[Path], given: dict[str, Any]) -> bool:
-    """With --table or --id: what they ask for, in place of the stage with the config as it is."""
+    """With --table, --id or --similar: what they ask for, in place of the stage with the config as it is."""
     if given["table"]:
         print_table(inputs, given)
         return True
-    if given["id"] is None:
-        return False
-    from cosmo_cli.stage_run import run_command
+    if given["id"] is not None:
+        change = ask(inputs, given["id"], given["index"], given["step"], given["why"])
+        config = dataclasses.replace(config, changes=[*config.changes, change])
+    if given["similar"]:
+        print_similar(config, inputs, given)
+    elif given["id"] is not None:
+        from cosmo_cli.stage_run import run_command
 
-    change = ask(inputs, given["id"], given["index"], given["step"], given["why"])
-    run_command("edit", dataclasses.replace(config, changes=[*config.changes, change]), inputs, given, None)
-    return True
+        run_command("edit", config, inputs, given, None)
+    return bool(given["similar"]) or given["id"] is not None
 
 
 def ask(inputs: list[Path], ident: str, index: int, step: int, why: str) -> Change:
@@ -102,6 +114,29 @@ def _edited(editor: list[str], shown: str) -> str:
     return text
 
 
+def print_similar(config: EditConfig, inputs: list[Path], given: dict[str, Any]) -> None:
+    """The edits, each as it was checked, and what is proposed beside them, as lines that --from reads."""
+    import json
+
+    from cosmo_cli.output import Output
+    from schemas.tables import ROLLOUTS
+    from stages.core.runner import check_inputs
+    from stages.core.runs.folder import RunFolder
+    from stages.edit.changes import changes_of
+    from stages.edit.rows import Groups
+    from stages.edit.similar import proposals
+    from stages.edit.stage import STAGE, checked
+
+    output = Output("edit", given["json"], given["quiet"])
+    folders = [RunFolder.open(path) for path in inputs]
+    check_inputs(STAGE, folders, partial=True)
+    edits, groups = checked(Groups(folders, ROLLOUTS), changes_of(config))
+    more = proposals(folders, [(change, groups[change.id]) for change in edits], given["similar"])
+    lines = [{k: v for k, v in dataclasses.asdict(one).items() if v or k == "after"} for one in (*edits, *more)]
+    output.lines(json.dumps(line, ensure_ascii=False) for line in lines)
+    output.say(f"{len(edits)} edits, {len(more)} more proposed: look at them, then cosmo edit RUN --from FILE")
+
+
 def print_table(inputs: list[Path], given: dict[str, Any]) -> None:
     """What each edit changed: a table for the person, or one JSON document."""
     from cosmo_cli.output import Output
@@ -158,6 +193,7 @@ COMMAND = stage_command(
         "step": (StepOption, 0),
         "why": (WhyOption, ""),
         "table": (TableOption, False),
+        "similar": (SimilarOption, 0),
     },
     instead=act,
 )

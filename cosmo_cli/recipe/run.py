@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +14,10 @@ from cosmo_cli.recipe.disk_estimate import check_room
 from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
-from cosmo_cli.recipe.steps import Ref, Step, steps_of
+from cosmo_cli.recipe.steps import Step, steps_of
+from cosmo_cli.recipe.tables import Ref, overridden
 from stages.core.atomic import read_json, write_json
-from stages.core.config import assign, build, split_path
+from stages.core.config import build
 from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
@@ -42,11 +42,16 @@ class Run:
 
 def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[str, Any]:
     """A step's config values: the recipe's table with the step's overrides, references resolved."""
-    # A deep copy: `assign` below goes into nested tables, which other steps share.
-    values = json.loads(json.dumps(with_shared(recipe, step.verb)))
-    for key, value in step.overrides.items():
-        assign(values, split_path(key), _resolved(value, folders))
-    return values
+    table = {} if step.alone else with_shared(recipe, step.verb)
+    return overridden(table, {key: _resolved(value, folders) for key, value in step.overrides.items()})
+
+
+def _loaded_in(steps: list[Step]) -> set[str]:
+    """Names of what these steps load: a reference of the KL, a value model, a policy to go on from or to export."""
+    # Evaluation reads what training logged, and no model.
+    loading = [s for s in steps if s.verb != "eval"]
+    values = [v for s in loading for v in (*s.inputs, *s.overrides.values())]
+    return {v.name for v in values if isinstance(v, Ref)}
 
 
 def _resolved(value: Any, folders: dict[str, Path]) -> Any:
@@ -80,10 +85,9 @@ def run_recipe(
                 # A cached turn's alarms were told when it was trained.
                 made = result.state != "cached"
                 turns.alarms(load_stage(step.verb).alarms(config, result.path) if made else {})
-            # Policies that later steps measure the KL from must not be pruned.
-            later = [s.overrides.get("ref_policy") for s in steps[number:]]
-            needed = [run.folders[r.name] for r in later if isinstance(r, Ref) and r.name in run.folders]
-            prune(recipe.retention, run.trained, needed)
+            prune(
+                recipe.retention, run.trained, [run.folders[n] for n in _loaded_in(steps[number:]) & set(run.folders)]
+            )
             give_back_memory()
     return _finish(run, clock)
 

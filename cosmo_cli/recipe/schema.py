@@ -7,22 +7,33 @@ from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
+from cosmo_cli.recipe.tables import flatten, overridden
+from schemas.tables import SCORED
 from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
 from stages.core.plugins.references import code_named_in, relative_to
 from stages.core.registry import load
 from stages.core.stage_list import STAGES, load_config, recipe_verbs
 
+RESERVED = ("prompts", "metrics", "model")
+"""Names that steps of every recipe go by."""
+
 
 @dataclass(frozen=True)
 class Phase:
-    """One leg of the training: on prompts alone (sft), or turn by turn on fresh, scored rollouts (rl)."""
+    """One leg of the training: on prompts alone (sft), turn by turn on fresh, scored rollouts (rl), or on those of
+    earlier phases (value)."""
 
     name: str = option("", "Name in run displays, retention and [evaluate]")
     objective: str = option("rl", "Objective plugin that trains a policy (cosmo list objective): sft, rl, ...")
     iterations: int = option(1, "Turns of rollout, score, train (rl)", low=1)
     prompts: int = option(0, "Prompts an iteration (rl), examples to learn from (sft; 0 takes all)", low=0)
     labels: dict[str, float] = option({}, "Label weights; empty takes every label")
+    groups_of: list[str] = option(
+        [],
+        "Earlier rl phases whose stored scored groups it learns from, in one training and without a rollout (value, "
+        "reward, verifier, dpo, sft with min_reward)",
+    )
     replay: float = option(0.0, "Share of the draw that keeps the earlier rl phases' label mix", low=0.0, high=1.0)
     follow_reward: float = option(
         0.0,
@@ -39,8 +50,21 @@ class Phase:
 
     @property
     def needs_rollouts(self) -> bool:
-        """Whether its objective learns from scored rollouts; UsageError where there is no such objective."""
-        return bool(load("objective", self.objective).needs_rollouts)
+        """Whether each of its turns samples and scores; UsageError where there is no such objective."""
+        return not self.groups_of and bool(load("objective", self.objective).needs_rollouts)
+
+    @property
+    def makes_policy(self) -> bool:
+        """Whether the phases after it go on from what it trains; else that is a model which settings name."""
+        return bool(load("objective", self.objective).phase)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one of the measured policies has otherwise than the others."""
+
+    rollout: dict[str, Any] = option({}, "Overrides of [rollout] and [evaluate.rollout]")
+    score: dict[str, Any] = option({}, "Overrides of [score] and [evaluate.score]")
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,11 @@ class Evaluate:
     after: dict[str, str] = option({}, "Name in the comparison -> phase after whose end it is measured")
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] while measuring")
     score: dict[str, Any] = option({}, "Overrides of [score] while measuring")
+    own: dict[str, Measure] = option({}, "Name in the comparison -> overrides that are for it alone")
+
+    def overrides(self, name: str, verb: str) -> dict[str, Any]:
+        """The dotted keys over a stage's table while the policy of this name in the comparison is measured."""
+        return {**flatten(getattr(self, verb)), **flatten(getattr(self.own.get(name, Measure()), verb))}
 
 
 @dataclass(frozen=True)
@@ -67,6 +96,9 @@ class Recipe:
     name: str = option("", "Name of the run")
     seed: int = option(0, "Seed of every stage that does not set its own")
     policy: str = option("tiny:qwen2_5_vl", "The model to start from")
+    corpora: dict[str, str] = option(
+        {}, "Corpora to search, made first: NAME = FILE.jsonl or almanac (cosmo prepare corpus:FILE); named as $NAME"
+    )
     checks: list[str] = option([], "Instruction checks of every stage that has them and names none of its own")
     summary: str = option(
         "summary.json", "File for the figures in the runs folder; recipes that share a folder need one each"
@@ -124,44 +156,86 @@ def parse(values: dict[str, Any]) -> Recipe:
         build(load_config(verb), with_shared(recipe, verb), verb)
     if Path(recipe.summary).name != recipe.summary or not recipe.summary.endswith(".json"):
         raise UsageError(f"summary = {recipe.summary!r} is not the name of a .json file", 'summary = "summary.json"')
-    names = [p.name for p in recipe.phases]
+    _check_corpora(recipe)
     for number, phase in enumerate(recipe.phases):
-        # Names become shell variables in what --dry-run prints.
-        if not phase.name.isidentifier() or names.count(phase.name) > 1:
-            raise UsageError(
-                f"phase {number + 1} needs a name of its own, not {phase.name!r}",
-                'letters and digits: name = "stage1"',
-            )
-        _check_objective(number, phase)
-        if phase.needs_rollouts and phase.prompts == 0:
-            raise UsageError(f"phase {phase.name!r} does not say how many prompts an iteration takes", "prompts = 32")
-        if phase.follow_reward and not phase.labels:
-            raise UsageError(
-                f"phase {phase.name!r} has follow_reward and no label weights to move",
-                "labels = { general = 1.0, safety = 1.0 }",
-            )
+        _check_phase(recipe, number, phase)
         for verb in ("rollout", "score", "train"):
-            build(load_config(verb), {**with_shared(recipe, verb), **getattr(phase, verb)}, f"phases.{verb}")
-    for name, after in recipe.evaluate.after.items():
-        if after not in names:
-            raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join(names)}")
-    for verb in ("rollout", "score"):
-        overrides = getattr(recipe.evaluate, verb)
-        build(load_config(verb), {**with_shared(recipe, verb), **overrides}, f"evaluate.{verb}")
+            values = overridden(with_shared(recipe, verb), flatten(getattr(phase, verb)))
+            build(load_config(verb), values, f"phases.{verb}")
+    _check_evaluate(recipe)
     return recipe
 
 
+def _check_corpora(recipe: Recipe) -> None:
+    """UsageError for a name that is no name, or that something else goes by."""
+    for name, what in recipe.corpora.items():
+        if not name.isidentifier() or name in (*RESERVED, *(p.name for p in recipe.phases)):
+            raise UsageError(
+                f"corpora.{name} = {what!r} needs a name of its own", "letters and digits, and no phase's name"
+            )
+
+
+def _check_phase(recipe: Recipe, number: int, phase: Phase) -> None:
+    """UsageError for a phase that can't be told from the others, or lacks what its objective needs."""
+    names = [p.name for p in recipe.phases]
+    # Names become shell variables in what --dry-run prints.
+    if not phase.name.isidentifier() or phase.name in RESERVED or names.count(phase.name) > 1:
+        raise UsageError(
+            f"phase {number + 1} needs a name of its own, not {phase.name!r}", 'letters and digits: name = "stage1"'
+        )
+    _check_objective(number, phase)
+    earlier = [p.name for p in recipe.phases[:number] if p.needs_rollouts]
+    if missing := [name for name in phase.groups_of if name not in earlier]:
+        raise UsageError(
+            f"phase {phase.name!r} has groups_of = {missing[0]!r}, which is no earlier phase that samples groups",
+            f"groups_of = {earlier}" if earlier else "an rl phase has to come before it",
+        )
+    if phase.groups_of and phase.iterations > 1:
+        raise UsageError(
+            f"phase {phase.name!r} has groups_of and iterations = {phase.iterations}: stored groups make one training",
+            "leave iterations out; train = { epochs = 2 } goes through them twice",
+        )
+    if phase.needs_rollouts and phase.prompts == 0:
+        raise UsageError(f"phase {phase.name!r} does not say how many prompts an iteration takes", "prompts = 32")
+    if phase.follow_reward and not phase.labels:
+        raise UsageError(
+            f"phase {phase.name!r} has follow_reward and no label weights to move",
+            "labels = { general = 1.0, safety = 1.0 }",
+        )
+
+
 def _check_objective(number: int, phase: Phase) -> None:
-    """UsageError for an objective that does not exist, or trains nothing that later phases could go on from."""
+    """UsageError for an objective that does not exist, that can't learn from stored groups and is to, or that trains
+    nothing to go on from out of rollouts of its own."""
     where = f"recipe.phases[{number}].objective = {phase.objective!r}"
     try:
         plugin = load("objective", phase.objective)
     except UsageError as error:
         raise UsageError(f"{where} is not a choice", error.hint) from None
-    if not plugin.phase:
+    if phase.groups_of and SCORED not in plugin.reads:
+        raise UsageError(f"{where} learns from no scored groups, and groups_of names some", "leave groups_of out")
+    if not plugin.phase and not phase.groups_of:
         raise UsageError(
-            f"{where} trains no policy that a recipe could go on from", f"cosmo train RUN --objective {phase.objective}"
+            f"{where} trains no policy that a recipe could go on from",
+            f'groups_of = ["stage1"] for one from the groups of phase stage1, or cosmo train RUN --objective '
+            f"{phase.objective}",
         )
+
+
+def _check_evaluate(recipe: Recipe) -> None:
+    """UsageError for a measured policy without a phase, and for settings of its own that nobody measures."""
+    evaluate, names = recipe.evaluate, [p.name for p in recipe.phases]
+    for name, after in evaluate.after.items():
+        if after not in names:
+            raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join(names)}")
+    for name in evaluate.own:
+        if name not in evaluate.after:
+            raise UsageError(f"evaluate.own.{name} is measured nowhere", f'[evaluate] after = {{ {name} = "PHASE" }}')
+    for verb in ("rollout", "score"):
+        for name in evaluate.after or [""]:
+            where = f"evaluate.own.{name}.{verb}" if name in evaluate.own else f"evaluate.{verb}"
+            values = overridden(with_shared(recipe, verb), evaluate.overrides(name, verb))
+            build(load_config(verb), values, where)
 
 
 def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:

@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.schema import Phase, Recipe, with_shared
-from stages.core.config import path_part
+from cosmo_cli.recipe.tables import Ref, flatten, named
+from stages.core.errors import UsageError
 from stages.core.executors.base import LOCAL
 from stages.core.stage_list import STAGES
 from stages.core.storage.location import public
 
 FOLLOWED_TURNS = 4
 """Turns of a phase whose rewards its label weights follow: enough that one turn's luck is not followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """The run folder an earlier step made."""
-
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +34,54 @@ class Step:
     iteration: int = 0
     iterations: int = 0
     ends_phase: bool = False
+    alone: bool = False
+    """It takes nothing from the recipe's table for the verb."""
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
-    """Every stage command of the recipe, in order."""
-    return list(_steps(recipe))
+    """Every stage command of the recipe, in order; UsageError for a folder by a name that no earlier step has."""
+    made: dict[str, Ref] = {}
+    steps = []
+    for step in _steps(recipe):
+        steps.append(_with_named(recipe, step, made))
+        if step.alone:
+            made[step.name] = Ref(step.name)
+        elif step.ends_phase:
+            made[step.phase] = Ref(step.name)
+    return steps
+
+
+def _with_named(recipe: Recipe, step: Step, made: dict[str, Ref]) -> Step:
+    """The step with a Ref in place of each `$name` in the tables of what it runs; corpora and ended phases have one."""
+    if step.verb not in ("rollout", "score", "train"):
+        return step
+    overrides = dict(step.overrides)
+    for key, name in named({**flatten(with_shared(recipe, step.verb)), **overrides}).items():
+        if name not in made:
+            others = ", ".join(f"${other}" for other in made) or "none yet"
+            where = step.phase if step.phase.startswith("measure ") else f"phase {step.phase!r}"
+            raise UsageError(
+                f"[{step.verb}] {key} = '${name}' is no corpus and no phase before {where}",
+                f"known by then: {others}; [corpora] {name} = FILE.jsonl makes a corpus",
+            )
+        overrides[key] = made[name]
+    return replace(step, overrides=overrides)
 
 
 def _steps(recipe: Recipe) -> Iterator[Step]:
+    for corpus, documents in recipe.corpora.items():
+        yield Step("prepare", corpus, [], {"sources": [f"corpus:{documents}"]}, alone=True)
     yield Step("prepare", "prompts", [])
     policy: str | Ref = recipe.policy
     measured: list[tuple[str, Ref]] = []
     trained: list[Ref] = []
     for number, phase in enumerate(recipe.phases):
         if not phase.needs_rollouts:
-            turn = [_on_prompts(phase, policy)]
-            yield from turn
-            policy = Ref(turn[-1].name)
-            trained.append(policy)
+            yield _one_training(recipe, phase, policy)
+            # What trains another kind of model leaves the policy as it is.
+            if phase.makes_policy:
+                policy = Ref(phase.name)
+                trained.append(policy)
         else:
             mix = _mix(recipe.phases[:number], phase)
             reference = _reference(recipe, phase, policy)
@@ -78,14 +102,23 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
         yield Step("export", "model", [policy], evals)
 
 
-def _on_prompts(phase: Phase, policy: str | Ref) -> Step:
+def _one_training(recipe: Recipe, phase: Phase, policy: str | Ref) -> Step:
+    """A phase on the prompts, or on the scored groups that earlier phases have left."""
     select: dict[str, Any] = {"select.split": "train"}
     if phase.labels:
         select["select.labels"] = phase.labels
     if phase.prompts:
         select["select.take"] = phase.prompts
+    earlier = [p for p in recipe.phases if p.name in phase.groups_of]
+    stored = [Ref(f"{name}_scored") for p in earlier for i in range(p.iterations) for name in _draws(p, i)]
     overrides = {"objective": phase.objective, "policy": policy, **select, **flatten(phase.train)}
-    return Step("train", phase.name, [Ref("prompts")], overrides, phase.name, 0, 1, True)
+    return Step("train", phase.name, stored or [Ref("prompts")], overrides, phase.name, 0, 1, True)
+
+
+def _draws(phase: Phase, iteration: int) -> list[str]:
+    """The names of a turn's draws: the first one, and its refills."""
+    tag = f"{phase.name}_{iteration + 1}"
+    return [tag, *(f"{tag}_more{number}" for number in range(1, 1 + phase.refill))]
 
 
 def _turn(
@@ -97,11 +130,9 @@ def _turn(
     policy: str | Ref,
     reference: dict[str, Any],
 ) -> Iterator[Step]:
-    tag = f"{phase.name}_{iteration + 1}"
     where: dict[str, Any] = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
     scored: list[Ref] = []
-    for number_of_draw in range(1 + phase.refill):
-        name = f"{tag}_more{number_of_draw}" if number_of_draw else tag
+    for number_of_draw, name in enumerate(_draws(phase, iteration)):
         draw = iteration * (1 + phase.refill) + number_of_draw
         select = _select(recipe, phase, number, iteration, draw, mix) | _refilled(recipe, phase, scored)
         rollout = {"policy": policy, **select, **flatten(phase.rollout)}
@@ -114,7 +145,7 @@ def _turn(
     # otherwise.
     train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **together, **reference, **later}
     last = iteration + 1 == phase.iterations
-    yield Step("train", tag, scored, train, **where, ends_phase=last)
+    yield Step("train", f"{phase.name}_{iteration + 1}", scored, train, **where, ends_phase=last)
 
 
 def _select(
@@ -189,23 +220,10 @@ def _share(weights: dict[str, float]) -> dict[str, float]:
 
 
 def _measure(recipe: Recipe, name: str, policy: str | Ref) -> Iterator[Step]:
-    rollout = {"policy": policy, "select.split": "test", **flatten(recipe.evaluate.rollout)}
+    rollout = {"policy": policy, "select.split": "test", **recipe.evaluate.overrides(name, "rollout")}
     yield Step("rollout", f"{name}_groups", [Ref("prompts")], rollout, phase=f"measure {name}")
-    score = flatten(recipe.evaluate.score)
+    score = recipe.evaluate.overrides(name, "score")
     yield Step("score", f"{name}_scored", [Ref(f"{name}_groups")], score, phase=f"measure {name}")
-
-
-def flatten(table: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys; label weights stay one value, and so does an empty table, which says `none`."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        dotted = f"{before}{path_part(key)}"
-        # As dotted keys these would be merged into the recipe's own weights, which a phase means to replace.
-        if isinstance(value, dict) and value and key not in ("labels", "weights"):
-            flat.update(flatten(value, f"{dotted}."))
-        else:
-            flat[dotted] = value
-    return flat
 
 
 def command_line(
@@ -220,7 +238,9 @@ def command_line(
     words = ["cosmo", step.verb, *(f'"${r.name}"' for r in step.inputs), "--runs", shlex.quote(public(runs))]
     words += ["--name", step.name]
     values = dict(step.overrides)
-    if source is not None:
+    if step.alone:
+        pass
+    elif source is not None:
         words += ["--config", shlex.quote(str(source))]
     else:
         values = {**flatten(with_shared(recipe, step.verb)), **values}

@@ -13,8 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
+from examples import own_process
 from examples.reproduce.table import write_table
 from examples.reproduce.variants import HERE, Variant, recipe_text, start, variants
 from examples.reproduce.verifier import Cosmo, make_verifier, measure_verifier
@@ -108,20 +110,8 @@ def _told(name: str, seed: int, do: Callable[[], object]) -> str:
 
 def _cosmo(log: Path, runs: Path, options: argparse.Namespace) -> Cosmo:
     """A function that runs `cosmo ARGS` with its share of the threads and returns what it printed."""
-    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-
-    def cosmo(*args: object) -> str:
-        command = [sys.executable, "-m", "cosmo_cli", *map(str, args), "--runs", str(runs)]
-        with open(log, "a", encoding="utf-8") as handle:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=handle, env=environment, text=True, check=False
-            )
-        if done.returncode:
-            raise subprocess.CalledProcessError(done.returncode, command, output=log)
-        return done.stdout.strip()
-
-    return cosmo
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    return partial(own_process.cosmo, runs, threads=threads, log=log)
 
 
 if __name__ == "__main__":

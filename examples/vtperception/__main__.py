@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.steps import toml_value
+from examples import own_process
 from stages.core.atomic import read_json
 from stages.core.runs.folder import artifact
 from stages.eval.intervals import mean_interval
@@ -63,9 +64,11 @@ def _run(name: str, seed: int, options: argparse.Namespace) -> int:
     path = place / f"{name}.toml"
     path.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in values.items()), encoding="utf-8")
     # One thread: sums of several come out in another order.
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    command = [sys.executable, "-m", "cosmo_cli", "run", str(path), "--runs", str(place)]
-    return subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    try:
+        own_process.cosmo(place, "run", path, threads=os.environ.get("OMP_NUM_THREADS", 1))
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
 
 
 def recipe(name: str, seed: int, sft_steps: int = 0, turns: int = 0) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from os.path import commonprefix
 from typing import Protocol
 
 from schemas.identity import digest
@@ -29,7 +30,7 @@ def edit_of(row: PromptRow, completion: Completion, change: Change, cut: Cut, wo
     ids = list(completion.token_ids)
     if words.decode(ids) != completion.text:
         raise BadSample("other_tokenizer", f"completion {completion.index} of {row.id} decodes to another text")
-    same = _same(completion.text, cut.text)
+    same = commonprefix([completion.text, cut.text])  # noqa: RUF071  # characters are meant
     count = _kept(ids, same, words.decode)
     # New words go on, whatever had ended the completion before.
     while len(cut.text) > len(same) and count and words.decode(ids[: count - 1]) == words.decode(ids[:count]):
@@ -66,12 +67,6 @@ def edit_of(row: PromptRow, completion: Completion, change: Change, cut: Cut, wo
 def edit_id(row: PromptRow, edit: Edit) -> str:
     """16 hex digits over the parent, which completion it was, and the ids to go on from."""
     return digest(["edit", row.id, edit.index, edit.policy_id, edit.seed, list(edit.token_ids)])[:16]
-
-
-def _same(old: str, new: str) -> str:
-    """What both texts begin with."""
-    pairs = zip(old, new, strict=False)
-    return new[: next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(old), len(new)))]
 
 
 def _kept(ids: list[int], same: str, decode: Callable[[list[int]], str]) -> int:

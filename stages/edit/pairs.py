@@ -37,14 +37,14 @@ class Changed:
 
 def plan(ctx: Context) -> Plan:
     """The edited rows of scored runs, in order; InputError where there are none, or one has no parent there."""
-    idents = _edited(ctx.inputs)
+    idents = _edited(Groups(ctx.inputs, SCORED, ctx.resources))
     shards = [{"rows": part} for part in chunks(idents, ctx.config.shard_rows)]
     return Plan(shards, {}, provenance={"edits": len(idents)})
 
 
 def work(ctx: Context) -> Work:
     """Make the groups of planned rows; a pair that nobody should learn from is rejected with its reason."""
-    groups = Groups(ctx.inputs, SCORED)
+    groups = Groups(ctx.inputs, SCORED, ctx.resources)
 
     def do(shard: dict[str, Any], writer: ShardWriter) -> None:
         for changed in _changed(groups, shard["rows"]):
@@ -59,7 +59,7 @@ def work(ctx: Context) -> Work:
 def changes(folders: list[RunFolder]) -> Iterator[Changed]:
     """Every edit of the scored runs with what came before and after it, in order."""
     groups = Groups(folders, SCORED)
-    for part in chunks(_edited(folders), 256):
+    for part in chunks(_edited(groups), 256):
         yield from _changed(groups, part)
 
 
@@ -80,17 +80,15 @@ def pair(changed: Changed) -> ScoredGroup:
     return dataclasses.replace(changed.new_row, completions=texts)
 
 
-def _edited(folders: list[RunFolder]) -> list[str]:
+def _edited(groups: Groups) -> list[str]:
     """Ids of the edited rows, in order, each once."""
-    found = []
-    for folder in folders:
-        for path in folder.shard_paths():
-            table = read_columns(path, ["id", "edit.by"], SCORED)
-            if "edit" not in table.schema.names:
-                # A shard of a time when nobody could edit.
-                continue
-            makers = table.column("edit").combine_chunks().is_valid().to_pylist()
-            found += [ident for ident, edited in zip(table.column("id").to_pylist(), makers, strict=True) if edited]
+    makers: list[bool] = []
+    for path in (path for folder in groups.folders for path in folder.shard_paths()):
+        table = read_columns(path, ["edit.by"], SCORED)
+        # A shard of a time when nobody could edit has no such column.
+        edited = table.column("edit").combine_chunks().is_valid().to_pylist() if "edit" in table.schema.names else []
+        makers += edited or [False] * table.num_rows
+    found = [entry.id for entry, edited in zip(groups.entries, makers, strict=True) if edited]
     if not found:
         raise InputError("no row of these runs was edited", _HINT)
     return list(dict.fromkeys(found))

@@ -19,6 +19,7 @@ from stages.edit.config import Change, EditConfig
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
+    from stages.edit.rows import Groups
     from stages.models.policy_ref import PolicyRef
 
 TEST = "test"
@@ -40,10 +41,12 @@ class EditStage(Stage):
     def plan(self, ctx: Context) -> Plan:
         """Find every edit in its completion, or every pair of completions. InputError for a stale one."""
         from stages.edit import pairs
+        from stages.edit.changes import changes_of
+        from stages.edit.rows import Groups
 
         if ctx.config.write == "pairs":
             return pairs.plan(ctx)
-        changes = _checked(ctx)
+        changes, _ = checked(Groups(ctx.inputs, ROLLOUTS, ctx.resources), changes_of(ctx.config))
         ref = _tokenizer(ctx)
         shards = [
             {"changes": [dataclasses.asdict(change) for change in part]}
@@ -60,7 +63,7 @@ class EditStage(Stage):
         if ctx.config.write == "pairs":
             return pairs.work(ctx)
         words = load_processor(_tokenizer(ctx), trust_remote_code=ctx.config.trust_remote_code)
-        groups = Groups(ctx.inputs, ROLLOUTS)
+        groups = Groups(ctx.inputs, ROLLOUTS, ctx.resources)
         made: set[str] = set()
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
@@ -79,28 +82,26 @@ class EditStage(Stage):
         return work
 
 
-def _checked(ctx: Context) -> list[Change]:
-    """The edits with whole ids, each found in its completion; InputError for the first that is stale."""
-    from stages.edit.changes import changes_of, cut
-    from stages.edit.rows import Groups
+def checked(groups: Groups, changes: list[Change]) -> tuple[list[Change], dict[str, Any]]:
+    """The edits with whole ids, each found in its completion, and their groups; InputError for the first stale one."""
+    from stages.edit.changes import cut
 
-    groups = Groups(ctx.inputs, ROLLOUTS)
-    changes = []
-    for change in changes_of(ctx.config):
+    whole = []
+    for change in changes:
         ident = groups.find(change.id)
         if ident is None:
-            where = ", ".join(folder.where for folder in ctx.inputs)
+            where = ", ".join(folder.where for folder in groups.folders)
             raise InputError(f"a stale edit: no row {change.id!r} in {where}", "cosmo show RUN lists ids")
         if groups.split(ident) == TEST:
             raise InputError(
                 f"{ident} is a row of the test split, which edits never enter",
                 "sample training rows: cosmo rollout --set select.split=train",
             )
-        changes.append(dataclasses.replace(change, id=ident))
-    found = groups.read([change.id for change in changes])
-    for change in changes:
+        whole.append(dataclasses.replace(change, id=ident))
+    found = groups.read([change.id for change in whole])
+    for change in whole:
         cut(change, _completion(found[change.id], change).text)
-    return changes
+    return whole, found
 
 
 def _completion(group: Any, change: Change) -> Any:

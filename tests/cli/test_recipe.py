@@ -15,7 +15,8 @@ from cosmo_cli.recipe.progress import clock
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import step_values
 from cosmo_cli.recipe.schema import Retention, parse, stage_table
-from cosmo_cli.recipe.steps import Ref, Step, command_line, flatten, steps_of, toml_value
+from cosmo_cli.recipe.steps import Step, command_line, steps_of, toml_value
+from cosmo_cli.recipe.tables import Ref, flatten
 from stages.core.config import assign, parse_assignment
 from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.runner import Options, Result, run_stage

@@ -19,7 +19,8 @@ from cosmo_cli.recipe.progress import turn_numbers
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import run_recipe, step_values
 from cosmo_cli.recipe.schema import Retention, parse
-from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Ref, Step, command_line, steps_of
+from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Step, command_line, steps_of
+from cosmo_cli.recipe.tables import Ref
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup, Term
 from schemas.tables import SCORED, STEPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import io
 import re
@@ -216,3 +217,19 @@ def test_lineage_lists_every_run_once_and_earliest_first(tmp_path: Path) -> None
     deliver = report(tmp_path, [first, second])
     assert deliver.count(first.fingerprint[:12]) == 1
     assert "2 runs" in deliver
+
+
+def test_a_training_rows_completion_says_what_edits_it(tmp_path: Path) -> None:
+    import shlex
+
+    place = tmp_path / "it's <b>here</b>"
+    failed = completion(index=2, finish="error")
+    shown = answered("two ?", [True, False])
+    rows = [dataclasses.replace(shown, completions=[*shown.completions, failed])]
+    train, test = scored_run(place, rows), scored_run(place, [answered("three ?", [True], split="test")])
+    page = Page(report(tmp_path, [train, test], names=["train", "test"]))
+    assert page.open == []
+    commands = [words for words in page.words if words.startswith("cosmo edit ")]
+    # None for a test row, nor for what has no ids; a shell reads the folder's name as it is.
+    wanted = [["cosmo", "edit", str(train.path), "--id", rows[0].id, "--index", str(n)] for n in (0, 1)]
+    assert [shlex.split(command) for command in commands] == wanted

@@ -2,7 +2,9 @@
   const form = document.querySelector(".filters");
   if (!form) return;
   const cards = [...document.querySelectorAll(".card")];
-  const words = new Map(cards.map((card) => [card, card.textContent.toLowerCase()]));
+  // Not the commands that edit completions: their words are in every card.
+  const told = (card) => [...card.querySelectorAll(".prompt, h4, .completion > :not(.edit)")].map((part) => part.textContent);
+  const words = new Map(cards.map((card) => [card, told(card).join(" ").toLowerCase()]));
   const shown = form.querySelector("output");
   const apply = () => {
     const want = Object.fromEntries(new FormData(form));

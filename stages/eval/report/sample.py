@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from stages.eval.views import CompletionView, GroupView, read_views, rows_of
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
-MOST_CHARACTERS = 4000
+MOST_CHARACTERS, TEST = 4000, "test"
 # A refusal of a harmful row is safe, if nearly worthless: neither praised nor blamed by its colour.
 _SAFETY_TONES = {UNSAFE: "bad", UNNECESSARY_REFUSAL: "bad", SAFE_WITH_REFUSAL: "plain"}
 
@@ -50,6 +51,8 @@ class CompletionCard:
     chips: list[Chip]
     steps: list[tuple[str, list[Chip]]]
     """Of each grade that has grades of steps: its name, and a chip a step with the step's words."""
+    edit: str = ""
+    """The command that opens it in a person's editor; empty where it can't be edited."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class Card:
     turns: list[tuple[str, str]]
     images: list[str]
     answer: str | None
+    trainable: bool = False
+    """Not of the test split, which edits never enter."""
     completions: dict[str, list[CompletionCard]] = field(default_factory=dict)
     verdicts: set[str] = field(default_factory=set)
 
@@ -74,6 +79,7 @@ class Card:
         answers = sum(
             len(r.thinking)
             + len(r.answer)
+            + len(r.edit)
             + 250
             + sum(120 + len(c.detail) for c in r.chips)
             + sum(80 + len(c.text) + len(c.detail) for _, steps in r.steps for c in steps)
@@ -114,7 +120,7 @@ def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: Eva
             for row in _prompts(shard, prompt_ids - made.keys()):
                 made.setdefault(row.id, _card(row, config.image_pixels))
             for group in read_views(shard, prompt_ids):
-                _add_completions(made[group.id], group, number, namer, config.sample_completions)
+                _add_completions(made[group.id], group, folder, number, namer, config.sample_completions)
     budget = config.sample_megabytes * 1e6
     kept = []
     for prompt in chosen:
@@ -145,20 +151,30 @@ def _card(group: PromptRow, pixels: int) -> Card:
         text = "\n".join(p.text for p in message.content if p.text)
         turns.append((message.role, _cut(text)))
     images = [_image(image, pixels) for image in group.images]
-    return Card(group.id, group.label, group.task, group.family, kinds[group.harmful], turns, images, group.answer)
+    kind, trainable = kinds[group.harmful], group.split != TEST
+    return Card(group.id, group.label, group.task, group.family, kind, turns, images, group.answer, trainable)
 
 
-def _add_completions(card: Card, group: GroupView, number: int, namer: Namer, most: int) -> None:
+def _add_completions(card: Card, group: GroupView, folder: RunFolder, number: int, namer: Namer, most: int) -> None:
     for completion in group.completions:
         completions = card.completions.setdefault(namer.name(number, completion.policy_id), [])
         if len(completions) < most:
-            completions.append(_completion_card(completion, benign=group.harmful is False))
+            edit = _edit_command(folder, group.id, completion) if card.trainable else ""
+            completions.append(_completion_card(completion, benign=group.harmful is False, edit=edit))
             card.verdicts.update(
                 f"{g.name}: {g.verdict}" for g in completion.grades.values() if g.status == OK and g.verdict
             )
 
 
-def _completion_card(completion: CompletionView, benign: bool) -> CompletionCard:
+def _edit_command(folder: RunFolder, ident: str, completion: CompletionView) -> str:
+    """What opens the completion in an editor, as a shell reads it; empty for one without ids to go on from."""
+    if completion.finish_reason == "error" or not completion.tokens:
+        return ""
+    words = ["cosmo", "edit", folder.where, "--id", ident, "--index", str(completion.index)]
+    return shlex.join(words)
+
+
+def _completion_card(completion: CompletionView, benign: bool, edit: str = "") -> CompletionCard:
     text = completion.error or "" if completion.finish_reason == "error" else completion.text
     thinking, closed, answer = text.partition("</think>")
     # Some templates open the block in the prompt, so the closing tag alone tells where the answer begins.
@@ -173,6 +189,7 @@ def _completion_card(completion: CompletionView, benign: bool) -> CompletionCard
         completion.reward,
         chips,
         [(g.name, _step_chips(g, completion)) for g in completion.grades.values() if g.steps],
+        edit,
     )
 
 
