@@ -134,7 +134,7 @@ def print_similar(config: EditConfig, inputs: list[Path], given: dict[str, Any])
     more = proposals(folders, [(change, groups[change.id]) for change in edits], given["similar"])
     lines = [{k: v for k, v in dataclasses.asdict(one).items() if v or k == "after"} for one in (*edits, *more)]
     output.lines(json.dumps(line, ensure_ascii=False) for line in lines)
-    output.say(f"{len(edits)} edits, {len(more)} more proposed: look at them, then cosmo edit RUN --from FILE")
+    output.say(f"edits: {len(edits)}, proposed beside them: {len(more)}; look at them, then cosmo edit RUN --from FILE")
 
 
 def print_table(inputs: list[Path], given: dict[str, Any]) -> None:

@@ -98,11 +98,12 @@ def test_the_command_prints_lines_that_it_reads(
     found = [json.loads(line) for line in printed.out.splitlines()]
     assert [(one["id"], one.get("index", 0)) for one in found][:2] == [(ROWS[0].id, 0), (ROWS[0].id, 2)]
     assert len(found) == 3
-    assert "1 edits, 2 more proposed" in printed.err
+    assert "edits: 1, proposed beside them: 2" in printed.err
     assert not (tmp_path / "runs").exists()
     lines.write_text(printed.out)
     assert main([*command[:-1], "1", "--runs", str(tmp_path / "runs")]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    # The third one that is alike, and no completion twice.
+    assert len(capsys.readouterr().out.splitlines()) == 4
     lines.write_text(json.dumps({"id": ROWS[3].id, "step": 1, "after": "x"}))
     assert main([*command, "--runs", str(tmp_path / "runs")]) == 3
     assert "test split" in capsys.readouterr().err
