@@ -28,6 +28,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "show": (HELPER_PANEL, "Rows of any run or shard, images named with their size."),
         "list": (HELPER_PANEL, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
         "check": (HELPER_PANEL, "Whether a model's numbers are its own: rollout and training against its own code."),
+        "plan": (HELPER_PANEL, "Whether a recipe fits a machine: memory, disk and the settings to change."),
         "config": (HELPER_PANEL, "Check a recipe and print it resolved."),
     }
 

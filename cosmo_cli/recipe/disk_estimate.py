@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from cosmo_cli.output import Output
 from cosmo_cli.recipe.schema import Phase, Recipe
+from stages.capacity.machine import existing
+from stages.capacity.units import BYTES, STATES, size
 from stages.core.errors import CosmoError
 
-# A policy is its weights; a trainer state is two float32 moments; one more of both while the next is written.
-STATES = 3
 # Per completion token: an id, a log-prob, a few characters of text, grades. Measured at 14 bytes compressed.
 TOKEN_BYTES = 20
 # A prompt row with a small image; large images are counted when `prepare` has made them.
@@ -32,13 +33,18 @@ def _groups(recipe: Recipe, phase: Phase) -> int:
 
 
 def weights_bytes(recipe: Recipe) -> int | None:
-    """Size of the starting policy's weights, when they are on disk already."""
+    """Size of a policy's weights as training writes them, when those of the starting policy are on disk already."""
     from stages.models.policy_ref import resolve_policy
 
     ref = resolve_policy(recipe.policy)
     if ref.path is None:
         return None
-    return sum(p.stat().st_size for p in ref.path.glob("*.safetensors"))
+    stored = sum(p.stat().st_size for p in ref.path.glob("*.safetensors"))
+    config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
+    # Older versions of transformers call it torch_dtype. Trained in float32, bfloat16 weights are twice as large.
+    before = BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)
+    tables = [{**recipe.table("train"), **phase.train} for phase in recipe.phases]
+    return stored * max((BYTES[t.get("dtype", "float32")] for t in tables), default=before) // before
 
 
 def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
@@ -47,10 +53,7 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
     if weights is None:
         return
     need = estimate(recipe, weights)
-    # The runs folder may not be there yet; the disk is that of the nearest folder that is.
-    place = runs.absolute()
-    while not place.exists():
-        place = place.parent
+    place = existing(runs)
     free = shutil.disk_usage(place).free
     output.say(f"disk: about {size(need)} at the peak for models and rollouts, {size(free)} free at {place}")
     if need > free:
@@ -58,12 +61,3 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
             f"the run needs about {size(need)} and {place} has {size(free)} free",
             "lower [retention] policies, or choose another place with --runs FOLDER",
         )
-
-
-def size(count: float) -> str:
-    """A number of bytes as people say it: `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
-        count /= 1024
-    return f"{count:.1f} TiB"

@@ -10,7 +10,7 @@ from typing import Any
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
 from cosmo_cli.process import give_back_memory
 from cosmo_cli.ranks import entry_of, start_ranks
-from cosmo_cli.recipe.disk_estimate import check_room
+from cosmo_cli.recipe.machine_check import check_machine
 from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
@@ -65,7 +65,7 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Go through all steps; finished ones are found on disk. Returns the summary document."""
     run = Run(recipe, runs, output, executor)
-    check_room(recipe, runs, output)
+    check_machine(recipe, runs, output, executor[0])
     clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
     resources = Resources()
     steps = steps_of(recipe)

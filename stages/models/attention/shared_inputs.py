@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.models.attention.packed_attention import use_packed_attention
@@ -25,6 +27,10 @@ from stages.models.forward_inputs import forward_names
 
 if TYPE_CHECKING:
     from stages.models.processor import PromptProcessor
+
+
+Indices = NDArray[np.int64]
+"""Positions of tokens, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,11 @@ class TokenGroup:
 
 def packed_inputs(
     model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
-) -> tuple[dict[str, Any], Tensor]:
-    """Forward keywords for one row, and the position that predicts each token of each completion in order (M,)."""
+) -> tuple[dict[str, Any], Indices]:
+    """Forward keywords for one row, and the position that predicts each token of each completion in order (M,).
+
+    The positions stay on the CPU: a GPU would be waited for to say which of them there are.
+    """
     use_packed_attention(model)
     layout = [PackedGroup(len(g.prompt), [len(c) for c in g.completions]) for g in groups]
     sequence = [t for g in groups for tokens in (g.prompt, *g.completions) for t in tokens]
@@ -53,19 +62,19 @@ def packed_inputs(
     batch["position_ids"] = _positions(model, processor, groups, layout, device)
     # Anything 4-D is taken for a finished mask; the layout says what it would.
     batch["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
-    return batch | {"packed": Packing(layout)}, _predictors(layout).to(device)
+    return batch | {"packed": Packing(layout)}, _predictors(layout)
 
 
-def _predictors(layout: list[PackedGroup]) -> Tensor:
+def _predictors(layout: list[PackedGroup]) -> Indices:
     """The position before each completion token; for a completion's first the prompt's last."""
     found = []
     for group, start in zip(layout, accumulate((g.tokens for g in layout), initial=0)):
         at = start + group.prompt
         for length in group.completions:
-            found.append(torch.arange(at - 1, at - 1 + length))
+            found.append(np.arange(at - 1, at - 1 + length))
             found[-1][0] = start + group.prompt - 1
             at += length
-    return torch.cat(found)
+    return np.concatenate(found)
 
 
 def _positions(
@@ -84,10 +93,10 @@ def _positions(
 
 def padded_inputs(
     model: Any, processor: PromptProcessor, groups: list[TokenGroup], device: torch.device
-) -> tuple[dict[str, Any], Tensor]:
+) -> tuple[dict[str, Any], Indices]:
     """Every completion with its own copy of the prompt and its images: right for any family.
 
-    Forward keywords, and the flat position (row x width + column) that predicts each token (M,).
+    Forward keywords, and the flat position (row x width + column) that predicts each token (M,), on the CPU.
     """
     rows = [(g.prompt + c, g.image_inputs) for g in groups for c in g.completions]
     batch = processor.batch([ids for ids, _ in rows], [images for _, images in rows], side="right")
@@ -99,5 +108,5 @@ def padded_inputs(
     starts = [len(g.prompt) - 1 for g in groups for _ in g.completions]
     lengths = [len(c) for g in groups for c in g.completions]
     width = kwargs["input_ids"].shape[1]
-    flat = [row * width + torch.arange(s, s + n) for row, (s, n) in enumerate(zip(starts, lengths, strict=True))]
-    return kwargs, torch.cat(flat).to(device)
+    flat = [row * width + np.arange(s, s + n) for row, (s, n) in enumerate(zip(starts, lengths, strict=True))]
+    return kwargs, np.concatenate(flat)

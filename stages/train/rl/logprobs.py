@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def completion_logprobs(
     ]
     logprobs_M, entropy_M = _in_order(scored, parts, groups)
     lengths_N = torch.tensor([len(c) for c in completions], device=device)
-    present_NT = torch.arange(int(lengths_N.max()), device=device) < lengths_N[:, None]
+    present_NT = torch.arange(max(map(len, completions)), device=device) < lengths_N[:, None]
     entropy_NT = _spread(entropy_M.detach(), present_NT)
     return TokenLogprobs(_spread(logprobs_M, present_NT), entropy_NT, present_NT.float())
 
@@ -79,10 +80,10 @@ def _one_forward(
     )
     width = kwargs["input_ids"].shape[1]
     # `logits_to_keep` takes columns, the same for all rows: what one row needs is kept for each.
-    keep_K, column_M = (flat_M % width).unique(return_inverse=True)
+    keep_K, column_M = np.unique(flat_M % width, return_inverse=True)
     # One flat row a token: rows of the batch that `logits_to_keep` left K columns of.
-    row_M = flat_M.div(width, rounding_mode="floor") * len(keep_K) + column_M
-    kwargs |= {"logits_to_keep": keep_K, "use_cache": False}
+    row_M = torch.tensor(flat_M // width * len(keep_K) + column_M, device=device)
+    kwargs |= {"logits_to_keep": torch.tensor(keep_K, device=device), "use_cache": False}
     return project(model, forward, kwargs, scorer, row_M)
 
 

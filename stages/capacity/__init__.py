@@ -1,0 +1,1 @@
+"""What a model takes of a machine: parameters, training, sampling, files. Arithmetic alone; `cosmo plan` asks it."""

@@ -1,0 +1,150 @@
+"""What one GPU and one machine hold while a policy is trained, by layout (`--parallel`).
+
+With N parameters of which T are trained, b bytes a weight and W ranks, a GPU holds, in bytes:
+
+    layout   weights   gradients        moments   beside them
+    ddp      b N       b T              2 b T     b T of buckets where W > 1 (torch's DDP, no gradient views)
+    zero2    b N       4 T / W          8 T / W   4 T / W float32 masters, two reduction buckets
+    zero3    b N / W   4 T / W          8 T / W   masters where b = 2, a bucket, at most 1e9 gathered numbers
+    fsdp2    b N / W   b T / W          2 b T / W two layers and what is in none, gathered; a layer's gradients
+
+ZeRO: arXiv:1910.02054, section 3, and DeepSpeed 0.19's stage_1_and_2.py and stage3.py with the settings in
+stages/train/parallel/zero2.json and zero3.json. FSDP2: torch's `fully_shard` as stages/train/parallel/fsdp.py calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from stages.capacity.activations import Pass, activations
+from stages.capacity.shape import Shape
+from stages.capacity.units import BYTES, GIB, MOMENTS, Parts
+
+# Numbers, as in zero2.json and zero3.json.
+_BUCKET, _LIVE = 200_000_000, 1_000_000_000
+# torch, transformers and CUDA's host side in each process: ours, no measurement.
+PROCESS = 3 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a policy is trained."""
+
+    parallel: str
+    """ddp, zero2, zero3 or fsdp2."""
+    ranks: int
+    """Processes on all machines together."""
+    local: int
+    """Processes on one machine."""
+    dtype: str
+    """Weights while they are trained."""
+    lora: int
+    """Rank of the adapters; 0: whole weights."""
+    reference: bool
+    """A reference model for the KL, whole on every GPU."""
+    parent: bool
+    """Whether it goes on from moments that an earlier turn saved."""
+    one_pass: Pass
+    """Its largest forward and backward."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no rank has all of the optimizer."""
+        return self.parallel != "ddp"
+
+
+def trained(shape: Shape, how: Training) -> int:
+    """Parameters that get gradients: all, all but the tower's, or adapters of each linear layer's width."""
+    vision = how.one_pass.trains_vision
+    if how.lora:
+        return how.lora * (shape.adapter_width + (shape.vision_adapter_width if vision else 0))
+    return shape.parameters - (0 if vision else shape.vision)
+
+
+def resident(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU before anything is computed: weights, gradients, moments, and what the layout adds."""
+    b, w, t = BYTES[how.dtype], how.ranks, trained(shape, how)
+    weights = b * (shape.parameters + (t if how.lora else 0))
+    if how.parallel == "ddp":
+        parts = {"weights": weights, "gradients": b * t, "moments": MOMENTS * b * t}
+        return parts | ({"reduction buckets": b * t} if w > 1 else {})
+    if how.parallel == "fsdp2":
+        return {"weights": weights // w, "gradients": b * t // w, "moments": MOMENTS * b * t // w}
+    wire = 2 if how.one_pass.half else 4
+    whole = how.parallel == "zero2"
+    parts = {"weights": weights if whole else weights // w, "gradients": 4 * t // w, "moments": MOMENTS * 4 * t // w}
+    if whole or b != 4:
+        parts["float32 masters"] = 4 * t // w
+    return parts | {"reduction buckets": (2 if whole else 1) * wire * min(_BUCKET, t)}
+
+
+def at_work(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU at the peak of a step."""
+    parts = resident(shape, how) | activations(shape, how.one_pass)
+    c = how.one_pass.compute
+    if how.parallel == "fsdp2":
+        rest = shape.parameters - shape.layered
+        # The root's parameters stay gathered; a layer's gradients are made in c bytes and added up in float32.
+        parts["gathered layers"] = c * (2 * shape.largest + rest) + (c + 4) * shape.largest
+    elif how.parallel == "zero3":
+        parts["gathered layers"] = c * min(_LIVE, shape.parameters)
+    elif how.one_pass.autocast:
+        # Copies that autocast keeps for the forward pass, and the graph for the backward pass; recomputed layers make
+        # theirs one at a time, and at the end of a forward pass that recomputes nothing else is as large.
+        parts["bfloat16 copies of weights"] = 2 * (shape.largest if how.one_pass.checkpointing else shape.linear)
+    if how.reference:
+        parts["reference model"] = BYTES[how.dtype] * shape.parameters
+    return {name: number for name, number in parts.items() if number}
+
+
+def forward_end(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU at the end of a checkpointed forward under autocast, which still has all its copies; else {}.
+
+    torch's cache of casts lives as long as the autocast context, which is around the whole forward pass.
+    """
+    if not (how.one_pass.autocast and how.one_pass.checkpointing and how.parallel in ("ddp", "zero2")) or how.lora:
+        return {}
+    parts = at_work(shape, how)
+    boundary = how.one_pass.tokens * how.one_pass.residual * shape.hidden
+    parts |= {"activations": shape.layers * boundary, "bfloat16 copies of weights": 2 * shape.linear}
+    del parts["one layer's gradients"]
+    return parts
+
+
+def at_start(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU when a sharded layout takes the model over: the Trainer has placed all of it there before."""
+    if not how.sharded:
+        return {}
+    return {"weights": BYTES[how.dtype] * shape.parameters}
+
+
+def gpu_moments(shape: Shape, how: Training) -> dict[str, Parts]:
+    """The moments at which a GPU may be fullest, by name; `at_work` is always one."""
+    found = {
+        "step": at_work(shape, how),
+        "end of the forward pass": forward_end(shape, how),
+        "start, whole model placed": at_start(shape, how),
+    }
+    return {name: parts for name, parts in found.items() if parts}
+
+
+def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
+    """Bytes of one machine's memory, all its processes together; `on_cpu`: there is no GPU, and all of it lies here.
+
+    Every process of a sharded layout reads the whole policy and its parent's moments, and at the end gathers both,
+    loads the model once more and gives its optimizer a copy: 2 b N + 2 m T + 2 b T, m bytes of a parameter's moments.
+    """
+    b, t = BYTES[how.dtype], trained(shape, how)
+    model, moments = b * shape.parameters, MOMENTS * b * t
+    gathered = moments if how.parallel in ("ddp", "fsdp2") else MOMENTS * 4 * t
+    parent = moments if how.parent else 0
+    each = {"processes": PROCESS}
+    if on_cpu:
+        # What a GPU would hold, whole again at the end of a sharded run.
+        own = replace(how, parallel="ddp") if how.ranks == 1 else how
+        each |= at_work(shape, own)
+    if how.sharded:
+        each |= {"whole models": 2 * model, "whole moments": 2 * gathered + parent}
+    else:
+        each |= {"model as it is loaded or saved": model, "moments as they are": max(moments, parent)}
+    return {name: how.local * number for name, number in each.items()}

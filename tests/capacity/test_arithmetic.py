@@ -1,0 +1,199 @@
+"""Every formula by hand, to the byte, for a model small enough to add up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stages.capacity.activations import PIECE, Pass, activations, images, layer_bytes, logits
+from stages.capacity.sampling import Sampling, at_a_time, kv_bytes, transformers_parts, vllm_parts
+from stages.capacity.shape import Shape
+from stages.capacity.training import (
+    PROCESS,
+    Training,
+    at_start,
+    at_work,
+    forward_end,
+    gpu_moments,
+    host,
+    resident,
+    trained,
+)
+from stages.capacity.units import BYTES, GIB, size
+from stages.train.config import PARALLEL
+
+SHAPE = Shape(
+    model_type="qwen2",
+    parameters=1000,
+    vision=200,
+    head=100,
+    linear=600,
+    layered=700,
+    largest=70,
+    adapter_width=50,
+    vision_adapter_width=20,
+    layers=3,
+    hidden=8,
+    intermediate=16,
+    heads=4,
+    kv_heads=2,
+    head_size=2,
+    vocabulary=11,
+    positions=64,
+    vision_layers=2,
+    vision_hidden=6,
+    vision_intermediate=10,
+    patches=4,
+    patch_values=12,
+)
+PLAIN = Pass(10, 0, half=False, autocast=False, checkpointing=False, trains_vision=False)
+CAST = replace(PLAIN, half=True, autocast=True)
+BUCKETS = "reduction buckets"
+TRAINING = Training("ddp", 4, 4, "float32", 0, reference=False, parent=True, one_pass=PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "parts"),
+    [
+        ("ddp", {"weights": 4000, "gradients": 3200, "moments": 6400, BUCKETS: 3200}),
+        # Buckets: never more than is trained, in float32 where nothing is cast.
+        (
+            "zero2",
+            {"weights": 4000, "gradients": 800, "moments": 1600, "float32 masters": 800, "reduction buckets": 6400},
+        ),
+        ("zero3", {"weights": 1000, "gradients": 800, "moments": 1600, BUCKETS: 3200}),
+        ("fsdp2", {"weights": 1000, "gradients": 800, "moments": 1600}),
+    ],
+)
+def test_what_each_layout_holds(parallel, parts):
+    assert resident(SHAPE, replace(TRAINING, parallel=parallel)) == parts
+
+
+def test_every_layout_that_can_be_asked_for_has_its_arithmetic():
+    totals = {p: sum(resident(SHAPE, replace(TRAINING, parallel=p)).values()) for p in PARALLEL}
+    assert totals["fsdp2"] < totals["zero3"] < totals["zero2"] < totals["ddp"] + 1
+    # One process adds up gradients with nobody.
+    assert "reduction buckets" not in resident(SHAPE, replace(TRAINING, ranks=1))
+
+
+def test_bfloat16_weights_have_masters_under_zero_alone():
+    half = {p: resident(SHAPE, replace(TRAINING, parallel=p, dtype="bfloat16")) for p in PARALLEL}
+    assert half["zero3"]["float32 masters"] == 4 * 800 // 4
+    assert half["fsdp2"] == {"weights": 500, "gradients": 400, "moments": 800}
+    assert half["ddp"]["moments"] == 2 * 2 * 800
+
+
+def test_what_is_trained():
+    assert trained(SHAPE, TRAINING) == 800
+    assert trained(SHAPE, replace(TRAINING, one_pass=replace(PLAIN, trains_vision=True))) == 1000
+    lora = replace(TRAINING, lora=2)
+    assert trained(SHAPE, lora) == 2 * 50
+    assert resident(SHAPE, lora)["weights"] == 4 * (1000 + 100)
+    assert resident(SHAPE, lora)["moments"] == 8 * 100
+
+
+def test_a_layer_s_activations():
+    # norms 2 x (4 + 4) x 8, inputs 2 x 4 x 8, attention 4 x 2 x (2 x 4 + 4 x 2), MLP 4 x 4 x 16.
+    assert layer_bytes(SHAPE, PLAIN) == 128 + 64 + 128 + 256
+    # norms the same, five casts of 2 x 8, attention and MLP half.
+    assert layer_bytes(SHAPE, CAST) == 128 + 80 + 64 + 128
+    assert layer_bytes(SHAPE, replace(CAST, autocast=False)) == 96 + 32 + 64 + 128
+
+
+def test_checkpointing_keeps_one_layer_and_the_boundaries():
+    plain = activations(SHAPE, PLAIN)
+    assert plain["activations"] == 3 * 10 * 576
+    assert activations(SHAPE, replace(PLAIN, checkpointing=True))["activations"] == 3 * 10 * 4 * 8 + 10 * 576
+    assert plain["one layer's gradients"] == 10 * (3 * 4 * 16 + 2 * 4 * 8)
+    assert logits(PLAIN) == PIECE * 32
+    assert logits(CAST) == PIECE * 28
+
+
+def test_images():
+    seen = replace(PLAIN, images=5)
+    # 5 tokens of 4 patches: 12 numbers each, and one layer of 2 x 8 x 6 + 2 x 24 + 6 x 24 + 16 x 10 bytes a patch.
+    layer = 20 * (96 + 48 + 144 + 160)
+    assert images(SHAPE, seen) == 20 * 48 + layer
+    assert images(SHAPE, replace(seen, trains_vision=True)) == 20 * 48 + 2 * layer
+    once = replace(seen, trains_vision=True, checkpointing=True)
+    assert images(SHAPE, once) == 20 * 48 + 2 * 20 * 24 + layer
+    assert "images" not in activations(replace(SHAPE, vision=0), seen)
+
+
+def test_what_a_step_adds():
+    cast = replace(TRAINING, one_pass=CAST)
+    assert at_work(SHAPE, cast)["bfloat16 copies of weights"] == 2 * 600
+    again = replace(cast, one_pass=replace(CAST, checkpointing=True))
+    assert at_work(SHAPE, again)["bfloat16 copies of weights"] == 2 * 70
+    # Until the forward pass ends, autocast has all of them, and nothing is computed again yet.
+    forward = forward_end(SHAPE, again)
+    assert forward["bfloat16 copies of weights"] == 2 * 600
+    assert forward["activations"] == 3 * 10 * 4 * 8
+    assert forward_end(SHAPE, cast) == {}
+    fsdp = at_work(SHAPE, replace(TRAINING, parallel="fsdp2", one_pass=replace(CAST, autocast=False)))
+    assert fsdp["gathered layers"] == 2 * (2 * 70 + 300) + 6 * 70
+    assert at_work(SHAPE, replace(TRAINING, parallel="zero3"))["gathered layers"] == 4 * 1000
+    assert at_work(SHAPE, replace(TRAINING, reference=True))["reference model"] == 4000
+
+
+def test_a_sharded_model_is_whole_on_each_gpu_first():
+    assert at_start(SHAPE, TRAINING) == {}
+    assert at_start(SHAPE, replace(TRAINING, parallel="zero3")) == {"weights": 4000}
+    assert list(gpu_moments(SHAPE, TRAINING)) == ["step"]
+
+
+def test_memory_of_the_machine():
+    ddp = {"processes": PROCESS, "model as it is loaded or saved": 4000, "moments as they are": 6400}
+    assert host(SHAPE, TRAINING, on_cpu=False) == {name: 4 * number for name, number in ddp.items()}
+    fsdp = replace(TRAINING, parallel="fsdp2", ranks=8)
+    assert host(SHAPE, fsdp, on_cpu=False) == {
+        "processes": 4 * PROCESS,
+        "whole models": 4 * 2 * 4000,
+        "whole moments": 4 * (2 * 6400 + 6400),
+    }
+    first = replace(fsdp, parent=False, parallel="zero2", dtype="bfloat16")
+    # ZeRO's moments are float32 whatever the weights are.
+    assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 2 * 4 * 800
+    on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), on_cpu=True)
+    assert on_cpu["weights"] == 4000
+    assert on_cpu["logits in pieces"] == PIECE * 32
+
+
+SAMPLING = Sampling("vllm", "bfloat16", 1, 0.5, 0, longest=64, prompt=4, new_tokens=6, batch_tokens=100)
+
+
+def test_keys_and_values():
+    assert kv_bytes(SHAPE, "bfloat16") == 2 * 3 * 2 * 2 * 2
+    assert kv_bytes(SHAPE, "float32", 2) == 2 * 3 * 1 * 2 * 4
+    # A GPU holds no less than one key head.
+    assert kv_bytes(SHAPE, "bfloat16", 4) == kv_bytes(SHAPE, "bfloat16", 2)
+    assert at_a_time(SHAPE, SAMPLING, 4800) == 4800 / (48 * 10)
+
+
+def test_what_is_left_of_vllm_s_share():
+    parts = vllm_parts(SHAPE, SAMPLING, 10 * GIB)
+    step = 8192 * 2 * (32 + 32) + 1024 * 11 * 8
+    assert parts == {
+        "weights": 2000,
+        "one step": step,
+        "graphs and buffers": 2 * GIB,
+        "keys and values": 3 * GIB - 2000 - step,
+    }
+    assert vllm_parts(SHAPE, replace(SAMPLING, kv_cache=GIB), 10 * GIB)["keys and values"] == GIB
+    assert vllm_parts(SHAPE, SAMPLING, GIB)["keys and values"] < 0
+
+
+def test_what_transformers_holds():
+    parts = transformers_parts(SHAPE, replace(SAMPLING, dtype="float32"))
+    rows = 100 // 10
+    assert parts == {
+        "weights": 4000,
+        "keys and values": 100 * 2 * 3 * 2 * 2 * 4,
+        "one step": rows * (4 * (48 + 32) * 4 + 88),
+    }
+
+
+def test_sizes_as_people_say_them():
+    assert [size(n) for n in (5, 1536, 79 * GIB, 2048 * GIB)] == ["5 B", "1.5 KiB", "79.0 GiB", "2.0 TiB"]
+    assert BYTES["float32"] == 2 * BYTES["bfloat16"] == 4

@@ -1,0 +1,169 @@
+"""Recipes against machines: what fits, what does not, and that what is then said to be typed does fit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosmo_cli.app import main
+from cosmo_cli.output import Output
+from cosmo_cli.recipe import machine_check
+from cosmo_cli.recipe import plan as planning
+from cosmo_cli.recipe.demands import Question
+from cosmo_cli.recipe.plan import RecipePlan, plan_recipe
+from cosmo_cli.recipe.schema import parse
+from stages.capacity import shape as shapes
+from stages.capacity.machine import Machine, machine_named
+from stages.capacity.shape import Shape
+from stages.capacity.units import GIB
+from stages.core.config import assign, parse_assignment
+from stages.core.errors import UnavailableError
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = {n: Shape(**s) for n, s in json.loads((ROOT / "tests/capacity/shapes.json").read_text()).items()}
+NODE = machine_named("8xh100")
+RECIPES = ["cosmo_r1", "safework_m3"]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / "examples" / name / "recipe.toml").read_text(encoding="utf-8"))
+
+
+def plan(values: dict[str, Any], model: str, machine: Machine = NODE, executor: str = "ray") -> RecipePlan:
+    return plan_recipe(Question(parse(values), machine, MODELS[model], executor=executor))
+
+
+def typed(values: dict[str, Any], hint: str) -> dict[str, Any]:
+    """The recipe with the settings of a hint."""
+    for word in shlex.split(hint.replace("--set ", "")):
+        assign(values, *parse_assignment(word))
+    return values
+
+
+@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_papers_recipes_fit_a_node_as_they_are_written(name, executor):
+    found = plan(recipe(name), "qwen2_5_vl_7b", executor=executor)
+    assert found.problems == []
+    # All eight GPUs have work with Ray; alone, one vLLM samples on one of them, and that is said.
+    assert [note[:24] for note in found.notes] == ([] if executor == "ray" else ["it samples on 1 of 8 GPU"])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_settings_that_are_named_make_it_fit(name):
+    values = recipe(name)
+    # As these recipes once were: one process, and no layout.
+    for key in ("nproc", "parallel"):
+        del values["train"][key]
+    found = plan(values, "qwen2_5_vl_7b")
+    assert "one process, 8 GPUs: training uses one" in [p.text for p in found.problems]
+    hint = found.problems[0].hint
+    assert hint == "--set train.nproc=8 --set train.parallel=fsdp2"
+    assert plan(typed(values, hint), "qwen2_5_vl_7b").problems == []
+
+
+def test_a_long_forward_without_checkpointing_holds_more_than_a_gpu():
+    values = recipe("cosmo_r1")
+    values["train"]["gradient_checkpointing"] = False
+    found = plan(values, "qwen2_5_vl_7b")
+    step = next(s for s in found.steps if s.name == "stage1 train")
+    # 8,192 tokens of 28 layers, 7.3 MB a token under autocast; FSDP2's residual stream is narrower.
+    assert 45 * GIB < step.gpu["step"]["activations"] < 60 * GIB
+    short = [p for p in found.problems if "of each GPU" in p.text]
+    assert short
+    assert not any(p.certain for p in short)
+    assert short[0].hint == "--set train.gradient_checkpointing=true"
+    assert plan(typed(values, short[0].hint), "qwen2_5_vl_7b").problems == []
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl_72b", "internvl3_78b", "llama_3_1_70b"])
+def test_a_model_of_70_billion_is_refused_with_the_reason(model):
+    found = plan(recipe("cosmo_r1"), model)
+    train = next(s for s in found.steps if s.name == "stage1 train")
+    # float32 weights, whole on each GPU before they are sharded.
+    assert sum(train.gpu["start, whole model placed"].values()) == 4 * MODELS[model].parameters
+    assert any(p.certain and p.text.startswith("stage1 train needs") for p in found.problems)
+    rollout = next(p for p in found.problems if p.text.startswith("stage1 rollout"))
+    again = plan(typed(recipe("cosmo_r1"), rollout.hint), model)
+    assert [p.text for s in again.steps if s.name.endswith("rollout") for p in s.problems] == []
+
+
+def test_a_small_node_and_a_crooked_tensor_parallel_size_are_named_by_value():
+    values = recipe("cosmo_r1")
+    values["rollout"]["vllm"]["tensor_parallel_size"] = 8
+    texts = [p.text for p in plan(values, "qwen2_5_vl_7b").problems]
+    assert texts == ["tensor_parallel_size = 8 does not divide the model's 28 heads"]
+    small = plan(recipe("cosmo_r1"), "qwen2_5_vl_7b", replace(NODE, gpus=4, disk_bytes=100 * GIB))
+    texts = [p.text for p in small.problems]
+    assert "nproc = 8, and the machine has 4 GPUs" in texts
+    assert any("of disk, and 100.0 GiB are free" in text for text in texts)
+
+
+def test_half_of_the_gpus_idle_is_said():
+    values = recipe("cosmo_r1")
+    values["rollout"]["vllm"]["tensor_parallel_size"] = 4
+    values["rollout"]["shard_groups"] = 128
+    assert plan(values, "qwen2_5_vl_7b").notes == [
+        "1 shards for 2 engines: --set rollout.shard_groups=64 gives each one",
+        "the model fits 1 GPU: --set rollout.vllm.tensor_parallel_size=1 is faster",
+    ]
+
+
+@pytest.fixture
+def seven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 7B's sizes without building it."""
+    monkeypatch.setattr(shapes, "read_shape", lambda folder, trusted=False: MODELS["qwen2_5_vl_7b"])
+    monkeypatch.setattr(planning, "config_folder", lambda policy: Path("nowhere"))
+
+
+@pytest.mark.usefixtures("seven")
+def test_the_command_says_it_on_stderr_and_by_its_exit_code(capfd: pytest.CaptureFixture[str]):
+    path = str(ROOT / "examples/cosmo_r1/recipe.toml")
+    assert main(["plan", path, "--machine", "8xh100"]) == 0
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.endswith("plan: it fits\n")
+    assert "stage2 train: fsdp2 on 8 GPUs, float32, checkpointed" in said.err
+    assert max(map(len, said.err.splitlines()[1:-2])) <= 80
+    assert main(["plan", path, "--machine", "8xh100", "--gpu-memory", "24", "--json"]) == 4
+    said = capfd.readouterr()
+    document = json.loads(said.out)
+    assert not document["fits"]
+    assert document["model"]["parameters"] == 8_292_166_656
+    assert said.err.startswith("cosmo plan: it does not fit: ")
+
+
+def test_cosmo_run_asks_a_small_recipe_nothing_and_refuses_what_is_sure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    values = recipe("cosmo_r1")
+    output = Output("run")
+
+    def ask(weights: int, machine: Machine) -> None:
+        monkeypatch.setattr(machine_check, "check_room", lambda *given: None)
+        monkeypatch.setattr(machine_check, "weights_bytes", lambda recipe: weights)
+        monkeypatch.setattr(machine_check, "this_machine", lambda runs: machine)
+        machine_check.check_machine(parse(values), tmp_path, output, "ray")
+
+    def refuse(*given: Any) -> Shape:
+        raise AssertionError("a small recipe waits for no model to be built")
+
+    monkeypatch.setattr(shapes, "read_shape", refuse)
+    ask(30_000_000, replace(NODE, gpus=0, gpu_bytes=0, host_bytes=16 * GIB))
+    ask(30_000_000, replace(NODE, gpus=1))
+    monkeypatch.setattr(shapes, "read_shape", lambda folder, trusted=False: MODELS["qwen2_5_vl_7b"])
+    monkeypatch.setattr(planning, "config_folder", lambda policy: Path("nowhere"))
+    ask(33 * GIB, NODE)
+    assert capsys.readouterr().err == ""
+    values["train"]["gradient_checkpointing"] = False
+    ask(33 * GIB, NODE)
+    assert "hint: --set train.gradient_checkpointing=true" in capsys.readouterr().err
+    del values["train"]["nproc"], values["train"]["parallel"]
+    with pytest.raises(UnavailableError, match="one process, 8 GPUs"):
+        ask(33 * GIB, NODE)
