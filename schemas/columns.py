@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -94,6 +94,23 @@ def integers(array: pa.Array) -> np.ndarray[Any, Any]:
         return np.array([value or 0 for value in array.to_pylist()], np.int64)
     dtype = np.dtype(f"i{array.type.bit_width // 8}")
     return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+
+
+def text_values(array: pa.Array) -> list[str | None]:
+    """The texts of an array whose UTF-8 is known to be right, as `to_pylist` gives them, in a third of its time."""
+    if array.null_count or not len(array):
+        found: list[str | None] = array.to_pylist()
+        return found
+    _, offsets, data = array.buffers()
+    width = np.int64 if pa.types.is_large_string(array.type) else np.int32
+    ends = np.frombuffer(offsets, width)[array.offset : array.offset + len(array) + 1]
+    first = int(ends[0])
+    whole = str(memoryview(data)[first : int(ends[-1])], "utf-8") if data is not None else ""
+    if not whole.isascii():
+        # Offsets count bytes.
+        return list(array.to_pylist())
+    edges = (ends - first).tolist()
+    return [whole[begin:end] for begin, end in pairwise(edges)]
 
 
 def _plain(value: Any) -> Any:
@@ -216,7 +233,7 @@ def _texts(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     except TypeError:
         raise _Odd from None
     if text.isascii():
-        return _bytes_array(text.encode(), map(_length, values), len(values), kind, present)
+        return _bytes_array(text.encode(), _lengths(values, present), len(values), kind, present)
     try:
         encoded = [b"" if value is None else value.encode() for value in values]
     except UnicodeEncodeError:
@@ -228,11 +245,11 @@ def _binaries(values: list[Any], kind: pa.DataType, present: Any) -> pa.Array:
     if not {type(value) for value in values} <= {bytes, type(None)}:
         raise _Odd
     data = b"".join(values if present is None else [value or b"" for value in values])
-    return _bytes_array(data, map(_length, values), len(values), kind, present)
+    return _bytes_array(data, _lengths(values, present), len(values), kind, present)
 
 
-def _length(value: Any) -> int:
-    return 0 if value is None else len(value)
+def _lengths(values: list[Any], present: Any) -> Iterable[int]:
+    return map(len, values) if present is None else (0 if value is None else len(value) for value in values)
 
 
 def _bytes_array(data: bytes, lengths: Iterable[int], n: int, kind: pa.DataType, present: Any) -> pa.Array:

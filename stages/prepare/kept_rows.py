@@ -37,7 +37,8 @@ class KeptRows:
         self._keys: list[str] = []
         self._tables: list[pa.Table] = []
         self._bytes = 0
-        self._number = 0
+        self.number = 0
+        """How many there are: what the next one's number will be."""
         self._file: IO[bytes] | None = None
         self._stream: Any = None
         self._parts: list[pa.Table] | None = None
@@ -47,10 +48,17 @@ class KeptRows:
         """Keep a row that has all but its images and its id, which is `key`; its number here."""
         self._rows.append(row)
         self._keys.append(key)
-        self._number += 1
+        self.number += 1
         if len(self._rows) >= BATCH_ROWS:
             self._as_columns()
-        return self._number - 1
+        return self.number - 1
+
+    def keep_columns(self, rows: pa.Table) -> None:
+        """Keep rows that have all but their images, in a table without metadata."""
+        if self._rows:
+            self._as_columns()
+        self.number += rows.num_rows
+        self._put(rows)
 
     def is_there(self) -> bool:
         """Whether the rows can be taken; not where there was no room for them. None can be added then."""
@@ -72,9 +80,12 @@ class KeptRows:
         fields = {f.name: list(map(operator.attrgetter(f.name), self._rows)) for f in self._schema}
         fields["id"] = self._keys
         columns = [column(fields[field.name], field.type) for field in self._schema]
-        self._tables.append(pa.Table.from_arrays(columns, schema=self._schema))
-        self._bytes += self._tables[-1].nbytes
         self._rows, self._keys = [], []
+        self._put(pa.Table.from_arrays(columns, schema=self._schema))
+
+    def _put(self, rows: pa.Table) -> None:
+        self._tables.append(rows)
+        self._bytes += rows.nbytes
         if self._bytes >= PART_BYTES:
             self._write()
 

@@ -6,6 +6,7 @@ a label without weight, more than the limit).
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,8 +101,12 @@ def choose(
     if augment is not None:
         picks += augment(choice, picks)
     picks = _mixed(choice, picks, config)
-    choice.picks = sorted(picks, key=lambda p: (p.rank, p.source, p.index))
+    choice.picks = sorted(picks, key=_BY_RANK)
     return choice
+
+
+_BY_RANK = operator.attrgetter("rank", "source", "index")
+"""A seeded order that does not hang on where records lie, except between rows of the same content."""
 
 
 def rank_of(seed: int, key: str) -> str:
@@ -144,10 +149,9 @@ def _without_duplicates(choice: Choice, names: list[str], picks: list[Pick]) -> 
     """One row a content key: a test row stays before a training row, one not for training first."""
     kept: dict[str, Pick] = {}
 
-    # False sorts before True: test rows first, and among them those that must not be trained on.
-    def order(pick: Pick) -> tuple[bool, bool, int, int]:
-        test, not_for_training = pick.record.split == "test", NO_TRAINING in pick.record.flags
-        return not test, not not_for_training, pick.source, pick.index
+    # False sorts before True: test rows first, and among them those that must not be trained on; else as they came.
+    def order(pick: Pick) -> tuple[bool, bool]:
+        return pick.record.split != "test", NO_TRAINING not in pick.record.flags
 
     for pick in sorted(picks, key=order):
         first = kept.setdefault(pick.record.key, pick)
@@ -185,7 +189,7 @@ def _decontaminated(choice: Choice, names: list[str], picks: list[Pick], benchma
 def _limited_by_source(choice: Choice, picks: list[Pick], caps: list[int]) -> list[Pick]:
     """At most so many of each source, seeded."""
     kept, taken = [], Counter[int]()
-    for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
+    for pick in sorted(picks, key=_BY_RANK):
         if not caps[pick.source] or taken[pick.source] < caps[pick.source]:
             taken[pick.source] += 1
             kept.append(pick)
@@ -198,7 +202,7 @@ def _mixed(choice: Choice, picks: list[Pick], config: PrepareConfig) -> list[Pic
     """The draw: seeded, without replacement, label by label where there are weights."""
     pools: dict[str, list[Pick]] = {}
     # By rank, so that the first rows of a pool are a seeded sample of it.
-    for pick in sorted(picks, key=lambda p: (p.rank, p.source, p.index)):
+    for pick in sorted(picks, key=_BY_RANK):
         pools.setdefault(pick.record.label if config.weights else "", []).append(pick)
     if not config.weights:
         shares = {"": config.limit or len(picks)}

@@ -22,6 +22,7 @@ from stages.prepare.words import (
     SHINGLE,
     exact,
     has_words,
+    is_prose,
     marked_words,
     numbers,
     own_pieces,
@@ -67,14 +68,19 @@ def near_duplicates(
     Records of split `test` are never dropped: a test set is measured whole.
     """
     groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
+    prose: set[int] = set()
     for position, record in enumerate(records):
+        if is_prose(record.text):
+            # Neither numbers nor signs.
+            prose.add(position)
         if has_words(record.text):
             # `Tom has 3 apples` and `Tom has 5 apples` share nearly all shingles and have different answers.
-            groups.setdefault((record.images, *numbers(record.text)), []).append((position, record))
+            found = () if position in prose else numbers(record.text)
+            groups.setdefault((record.images, *found), []).append((position, record))
     repeats: dict[int, int] = {}
     for coarse in groups.values():
         # Signs take longer to read than digits, and most rows are alone by their numbers.
-        for group in _by_signs(coarse) if len(coarse) > 1 else ():
+        for group in _by_signs(coarse, prose) if len(coarse) > 1 else ():
             if len(group) > 1:
                 repeats.update(_within(group, threshold, shared))
     return repeats
@@ -90,10 +96,10 @@ def likeness(one: Record, other: Record, shared: frozenset[str]) -> str:
     return said
 
 
-def _by_signs(group: list[tuple[int, Record]]) -> Iterable[list[tuple[int, Record]]]:
+def _by_signs(group: list[tuple[int, Record]], prose: set[int]) -> Iterable[list[tuple[int, Record]]]:
     groups: dict[tuple[str, ...], list[tuple[int, Record]]] = {}
     for position, record in group:
-        groups.setdefault(exact(record.text), []).append((position, record))
+        groups.setdefault(() if position in prose else exact(record.text), []).append((position, record))
     return groups.values()
 
 

@@ -17,7 +17,6 @@ from schemas.values import Image
 from stages.core.errors import BadSample, InputError
 from stages.core.parallel_map import in_order
 from stages.core.stage import Resources
-from stages.models.image_checks import Limits, check_image, silence_pillow, sniff, suffix_is_wrong
 from stages.prepare.augment import flagged, named_heldout_families
 from stages.prepare.augmentations.base import through
 from stages.prepare.config import PrepareConfig
@@ -31,6 +30,8 @@ _MOST_RECENT = 16
 """Rows kept in memory for the twins and families that come next."""
 _DECODERS = 4
 """More threads than that wait for each other's Python."""
+_HANDFUL, _HANDFUL_BYTES = 16, 256 << 10
+"""Rows, or bytes of images, that a thread is given at once."""
 Kept = dict[KeptRows, tuple[list[int], list[int]]]
 """Where rows lie -> their places in the shard, and their numbers there."""
 
@@ -47,6 +48,7 @@ class Illustrated:
         return _lying(self.record).row(self.record.kept_at)
 
 
+_Read = PromptRow | Illustrated | BadSample
 Made = tuple[PromptRow | Illustrated, list[str]]
 """A row, and what is odd about its images' names."""
 
@@ -56,7 +58,8 @@ class RowMaker:
 
     def __init__(self, sources: list[Source], config: PrepareConfig, resources: Resources) -> None:
         self._sources, self._config, self._resources = sources, config, resources
-        self._limits = Limits(config.max_image_bytes, config.max_image_pixels, config.min_image_side)
+        # Looked at once: whether an object fits a protocol takes longer to say than an image to decode.
+        self._apart = [s.plugin if isinstance(s.plugin, ImagesApart) else None for s in sources]
         # Named ones suffice: a family that a source holds out by itself is flagged in its rows already.
         self._heldout = named_heldout_families(config, sources)
         self._records: dict[int, list[Record]] = {}
@@ -76,11 +79,17 @@ class RowMaker:
     def kept(self, shard: dict[str, Any]) -> Kept:
         """The shard's rows that are finished and go into it as they are, by where they lie."""
         found: Kept = {}
+        there: dict[KeptRows, bool] = {}
         steps = shard.get("steps") or itertools.repeat(None)
         for n, (source, index, step) in enumerate(zip(shard["source"], shard["index"], steps, strict=False)):
             record = self.record(source, index)
-            if step is None and not record.images and self._is_kept(record):
-                places, numbers = found.setdefault(_lying(record), ([], []))
+            rows = record.kept_in
+            if step is not None or record.images or rows is None or record.family in self._heldout:
+                continue
+            if rows not in there:
+                there[rows] = rows.is_there()
+            if there[rows]:
+                places, numbers = found.setdefault(rows, ([], []))
                 places.append(n)
                 numbers.append(record.kept_at)
         return found
@@ -102,19 +111,15 @@ class RowMaker:
         Of a row that is kept only the images are made, unless its position is in `whole`, or that is None.
         Sources are read in this thread: files are read well one after the other.
         """
-        apart = [whole is not None and isinstance(source.plugin, ImagesApart) for source in self._sources]
+        apart = [plugin if whole is not None else None for plugin in self._apart]
         read = (
-            (at, self._images(at) if apart[at[0]] and at not in (whole or ()) else self._read(at)) for at in positions
+            (at, self._images(at, plugin) if (plugin := apart[at[0]]) and at not in (whole or ()) else self._read(at))
+            for at in positions
         )
-        workers = min(_DECODERS, os.cpu_count() or 1)
-        with silence_pillow():
-            checked = in_order(
-                lambda one: (one[0], _checked(one[1], self._limits)), read, workers, lambda one: not _has_images(one[1])
-            )
-            for position, made in checked:
-                if not isinstance(made, BadSample) and isinstance(row := made[0], PromptRow):
-                    self._keep(position, (row, made[1]))
-                yield position, made
+        for position, made in _all_checked(read, self._config):
+            if not isinstance(made, BadSample) and isinstance(row := made[0], PromptRow):
+                self._keep(position, (row, made[1]))
+            yield position, made
 
     def finish(self, made: Made, source: int, step: Step | None) -> Made:
         """The row as the plan wants it: as it was made, or augmented."""
@@ -133,7 +138,7 @@ class RowMaker:
     def _other_row(self, position: tuple[int, int]) -> PromptRow:
         """A row that another one is made with."""
         if position not in self._recent:
-            made = _checked(self._read(position), self._limits)
+            made = _checked(self._read(position), self._config)
             if isinstance(made, BadSample):
                 raise made
             row, wrong_names = made
@@ -154,22 +159,26 @@ class RowMaker:
         except BadSample as error:
             return error
 
-    def _images(self, position: tuple[int, int]) -> PromptRow | Illustrated | BadSample:
+    def _images(self, position: tuple[int, int], plugin: ImagesApart) -> _Read:
         """The images of a kept row as its source has them; the whole row where it isn't kept."""
-        record, chosen = self.record(*position), self._sources[position[0]]
+        record = self.record(*position)
         if not self._is_kept(record):
             return self._read(position)
-        assert isinstance(chosen.plugin, ImagesApart), "it was asked for"
         try:
-            return Illustrated(record, read_images(chosen.plugin.images(record, chosen.options)))
+            return Illustrated(record, read_images(plugin.images(record, self._sources[position[0]].options)))
         except BadSample as error:
             return error
 
 
-def _checked(row: PromptRow | Illustrated | BadSample, limits: Limits) -> Made | BadSample:
+def _checked(row: _Read, config: PrepareConfig) -> Made | BadSample:
     """The row with images any decoder reads; its id follows where one had to be rewritten."""
     if isinstance(row, BadSample):
         return row
+    if isinstance(row, PromptRow) and not row.images:
+        return row, []
+    from stages.models.image_checks import Limits, check_image, sniff, suffix_is_wrong
+
+    limits = Limits(config.max_image_bytes, config.max_image_pixels, config.min_image_side)
     # By the bytes as they came: a rewritten image has the suffix of what it became.
     wrong_names = [f"{i.path} is {sniff(i.bytes)}" for i in row.images if suffix_is_wrong(i.path or "", i.bytes)]
     try:
@@ -186,12 +195,45 @@ def _checked(row: PromptRow | Illustrated | BadSample, limits: Limits) -> Made |
     return dataclasses.replace(row, id=new_id, images=images), wrong_names
 
 
+def _all_checked(
+    read: Iterable[tuple[tuple[int, int], _Read]], config: PrepareConfig
+) -> Iterator[tuple[tuple[int, int], Made | BadSample]]:
+    """The rows with their images looked at, in order."""
+    rows = iter(read)
+    if (first := next(rows, None)) is None:
+        return
+    # Where all rows are kept Pillow is not needed.
+    from stages.models.image_checks import silence_pillow
+
+    with silence_pillow():
+        checked = in_order(
+            lambda few: [(at, _checked(row, config)) for at, row in few],
+            _few_at_a_time(itertools.chain([first], rows)),
+            min(_DECODERS, os.cpu_count() or 1),
+            lambda few: not any(_has_images(row) for _, row in few),
+        )
+        yield from itertools.chain.from_iterable(checked)
+
+
+def _few_at_a_time(read: Iterable[tuple[tuple[int, int], _Read]]) -> Iterator[list[tuple[tuple[int, int], _Read]]]:
+    """Rows in handfuls: to hand a small image to a thread takes as long as to decode it."""
+    few, heavy = [], 0
+    for at, row in read:
+        few.append((at, row))
+        heavy += 0 if isinstance(row, BadSample) else sum(len(image.bytes) for image in row.images)
+        if len(few) >= _HANDFUL or heavy >= _HANDFUL_BYTES:
+            yield few
+            few, heavy = [], 0
+    if few:
+        yield few
+
+
 def _lying(record: Record) -> KeptRows:
     assert record.kept_in is not None, "it is kept"
     return record.kept_in
 
 
-def _has_images(row: PromptRow | Illustrated | BadSample) -> bool:
+def _has_images(row: _Read) -> bool:
     return not isinstance(row, BadSample) and bool(row.images)
 
 

@@ -22,9 +22,11 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _DIGIT = re.compile(r"\d")
 # White space in front, then a word, a number or a mark. A decimal, a ratio or a time is one number.
 _TOKEN = re.compile(rf"(\s*)([{_UNSPACED}]|[^\W\d{_UNSPACED}]*\d[^\W{_UNSPACED}]*(?:[.:]\d+)*|[^\W{_UNSPACED}]+|\S)")
+# What is of a word as it is, all else a space.
+_WORDS_OF_ASCII = bytes(b if chr(b).isalnum() or b == ord("_") else 32 for b in range(128)).ljust(256)
 _INSIDE_NUMBER = re.compile(r"\w+\W*")
 # Without one of these a text is prose: no digit, no sign, no mark but those that end and quote a sentence.
-_PROSE = frozenset(" \n\t.,;:?'\"abcdefghijklmnopqrstuvwxyz")
+_PROSE = b" \n\t.,;:?'\"abcdefghijklmnopqrstuvwxyz"
 """What most texts are made of, and nothing that must be exact: looked for in a tenth of the time of an expression."""
 _MAYBE_EXACT = re.compile(r"""[^\w\s.,;:?!'"]|\d|\b\w!""")
 _UNSPACED_WORD = re.compile(rf"[{_UNSPACED}]")
@@ -37,7 +39,19 @@ _LOWERED = re.compile("[\u2080-\u209c]")
 
 def words(text: str) -> list[str]:
     """The text's words, folded."""
-    return _WORD.findall(_folded(text))
+    return _words(_folded(text))
+
+
+def _words(folded: str) -> list[str]:
+    if folded.isascii():
+        # The same in a third of the time.
+        return folded.encode().translate(_WORDS_OF_ASCII).decode().split()
+    return _WORD.findall(folded)
+
+
+def is_prose(text: str) -> bool:
+    """Whether there is nothing in a text that must be exact: no digit, no sign, no letter of another alphabet."""
+    return text.isascii() and not text.lower().encode().translate(None, _PROSE)
 
 
 def has_words(text: str) -> bool:
@@ -48,7 +62,7 @@ def has_words(text: str) -> bool:
 def numbers(text: str) -> list[str]:
     """The words with a digit in them, in order."""
     folded = _folded(text)
-    return [] if _PROSE.issuperset(folded) else [w for w in _WORD.findall(folded) if _DIGIT.search(w)]
+    return [] if is_prose(folded) else [w for w in _words(folded) if _DIGIT.search(w)]
 
 
 def exact(text: str) -> tuple[str, ...]:
@@ -79,12 +93,12 @@ def marked_words(text: str) -> list[str]:
             found[-1] += token
         elif counts:
             before += token
-    return found or _WORD.findall(folded)
+    return found or _words(folded)
 
 
 def _tokens(folded: str) -> list[tuple[str, bool]]:
     """Words, numbers and marks in order, and whether each must be equal for the text to ask the same."""
-    if _PROSE.issuperset(folded) or not _MAYBE_EXACT.search(folded):
+    if is_prose(folded) or not _MAYBE_EXACT.search(folded):
         return []
     tokens = _TOKEN.findall(folded)
     kinds = ["", *(_kind(token) for _, token in tokens), ""]

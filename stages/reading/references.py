@@ -45,6 +45,9 @@ def references(item: Mapping[str, Any], label: str, kind: str) -> References:
     if kind and kind not in KINDS:
         raise _wrong("answer_kind", kind, f"one of {', '.join(KINDS)}")
     given, choices = item.get("answer"), item.get("choices")
+    # Most rows have one text and say nothing else of it.
+    if isinstance(given, str) and not choices and not item.get("accepted") and item.get("answer_rule") is None:
+        return one_reference(given, label, kind)
     values = list(given) if isinstance(given, list) else [given]
     if not values or values == [None]:
         return NONE
@@ -58,6 +61,11 @@ def references(item: Mapping[str, Any], label: str, kind: str) -> References:
         kind = kind or "choices"
     accepted = [*texts[1:], *(_cleaned(value) for value in item.get("accepted") or [])]
     return References(texts[0], kind or _kind(texts, choices, label), accepted, _rule(item.get("answer_rule")))
+
+
+def one_reference(text: str, label: str, kind: str) -> References:
+    """The reference of a row that has one text, no choices and no rule; BadSample as `references` has it."""
+    return References(_cleaned(text), kind or _kind([text], None, label), [], None)
 
 
 def _wrong(name: str, value: Any, expected: str) -> BadSample:

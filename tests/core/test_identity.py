@@ -276,3 +276,14 @@ def test_a_function_in_a_file_edited_grades_anew_through_the_command(tmp_path: P
     (tmp_path / "deep").mkdir()
     file.rename(tmp_path / "deep" / "other.py")
     assert ok("score", groups, "--set", 'also=["deep/other.py:brief"]', cwd=tmp_path) == second
+
+
+def test_imports_are_found_wherever_a_statement_may_stand(tmp_path: Path) -> None:
+    file = tmp_path / "m.py"
+    file.write_text(
+        "import a\nfrom .b import c\ndef f():\n async def g():\n  import d\nclass K:\n  import e\n"
+        "try:\n import f1\nexcept E:\n import f2\nelse:\n import f3\nfinally:\n import f4\n"
+        "with x:\n import h\nwhile y:\n import i\nelse:\n import j\nmatch z:\n case 1:\n  import k\n"
+        "v = (lambda: 1) if w else 2\n"
+    )
+    assert set(tree_of(file).imports) == {"a", ".b", ".b.c", *"dehijk", "f1", "f2", "f3", "f4"}

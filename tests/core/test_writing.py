@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from schemas.arrow import arrow_schema
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import text_message
-from stages.core.atomic import read_json
+from stages.core.atomic import json_bytes, read_json
 from stages.core.errors import InputError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs import commit, upkeep
@@ -291,3 +292,15 @@ def test_row_groups_and_reading_are_bounded_by_the_length_of_completions(
         again.close()
         assert again.path.read_bytes() == path.read_bytes()
     assert shards._rows_at_once(made) < 12
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [1, 2, 3], "b": {"c": [], "d": {}, "e": [[1, True], (2.5, None)], "é\n": 'x "y"'}, "f": [{"g": []}]},
+        {"n": {1: [1, {"a": 2}], None: "x"}, "empty": ""},
+        *([], {}, [[]], "text", 1e300, [False, 1], [10**30]),
+    ],
+)
+def test_small_files_are_json_as_python_indents_it(value: Any) -> None:
+    assert json_bytes(value).decode() == json.dumps(value, indent=1, ensure_ascii=False)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.prepare.near_duplicates import BOILERPLATE, GRAM, benchmark_of, jaccard, near_duplicates
-from stages.prepare.words import shingles, words
+from stages.prepare.words import _PROSE, _WORD, is_prose, shingles, words
 from tests.prepare.made import record
 
 STORY = "a long story of a small boat that sails over the wide bay to fetch bread and salt for the people of the town"
@@ -23,6 +23,14 @@ def test_words_are_folded_and_scripts_without_spaces_are_cut() -> None:
     assert words("It's  A \ufb01sh, 2.5 KG!") == ["it", "s", "a", "fish", "2", "5", "kg"]
     assert words("你好 world") == ["你", "好", "world"]
     assert words("¿?!") == []
+
+
+@given(st.text(st.characters(max_codepoint=140), max_size=30))
+def test_words_of_ascii_are_those_of_the_expression(text: str) -> None:
+    folded = text.lower()
+    if text.isascii():
+        assert words(text) == _WORD.findall(folded)
+    assert is_prose(text) == frozenset(_PROSE.decode()).issuperset(folded)
 
 
 def test_case_punctuation_and_one_word_of_many_do_not_make_another_prompt() -> None:

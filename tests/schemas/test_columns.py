@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.columns import column, generated_counts
+from schemas.columns import column, generated_counts, text_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +127,10 @@ def test_generated_tokens_are_counted_as_rows_count_them(generated: list[Any], s
     assert generated_counts(made[start:]).tolist() == expected[start:]
     older = pa.StructArray.from_arrays([fields["token_ids"]], ["token_ids"])
     assert generated_counts(older[start:]).tolist() == [len(i) for i in ids[start:]]
+
+
+@given(st.lists(st.text() | st.none(), max_size=6) | st.lists(st.text("ab", max_size=3), max_size=6), st.booleans())
+def test_text_values_are_those_of_pyarrow(values: list[str | None], large: bool) -> None:
+    whole = pa.array(["first", *values, "last"], pa.large_string() if large else pa.string())
+    for array in (whole, whole.slice(1, len(values)), whole.slice(2)):
+        assert text_values(array) == array.to_pylist()

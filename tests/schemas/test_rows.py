@@ -29,7 +29,7 @@ from schemas.arrow import (
     to_table,
 )
 from schemas.columns import Numbers
-from schemas.identity import prompt_id
+from schemas.identity import content_id, digest, prompt_id
 from schemas.prompts import Edit, PromptRow
 from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.scored import Grade, GradeStatus, ScoredCompletion, ScoredGroup
@@ -381,3 +381,14 @@ def test_scored_shards_from_before_steps_were_graded_have_none() -> None:
     record = to_record(row)
     del record["completions"][0]["grades"][0]["steps"]
     assert list(rows_from(SCORED, pa.Table.from_pylist([record], older))) == [row]
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"])), st.none() | st.text('a"\\\n\x00é', max_size=5))
+def test_an_id_is_the_start_of_its_contents_digest(words: str, answer: str | None) -> None:
+    turns: list[tuple[str, list[tuple[str, str | None]]]] = [
+        ("system", []),
+        ("user", [("image", None), ("text", words)]),
+    ]
+    spelled = [[role, [list(part) for part in parts]] for role, parts in turns]
+    assert content_id(words, turns, ["0a"], answer) == digest([words, spelled, ["0a"], answer])[:16]
+    assert content_id("", [], [], answer) == digest(["", [], [], answer])[:16]

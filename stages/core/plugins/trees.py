@@ -47,9 +47,12 @@ def tree_of(file: Path) -> Tree:
 def _spelled(node: Any) -> Any:
     """A tree as plain values. Not `ast.dump`: what that says of one text differs between versions of Python."""
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in _SKIPPED)
-        # Newer versions have fields that older ones lack; unused they are empty.
-        return [type(node).__name__, *([n, _spelled(v)] for n, v in fields if v is not None and v != [])]
+        found: list[Any] = [type(node).__name__]
+        for name in node._fields:
+            # Newer versions have fields that older ones lack; unused they are empty.
+            if name not in _SKIPPED and (value := getattr(node, name, None)) is not None and value != []:
+                found.append([name, _spelled(value)])
+        return found
     if isinstance(node, list):
         return [_spelled(item) for item in node if not _is_docstring(item)]
     return f"{type(node).__name__} {node!r}"
@@ -60,8 +63,17 @@ def _is_docstring(node: Any) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
 def _imports(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    # Statements alone, which lie in lists of statements: a tree has ten times as many nodes.
+    waiting: list[Any] = [tree]
+    while waiting:
+        node = waiting.pop()
+        waiting += (
+            inner for name in _BLOCKS if isinstance(block := getattr(node, name, None), list) for inner in block
+        )
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

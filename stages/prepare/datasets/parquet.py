@@ -35,6 +35,8 @@ from stages.reading.unread_images import UnreadImage, bytes_image, image_from
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+    from stages.prepare.reading.plain_batches import PlainBatches
+
 # Rows decoded at a time while planning: whole images may be in them.
 _BATCH = 256
 # Rows of a shard are made in the source's order, so that the next one wanted is mostly in the same block.
@@ -66,6 +68,10 @@ class _Table:
     whole: dict[str, str] | None
     """Our name -> their column; None for prompt rows of our own."""
     defaults: Defaults
+    folder: Path
+    """Where the images lie that it names."""
+    image_columns: dict[str, str]
+    """What an image is read from, by our name."""
 
     def draft(self, item: dict[str, Any]) -> Draft:
         """The draft of one row."""
@@ -73,18 +79,29 @@ class _Table:
             return prompt_row_draft(item)
         return draft_of(item_of(item, self.whole), self.defaults, self._image)
 
-    def image_columns(self) -> dict[str, str]:
-        """What an image is read from, by our name."""
-        return {n: c for n, c in (self.whole or {"images": "images"}).items() if n in ("image", "images")}
+    def plain_batches(self, schema: Any) -> PlainBatches | None:
+        """What makes its records column by column; None where its rows are more than questions and answers."""
+        from stages.prepare.reading.plain_batches import PlainBatches, are_plain
+
+        if self.whole is None or not are_plain(self.whole, schema):
+            return None
+        return PlainBatches(self.defaults, self._image)
+
+    def values(self, batch: Any) -> dict[str, list[Any]]:
+        """The columns of a batch by our names."""
+        from schemas.columns import text_values
+
+        columns = {name: batch.column(column) for name, column in (self.whole or {}).items()}
+        return {n: c.to_pylist() if n in self.image_columns else text_values(c) for n, c in columns.items()}
 
     def images(self, item: dict[str, Any]) -> list[UnreadImage]:
         """The images of one row, of which these columns alone are there."""
         if self.whole is None:
             return prompt_row_images(item)
-        return images_of(item_of(item, self.image_columns()), self._image)
+        return images_of(item_of(item, self.image_columns), self._image)
 
     def _image(self, value: Any, name: str) -> UnreadImage:
-        return image_from(value, name, self.path.parent)
+        return image_from(value, name, self.folder)
 
 
 class Parquet:
@@ -108,15 +125,18 @@ class Parquet:
         for path in _files(options):
             with _opened(path) as file:
                 table = _reader(file, path, options)
+                plain = table.plain_batches(file.schema_arrow)
                 for group in range(file.num_row_groups):
                     batches = file.iter_batches(_BATCH, row_groups=[group], columns=list(table.columns))
-                    rows = (r for b in _checked(batches, path) for r in b.to_pylist())
-                    for n, item in enumerate(rows):
-                        ref = f"{path.name} row {n}" if group == 0 else f"{path.name} group {group} row {n}"
-                        try:
-                            yield record_of(table.draft(item), ref, (table, group, n), kept)
-                        except BadSample as bad:
-                            yield rejected_record(ref, bad)
+                    where, first = f"{path.name} row" if group == 0 else f"{path.name} group {group} row", 0
+                    for batch in _checked(batches, path):
+                        numbers = range(first, first + batch.num_rows)
+                        places = [(f"{where} {n}", (table, group, n)) for n in numbers]
+                        if plain is not None:
+                            yield from plain.records(table.values(batch), places)
+                        else:
+                            yield from _one_by_one(table, batch, places, kept)
+                        first += batch.num_rows
 
     def row(self, record: Record, options: ParquetOptions) -> PromptRow:
         """The row of one table row; the last row group read stays in memory."""
@@ -126,7 +146,15 @@ class Parquet:
     def images(self, record: Record, options: ParquetOptions) -> list[UnreadImage]:
         """The images of one table row."""
         table: _Table = record.payload[0]
-        return table.images(_read(record, tuple(table.image_columns().values())))
+        return table.images(_read(record, tuple(table.image_columns.values())))
+
+
+def _one_by_one(table: _Table, batch: Any, places: list[tuple[str, Any]], kept: KeptRows) -> Iterator[Record]:
+    for (ref, payload), item in zip(places, batch.to_pylist(), strict=True):
+        try:
+            yield record_of(table.draft(item), ref, payload, kept)
+        except BadSample as bad:
+            yield rejected_record(ref, bad)
 
 
 def _read(record: Record, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -196,10 +224,12 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> _Table
     except RowError:
         whole = mapping(options.columns, options.keep, found, str(path))
         # A set, for two of our names may be mapped to one column.
-        return _Table(path, written, tuple(sorted({*whole.values()})), whole, defaults)
+        image_columns = {n: c for n, c in whole.items() if n in ("image", "images")}
+        return _Table(path, written, tuple(sorted({*whole.values()})), whole, defaults, path.parent, image_columns)
     if options.columns:
         raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
-    return _Table(path, written, tuple(PROMPTS.row.__dataclass_fields__), None, defaults)
+    columns = tuple(PROMPTS.row.__dataclass_fields__)
+    return _Table(path, written, columns, None, defaults, path.parent, {"images": "images"})
 
 
 def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:

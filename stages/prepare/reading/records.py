@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from schemas.identity import digest
+from schemas.identity import content_id, digest
 from schemas.prompts import PromptRow
 from schemas.values import Image
 from stages.core.errors import BadSample
@@ -19,9 +19,8 @@ from stages.reading.unread_images import UnreadImage
 
 def content_key(row: PromptRow, images: list[str]) -> str:
     """The row's id by its images' sha256: what `schemas.identity.prompt_id` makes of the whole row."""
-    # Must stay what `prompt_id` computes: duplicates are found by this before a single image is read.
-    turns = [[m.role, [[p.type, p.text] for p in m.content]] for m in row.messages]
-    return digest([row.label, turns, images, row.answer])[:16]
+    turns = [(m.role, [(p.type, p.text) for p in m.content]) for m in row.messages]
+    return content_id(row.label, turns, images, row.answer)
 
 
 def record_of(draft: Draft, ref: str, payload: Any, kept: KeptRows | None = None) -> Record:
