@@ -130,6 +130,12 @@ class GuidedCandidate:
     values: list[float] = field(default_factory=list)
     """What each dimension was thought to come to with it, in the order of `GuidedStep.dimensions`; empty for one that
     could not be sampled, and where nothing was asked."""
+    ahead: Sequence[Int32] = field(default_factory=list)
+    """What was sampled behind it to judge it by, and dropped; its values are those with it. Shape (T,)."""
+    cumulative: float | None = None
+    """Of several beams: the mean of the weighed values of all choices that lead to it."""
+    beam: int | None = None
+    """Of several beams: which of them it became; None for one that was dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +157,9 @@ class GuidedStep:
     candidates: list[GuidedCandidate] = field(default_factory=list)
     """The continuations, in the order in which they were sampled."""
     chosen: int
-    """The place of the one that was kept."""
+    """The place of the one that was kept, of several that were kept the best; -1 where a beam was given up."""
+    beam: int = 0
+    """Which of several beams it goes on from."""
 
 
 def without(text: str, spans: list[tuple[int, int]]) -> str:

@@ -26,6 +26,8 @@ class Table:
 
 # What scored shards lack that were written before any verifier graded steps.
 _STEPS = frozenset({"completions.grades.steps"})
+# What choices of version 1 lack: there was one beam, and nobody looked ahead.
+_BEAMS = frozenset({"beam", "candidates.ahead", "candidates.cumulative", "candidates.beam"})
 # What shards of prompts 2, rollouts 2 and scored 4 lack: nobody said which facts are whose, no text ended a completion,
 # and every token was the policy's own.
 _KEYS = frozenset({"visual_keys", "text_keys"})
@@ -42,7 +44,7 @@ STEPS = Table("steps", 3, StepRow)
 EVALS = Table("evals", 2, EvalRow)
 EXPORTS = Table("exports", 1, ExportRow)
 REJECTED = Table("rejected", 1, RejectedRow)
-STEPS_GUIDED = Table("steps_guided", 1, GuidedStep)
+STEPS_GUIDED = Table("steps_guided", 2, GuidedStep, _BEAMS)
 CORPUS = Table("corpus", 1, DocumentRow)
 
 TABLES = {t.name: t for t in (PROMPTS, ROLLOUTS, SCORED, STEPS, EVALS, EXPORTS, REJECTED, STEPS_GUIDED, CORPUS)}

@@ -59,11 +59,12 @@ def rollout_quality(folder: RunFolder) -> Quality:
 
 
 def _choices(folder: RunFolder) -> dict[str, int] | None:
-    """What guiding took: choices, and tokens of all their candidates; None where nothing was guided."""
+    """What guiding took: choices, and tokens of all their candidates and behind them; None where nothing was guided."""
     rows = list(further_rows(folder, STEPS_GUIDED))
     if not rows:
         return None
-    return {"choices": len(rows), "sampled_tokens": sum(len(c.token_ids) for row in rows for c in row.candidates)}
+    sampled = sum(len(c.token_ids) + len(c.ahead) for row in rows for c in row.candidates)
+    return {"choices": len(rows), "sampled_tokens": sampled}
 
 
 def why_failed(errors: Counter[str]) -> str:

@@ -147,10 +147,11 @@ def test_what_is_beside_a_prompt_changes_nothing(prompts: Path, tmp_path: Path, 
     assert by_name(some) == {name: row for name, row in by_name(whole).items() if row.id in kept}
 
 
+@pytest.mark.parametrize("more", [{}, {"beams": 2, "lookahead": 1}])
 def test_a_run_cut_short_between_any_steps_comes_to_the_same_rows(
-    prompts: Path, tmp_path: Path, value_run: str, monkeypatch: pytest.MonkeyPatch
+    prompts: Path, tmp_path: Path, value_run: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    settings: dict[str, Any] = {"guide": {"values": value_run, "k": 2}, "shard_groups": 3}
+    settings: dict[str, Any] = {"guide": {"values": value_run, "k": 2, **more}, "shard_groups": 3}
     whole = run(prompts, tmp_path / "whole", **settings)
     choose, rng, cuts = guided.Guide._choose, random.Random(5), 0
 
@@ -158,7 +159,7 @@ def test_a_run_cut_short_between_any_steps_comes_to_the_same_rows(
         """Like a signal: nothing catches it."""
 
     for _ in range(10):
-        left = rng.randrange(len(choices(whole)) // 4)
+        left = rng.randrange(len(choices(whole)) // (4 * more.get("beams", 1)))
 
         def dying(self: Any, *given: Any, **more: Any) -> Any:
             nonlocal left

@@ -162,3 +162,23 @@ def test_actions_are_the_last_of_a_turn() -> None:
     assert action_in("a</search>") is None
     index = Index.of([DocumentRow(id="a", title="a", text="b")])
     assert Searcher(index, 3).answer(None, []) == ("no such action", "results")
+
+
+def test_each_step_is_graded_against_what_the_corpus_had_said_by_then(tmp_path: Path, corpus: RunFolder) -> None:
+    from stages.core.registry import load
+    from stages.judging.parsed import parse_completion
+
+    known = "<think> red lake makes drums . red hill makes drums . </think>"
+    script = (
+        f"{known} <search>red lake</search>|<think> there . </think> <read>1</read>"
+        f"|{known} <confidence>9</confidence> <answer>drums</answer>"
+    )
+    (group,) = _search(tmp_path, corpus, [script])
+    for completion in group.completions:
+        grade = load("verifier", "step_support").grade(group, completion, parse_completion(completion.text, "search"))
+        # Thought and search before anything was read; then the search's hits, and the document.
+        assert [step.verdict for step in grade.steps or []] == [
+            None, None, None, None, None, "supported", "unsupported", "supported",
+        ]  # fmt: skip
+        assert "hill" in completion.text[(grade.steps or [])[6].start : (grade.steps or [])[6].stop]
+        assert grade.value == pytest.approx(2 / 3)

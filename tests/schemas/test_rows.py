@@ -31,9 +31,9 @@ from schemas.arrow import (
 from schemas.columns import Numbers
 from schemas.identity import content_id, digest, prompt_id
 from schemas.prompts import Edit, PromptRow
-from schemas.rollouts import Completion, RolloutGroup, Sampling
+from schemas.rollouts import Completion, GuidedCandidate, GuidedStep, RolloutGroup, Sampling
 from schemas.scored import Grade, GradeStatus, ScoredCompletion, ScoredGroup
-from schemas.tables import PROMPTS, ROLLOUTS, SCORED, TABLES, Table, table_of
+from schemas.tables import PROMPTS, ROLLOUTS, SCORED, STEPS_GUIDED, TABLES, Table, table_of
 from schemas.values import Image, Message, Part, text_message
 from stages.core.runs.shards import row_bytes, rows_bytes
 
@@ -392,3 +392,16 @@ def test_an_id_is_the_start_of_its_contents_digest(words: str, answer: str | Non
     spelled = [[role, [list(part) for part in parts]] for role, parts in turns]
     assert content_id(words, turns, ["0a"], answer) == digest([words, spelled, ["0a"], answer])[:16]
     assert content_id("", [], [], answer) == digest(["", [], [], answer])[:16]
+
+
+def test_choices_from_before_there_were_beams_are_of_the_one() -> None:
+    row = GuidedStep(id="a", index=0, step=0, from_token=3, candidates=[GuidedCandidate(token_ids=[1, 2])], chosen=0)
+    now = arrow_schema(STEPS_GUIDED)
+    newer = ("ahead", "cumulative", "beam")
+    candidates = pa.list_(pa.struct([f for f in now.field("candidates").type.value_type if f.name not in newer]))
+    older = pa.schema([f.with_type(candidates) if f.name == "candidates" else f for f in now if f.name != "beam"])
+    check_schema(STEPS_GUIDED, older)
+    record = to_record(row)
+    del record["beam"]
+    record["candidates"] = [{k: v for k, v in record["candidates"][0].items() if k not in newer}]
+    assert list(rows_from(STEPS_GUIDED, pa.Table.from_pylist([record], older))) == [row]

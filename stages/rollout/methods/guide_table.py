@@ -10,6 +10,7 @@ from stages.core.errors import UsageError
 
 LABEL = "label"
 """The route that weighs dimensions by the prompt's label, as the reward of the value models' groups did."""
+STEP, TOKEN = "step", "token"
 ARGMAX, SOFTMAX, RANDOM = "argmax", "softmax", "random"
 
 
@@ -30,6 +31,9 @@ class GuideTable:
     k: int = option(1, "Continuations sampled at each step; 1 is plain sampling", low=1)
     step: str = option("sentence", "What ends a step: as the value models learned", choices=("sentence", "line", "tag"))
     max_steps: int = option(12, "Choices a completion, at most: the last one is between completions to the end", low=1)
+    beams: int = option(1, "Beginnings of each completion that are kept, k continuations each, by mean value", low=1)
+    lookahead: int = option(0, "What is sampled behind each candidate, greedily, to judge it by, and dropped", low=0)
+    lookahead_unit: str = option(STEP, "What lookahead counts", choices=(STEP, TOKEN))
     route: Any = option(
         LABEL, "Weights of the dimensions: label, as the reward has them for the prompt's; or {safety = 0.6, ...}"
     )
@@ -55,6 +59,13 @@ class GuideTable:
             raise UsageError(
                 "rollout.guide picks by value, and names no value model",
                 "--set guide.values=RUN (cosmo train SCORED --objective value), guide.verifiers or guide.pick=random",
+            )
+        if self.beams > 1 and self.k == 1:
+            raise UsageError(f"rollout.guide.beams = {self.beams} with one continuation each", "--set guide.k=4")
+        if self.lookahead and not (self.values or self.verifiers):
+            raise UsageError(
+                f"rollout.guide.lookahead = {self.lookahead}, and nothing is judged by it",
+                "--set guide.values=RUN or guide.verifiers; or leave it out",
             )
         if self.values and self.verifiers and self.route == LABEL:
             raise UsageError(

@@ -7,48 +7,54 @@ design. For each completion, until it has ended:
 2. ask each value model what every one of them is going to get;
 3. add the dimensions up by the prompt's weights, and keep the best candidate, the first of equal ones.
 
+With several beams the best of all beams' candidates stay, by the mean of their choices' values (`beams`); with a
+lookahead a candidate is judged together with what the policy would write behind it (`lookahead`).
+
 Each step has noise of its own, so that a candidate that was left out is never drawn again at its place; K = 1 has the
 noise of plain sampling, and is plain sampling. A completion so made is no sample of the policy: RL refuses it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from schemas.rollouts import FinishReason, GuidedCandidate, GuidedStep, Sampling
+from schemas.rollouts import GuidedCandidate, GuidedStep, Sampling
 from schemas.tables import STEPS_GUIDED
 from stages.core.errors import UsageError
 from stages.core.registry import plugin_key
-from stages.core.seeded import seeded_digest
 from stages.core.stage import Context
-from stages.engines.base import Engine, SampledCompletion
+from stages.engines.base import Engine, SampledCompletion, SampleRequest
 from stages.engines.steps import STEP_ENDS
-from stages.rollout.methods.base import Asked, Draw, DrawnCompletion, DrawnGroup, RolloutMethod
-from stages.rollout.methods.guide_table import RANDOM, SOFTMAX, GuideTable
+from stages.rollout.methods.base import Asked, Draw, DrawnGroup, RolloutMethod
+from stages.rollout.methods.beams import Beams, Path, kept_of, picked
+from stages.rollout.methods.guide_table import GuideTable
+from stages.rollout.methods.lookahead import look_ahead
 from stages.rollout.methods.step_values import AllValues, StepValues, step_rules
 from stages.rollout.methods.values import ValueModels, Values, sources
 
 
-@dataclass(slots=True)
-class Path:
-    """One completion in the making."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A candidate, and what was looked at behind it."""
 
-    index: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    ended: SampledCompletion | None = None
-    """The candidate that ended it."""
+    sampled: SampledCompletion
+    ahead: list[int]
 
-    def completion(self) -> DrawnCompletion:
-        """What came of it; its error where no candidate of a step could be had."""
-        if self.ended is None or self.ended.error is not None:
-            return DrawnCompletion.of(self.ended or SampledCompletion.failed("it was never ended"))
-        return DrawnCompletion(
-            self.token_ids, self.logprobs, self.ended.finish_reason, stopped_by=self.ended.stopped_by, guided=True
-        )
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything of it."""
+        return self.sampled.error is None and bool(self.sampled.token_ids)
+
+    @property
+    def judged(self) -> list[int]:
+        """The ids by which it is judged."""
+        return self.sampled.token_ids + self.ahead
+
+    def logged(self, values: list[float]) -> GuidedCandidate:
+        """The candidate as the table has it."""
+        return GuidedCandidate(token_ids=self.sampled.token_ids, values=values, ahead=self.ahead)
 
 
 class Guided(RolloutMethod):
@@ -88,72 +94,96 @@ class Guide:
 
     def draw(self, asked: Sequence[Asked]) -> Iterator[DrawnGroup]:
         """A shard's prompts side by side, one step after the other; a prompt goes when its last completion ends."""
-        open_ = {one.request.id: (one, [Path(i) for i in range(one.request.n)], list[GuidedStep]()) for one in asked}
+        open_ = {one.request.id: (one, [Beams(i) for i in range(one.request.n)], list[GuidedStep]()) for one in asked}
         for step in range(self._guide.max_steps):
             last = step + 1 == self._guide.max_steps
-            offered = self._candidates([(one, paths) for one, paths, _ in open_.values()], step, last)
-            for ident, candidates in offered:
-                one, paths, rows = open_[ident]
-                for path in paths:
-                    if path.ended is None:
-                        rows += self._choose(one, path, candidates[path.index :: one.request.n], step)
-                if all(path.ended is not None for path in paths):
+            for ident, offered in self._offered([(one, own) for one, own, _ in open_.values()], step, last):
+                one, completions, rows = open_[ident]
+                for beams in completions:
+                    if not beams.ended:
+                        rows += self._choose(one, beams, offered[beams.index :: one.request.n], step)
+                if all(beams.ended for beams in completions):
                     del open_[ident]
-                    yield DrawnGroup(ident, [path.completion() for path in paths], rows)
+                    yield DrawnGroup(ident, [beams.completion() for beams in completions], rows)
             if not open_:
                 break
 
-    def _candidates(
-        self, going: list[tuple[Asked, list[Path]]], step: int, last: bool
-    ) -> Iterator[tuple[str, list[SampledCompletion]]]:
-        """(prompt id, candidates) of each prompt: number j of completion i of n at j x n + i, empty for ended ones."""
-        ends = [] if last else STEP_ENDS[self._guide.step]
-        sampling = replace(
-            self._sampling, stop=[*self._sampling.stop, *(e for e in ends if e not in self._sampling.stop)]
-        )
-        requests, names = [], {}
-        for one, paths in going:
-            room = [0 if p.ended else self._sampling.max_new_tokens - len(p.token_ids) for p in paths]
-            begun = [[] if p.ended else p.token_ids for p in paths]
-            k, request = self._guide.k, one.request
-            # Noise of its own for each step: what a candidate that was left out had drawn is not drawn again.
-            name = request.id if k == 1 else f"{request.id}#{step}"
-            names[name] = request.id
-            requests.append(replace(request, id=name, n=request.n * k, prefix_ids=begun * k, limits=room * k))
-        for name, candidates in self._engine.sample(requests, sampling):
-            yield names[name], candidates
+    def _offered(
+        self, going: list[tuple[Asked, list[Beams]]], step: int, last: bool
+    ) -> Iterator[tuple[str, list[Offer]]]:
+        """(prompt id, offers) of each prompt: number j of beam b of completion i of n at (b x k + j) x n + i.
 
-    def _choose(self, one: Asked, path: Path, candidates: list[SampledCompletion], step: int) -> list[GuidedStep]:
-        """Put the chosen candidate behind the path; the row of the choice, none where no candidate could be had."""
-        usable = [at for at, candidate in enumerate(candidates) if candidate.error is None and candidate.token_ids]
-        if not usable:
-            path.ended = next(c for c in candidates if not c.token_ids)
-            return []
-        found = self._values_of(one, path, [candidates[at].token_ids for at in usable])
-        values = dict(zip(usable, found, strict=True))
+        Empty for beams that have ended, or that there are not.
+        """
+        ends = [] if last else STEP_ENDS[self._guide.step]
+        ends = [end for end in ends if end not in self._sampling.stop]
+        sampling = replace(self._sampling, stop=[*self._sampling.stop, *ends])
+        requests = {}
+        for one, completions in going:
+            request = self._request(one, completions, step)
+            requests[request.id] = one.request.id, request
+        sampled = self._engine.sample([request for _, request in requests.values()], sampling)
+        if last or not self._guide.lookahead:
+            for name, candidates in sampled:
+                yield requests[name][0], [Offer(candidate, []) for candidate in candidates]
+            return
+        found = dict(sampled)
+        asked = [(request, found[name]) for name, (_, request) in requests.items() if name in found]
+        behind = look_ahead(self._engine, self._sampling, self._guide, ends, asked)
+        for (request, candidates), ahead in zip(asked, behind, strict=True):
+            yield requests[request.id][0], [Offer(*pair) for pair in zip(candidates, ahead, strict=True)]
+
+    def _request(self, one: Asked, completions: list[Beams], step: int) -> SampleRequest:
+        k, most, request = self._guide.k, self._guide.beams, one.request
+        prefixes: list[list[int]] = []
+        room: list[int] = []
+        for place in range(most):
+            paths = [beams.paths[place] if place < len(beams.paths) else None for beams in completions]
+            going = [path if path is not None and path.ended is None else None for path in paths]
+            prefixes += [path.token_ids if path else [] for path in going] * k
+            room += [self._sampling.max_new_tokens - len(path.token_ids) if path else 0 for path in going] * k
+        # Noise of its own for each step: what a candidate that was left out had drawn is not drawn again.
+        name = request.id if k == 1 else f"{request.id}#{step}"
+        return replace(request, id=name, n=request.n * k * most, prefix_ids=prefixes, limits=room)
+
+    def _choose(self, one: Asked, beams: Beams, offers: list[Offer], step: int) -> list[GuidedStep]:
+        """Keep the best beams of what goes on from them; the rows of the choice, none where nothing could be had."""
+        k, most = self._guide.k, self._guide.beams
         weights = self._values.weights(one.prompt.label) if self._values else []
-        totals = {at: sum(w * v for w, v in zip(weights, values[at], strict=True)) for at in usable}
-        chosen = self._picked(totals, (one.request.id, path.index, step))
-        row = GuidedStep(
-            id=one.request.id,
-            index=path.index,
-            step=step,
-            from_token=len(path.token_ids),
-            dimensions=self._values.dimensions if self._values else [],
-            weights=weights,
-            candidates=[
-                GuidedCandidate(token_ids=c.token_ids, values=values.get(at, [])) for at, c in enumerate(candidates)
-            ],
-            chosen=chosen,
-        )
-        kept = candidates[chosen]
-        path.token_ids, path.logprobs = path.token_ids + kept.token_ids, path.logprobs + kept.logprobs
-        # What ends a step alone ends no completion, unless it is also one of the run's own texts.
-        if kept.stopped_by is None or kept.stopped_by in self._sampling.stop:
-            path.ended = kept
-        elif len(path.token_ids) >= self._sampling.max_new_tokens:
-            path.ended = replace(kept, finish_reason=FinishReason.LENGTH, stopped_by=None)
-        return [row]
+        paths: list[Path] = []
+        places: list[tuple[int, int]] = []
+        rows: dict[int, GuidedStep] = {}
+        for number, path in enumerate(beams.paths):
+            if path.ended is not None:
+                paths.append(path)
+                places.append((number, -1))
+                continue
+            own = offers[number * k : (number + 1) * k]
+            usable = [at for at, offer in enumerate(own) if offer.usable]
+            if not usable:
+                continue
+            values = dict(zip(usable, self._values_of(one, path, [own[at].judged for at in usable]), strict=True))
+            rows[number] = GuidedStep(
+                id=one.request.id,
+                index=beams.index,
+                step=step,
+                from_token=len(path.token_ids),
+                dimensions=self._values.dimensions if self._values else [],
+                weights=weights,
+                candidates=[offer.logged(values.get(at, [])) for at, offer in enumerate(own)],
+                chosen=-1,
+                beam=number,
+            )
+            for at in usable:
+                total = sum(w * v for w, v in zip(weights, values[at], strict=True))
+                paths.append(path.then(own[at].sampled, total, self._sampling))
+                places.append((number, at))
+        if not paths:
+            beams.paths = [Path(ended=next(o.sampled for o in offers if not o.usable))]
+            return []
+        kept = kept_of(paths, most, lambda left, rank: self._picked(left, (one.request.id, beams.index, step, *rank)))
+        beams.paths = [paths[at] for at in kept]
+        return [noted(row, paths, places, kept, several=most > 1) for row in rows.values()]
 
     def _values_of(self, one: Asked, path: Path, candidates: list[list[int]]) -> list[list[float]]:
         if self._values is None:
@@ -161,17 +191,21 @@ class Guide:
         return self._values.of(one, path.token_ids, candidates)
 
     def _picked(self, totals: dict[int, float], name: tuple[object, ...]) -> int:
-        """The place that is kept: of equal ones the first. What is drawn is drawn by seed, prompt, index and step."""
-        drawn = int.from_bytes(seeded_digest(self._sampling.seed, "guide", *name)[:7], "big") / 2**56
-        if self._guide.pick == RANDOM:
-            return list(totals)[int(drawn * len(totals))]
-        best = max(totals, key=lambda at: (totals[at], -at))
-        if self._guide.pick != SOFTMAX:
-            return best
-        shares = {at: math.exp((total - totals[best]) / self._guide.softness) for at, total in totals.items()}
-        drawn *= sum(shares.values())
-        for at, share in shares.items():
-            drawn -= share
-            if drawn < 0:
-                return at
-        return best
+        return picked(self._guide, self._sampling.seed, totals, name)
+
+
+def noted(
+    row: GuidedStep, paths: list[Path], places: list[tuple[int, int]], kept: list[int], several: bool
+) -> GuidedStep:
+    """The row with what was kept of its candidates, and of several beams with what each candidate's path is worth."""
+    became = {places[at]: beam for beam, at in enumerate(kept)}
+    own = {at: became.get((row.beam, at)) for number, at in places if number == row.beam}
+    staying = [at for at, beam in own.items() if beam is not None]
+    chosen = min(staying, key=lambda at: own[at] or 0, default=-1)
+    candidates = row.candidates
+    if several:
+        worth = {at: path.cumulative for path, (number, at) in zip(paths, places, strict=True) if number == row.beam}
+        candidates = [
+            replace(candidate, cumulative=worth.get(at), beam=own.get(at)) for at, candidate in enumerate(candidates)
+        ]
+    return replace(row, chosen=chosen, candidates=candidates)
