@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.core.config import option
+from stages.reading.references import KINDS
 
 LAYOUTS = ("auto", "rows", "lm_eval", "inspect", "vlmeval", "pairs", "numbered")
 
@@ -60,9 +61,7 @@ class ImportConfig:
         "Split of rows without one; left out, test for the logs of evaluations and train for all else",
         choices=("", "train", "test"),
     )
-    answer_kind: str = option(
-        "", "How to compare answers; guessed if empty", choices=("", "number", "choice", "text", "math")
-    )
+    answer_kind: str = option("", "How to compare answers; guessed if empty", choices=("", *KINDS))
     flags: list[str] = option([], "Flags added to every row")
     # Of rows with instructions, in the plan's key with their code.
     checks: list[str] = option(

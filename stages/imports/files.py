@@ -7,12 +7,11 @@ from typing import Any
 
 from stages.core.errors import InputError
 from stages.imports.eval_logs import EvalLog
-from stages.imports.workbooks import Workbook
 from stages.reading.containers.base import Container, plain_suffix
 from stages.reading.containers.found import SUFFIXES, of_file
 from stages.reading.containers.json_files import JsonObject
 
-_OWN = {".eval": EvalLog, ".xlsx": Workbook}
+_OWN = {".eval": EvalLog}
 _READ = (*SUFFIXES, *_OWN)
 
 

@@ -8,6 +8,7 @@ of 16 bits is rewritten as a plain RGB PNG: `.convert("RGB")` alone would show a
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def sniff(data: bytes) -> str | None:
 
 def suffix_is_wrong(name: str, data: bytes) -> bool:
     """True when the name's suffix is another image type than the bytes: worth a note, never an error."""
-    claimed = _SUFFIXES.get(PurePath(name).suffix.lower())
+    claimed = _SUFFIXES.get(os.path.splitext(name)[1].lower())
     return claimed is not None and claimed != sniff(data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def image_from(value: Any, name: str, folder: Path | None) -> UnreadImage:
         named = value.get("path")
         # The struct that Hugging Face `datasets` stores: bytes, or a path, or both, and then the bytes are what counts.
         if value.get("bytes") is not None:
-            name = PurePath(named).name if isinstance(named, str) and named else name
+            name = _file_name(named) if isinstance(named, str) and named else name
             return image_from(value["bytes"], name, folder)
         value = named
     if isinstance(value, bytes):
@@ -88,6 +89,11 @@ def image_from(value: Any, name: str, folder: Path | None) -> UnreadImage:
     shown = path.name if path.is_absolute() else value
     # An absolute `value` wins over the folder, as pathlib joins: such paths are common in people's own lists.
     return file_image(Path(folder or ".", value), shown)
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path; most are no more than that, and taking one apart takes longer than to hash an image."""
+    return path if path[0] != "." and "/" not in path and os.sep not in path else PurePath(path).name
 
 
 def _shortened(name: str) -> str:

@@ -233,6 +233,13 @@ def test_references_and_options_are_read_as_prepare_reads_them(tmp_path: Path) -
         assert {name: getattr(group, name) for name in expected} == expected, row
 
 
+def test_several_right_options_may_be_said_of_all_rows(tmp_path: Path) -> None:
+    """By the command line as by a row: one letter alone is one of several right ones, too."""
+    row = {"prompt": "Which?", "completion": "B", "choices": ["cat", "dog"], "answer": "B"}
+    (group,) = groups_of(imported(tmp_path / "runs", write_jsonl(tmp_path / "r.jsonl", [row]), answer_kind="choices"))
+    assert (group.answer, group.answer_kind) == ("B", "choices")
+
+
 def test_images_are_read_as_prepare_reads_them(tmp_path: Path) -> None:
     """Struct, list written as text, marks by number, and what leads outside only where it is allowed."""
     inside = tmp_path / "in"

@@ -10,9 +10,11 @@ import io
 import json
 import lzma
 import os
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.values import plain_text
-from stages.core.errors import InputError
+from stages.core.errors import InputError, UnavailableError
 from tests.prepare.made import image, prepare, read, write_lines
 
 COLOURS = ("red", "green", "blue")
@@ -214,7 +216,6 @@ BROKEN: dict[str, bytes] = {
     "no.parquet": b"PAR1 no",
     "no.arrow": b"ARROW no",
     "no.tar": b"no tar" * 200,
-    "no.xlsx": b"PK",
     "latin.csv": "question,answer\nÄ?,ä\n".encode("latin-1"),
     "utf16.csv": table_of(",").decode().encode("utf-16"),
     "twice.csv": b"question,answer,answer\na,b,c\n",
@@ -330,3 +331,21 @@ def test_a_dry_run_shows_the_first_rows_and_writes_nothing(folder: Path) -> None
     assert any("'colours' -> task; 4 rows" in line for line in shown)
     assert not (folder / "runs").exists()
     assert done.stdout == ""
+
+
+def test_a_workbook_is_read_where_its_reader_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `cosmo import` reads it, and with the same words where it can't be."""
+    lines = [("question", None, "answer"), ("What is 3 + 4?", "note", 7), ("Who?", None, "Ada"), (None, None, None)]
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UnavailableError, match="is an Excel file") as caught:
+        prepare(tmp_path / "runs", str(tmp_path / "a.xlsx"))
+    assert "openpyxl" in caught.value.hint
+    sheet = SimpleNamespace(iter_rows=lambda values_only: iter(lines))
+    reader = SimpleNamespace(load_workbook=lambda *given, **more: SimpleNamespace(worksheets=[sheet]))
+    monkeypatch.setitem(sys.modules, "openpyxl", reader)
+    rows = prepare(tmp_path / "runs", str(tmp_path / "a.xlsx")).rows
+    assert {(r.messages[0].content[0].text, r.answer, r.answer_kind) for r in rows} == {
+        ("What is 3 + 4?", "7", "number"),
+        ("Who?", "Ada", "text"),
+    }

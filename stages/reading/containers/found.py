@@ -12,7 +12,7 @@ from stages.reading.containers.hub import Hub, is_hub_id
 _JSON = (".json", ".jsonl", ".ndjson", ".jsonlines")
 _DELIMITED = (".csv", ".tsv", ".tab")
 _ARROW = (".arrow", ".feather")
-SUFFIXES = (*_JSON, *_DELIMITED, *_ARROW, ".parquet", ".tar", ".tgz")
+SUFFIXES = (*_JSON, *_DELIMITED, *_ARROW, ".parquet", ".tar", ".tgz", ".xlsx")
 """What a file may end with, `.gz`, `.zst`, `.bz2` and `.xz` after it."""
 _TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _MOST_NAMED = 5
@@ -80,6 +80,7 @@ def _refuse_another(path: Path) -> None:
 def _makers() -> dict[str, Callable[[list[Path]], Container]]:
     from stages.reading.containers.archives import WebDataset
     from stages.reading.containers.tables import Arrow, Parquet
+    from stages.reading.containers.workbooks import Workbook
 
     def of(kind: Callable[[list[Path], Path, str], Container]) -> Callable[[list[Path]], Container]:
         return lambda files: kind(files, files[0].parent, plain_stem(files[0]))
@@ -88,6 +89,7 @@ def _makers() -> dict[str, Callable[[list[Path]], Container]]:
         **dict.fromkeys(_ARROW, of(Arrow)),
         **dict.fromkeys((".tar", ".tgz"), of(WebDataset)),
         ".parquet": of(Parquet),
+        ".xlsx": lambda files: Workbook(files[0]),
     }
 
 
