@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.rollouts import Span
 from schemas.scored import ScoredGroup
 from schemas.tables import SCORED
 from stages.core.errors import InputError
@@ -16,9 +17,11 @@ from stages.edit.pairs import changes, record
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import make_groups
 from stages.train.supervised.examples import ExampleRows
+from stages.train.supervised.imitation import encode_example
 from stages.train.supervised.pairs import pair_entries
-from stages.train.supervised.rewarded import as_example, rewarded_entries, rewarded_order
-from tests.edit.made import edit, groups, prefix_text, prompts, rollout, scored, write
+from stages.train.supervised.rewarded import as_example, given_in, rewarded_entries, rewarded_order
+from tests.edit.made import TINY, edit, groups, prefix_text, prompts, rollout, scored, write
+from tests.models.made import policy
 
 RIGHT = " three stars"
 
@@ -153,3 +156,32 @@ def test_rl_learns_from_the_policys_own_ids_of_an_edited_completion(runs: tuple[
         assert person > 0
         for completion in group.completions:
             assert completion.generated_tokens == completion.length - person
+
+
+def test_sft_reads_what_an_environment_wrote_and_learns_the_rest(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    text = "<think> so </think> <search>red</search><results>1 red star</results><think> it is red . </think> red"
+    start, stop = text.index("<results>"), text.index("</results>") + len("</results>")
+    (row, *_) = rows(runs[0])
+    first = dataclasses.replace(
+        row.completions[0], text=text, finish_reason="stop", reward=3.0, observed=[Span(start, stop)],
+        token_ids=[5, 6, 7], logprobs=[-1.0, 0.0, -1.0], generated=[True, False, True],
+    )  # fmt: skip
+    unknown = dataclasses.replace(first, index=1, observed=[])
+    told = dataclasses.replace(row, completions=[first, unknown])
+    inputs = [RunFolder.open(write(tmp_path / "0.parquet", SCORED, [told]))]
+    rejected: list[tuple[str, ...]] = []
+    config = TrainConfig(objective="sft").resolved()
+    found = rewarded_entries(inputs, config, 2.0, lambda *why: rejected.append(why))
+    assert [e.completion for e in found] == [0]
+    assert [why[1:3] for why in rejected] == [(f"{row.id}#1", "not_generated")]
+    example = ExampleRows(inputs, found, table=SCORED, made=as_example)[0]
+    processor = policy(TINY).processor
+    (_, ids, _), own = encode_example(processor, example, given_in(example, []))
+    assert processor.decode(ids) == text
+    read = [i for i, learned in zip(ids, own, strict=True) if not learned]
+    assert processor.decode(read) == text[start:stop]
+    assert own[-1]
+    # Without spans tags say it; with neither all of it is learned.
+    bare = dataclasses.replace(example, completions=[])
+    assert given_in(bare, ["results"]) == [(start, stop)]
+    assert given_in(bare, []) == []

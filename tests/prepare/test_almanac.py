@@ -15,7 +15,7 @@ from stages.judging.parsed import SEARCH, parse_completion
 from stages.prepare.config import PrepareConfig
 from stages.prepare.datasets.almanac import PLUGIN, AlmanacOptions
 from stages.prepare.stage import STAGE
-from stages.train.supervised.imitation import encode_example
+from stages.train.supervised.imitation import encode_example, in_tags
 from stages.world.almanac.towns import towns
 from stages.world.facts import TOWNS
 from tests.models.made import policy
@@ -79,7 +79,7 @@ def test_completions_to_imitate_are_in_form_and_know_only_what_was_found() -> No
 def test_sft_reads_what_the_corpus_says_and_learns_the_rest() -> None:
     processor = policy("tiny:llama").processor
     row = next(r for r in _rows() if (r.reference_response or "").count("</document>"))
-    (prompt, ids, _), own = encode_example(processor, row, ["results", "document"])
+    (prompt, ids, _), own = encode_example(processor, row, in_tags(row, ["results", "document"]))
     assert processor.decode(ids) == row.reference_response
     assert len(own) == len(ids)
     given = processor.decode([i for i, mine in zip(ids, own, strict=True) if not mine])

@@ -9,6 +9,7 @@ The peak rate where it is left open is arXiv:2509.24776's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from schemas.tables import PROMPTS, SCORED
@@ -28,7 +29,11 @@ class SftOptions:
     min_reward: float | None = option(
         None, "Imitate the completions of scored groups with at least this reward; not given: the rows' references"
     )
-    context: list[str] = option([], 'Tags whose parts of a reference are read and not learned: ["results", "document"]')
+    context: list[str] = option(
+        [],
+        "Tags whose parts of a completion are read and not learned, where it does not say itself what an environment "
+        'wrote: ["results", "document"]',
+    )
 
 
 class Sft(Objective):
@@ -42,13 +47,16 @@ class Sft(Objective):
     def plan_key(self, ctx: Context) -> dict[str, Any]:
         """Its own settings where they are not at their defaults: runs of before had none."""
         own = key_of(ctx.config.objective_settings())
+        if "min_reward" in own:
+            # Completions with an environment's words in them were left out once.
+            own["observed"] = "read"
         return {short_name(ctx.config.objective): own} if own else {}
 
     def train(self, session: Session) -> None:
         """Token cross-entropy on the completions, in the order that `supervised.examples` gives them."""
         from stages.train.supervised.examples import ExampleRows, example_order, usable_entries
-        from stages.train.supervised.imitation import imitate
-        from stages.train.supervised.rewarded import as_example, rewarded_entries, rewarded_order
+        from stages.train.supervised.imitation import imitate, in_tags
+        from stages.train.supervised.rewarded import as_example, given_in, rewarded_entries, rewarded_order
 
         config, inputs = session.config, session.ctx.inputs
         own = config.objective_settings()
@@ -57,10 +65,11 @@ class Sft(Objective):
         least = options.min_reward
         if least is None:
             order = example_order(usable_entries(inputs, config, session.reject), config)
-            imitate(session, ExampleRows(inputs, order), options.context)
+            imitate(session, ExampleRows(inputs, order), partial(in_tags, tags=options.context))
             return
         chosen = rewarded_order(rewarded_entries(inputs, config, least, session.reject), config)
-        imitate(session, ExampleRows(inputs, chosen, table=SCORED, made=as_example))
+        examples = ExampleRows(inputs, chosen, table=SCORED, made=as_example)
+        imitate(session, examples, partial(given_in, tags=options.context))
 
 
 PLUGIN = Sft()

@@ -126,7 +126,12 @@ def completion_fields(path: Path, names: list[str]) -> list[list[dict[str, Any]]
     rows: list[list[dict[str, Any]]] = []
     for groups in read_columns(path, ["completions"], SCORED).column(0).chunks:
         flat = pc.list_flatten(groups)
-        columns = [pc.struct_field(flat, name).to_pylist() for name in names]
+        # Older shards lack fields that came later.
+        there = [flat.type.get_field_index(name) >= 0 for name in names]
+        columns = [
+            pc.struct_field(flat, name).to_pylist() if known else [None] * len(flat)
+            for name, known in zip(names, there, strict=True)
+        ]
         values = (dict(zip(names, v, strict=True)) for v in zip(*columns, strict=True))
         rows += [[next(values) for _ in range(size or 0)] for size in pc.list_value_length(groups).to_pylist()]
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,17 +25,30 @@ from stages.train.supervised.step_log import StepLog, one_pass
 
 # What transformers takes for "no target" where it counts a step's tokens, and torch's cross entropy by default.
 IGNORED = -100
+_TAGGED = re.compile(r"(<(?P<tag>[^<>/]+)>)(.*)(</(?P=tag)>)", re.S)
 
 
-def imitate(session: Session, rows: ExampleRows, context: Sequence[str] = ()) -> None:
+Spans = list[tuple[int, int]]
+"""Parts of a text, (first character, the one after the last) each, in order."""
+
+
+def in_tags(row: PromptRow, tags: Sequence[str]) -> Spans:
+    """The parts of a row's reference that stand in one of the tags, with these."""
+    if not tags:
+        return []
+    pattern = rf"<({'|'.join(map(re.escape, tags))})>.*?</\1>"
+    return [found.span() for found in re.finditer(pattern, row.reference_response or "", re.S)]
+
+
+def imitate(session: Session, rows: ExampleRows, given: Callable[[Any], Spans] = lambda row: []) -> None:
     """Train on the examples in their order, from where the session stands, and finish.
 
-    `context`: tags whose parts of a completion are read and not learned.
+    `given`: which parts of an example's completion are read and not learned.
     """
     left, steps = session.begin(len(rows))
     if left:
         with session.training():
-            CompletionTrainer(session, rows, left, steps, context).train()
+            CompletionTrainer(session, rows, left, steps, given).train()
     session.finish(rollouts=0)
 
 
@@ -44,26 +57,24 @@ Encoded = tuple[list[int], list[int], dict[str, Tensor]]
 
 
 def encode_example(
-    processor: PromptProcessor, row: PromptRow, context: Sequence[str] = ()
+    processor: PromptProcessor, row: PromptRow, given: Spans | None = None
 ) -> tuple[Encoded, list[bool]]:
     """The example, its prompt as a rollout renders it, and which ids of its completion are to be learned, (T,).
 
-    A part in one of the `context` tags is encoded as a rollout puts an observation into a completion: by itself, tags
-    and words apart.
+    A `given` part is encoded as a rollout puts an observation into a completion: by itself, tags and words apart.
     """
     encoded = processor.encode(row.messages, row.images)
     text = row.reference_response or ""
-    if not context:
-        whole = processor.encode_completion(text)
-        return (encoded.token_ids, whole, encoded.image_inputs), [True] * len(whole)
     ids: list[int] = []
     own: list[bool] = []
     at = 0
-    for found in re.finditer(rf"(<({'|'.join(map(re.escape, context))})>)(.*?)(</\2>)", text, re.S):
-        before = processor.encode_completion(text[at : found.start()])[:-1]
-        given = [i for part in (1, 3, 4) for i in text_ids(processor, found[part])]
-        ids, own = [*ids, *before, *given], [*own, *[True] * len(before), *[False] * len(given)]
-        at = found.end()
+    for start, stop in given or []:
+        before = processor.encode_completion(text[at:start])[:-1]
+        tagged = _TAGGED.fullmatch(text, start, stop)
+        parts = [tagged[n] for n in (1, 3, 4)] if tagged else [text[start:stop]]
+        told = [i for part in parts for i in text_ids(processor, part)]
+        ids, own = [*ids, *before, *told], [*own, *[True] * len(before), *[False] * len(told)]
+        at = stop
     rest = processor.encode_completion(text[at:])
     return (encoded.token_ids, [*ids, *rest], encoded.image_inputs), [*own, *[True] * len(rest)]
 
@@ -74,8 +85,8 @@ class CompletionCollator:
     With several ranks there is always something to go through the model: a filler, without labels.
     """
 
-    def __init__(self, session: Session, rows: ExampleRows, part: Part, context: Sequence[str] = ()) -> None:
-        self._session, self._rows, self._part, self._context = session, rows, part, context
+    def __init__(self, session: Session, rows: ExampleRows, part: Part, given: Callable[[Any], Spans]) -> None:
+        self._session, self._rows, self._part, self._given = session, rows, part, given
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
         """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
@@ -103,7 +114,7 @@ class CompletionCollator:
     def _encode(self, position: int) -> tuple[Encoded, list[bool]] | None:
         row = self._rows[position]
         try:
-            return encode_example(self._session.policy.processor, row, self._context)
+            return encode_example(self._session.policy.processor, row, self._given(row))
         except BadSample as error:
             self._session.reject(self._rows.source(position), row.id, error.reason, error.detail)
             return None
@@ -125,7 +136,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
     """TRL's trainer over a slice of the precomputed order; its log becomes our rows."""
 
     def __init__(
-        self, session: Session, rows: ExampleRows, positions: range, steps: int, context: Sequence[str]
+        self, session: Session, rows: ExampleRows, positions: range, steps: int, given: Callable[[Any], Spans]
     ) -> None:
         self.session, self.step_log = session, StepLog(session)
         self.tokens: list[int] = []
@@ -138,7 +149,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
             model=session.policy.model,
             # TRL would apply the chat template and tokenise; the dataset is positions alone.
             args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
-            data_collator=CompletionCollator(session, rows, self.part, context),  # type: ignore[arg-type]
+            data_collator=CompletionCollator(session, rows, self.part, given),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
         )

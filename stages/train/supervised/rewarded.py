@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from stages.core.runs.shards import read_columns
 from stages.train.config import TrainConfig
 from stages.train.rl.batches import Reject
 from stages.train.supervised.examples import completions_by_shard, permutations, rows_to_take, trainable_entries
+from stages.train.supervised.imitation import Spans, in_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Rewarded(Entry):
 
 def rewarded_entries(inputs: list[RunFolder], config: TrainConfig, least: float, reject: Reject) -> list[Rewarded]:
     """The completions with at least this reward, in order; the others are rejected with their reason.
+
+    An environment's words in them are read and not learned (`given_in`).
 
     Those that a person edited count whole: the kept beginning, the new words and what came after them. InputError for
     inputs without rewards, and where no completion is left.
@@ -69,8 +73,10 @@ def _refused(completion: dict[str, Any], edit: dict[str, Any] | None, least: flo
     if completion["finish_reason"] == FinishReason.LENGTH:
         return "truncated", "it has no end, and one that is imitated would teach to stop there"
     begun, written = (edit["generated"], edit["written"]) if edit is not None else ([], [])
-    if not whole_by_speakers(completion["generated"], begun, written):
-        return "not_generated", "it holds tokens that neither the policy nor a person wrote"
+    # Where an environment has spoken the completion says so, but for what an edit has kept of it.
+    known = edit is None and completion["observed"]
+    if not known and not whole_by_speakers(completion["generated"], begun, written):
+        return "not_generated", "it holds tokens that neither the policy nor a person wrote, and nothing says which"
     reward = completion["reward"]
     if reward is None or reward < least:
         return "low_reward", "no reward" if reward is None else f"reward {reward:g}"
@@ -81,7 +87,7 @@ def _columns(
     inputs: list[RunFolder],
 ) -> dict[tuple[int, int], list[tuple[dict[str, Any] | None, list[dict[str, Any]]]]]:
     """(edit, completions) of every row by (folder, shard): what decides, and neither ids nor images."""
-    names = ["text", "reward", "finish_reason", "error", "generated"]
+    names = ["text", "reward", "finish_reason", "error", "generated", "observed"]
     found = {}
     for at, rows in completions_by_shard(inputs, names).items():
         path = inputs[at[0]].shard_paths()[at[1]]
@@ -101,5 +107,12 @@ def rewarded_order(entries: list[Rewarded], config: TrainConfig) -> list[Rewarde
 
 
 def as_example(entry: Rewarded, row: ScoredGroup) -> PromptRow:
-    """The prompt with this completion as the one to imitate."""
-    return replace(row, reference_response=row.completions[entry.completion].text, completions=[])
+    """The prompt with this completion as the one to imitate, and no other."""
+    chosen = row.completions[entry.completion]
+    return replace(row, reference_response=chosen.text, completions=[chosen])
+
+
+def given_in(row: ScoredGroup, tags: Sequence[str]) -> Spans:
+    """What an environment wrote in the example's completion; where none is known, what stands in one of the tags."""
+    observed = [(span.start, span.stop) for completion in row.completions for span in completion.observed]
+    return observed or in_tags(row, tags)
