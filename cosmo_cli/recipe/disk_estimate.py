@@ -47,11 +47,11 @@ def weights_bytes(recipe: Recipe) -> int | None:
     return stored * max((BYTES[t.get("dtype", "float32")] for t in tables), default=before) // before
 
 
-def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
-    """Say what is needed; CosmoError when the disk has less."""
+def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
+    """Say what is needed; CosmoError when the disk has less. Bytes of a policy's weights, None where nobody knows."""
     weights = weights_bytes(recipe)
     if weights is None:
-        return
+        return None
     need = estimate(recipe, weights)
     place = existing(runs)
     free = shutil.disk_usage(place).free
@@ -61,3 +61,4 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> None:
             f"the run needs about {size(need)} and {place} has {size(free)} free",
             "lower [retention] policies, or choose another place with --runs FOLDER",
         )
+    return weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cosmo_cli.output import Output
-from cosmo_cli.recipe.disk_estimate import check_room, weights_bytes
+from cosmo_cli.recipe.disk_estimate import check_room
 from cosmo_cli.recipe.schema import Recipe
 from stages.capacity.machine import Machine, this_machine
 from stages.core.errors import UnavailableError
@@ -20,8 +20,7 @@ def check_machine(recipe: Recipe, runs: Path, output: Output, executor: str) -> 
 
     What only might not fit, because it depends on how long prompts and completions get, is a warning.
     """
-    check_room(recipe, runs, output)
-    weights, machine = weights_bytes(recipe), this_machine(runs)
+    weights, machine = check_room(recipe, runs, output), this_machine(runs)
     if weights is None or (machine.gpus < 2 and _is_small(weights, machine)):
         return
     from cosmo_cli.recipe.demands import Question

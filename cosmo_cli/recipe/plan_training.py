@@ -72,6 +72,7 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
         autocast=half and config.dtype == "float32" and config.parallel != "fsdp2",
         checkpointing=config.gradient_checkpointing,
         trains_vision=not vision_frozen(config),
+        trains_head=not config.lora.rank,
     )
     return Training(
         parallel=config.parallel,

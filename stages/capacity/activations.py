@@ -10,8 +10,9 @@ MLP's, q = heads x head size, k = key heads x head size, a token's layer keeps
     attention        c (2 q + 4 k)           q, output, keys and values: each prompt's again before each completion
     MLP              4 c i                   gate, its SiLU, up, their product
 
-Compared with what autograd saves of real layers by tests/capacity. Korthikanti et al. (arXiv:2205.05198, eq. 1) count
-the same way for GPT's layer.
+A backward pass is fullest where it begins, at the output head, or, where layers are computed again, within a layer.
+Both, and what a layer keeps, are compared with what torch has in memory by tests/capacity. Korthikanti et al.
+(arXiv:2205.05198, eq. 1) count the same way for GPT's layer.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Pass:
     """Layers are computed again in the backward pass."""
     trains_vision: bool
     """The tower gets gradients."""
+    trains_head: bool = True
+    """The output head gets some: not with LoRA."""
 
     @property
     def compute(self) -> int:
@@ -72,20 +75,31 @@ def vision_layer_bytes(shape: Shape, how: Pass) -> int:
 
 
 def activations(shape: Shape, how: Pass) -> Parts:
-    """Bytes at the peak of a backward pass: what is kept, one layer at work, the head's pieces, the images."""
-    c, r = how.compute, how.residual
-    layer = how.tokens * layer_bytes(shape, how)
-    boundary = how.tokens * r * shape.hidden
-    if how.checkpointing:
-        kept = shape.layers * boundary + layer
-    else:
-        kept = shape.layers * layer
-    # The layer whose gradients are computed: those of its MLP's widest tensors and of the residual stream.
-    working = how.tokens * (3 * c * shape.intermediate + 2 * r * shape.hidden)
-    parts = {"activations": kept, "one layer's gradients": working, "logits in pieces": logits(how)}
-    if shape.vision and how.images:
-        parts["images"] = images(shape, how)
-    return parts
+    """Bytes at the peak of a backward pass: what is kept, and the head or a layer at work, whichever takes more."""
+    kept = shape.layers * (boundary_bytes(shape, how) if how.checkpointing else how.tokens * layer_bytes(shape, how))
+    again = how.tokens * layer_bytes(shape, how) if how.checkpointing else 0
+    # Two gradients as wide as its MLP, two of the residual stream.
+    working = how.tokens * (2 * how.compute * shape.intermediate + 2 * how.residual * shape.hidden)
+    at_layer = {"activations": kept + again, "one layer's gradients": working}
+    at_head = {"activations": kept, "output head": head(shape, how)}
+    parts = max(at_head, at_layer, key=lambda parts: sum(parts.values()))
+    return parts | ({"images": images(shape, how)} if shape.vision and how.images else {})
+
+
+def boundary_bytes(shape: Shape, how: Pass) -> int:
+    """What all tokens keep of a layer that is computed again: its input."""
+    return how.tokens * how.residual * shape.hidden
+
+
+def head(shape: Shape, how: Pass) -> int:
+    """The last norm, the head's rows with their gradients, and its own gradient or its logits.
+
+    Each piece of tokens makes a gradient of the whole matrix, which is added to those of the pieces before it: three
+    are there at once.
+    """
+    rows = how.tokens * shape.hidden * (4 + how.residual + 3 * how.residual)
+    matrix = how.compute * shape.vocabulary * shape.hidden
+    return rows + (max(3 * matrix, matrix + logits(how)) if how.trains_head else logits(how))
 
 
 def logits(how: Pass) -> int:

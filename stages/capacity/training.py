@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stages.capacity.activations import Pass, activations
+from stages.capacity.activations import Pass, activations, boundary_bytes, head
 from stages.capacity.shape import Shape
 from stages.capacity.units import BYTES, GIB, MOMENTS, Parts
 
@@ -88,10 +88,11 @@ def at_work(shape: Shape, how: Training) -> Parts:
         parts["gathered layers"] = c * (2 * shape.largest + rest) + (c + 4) * shape.largest
     elif how.parallel == "zero3":
         parts["gathered layers"] = c * min(_LIVE, shape.parameters)
-    elif how.one_pass.autocast:
-        # Copies that autocast keeps for the forward pass, and the graph for the backward pass; recomputed layers make
-        # theirs one at a time, and at the end of a forward pass that recomputes nothing else is as large.
-        parts["bfloat16 copies of weights"] = 2 * (shape.largest if how.one_pass.checkpointing else shape.linear)
+    elif how.one_pass.autocast and not how.one_pass.checkpointing:
+        # What autocast copied for the forward pass, the graph keeps for the backward pass.
+        parts["bfloat16 copies of weights"] = 2 * shape.linear
+    elif how.one_pass.autocast and "one layer's gradients" in parts:
+        parts["bfloat16 copies of weights"] = 2 * shape.largest
     if how.reference:
         parts["reference model"] = BYTES[how.dtype] * shape.parameters
     return {name: number for name, number in parts.items() if number}
@@ -104,11 +105,12 @@ def forward_end(shape: Shape, how: Training) -> Parts:
     """
     if not (how.one_pass.autocast and how.one_pass.checkpointing and how.parallel in ("ddp", "zero2")) or how.lora:
         return {}
-    parts = at_work(shape, how)
-    boundary = how.one_pass.tokens * how.one_pass.residual * shape.hidden
-    parts |= {"activations": shape.layers * boundary, "bfloat16 copies of weights": 2 * shape.linear}
-    del parts["one layer's gradients"]
-    return parts
+    one = how.one_pass
+    kept = shape.layers * boundary_bytes(shape, one)
+    # No gradient of the head yet.
+    parts = {"activations": kept, "output head": head(shape, replace(one, trains_head=False))}
+    reference = {"reference model": BYTES[how.dtype] * shape.parameters} if how.reference else {}
+    return resident(shape, how) | parts | {"bfloat16 copies of weights": 2 * shape.linear} | reference
 
 
 def at_start(shape: Shape, how: Training) -> Parts:

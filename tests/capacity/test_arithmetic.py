@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stages.capacity.activations import PIECE, Pass, activations, images, layer_bytes, logits
+from stages.capacity.activations import PIECE, Pass, activations, head, images, layer_bytes, logits
 from stages.capacity.sampling import Sampling, at_a_time, kv_bytes, transformers_parts, vllm_parts
 from stages.capacity.shape import Shape
 from stages.capacity.training import (
@@ -101,13 +101,27 @@ def test_a_layer_s_activations():
     assert layer_bytes(SHAPE, replace(CAST, autocast=False)) == 96 + 32 + 64 + 128
 
 
-def test_checkpointing_keeps_one_layer_and_the_boundaries():
-    plain = activations(SHAPE, PLAIN)
-    assert plain["activations"] == 3 * 10 * 576
-    assert activations(SHAPE, replace(PLAIN, checkpointing=True))["activations"] == 3 * 10 * 4 * 8 + 10 * 576
-    assert plain["one layer's gradients"] == 10 * (3 * 4 * 16 + 2 * 4 * 8)
+def test_the_output_head():
     assert logits(PLAIN) == PIECE * 32
     assert logits(CAST) == PIECE * 28
+    # Rows 10 x 8 x (4 + 4 x 4), one matrix of 4 x 11 x 8 beside a piece of logits.
+    assert head(SHAPE, PLAIN) == 1600 + 352 + PIECE * 32
+    assert head(SHAPE, replace(PLAIN, trains_head=False)) == 1600 + PIECE * 32
+    # Of a real vocabulary three gradients of the matrix are more than a piece of logits.
+    large = replace(SHAPE, vocabulary=150_000, hidden=4096)
+    assert head(large, PLAIN) == 10 * 4096 * 20 + 3 * 4 * 150_000 * 4096
+
+
+def test_checkpointing_keeps_the_boundaries_and_one_layer():
+    assert activations(SHAPE, PLAIN) == {"activations": 3 * 10 * 576, "output head": head(SHAPE, PLAIN)}
+    again = replace(PLAIN, checkpointing=True)
+    assert activations(SHAPE, again)["activations"] == 3 * 10 * 4 * 8
+    # With so many tokens a layer that is computed again is more than the head.
+    many = replace(again, tokens=10**8)
+    assert activations(SHAPE, many) == {
+        "activations": 10**8 * (3 * 4 * 8 + 576),
+        "one layer's gradients": 10**8 * (2 * 4 * 16 + 2 * 4 * 8),
+    }
 
 
 def test_images():
@@ -125,7 +139,10 @@ def test_what_a_step_adds():
     cast = replace(TRAINING, one_pass=CAST)
     assert at_work(SHAPE, cast)["bfloat16 copies of weights"] == 2 * 600
     again = replace(cast, one_pass=replace(CAST, checkpointing=True))
-    assert at_work(SHAPE, again)["bfloat16 copies of weights"] == 2 * 70
+    # Recomputed layers make their copies one at a time; while the head is at work there are none.
+    assert "bfloat16 copies of weights" not in at_work(SHAPE, again)
+    many = replace(again, one_pass=replace(again.one_pass, tokens=10**8))
+    assert at_work(SHAPE, many)["bfloat16 copies of weights"] == 2 * 70
     # Until the forward pass ends, autocast has all of them, and nothing is computed again yet.
     forward = forward_end(SHAPE, again)
     assert forward["bfloat16 copies of weights"] == 2 * 600
@@ -157,7 +174,7 @@ def test_memory_of_the_machine():
     assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 2 * 4 * 800
     on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), on_cpu=True)
     assert on_cpu["weights"] == 4000
-    assert on_cpu["logits in pieces"] == PIECE * 32
+    assert on_cpu["output head"] == head(SHAPE, PLAIN)
 
 
 SAMPLING = Sampling("vllm", "bfloat16", 1, 0.5, 0, longest=64, prompt=4, new_tokens=6, batch_tokens=100)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from stages.capacity import shape as shapes
 from stages.capacity.activations import Pass, layer_bytes
 from stages.capacity.shape import Shape, read_shape, shape_of
-from stages.capacity.training import Training, trained
+from stages.capacity.training import Training, at_work, forward_end, resident, trained
 from stages.models.attention import packed_varlen
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.shared_inputs import TokenGroup
@@ -25,6 +26,7 @@ from stages.train.config import LoraOptions
 from stages.train.lora import Adapters
 from stages.train.optim import set_frozen, trainable
 from stages.train.rl.logprobs import completion_logprobs
+from tests.capacity.live_memory import LiveMemory
 
 CONFIGS = Path(__file__).parent / "configs"
 MODELS = {n: Shape(**s) for n, s in json.loads((CONFIGS.parent / "shapes.json").read_text()).items()}
@@ -100,13 +102,14 @@ def kept_by(model, processor, prompt: int, completions: list[int], autocast: boo
     return kept.bytes
 
 
-def on_fake(folder: Path, layers: int, dtype: torch.dtype):
+def on_fake(folder: Path, layers: int, dtype: torch.dtype, vocabulary: int = 0):
     """A model of the config's size with so many layers, its weights of no memory; inside a FakeTensorMode."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     config = AutoConfig.from_pretrained(folder)
     text = config.get_text_config()
     text.num_hidden_layers, text.layer_types = layers, ["full_attention"] * layers
+    text.vocab_size = vocabulary or text.vocab_size
     family = AutoModelForCausalLM if text is config else AutoModelForImageTextToText
     with torch.device("meta"):
         model = family.from_config(config, dtype=dtype)
@@ -154,3 +157,50 @@ def test_a_layer_in_float32_without_autocast_keeps_what_the_formula_says(policie
     shape = shape_of(policy.model)
     expected = shape.layers * layer_bytes(shape, PASS) * (prompt + sum(completions))
     assert expected * 0.95 <= found <= expected * 1.5, f"{found:,} beside {expected:,}"
+
+
+@pytest.mark.parametrize("vocabulary", [152_064, 1000])
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_the_peak_of_a_step_is_what_the_formulas_say(policies, checkpointing, autocast, vocabulary):
+    layers, prompt, completions = 4, 1201, [3407, 3583]
+    processor = policies("qwen2_5_vl").processor
+    group = TokenGroup([7] * prompt, {}, [[8] * n for n in completions], [1.0] * len(completions))
+    full = MODELS["qwen2_5_vl_7b"]
+    linear = full.linear - (28 - layers) * full.largest - (full.vocabulary - vocabulary) * full.hidden
+    # A small vocabulary shows the peak within a layer, which the head's own hides otherwise.
+    shape = replace(full, layers=layers, linear=linear, vocabulary=vocabulary)
+    one = Pass(prompt + sum(completions), 0, True, autocast, checkpointing, trains_vision=False)
+    dtype = "float32" if autocast else "bfloat16"
+    how = Training("ddp", 1, 1, dtype, 0, reference=False, parent=False, one_pass=one)
+    with FakeTensorMode():
+        model = on_fake(CONFIGS / "qwen2_5_vl_7b", layers, getattr(torch, dtype), vocabulary)
+        forward, backward = peaks(model, processor, group, checkpointing, autocast)
+    # What a layout holds in any case was there before.
+    fixed = sum(resident(shape, how).values())
+    assert expected_within(sum(at_work(shape, how).values()) - fixed, backward)
+    end = forward_end(shape, how)
+    assert bool(end) == (checkpointing and autocast)
+    if end and vocabulary > 1000:
+        assert expected_within(sum(end.values()) - fixed, forward)
+
+
+def expected_within(expected: int, found: int) -> bool:
+    """At most an eighth too much and a hundredth too little."""
+    return found * 0.99 <= expected <= found * 1.125
+
+
+def peaks(model, processor, group: TokenGroup, checkpointing: bool, autocast: bool) -> tuple[int, int]:
+    """Most bytes in a forward and in a backward pass, weights and their gradients left out."""
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p) if p.requires_grad else None
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train(checkpointing)
+    with LiveMemory() as live:
+        with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            out = completion_logprobs(model, processor, [group], [], share=True)
+            loss = out.logprobs_NT.sum()
+        forward, live.peak = live.peak, live.now
+        loss.backward()
+    return forward, live.peak

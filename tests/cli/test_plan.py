@@ -146,8 +146,7 @@ def test_cosmo_run_asks_a_small_recipe_nothing_and_refuses_what_is_sure(
     output = Output("run")
 
     def ask(weights: int, machine: Machine) -> None:
-        monkeypatch.setattr(machine_check, "check_room", lambda *given: None)
-        monkeypatch.setattr(machine_check, "weights_bytes", lambda recipe: weights)
+        monkeypatch.setattr(machine_check, "check_room", lambda *given: weights)
         monkeypatch.setattr(machine_check, "this_machine", lambda runs: machine)
         machine_check.check_machine(parse(values), tmp_path, output, "ray")
 
