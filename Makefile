@@ -46,8 +46,6 @@ test: $(STAMP) ## Run every test
 test-engines: $(ENGINES)/.installed ## Test with a real vLLM on a CPU, its server, DeepSpeed and Ray, in an environment of their own (5 GB)
 	$(ENGINES)/bin/python -m pytest tests/engines_real
 
-# The extra `vllm` ends at 0.30 for GPUs alone: a CPU build has no Triton, so vLLM keeps the V1 model runner that takes our
-# logits processor, and the newest version that the rest of the extras goes with can be tested.
 # Its pins are not ours: no constraints file. A CPU torch can't load the torchaudio, torchcodec and torchvision of a
 # registry without CPU builds; the first two can go, the third is helped along.
 # uv takes a minute for what pip takes five. It knows nothing of pip's settings: it is told where packages come from.

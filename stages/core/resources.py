@@ -17,6 +17,14 @@ class Closes(Protocol):
         """Give back what it holds; harmless when it holds nothing."""
 
 
+@runtime_checkable
+class Sleeps(Protocol):
+    """What can lend an accelerator's memory to others and stay: it wakes by itself when it is used again."""
+
+    def sleep(self) -> None:
+        """Give the memory back for now; harmless when it holds none."""
+
+
 @dataclass(frozen=True)
 class Kind(Generic[T]):
     """One kind of thing that is kept warm. Declared once, beside the type that it holds, and imported by its users.
@@ -68,6 +76,12 @@ class Resources:
         """Let go of all that holds an accelerator's memory: other processes are about to need it."""
         for kind in [k for k in self._kept if k.on_device]:
             self.drop(kind)
+
+    def sleep(self) -> None:
+        """Have what can sleep do so: this very process is about to need an accelerator's memory for training."""
+        for _, value in self._kept.values():
+            if isinstance(value, Sleeps):
+                value.sleep()
 
     def close(self) -> None:
         """Let go of everything: a judge keeps what it has loaded in resources of its own, inside of these."""

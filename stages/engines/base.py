@@ -260,6 +260,15 @@ class Engine(ABC):
 
         return text_ids(self.processor, text)
 
+    def sleep(self) -> None:  # noqa: B027
+        """Give an accelerator's memory back and be quick to `wake`; by default nothing, for one that keeps none."""
+
+    def wake(self) -> None:  # noqa: B027
+        """Be ready again after `sleep`; sampling wakes it, too. By default nothing."""
+
+    def stop(self) -> None:  # noqa: B027
+        """End what runs for it and give all memory back. By default nothing: its policy lies in `Resources`."""
+
     def notice(self) -> str | None:
         """One line a person should read about how this policy is sampled, said once a process; by default none."""
         return None

@@ -31,6 +31,8 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     config: TrainConfig = ctx.config.resolved()
     objective: Objective = load("objective", config.objective)
     layout = layout_of(config)
+    # An engine that sampled in this process holds most of a GPU.
+    ctx.resources.sleep()
     if config.lora.rank and layout.sharded:
         raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
     policy, parent = _warm_or_load(ctx, ref, objective, layout.sharded)

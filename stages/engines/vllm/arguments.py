@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +29,6 @@ ENVIRONMENT = {
 # Parts of config.json in which folders of one architecture differ.
 _IGNORED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 _GIB = 1 << 30
-# See `check_version`; the extra `vllm` of pyproject.toml ends before it.
-_V2_RUNNER_SINCE = (0, 31)
 # Tokens of one step: enough for 256 sequences and some prompts.
 _STEP_TOKENS = 8192
 
@@ -41,13 +37,20 @@ def dtype_of(settings: EngineSettings) -> str:
     """The dtype that `auto` stands for: as `load_policy` decides it."""
     if settings.dtype != "auto":
         return settings.dtype
-    return "float32" if _on_cpu() else "bfloat16"
+    return "float32" if on_cpu() else "bfloat16"
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether this vLLM was built for a CPU."""
     from vllm.platforms import current_platform
 
     return bool(current_platform.is_cpu())
+
+
+def _can_sleep() -> bool:
+    from vllm.platforms import current_platform
+
+    return not on_cpu() and bool(current_platform.is_sleep_mode_available())
 
 
 def shape_of(config: dict[str, Any], processor: PromptProcessor, settings: EngineSettings) -> str:
@@ -61,11 +64,9 @@ def shape_of(config: dict[str, Any], processor: PromptProcessor, settings: Engin
 def arguments(
     settings: EngineSettings, config: dict[str, Any], processor: PromptProcessor, max_positions: int
 ) -> dict[str, Any]:
-    """The arguments of `vllm.LLM`, the model's folder apart; UnavailableError for a vLLM that can't serve us."""
-    table, on_cpu = settings.vllm, _on_cpu()
-    _check_device(settings.device, on_cpu)
-    if not on_cpu:
-        check_version(metadata.version("vllm"))
+    """The arguments of `vllm.LLM`, the model's folder apart; UnavailableError for a device it was not built for."""
+    table, cpu = settings.vllm, on_cpu()
+    _check_device(settings.device, cpu)
     from stages.engines.vllm.banned_tokens import BANNED, BannedTokens
 
     fixed: dict[str, Any] = {
@@ -84,14 +85,16 @@ def arguments(
         "max_model_len": max_positions,
         "tensor_parallel_size": table.tensor_parallel_size,
         "gpu_memory_utilization": table.gpu_memory_utilization,
-        "enforce_eager": table.enforce_eager or on_cpu,
+        "enforce_eager": table.enforce_eager or cpu,
+        # So that its memory can be lent to training (`VllmSession.sleep`).
+        "enable_sleep_mode": _can_sleep(),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    if on_cpu:
+    if cpu:
         # A seed of its own for each request and prompts in pieces do not go together on a CPU.
         free |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(max_positions, _STEP_TOKENS)}
-    if table.kv_cache_gb or on_cpu:
+    if table.kv_cache_gb or cpu:
         free["kv_cache_memory_bytes"] = int((table.kv_cache_gb or 1.0) * _GIB)
     if "video_token_id" in config:
         free["limit_mm_per_prompt"] = {"video": 0}
@@ -110,22 +113,6 @@ def _check_device(device: str, on_cpu: bool) -> None:
         raise UnavailableError(
             f"device {device!r}: this vLLM was built for {'a CPU' if on_cpu else 'a GPU'}", "use --set device=auto"
         )
-
-
-def check_version(version: str) -> None:
-    """UnavailableError for a vLLM for GPUs whose default model runner refuses our logits processor.
-
-    From 0.31 on that is the V2 runner wherever there is Triton, which is every CUDA install: it wants processors of
-    another base class, and says so only after the weights are loaded. Without the processor banned tokens could be
-    drawn, and log-probs would not be the trainer's.
-    """
-    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if release < _V2_RUNNER_SINCE or os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "0":
-        return
-    raise UnavailableError(
-        f"vLLM {version} on a GPU can't take out banned tokens: its V2 model runner refuses our logits processor",
-        "pip install 'vllm>=0.22,<0.31', or export VLLM_USE_V2_MODEL_RUNNER=0",
-    )
 
 
 @contextlib.contextmanager

@@ -30,8 +30,7 @@ class VllmEngine(Engine):
         self.label = label
         self.banned_token_ids = processor.banned_token_ids
         self.max_positions = session.max_positions
-        self._session, self._processor = session, processor
-        self.processor = processor
+        self._session, self._processor, self.processor = session, processor, processor
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:
         """The ids; BadSample when this model can't take the prompt. vLLM processes the images again itself."""
@@ -42,6 +41,18 @@ class VllmEngine(Engine):
     def decode(self, token_ids: list[int]) -> str:
         """The words of a completion."""
         return self._processor.decode(token_ids)
+
+    def sleep(self) -> None:
+        """Weights go to the host's memory, and the cache of keys and values is let go."""
+        self._session.sleep()
+
+    def wake(self) -> None:
+        """Weights come back to the GPU."""
+        self._session.wake()
+
+    def stop(self) -> None:
+        """vLLM ends; opening the engine again starts another."""
+        self._session.close()
 
     def sample(
         self, requests: Iterable[SampleRequest], sampling: Sampling
@@ -85,7 +96,7 @@ class VllmEngine(Engine):
         prompts: list[dict[str, Any]] = []
         params, asked = [], []
         for request in batch:
-            prompt = self._prompt(request)
+            prompt = _prompt(self._processor, request)
             indices = [0] if request.alike(sampling) else list(range(request.n))
             asked.append([i for i in indices if self._finished(request, i, sampling) is None])
             # A request a sample, and no `n`: of n in one request the k-th would have seed + k, not its place's own.
@@ -113,17 +124,6 @@ class VllmEngine(Engine):
     def _finished(self, request: SampleRequest, index: int, sampling: Sampling) -> SampledCompletion | None:
         return request.finished(index, sampling.max_new_tokens, self._processor.eos_token_ids)
 
-    def _prompt(self, request: SampleRequest) -> dict[str, Any]:
-        ids = self._processor.renderer_ids(request.token_ids)
-        if not request.images:
-            return {"prompt_token_ids": ids}
-        return {
-            "prompt_token_ids": ids,
-            "multi_modal_data": {"image": [decode_image(image, i) for i, image in enumerate(request.images)]},
-            # Saves hashing the pixels of the same image for every sample.
-            "multi_modal_uuids": {"image": [hashlib.sha256(image.bytes).hexdigest() for image in request.images]},
-        }
-
     def _params(self, sampling: Sampling, seed: int, most: int) -> Any:
         from vllm import SamplingParams
 
@@ -143,6 +143,19 @@ class VllmEngine(Engine):
             detokenize=bool(sampling.stop),
             **stop,
         )
+
+
+def _prompt(processor: PromptProcessor, request: SampleRequest) -> dict[str, Any]:
+    """A prompt as vLLM takes it: placeholders as the template writes them, images for vLLM to process."""
+    ids = processor.renderer_ids(request.token_ids)
+    if not request.images:
+        return {"prompt_token_ids": ids}
+    return {
+        "prompt_token_ids": ids,
+        "multi_modal_data": {"image": [decode_image(image, i) for i, image in enumerate(request.images)]},
+        # Saves hashing the pixels of the same image for every sample.
+        "multi_modal_uuids": {"image": [hashlib.sha256(image.bytes).hexdigest() for image in request.images]},
+    }
 
 
 def _other_prompt(request: SampleRequest, outputs: dict[int, Any]) -> str | None:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import CosmoError, UnavailableError
 from stages.engines.base import EngineSettings, error_line
-from stages.engines.vllm.arguments import (
-    ENVIRONMENT,
-    arguments,
-    dtype_of,
-    hint_for,
-    offline,
-    shape_of,
-    with_head,
-)
+from stages.engines.vllm.arguments import dtype_of, on_cpu, shape_of
+from stages.engines.vllm.memory import collect_engine, load_weights, put_to_sleep, start, wake_up
 from stages.engines.vllm.probe import ask, distance, expected
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
     from stages.models.policy_ref import PolicyRef
-    from stages.models.probe import Probe
     from stages.models.processor import PromptProcessor
 
 
@@ -38,6 +27,7 @@ class VllmSession:
         self.starts = 0
         """How often vLLM was started from nothing."""
         self._llm: Any = None
+        self._asleep = False
         self._shape = self._policy_id = ""
         self._overlay: tempfile.TemporaryDirectory[str] | None = None
 
@@ -47,6 +37,7 @@ class VllmSession:
             raise UnavailableError(f"the policy of {ref.spec} is not there any more: {ref.path}", "train it again")
         config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
         shape = shape_of(config, processor, settings)
+        self.wake()
         if self._llm is not None and (self._shape, self._policy_id) == (shape, ref.id):
             return
         # Whatever goes wrong from here on, it is in no known state.
@@ -59,6 +50,7 @@ class VllmSession:
 
     def generate(self, prompts: list[dict[str, Any]], params: list[Any]) -> list[Any]:
         """vLLM's outputs, in the prompts' order."""
+        self.wake()
         try:
             outputs: list[Any] = self._llm.generate(prompts, params, use_tqdm=False)
         except Exception as error:
@@ -71,33 +63,40 @@ class VllmSession:
             raise
         return outputs
 
+    def sleep(self) -> None:
+        """Give a GPU's memory back until it is used again; on a CPU there is none to give back, and it stays."""
+        if self._llm is None or self._asleep or on_cpu():
+            return
+        self._asleep = put_to_sleep(self._llm)
+        if not self._asleep:
+            self.close()
+
+    def wake(self) -> None:
+        """Take the memory again; nothing where it is awake."""
+        if not self._asleep:
+            return
+        try:
+            wake_up(self._llm)
+        except UnavailableError:
+            self.close()
+            raise
+        self._asleep = False
+
     def close(self) -> None:
         """Give the memory back: an LLM outlives its last reference, so it is released by name."""
         if self._llm is None:
             return
-        from vllm.distributed import cleanup_dist_env_and_memory
-
-        self._llm, self._policy_id, self._overlay = None, "", None
-        gc.collect()
-        cleanup_dist_env_and_memory()
+        # Its workers, where several GPUs share the model, are gone when this returns.
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm, self._asleep, self._policy_id, self._overlay = None, False, "", None
+        collect_engine()
 
     def _start(
         self, ref: PolicyRef, processor: PromptProcessor, settings: EngineSettings, config: dict[str, Any]
     ) -> None:
         self.close()
         self.max_positions = min(settings.vllm.max_model_len or processor.max_positions, processor.max_positions)
-        # Before the import: vLLM reads them then, and never again.
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        try:
-            with offline():
-                import vllm
-
-                self._llm = vllm.LLM(model=str(ref.path), **arguments(settings, config, processor, self.max_positions))
-        except CosmoError:
-            raise
-        except Exception as error:
-            raise UnavailableError(f"vLLM can't start with {ref.spec}: {error_line(error)}", hint_for(error)) from None
+        self._llm = start(ref, settings, config, processor, self.max_positions)
         self.starts += 1
 
     def _reload(
@@ -111,9 +110,10 @@ class VllmSession:
         """New weights into the running vLLM, or a start from nothing where it then says other than the policy."""
         probes = expected(ref, dtype_of(settings), settings.trust_remote_code, warm)
         try:
-            before = self._ask(probes, processor)
-            self._load_weights(ref.path)
-            after = self._ask(probes, processor)
+            before = ask(self._llm, probes, processor)
+            # vLLM goes on reading the processor's files from there.
+            self._overlay = load_weights(self._llm, ref.path)
+            after = ask(self._llm, probes, processor)
             # Other weights that say the very same were not taken.
             apart = float("inf") if before == after else distance(probes, after, dtype_of(settings))
         except Exception:
@@ -122,23 +122,10 @@ class VllmSession:
         if apart <= 1:
             return
         self._start(ref, processor, settings, config)
-        apart = distance(probes, self._ask(probes, processor), dtype_of(settings))
+        apart = distance(probes, ask(self._llm, probes, processor), dtype_of(settings))
         if apart > 1:
             self.close()
             raise UnavailableError(
                 f"vLLM's log-probs of {ref.spec} differ from the policy's by {apart:.2g} times what is allowed",
                 "use --engine transformers for this model family",
             )
-
-    def _ask(self, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
-        return ask(self._llm, probes, processor)
-
-    def _load_weights(self, folder: Path) -> None:
-        """Weights in place, and nothing left of what the old ones computed."""
-        overlay = with_head(folder)
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": overlay.name if overlay else str(folder)})
-        # vLLM goes on reading the processor's files from there.
-        self._overlay = overlay
-        self._llm.reset_prefix_cache()
-        self._llm.reset_mm_cache()
-        self._llm.llm_engine.reset_encoder_cache()
