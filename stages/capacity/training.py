@@ -3,10 +3,12 @@
 With N parameters of which T are trained, b bytes a weight and W ranks, a GPU holds, in bytes:
 
     layout   weights   gradients        moments   beside them
-    ddp      b N       b T              2 b T     b T of buckets where W > 1 (torch's DDP, no gradient views)
+    ddp      b N       b T              8 T       b T of buckets where W > 1 (torch's DDP, no gradient views)
     zero2    b N       4 T / W          8 T / W   4 T / W float32 masters, two reduction buckets
-    zero3    b N / W   4 T / W          8 T / W   masters where b = 2, a bucket, at most 1e9 gathered numbers
-    fsdp2    b N / W   b T / W          2 b T / W two layers and what is in none, gathered; a layer's gradients
+    zero3    b N / W   4 T / W          8 T / W   a bucket, at most 1e9 gathered numbers
+    fsdp2    b N / W   b T / W          8 T / W   two layers and what is in none, gathered; a layer's gradients
+
+and 4 T (sharded: 4 T / W) of float32 masters where b = 2 (stages/train/masters.py; unless `masters = false`).
 
 ZeRO: arXiv:1910.02054, section 3, and DeepSpeed 0.19's stage_1_and_2.py and stage3.py with the settings in
 stages/train/parallel/zero2.json and zero3.json. FSDP2: torch's `fully_shard` as stages/train/parallel/fsdp.py calls it.
@@ -65,15 +67,17 @@ def resident(shape: Shape, how: Training) -> Parts:
     """Bytes of one GPU before anything is computed: weights, gradients, moments, and what the layout adds."""
     b, w, t = BYTES[how.dtype], how.ranks, trained(shape, how)
     weights = b * (shape.parameters + (t if how.lora else 0))
+    masters = {"float32 masters": 4 * t} if b != 4 else {}
     if how.parallel == "ddp":
-        parts = {"weights": weights, "gradients": b * t, "moments": MOMENTS * b * t}
+        parts = {"weights": weights, "gradients": b * t, "moments": MOMENTS * 4 * t} | masters
         return parts | ({"reduction buckets": b * t} if w > 1 else {})
     if how.parallel == "fsdp2":
-        return {"weights": weights // w, "gradients": b * t // w, "moments": MOMENTS * b * t // w}
+        parts = {"weights": weights, "gradients": b * t, "moments": MOMENTS * 4 * t} | masters
+        return {name: number // w for name, number in parts.items()}
     wire = 2 if how.one_pass.half else 4
     whole = how.parallel == "zero2"
     parts = {"weights": weights if whole else weights // w, "gradients": 4 * t // w, "moments": MOMENTS * 4 * t // w}
-    if whole or b != 4:
+    if whole or masters:
         parts["float32 masters"] = 4 * t // w
     return parts | {"reduction buckets": (2 if whole else 1) * wire * min(_BUCKET, t)}
 
@@ -137,8 +141,8 @@ def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
     loads the model once more and gives its optimizer a copy: 2 b N + 2 m T + 2 b T, m bytes of a parameter's moments.
     """
     b, t = BYTES[how.dtype], trained(shape, how)
-    model, moments = b * shape.parameters, MOMENTS * b * t
-    gathered = moments if how.parallel in ("ddp", "fsdp2") else MOMENTS * 4 * t
+    # A master beside the moments of weights with fewer digits.
+    model, moments = b * shape.parameters, (MOMENTS + (b != 4)) * 4 * t
     parent = moments if how.parent else 0
     each = {"processes": PROCESS}
     if on_cpu:
@@ -146,7 +150,7 @@ def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
         own = replace(how, parallel="ddp") if how.ranks == 1 else how
         each |= at_work(shape, own)
     if how.sharded:
-        each |= {"whole models": 2 * model, "whole moments": 2 * gathered + parent}
+        each |= {"whole models": 2 * model, "whole moments": 2 * moments + parent}
     else:
         each |= {"model as it is loaded or saved": model, "moments as they are": max(moments, parent)}
     return {name: how.local * number for name, number in each.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stages.core.config import option, section
+from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.core.runs.select import Selection
 from stages.train.drift.config import WatchConfig
@@ -13,6 +14,9 @@ from stages.train.losses.base import AGGREGATIONS, LossSettings
 from stages.train.plugin_settings import check_tables, settings_of
 
 PARALLEL = ("ddp", "zero2", "zero3", "fsdp2")
+# Adam moves a weight by about the rate; rounding to the nearest of 2^8 numbers an octave undoes less than a 512th. The
+# matrices of language models have a spread of about 0.02.
+_SPREAD, _FELT = 0.02, 1 / 512
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,9 @@ class TrainConfig(OptimizerSettings):
     )
     checkpoint_steps: int = option(50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0)
     device: str = option("auto", "auto, cpu, cuda, ...", flag="--device", affects=False)
-    # A step of 1e-6 is lost in bfloat16 weights, which have three digits.
+    # A step of 1e-6 is lost in bfloat16 weights, which have three digits: it is taken by float32 copies of them.
     dtype: str = option("float32", "Weights while they are trained", choices=("float32", "bfloat16"))
+    masters: bool = option(True, "Float32 copies of bfloat16 weights take the steps, and are saved with the moments")
     autocast: str = option("auto", "Forward pass in bfloat16; auto: on a GPU", choices=("auto", "no", "bf16"))
     gradient_checkpointing: bool = option(False, "Recompute activations to save memory", affects=False)
     trust_remote_code: bool = option(False, "Run model code that comes with the weights")
@@ -203,6 +208,9 @@ class TrainConfig(OptimizerSettings):
         flag="--parallel",
         affects=False,
         choices=PARALLEL,
+    )
+    reduce_dtype: str = option(
+        "float32", "Several processes: what gradients are added up in", choices=("float32", "bfloat16")
     )
 
     def __post_init__(self) -> None:
@@ -253,3 +261,16 @@ def autocasts(config: TrainConfig, device: str) -> bool:
 def half_precision(config: TrainConfig, device: str) -> bool:
     """True when attention sees bfloat16 on this type of device: by autocast, or in the weights themselves."""
     return autocasts(config, device) or config.dtype == "bfloat16"
+
+
+def check_rate(config: TrainConfig) -> None:
+    """UsageError for a rate that bfloat16 weights without masters would round away."""
+    rate = peak_rate(config)
+    # Adapters are float32 beside whatever they adapt.
+    if config.dtype == "float32" or config.masters or config.lora.rank or not 0 < rate < _SPREAD * _FELT:
+        return
+    raise UsageError(
+        f"learning_rate {rate:g} is rounded away: bfloat16 weights of about {_SPREAD:g} feel no step below "
+        f"{_SPREAD * _FELT:.0e}",
+        "--set masters=true, or --set dtype=float32",
+    )

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from stages.models.families import family_of
 from stages.train.config import TrainConfig, peak_rate
+from stages.train.masters import MASTER, MasterAdamW
 
-STATE = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW keeps of each parameter."""
+STATE = ("exp_avg", "exp_avg_sq", "step", MASTER)
+"""What the optimizer keeps of each parameter; a master of those alone that have fewer digits than float32."""
 
 
 def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
@@ -35,7 +36,8 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
     # Scales of norms and biases are left out, as usual: decay would pull them to 0 and regularise nothing.
     matrices = [p for p in named.values() if p.dim() >= 2]
     vectors = [p for p in named.values() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
+    coarse = config.masters and any(p.dtype != torch.float32 for p in named.values())
+    optimizer = (MasterAdamW if coarse else torch.optim.AdamW)(
         [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=peak_rate(config),
         betas=(config.beta1, config.beta2),
@@ -46,14 +48,26 @@ def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) ->
     for name, parameter in named.items():
         # Adapters of another rank have moments of another shape; the fused kernel would not look.
         if f"{name}.step" in state and state[f"{name}.exp_avg"].shape == parameter.shape:
-            device = parameter.device
-            # A copy: AdamW writes into its state, and `.to` gives the very same tensor where the device is the same.
-            optimizer.state[parameter] = {kind: state[f"{name}.{kind}"].to(device).clone() for kind in STATE}
+            given = {kind: state[f"{name}.{kind}"] for kind in STATE if f"{name}.{kind}" in state}
+            optimizer.state[parameter] = _fitting(given, parameter, coarse)
     return optimizer
 
 
+def _fitting(given: dict[str, Tensor], parameter: Tensor, coarse: bool) -> dict[str, Tensor]:
+    """A parameter's saved state as its optimizer wants it: where the parameter is, moments in their dtype, copied."""
+    if parameter.dtype == torch.float32 or not coarse:
+        # Masters of another run's coarser weights.
+        given.pop(MASTER, None)
+    moments = torch.float32 if coarse else parameter.dtype
+    # A copy: AdamW writes into its state, and `.to` gives the very same tensor where the device is the same.
+    return {
+        kind: value.to(parameter.device, moments if kind.startswith("exp_") else torch.float32).clone()
+        for kind, value in given.items()
+    }
+
+
 def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """`<parameter>.exp_avg`, `.exp_avg_sq` and `.step` of every parameter that has been stepped."""
+    """`<parameter>.exp_avg`, `.exp_avg_sq`, `.step` and perhaps `.master` of every parameter that has been stepped."""
     # By name, unlike `optimizer.state_dict()`, which counts parameters: with a tower frozen, adapters in place or
     # another layout the count is another.
     return {
@@ -61,6 +75,7 @@ def optimizer_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, T
         for name, p in trainable(model).items()
         if p in optimizer.state
         for kind in STATE
+        if kind in optimizer.state[p]
     }
 
 

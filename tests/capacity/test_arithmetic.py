@@ -77,11 +77,11 @@ def test_every_layout_that_can_be_asked_for_has_its_arithmetic():
     assert "reduction buckets" not in resident(SHAPE, replace(TRAINING, ranks=1))
 
 
-def test_bfloat16_weights_have_masters_under_zero_alone():
+def test_bfloat16_weights_have_masters_and_float32_moments():
     half = {p: resident(SHAPE, replace(TRAINING, parallel=p, dtype="bfloat16")) for p in PARALLEL}
     assert half["zero3"]["float32 masters"] == 4 * 800 // 4
-    assert half["fsdp2"] == {"weights": 500, "gradients": 400, "moments": 800}
-    assert half["ddp"]["moments"] == 2 * 2 * 800
+    assert half["fsdp2"] == {"weights": 500, "gradients": 400, "moments": 1600, "float32 masters": 800}
+    assert (half["ddp"]["moments"], half["ddp"]["float32 masters"]) == (2 * 4 * 800, 4 * 800)
 
 
 def test_what_is_trained():
@@ -170,8 +170,8 @@ def test_memory_of_the_machine():
         "whole moments": 4 * (2 * 6400 + 6400),
     }
     first = replace(fsdp, parent=False, parallel="zero2", dtype="bfloat16")
-    # ZeRO's moments are float32 whatever the weights are.
-    assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 2 * 4 * 800
+    # Moments are float32 whatever the weights are, and masters go with them.
+    assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 3 * 4 * 800
     on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), on_cpu=True)
     assert on_cpu["weights"] == 4000
     assert on_cpu["output head"] == head(SHAPE, PLAIN)

@@ -22,6 +22,9 @@ class Fsdp:
 
     sharded = True
 
+    def __init__(self, reduce_dtype: str) -> None:
+        self._reduce = getattr(torch, reduce_dtype)
+
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """Nothing: accelerate's own FSDP is for GPUs alone."""
         # Kept for `_shard`: FSDP casts a layer's parameters itself, and accelerate's autocast would come on top.
@@ -42,9 +45,8 @@ class Fsdp:
         # Before sharding, which replaces every parameter: the optimizer finds its slices again by name.
         names = {id(p): name for name, p in model.named_parameters()}
         mesh = init_device_mesh(device.type, (ranks.count(),))
-        # Gradients are added up in float32, as DDP adds them.
-        half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        policy = half if self._half else MixedPrecisionPolicy()
+        computed = torch.bfloat16 if self._half else None
+        policy = MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=self._reduce)
         layers = set(model._no_split_modules or ())
         # Inner modules first, as `fully_shard` asks for: a module takes what its children have not.
         for module in reversed([m for m in model.modules() if type(m).__name__ in layers]):
@@ -59,7 +61,8 @@ class Fsdp:
         state = trainer.session.optimizer.state
         for name, parameter in trainable(trainer.model).items():
             if f"{name}.step" in moments:
-                state[parameter] = {kind: _sliced(moments[f"{name}.{kind}"], parameter, kind) for kind in STATE}
+                kinds = [kind for kind in STATE if f"{name}.{kind}" in moments]
+                state[parameter] = {kind: _sliced(moments[f"{name}.{kind}"], parameter, kind) for kind in kinds}
 
     def weights(self, model: Any) -> Tensors:
         """Gathered one by one: all at once would need the whole model beside the slices."""
@@ -74,6 +77,7 @@ class Fsdp:
             for name, p in trainable(model).items()
             if p in optimizer.state
             for kind in STATE
+            if kind in optimizer.state[p]
         }
 
     def make_whole(

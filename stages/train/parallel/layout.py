@@ -49,6 +49,9 @@ class Whole:
 
     sharded = False
 
+    def __init__(self, reduce_dtype: str) -> None:
+        self._reduce = getattr(torch, reduce_dtype)
+
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """For DDP: a step of texts alone leaves the vision tower unused; buffers are the same everywhere."""
         if ranks.count() == 1:
@@ -60,7 +63,17 @@ class Whole:
         return {"bf16": autocast, "ddp_find_unused_parameters": unused, "ddp_broadcast_buffers": False}
 
     def prepare(self, trainer: Any) -> None:
-        """Nothing: the trainer makes a DDP model where there are several ranks."""
+        """Where there are several ranks the trainer makes a DDP model, which adds gradients up in their own dtype."""
+        if ranks.count() == 1 or all(p.dtype == self._reduce for p in trainable(trainer.model).values()):
+            return
+        lay_out = trainer.accelerator.prepare_model
+
+        def reducing(model: Any, **how: Any) -> Any:
+            laid_out = lay_out(model, **how)
+            laid_out.register_comm_hook(self._reduce, mean_in)
+            return laid_out
+
+        trainer.accelerator.prepare_model = reducing
 
     def begin(self, trainer: Any, moments: Tensors) -> None:
         """Nothing: the optimizer has kept them."""
@@ -80,14 +93,27 @@ class Whole:
         return policy, optimizer
 
 
+def mean_in(dtype: torch.dtype, bucket: torch.distributed.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """A DDP hook: all ranks' mean of a bucket of gradients, shape (N,), added up in this dtype."""
+    gradients = bucket.buffer()
+    added = gradients.to(dtype) / ranks.count()
+    work = torch.distributed.all_reduce(added, async_op=True)
+    assert work is not None
+
+    def back(done: torch.futures.Future[Any]) -> torch.Tensor:
+        return gradients.copy_(done.value()[0])
+
+    return work.get_future().then(back)
+
+
 def layout_of(config: TrainConfig) -> Layout:
     """The layout that `parallel` names."""
     if config.parallel == "ddp":
-        return Whole()
+        return Whole(config.reduce_dtype)
     if config.parallel == "fsdp2":
         from stages.train.parallel.fsdp import Fsdp
 
-        return Fsdp()
+        return Fsdp(config.reduce_dtype)
     from stages.train.parallel.zero import Zero
 
-    return Zero(config.parallel)
+    return Zero(config.parallel, config.reduce_dtype)

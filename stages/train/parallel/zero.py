@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.core.errors import UnavailableError
 from stages.models.load import Policy
 from stages.train.config import TrainConfig
+from stages.train.masters import MASTER
 from stages.train.optim import trainable
 from stages.train.parallel.gather import Tensors, saved_buffers, whole_policy
 
@@ -24,17 +25,25 @@ class Zero:
 
     sharded = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, reduce_dtype: str) -> None:
         if importlib.util.find_spec("deepspeed") is None:
             raise UnavailableError(f"--parallel {name} needs DeepSpeed", "pip install 'cosmo-rl[deepspeed]'")
         self.config = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
+        self._reduce = reduce_dtype
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """Weights stay in float32 under autocast, which DeepSpeed does itself: nobody else may."""
         if not torch.accelerator.is_available():
             _skip_build()
-        cast = {"torch_autocast": {"enabled": autocast, "dtype": "bfloat16"}} if autocast else {}
-        return {"deepspeed": {**self.config, **cast}, "bf16": False}
+        more: dict[str, Any] = {"communication_data_type": {"float32": "fp32", "bfloat16": "bf16"}[self._reduce]}
+        # Weights in bfloat16 compute in it without any cast, and under a cast DeepSpeed adds up in the weights' dtype.
+        if autocast and model.dtype == torch.float32:
+            cast: dict[str, Any] = {"enabled": True, "dtype": "bfloat16"}
+            if self._reduce == "float32":
+                # Of the layers listed here DeepSpeed adds gradients in the cast's dtype; left out, of all linear ones.
+                cast["lower_precision_safe_modules"] = []
+            more["torch_autocast"] = cast
+        return {"deepspeed": {**self.config, **more}, "bf16": False}
 
     def prepare(self, trainer: Any) -> None:
         """Nothing: accelerate makes the engine."""
@@ -49,7 +58,7 @@ class Zero:
                 optimizer.state[flat] |= {kind: torch.zeros_like(flat) for kind in _MOMENTS}
         if not moments:
             return
-        from deepspeed.utils import safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
@@ -63,6 +72,8 @@ class Zero:
                 if f"{name}.{kind}" in moments:
                     value = moments[f"{name}.{kind}"].to(engine.device)
                     safe_set_full_optimizer_state(parameter, value, kind)
+            if f"{name}.{MASTER}" in moments:
+                safe_set_full_fp32_param(parameter, moments[f"{name}.{MASTER}"].to(engine.device))
         steps = max(float(v) for n, v in moments.items() if n.endswith(".step"))
         for state in optimizer.state.values():
             # One for all: DeepSpeed's state is of flat groups and not of parameters.
@@ -81,13 +92,13 @@ class Zero:
                 # copy.
                 with zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
                     value = parameter.detach().clone()
-            # As the policy's own dtype: DeepSpeed's float32 masters of bfloat16 weights are not saved.
+            # As the policy's own dtype: the masters of bfloat16 weights go with the moments.
             found[name] = value.to("cpu", parameter.dtype)
         return found | saved_buffers(model)
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """By DeepSpeed's own functions; the step is the same for all."""
-        from deepspeed.utils import safe_get_full_optimizer_state
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         steps = [state["step"] for state in optimizer.state.values() if "step" in state]
         if not steps:
@@ -96,6 +107,8 @@ class Zero:
         for name, parameter in trainable(model).items():
             found |= {f"{name}.{kind}": safe_get_full_optimizer_state(parameter, kind).cpu() for kind in _MOMENTS}
             found[f"{name}.step"] = torch.tensor(float(max(steps)))
+            if parameter.dtype != torch.float32:
+                found[f"{name}.{MASTER}"] = safe_get_full_fp32_param(parameter).cpu()
         return found
 
     def make_whole(
