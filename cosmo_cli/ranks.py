@@ -52,7 +52,6 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name", "accept_failure")
     # In a file rather than in arguments: a config is nested, and every process of every rank reads the same one.
     job = {
-        "verb": verb,
         "config": as_dict(config),
         "inputs": [str(path) for path in inputs],
         "given": {name: str(given[name]) if name == "runs" else given.get(name) for name in kept},
@@ -63,7 +62,7 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
         path.write_text(json.dumps(job), encoding="utf-8")
         entry = entry_of(verb)
         assert entry is not None
-        entry.start(config, ["-m", "cosmo_cli.ranks", str(path)])
+        entry.start(config, ["-m", "cosmo_cli.ranks", verb, str(path)], planned.fingerprint)
     return True
 
 
@@ -86,17 +85,28 @@ def main() -> int:
     """A rank that `start_ranks` launched; its exit code."""
     from cosmo_cli.errors import guarded
     from cosmo_cli.process import set_up_process
-    from stages.core.config import build
 
     set_up_process()
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    verb, given = job["verb"], {**job["given"], "runs": Path(job["given"]["runs"])}
+    verb = sys.argv[1]
+    entry = entry_of(verb)
+    assert entry is not None
+    return guarded(verb, lambda: _work(verb, entry, Path(sys.argv[2])))
+
+
+def _work(verb: str, entry: Any, path: Path) -> None:
+    """Begin as a rank, and do the job that the launcher wrote to this file."""
+    from stages.core.config import build
+
+    # Before all else, however long that takes: the launcher may be gone by now.
+    entry.begin()
+    job = json.loads(path.read_text(encoding="utf-8"))
+    given = {**job["given"], "runs": Path(job["given"]["runs"])}
     config = build(load_config(verb), job["config"], verb)
     if job["mute"]:
         given["quiet"] = True
         # The path of the run is the outer command's to print.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return guarded(verb, lambda: run_as_rank(verb, config, [Path(p) for p in job["inputs"]], given))
+    run_as_rank(verb, config, [Path(p) for p in job["inputs"]], given)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from cosmo_cli.output import Output
 from cosmo_cli.recipe.schema import Phase, Recipe
 from stages.capacity.machine import existing
-from stages.capacity.units import BYTES, STATES, size
+from stages.capacity.units import BYTES, MOMENTS, STATES, size
 from stages.core.errors import CosmoError
 
 # Per completion token: an id, a log-prob, a few characters of text, grades. Measured at 14 bytes compressed.
@@ -19,10 +20,23 @@ PROMPT_BYTES = 6_000
 
 
 def estimate(recipe: Recipe, weights: int) -> int:
-    """Bytes at the peak of the run, from the recipe and the size of one policy's weights."""
+    """Bytes at the peak of the run, from the recipe and the size of one policy's weights as training writes them."""
     ends = len(recipe.phases) if recipe.retention.phase_ends else 0
-    policies = (recipe.retention.policies + 1 + ends) * weights * STATES + weights
+    tables = [{**recipe.table("train"), **phase.train} for phase in recipe.phases]
+    state = weights * max(map(_state_weight, tables), default=STATES)
+    # One more while the next is written, and weights alone as what is exported.
+    policies = (recipe.retention.policies + 1 + ends) * state + weights
     return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.needs_rollouts))
+
+
+def _state_weight(train: dict[str, Any]) -> int:
+    """How many times its weights all that a training run saves is."""
+    if dict(train.get("lora") or {}).get("rank"):
+        # Adapters and their moments weigh next to nothing.
+        return 1
+    coarse = BYTES[train.get("dtype", "float32")] < BYTES["float32"]
+    # A master and moments in float32, twice as large a number as the weight's.
+    return 1 + 2 * (MOMENTS + 1) if coarse and train.get("masters", True) else STATES
 
 
 def _groups(recipe: Recipe, phase: Phase) -> int:

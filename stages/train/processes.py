@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
-from stages.train.parallel.launch import launch, needs_launch
+from stages.train.parallel.launch import end_with_launcher, launch, needs_launch
+from stages.train.parallel.stop import hear_launcher
 
 # Whoever launched the ranks ends all of them once one has failed, so a rank that waits this long before it reports
 # speaks only where no other has: 3 s for an error of its own that rank 0 will have as well, 15 s for what another
@@ -35,9 +36,18 @@ def is_first() -> bool:
     return ranks.first()
 
 
-def start(config: TrainConfig, command: list[str]) -> None:
-    """Run `python COMMAND` as the ranks of this machine, to their end; SystemExit with the code of one that failed."""
-    launch(config, command)
+def start(config: TrainConfig, command: list[str], run: str) -> None:
+    """Run `python COMMAND` as the ranks of this machine, to their end; SystemExit with the code of one that failed.
+
+    `run` is the same on all machines that work on the same run, and on no others.
+    """
+    launch(config, command, run)
+
+
+def begin() -> None:
+    """What a launched rank does first: it is to end when its launcher is killed or asked to stop."""
+    end_with_launcher()
+    hear_launcher()
 
 
 def join(config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from schemas.tables import PROMPTS, SCORED, STEPS, Table
 from stages.core.registry import find, load, plugin_key, short_name
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
-from stages.train.config import TrainConfig
+from stages.train.config import TrainConfig, check_rate
 from stages.train.drift.monitor import alarm_lines, stop_on_alarm_of
 from stages.train.drift.monitor import check as check_watch
 from stages.train.objectives.base import Objective
@@ -32,9 +32,13 @@ class TrainStage(Stage):
         objective.check(ctx)
         check_watch(config.watch)
         check_parallel(config)
+        check_rate(config)
         ref = objective.start_policy(ctx)
         named = plugin_key("objective", config.objective)
         key: dict[str, Any] = {"policy": ref.id, "objective": named, **objective.plan_key(ctx)}
+        if config.dtype != "float32" and config.masters:
+            # Runs of before there were masters had the same settings.
+            key["masters"] = True
         shard = {"objective": short_name(config.objective), "inputs": [f.fingerprint for f in ctx.inputs]}
         return Plan([shard], key, provenance={"policy": ref.spec, "policy_id": ref.id, "policy_name": ref.name})
 
@@ -69,12 +73,19 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
     from stages.train.trainer_isolation import quiet_imports
 
     quiet_imports()
-    from stages.train.parallel.stop import listening
+    from stages.train.parallel.stop import STOP, listening
     from stages.train.setup import open_session
 
     objective = objective_of(ctx.config)
     with listening():
-        objective.train(open_session(ctx, writer, objective.start_policy(ctx)))
+        try:
+            session = open_session(ctx, writer, objective.start_policy(ctx))
+        finally:
+            # A loader may have taken the wish for an error of its own.
+            STOP.check_signal()
+        # From here on a step is finished first, and kept.
+        STOP.at_once = False
+        objective.train(session)
 
 
 def objective_of(config: TrainConfig) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -21,6 +22,13 @@ from stages.train.parallel.stop import FILE, StoppedError
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
+
+# As linux/prctl.h has it.
+_PR_SET_PDEATHSIG = 1
+
+
+LAUNCHER = "COSMO_LAUNCHER"
+"""The environment variable with the process id of the launcher, which its ranks end with."""
 
 
 def needs_launch(config: TrainConfig) -> bool:
@@ -44,15 +52,17 @@ def check(config: TrainConfig) -> None:
         raise UsageError(f"--rdzv {config.rdzv!r} is not HOST:PORT", "for example --rdzv node0:29500")
 
 
-def launch(config: TrainConfig, command: list[str]) -> None:
+def launch(config: TrainConfig, command: list[str], run: str) -> None:
     """Run `python COMMAND` as the ranks of this machine, to their end. SystemExit with the code of the one that failed.
 
+    Machines that meet at one address must be about the same `run`: another's are turned away from it.
     The failing rank has said why. SIGTERM is passed on as a file, so that no rank is killed within a step.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
+    os.environ[LAUNCHER] = str(os.getpid())
     # The agent tells of its work, and of failures with everybody's traceback.
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     # The command torchrun sets 1; this way in sets nothing, and each rank would take all cores.
@@ -61,7 +71,7 @@ def launch(config: TrainConfig, command: list[str]) -> None:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
     with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _sigterm_as_file(Path(folder) / "stop") as stop:
         try:
-            elastic_launch(_settings(config, folder), sys.executable)(*command)
+            elastic_launch(settings(config, folder, run), sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             # Below 0 it is the signal that ended the process.
@@ -81,7 +91,8 @@ def launch(config: TrainConfig, command: list[str]) -> None:
             ) from None
 
 
-def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
+def settings(config: TrainConfig, folder: str, run: str) -> LaunchConfig:
+    """How torch starts the ranks; its logs go to `folder`."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -90,7 +101,8 @@ def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
         min_nodes=config.nnodes,
         max_nodes=config.nnodes,
         nproc_per_node=config.nproc,
-        run_id=uuid.uuid4().hex if here else "cosmo",
+        # Whoever comes to an address with another id meets nobody there.
+        run_id=uuid.uuid4().hex if here else f"cosmo-{run}",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0" if here else config.rdzv,
         local_addr="localhost" if here else None,
@@ -101,6 +113,19 @@ def _settings(config: TrainConfig, folder: str) -> LaunchConfig:
         # Without a folder it makes one in /tmp, which nobody removes.
         logs_specs=DefaultLogsSpecs(log_dir=folder),
     )
+
+
+def end_with_launcher() -> None:
+    """For a rank: be ended, too, where the launcher is killed and can end nobody (SIGKILL, out of memory).
+
+    The system does it on Linux, at once; ranks that train on alone would hold their GPUs and meet the next run's.
+    """
+    if LAUNCHER not in os.environ or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have gone before it was asked for: then its children have another parent by now.
+    if os.getppid() != int(os.environ[LAUNCHER]):
+        os._exit(128 + signal.SIGKILL)
 
 
 @contextmanager
