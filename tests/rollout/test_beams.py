@@ -110,6 +110,14 @@ def test_a_second_beam_keeps_what_looks_worse_at_first() -> None:
     ]  # fmt: skip
 
 
+def test_beams_are_of_different_tokens_and_by_all_of_their_choices() -> None:
+    """By hand: b.z .75, b.y .7 (twice, one beam), a.w .55; by the last choice alone c.u, .3 to .2."""
+    drawn, _ = guided(k=3, beams=3)
+    second = [row for row in drawn.rows if row.step == 1]
+    kept = {c.beam: said(row)[at] for row in second for at, c in enumerate(row.candidates) if c.beam is not None}
+    assert kept == {0: "z.", 1: "y.", 2: "w."}
+
+
 @pytest.mark.parametrize(
     ("unit", "ahead", "behind"),
     [
