@@ -87,10 +87,15 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
 
 
 def _described(config: TrainConfig, how: Training, on_gpu: bool) -> str:
-    what = f"LoRA {how.lora}, {how.parallel}" if how.lora else how.parallel
-    where = f"{how.ranks} {'GPU' if on_gpu else 'CPU process'}{'s' if how.ranks > 1 and on_gpu else ''}"
-    again = ", checkpointed" if config.gradient_checkpointing else ""
-    return f"{what if how.ranks > 1 else what.replace('ddp', 'one process')} on {where}, {config.dtype}{again}"
+    layout = how.parallel if how.ranks > 1 else "one process"
+    what = f"LoRA {how.lora}, {layout}" if how.lora else layout
+    count = "" if how.ranks == 1 else f"{how.ranks} "
+    where = (
+        f"on {count or 'one '}GPU{'s' if count else ''}"
+        if on_gpu
+        else f"on the CPU{f', {count}ranks' if count else ''}"
+    )
+    return f"{what} {where}, {config.dtype}{', checkpointed' if config.gradient_checkpointing else ''}"
 
 
 def _vllm_stays(question: Question, phase: Phase, config: TrainConfig) -> int:
@@ -117,7 +122,9 @@ def _shortages(question: Question, how: Training, step: StepPlan) -> Iterator[Pr
     if step.gpu_limit and step.gpu_bytes > step.gpu_limit:
         # Weights, gradients and moments are there whatever the rows are.
         sure = max(_total(training.at_start(question.shape, how)), _total(training.resident(question.shape, how)))
-        what = f"{size(step.gpu_bytes)} of each GPU, and {size(step.gpu_limit)} can be used"
+        when = next(name for name, parts in step.gpu.items() if parts == step.fullest)
+        which = "" if when == "step" else f" ({when})"
+        what = f"{size(step.gpu_bytes)} of each GPU{which}, and {size(step.gpu_limit)} can be used"
         yield Problem(f"{step.name} needs {what}", "no setting of cosmo makes it fit", sure > step.gpu_limit)
     if step.host_bytes > machine.host_bytes:
         what = f"{size(step.host_bytes)} of memory for {how.local} processes, and there are {size(machine.host_bytes)}"

@@ -16,6 +16,7 @@ from cosmo_cli.output import Output
 from cosmo_cli.recipe import machine_check
 from cosmo_cli.recipe import plan as planning
 from cosmo_cli.recipe.demands import Question
+from cosmo_cli.recipe.disk_estimate import weights_bytes
 from cosmo_cli.recipe.plan import RecipePlan, plan_recipe
 from cosmo_cli.recipe.schema import parse
 from stages.capacity import shape as shapes
@@ -88,7 +89,9 @@ def test_a_model_of_70_billion_is_refused_with_the_reason(model):
     train = next(s for s in found.steps if s.name == "stage1 train")
     # float32 weights, whole on each GPU before they are sharded.
     assert sum(train.gpu["start, whole model placed"].values()) == 4 * MODELS[model].parameters
-    assert any(p.certain and p.text.startswith("stage1 train needs") for p in found.problems)
+    short = next(p for p in found.problems if p.text.startswith("stage1 train needs"))
+    assert short.certain
+    assert "of each GPU (start, whole model placed), and 74.0 GiB can be used" in short.text
     rollout = next(p for p in found.problems if p.text.startswith("stage1 rollout"))
     again = plan(typed(recipe("cosmo_r1"), rollout.hint), model)
     assert [p.text for s in again.steps if s.name.endswith("rollout") for p in s.problems] == []
@@ -166,3 +169,17 @@ def test_cosmo_run_asks_a_small_recipe_nothing_and_refuses_what_is_sure(
     del values["train"]["nproc"], values["train"]["parallel"]
     with pytest.raises(UnavailableError, match="one process, 8 GPUs"):
         ask(33 * GIB, NODE)
+
+
+def test_a_policy_trained_in_float32_is_written_twice_as_large_as_it_was_in_bfloat16(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"dtype": "bfloat16"}')
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 1000)
+    values = recipe("cosmo_r1") | {"policy": str(tmp_path)}
+    assert weights_bytes(parse(values)) == 2000
+    values["train"]["dtype"] = "bfloat16"
+    assert weights_bytes(parse(values)) == 1000
+    # What is planned from the config alone needs no weights.
+    (tmp_path / "model.safetensors").unlink()
+    assert planning.config_folder(str(tmp_path)) == tmp_path
+    with pytest.raises(UnavailableError, match="no such model"):
+        planning.config_folder("nowhere at all")
