@@ -80,6 +80,12 @@ def _auto_processor(folder: Path, problems: list[str]) -> str:
         missing = "torchvision" if "torchvision" in str(error).lower() else first_line(error)
         return f"not checked here, it needs {missing}"
     except (OSError, ValueError) as error:
+        # A library that an image processor lacks may be a ValueError as well.
+        if "torchvision" in str(error).lower():
+            return "not checked here, it needs torchvision"
+        # The policy's own folder had none, or it would be among the files: cosmo needs no more than images.
+        if "video processor" in str(error):
+            return "not loaded: it wants a video processor, and the policy came without one"
         problems.append(f"AutoProcessor: {first_line(error)}")
         return "failed"
     return "loaded"

@@ -196,6 +196,13 @@ _IMAGES_IN_ORDER = tuple(
     Family(name) for name in ("llava", "llava_next", "llava_onevision", "smolvlm", "idefics3", "mistral3")
 )
 _WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "phi3"))
+_WINDOWS = "some of its layers see a part of the past only"
+_STATES = "its layers keep a state of all that was read"
+_COPIED = {
+    "gemma3": f"the tokens of an image see each other, and {_WINDOWS}",
+    "mllama": "its layers look at the images at each token",
+    **dict.fromkeys(("mamba2", "qwen3_next", "qwen3_5"), _STATES),
+}
 _RECORDS = (
     _QWEN2_5_VL,
     replace(_QWEN2_5_VL, name="qwen2_vl"),
@@ -209,10 +216,12 @@ _RECORDS = (
         "paligemma",
         unshared="its prompt attends both ways",
         kernels=(),
-        head_is_last=False,
         completion_marks={"token_type_ids": 1},
         words_alone=False,
     ),
+    *(Family(name, unshared=why, kernels=(), positions=None) for name, why in _COPIED.items()),
+    # A cap on logits follows the head.
+    Family("gemma2", unshared=_WINDOWS, kernels=(), head_is_last=False),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 _UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
@@ -239,7 +248,7 @@ def unshared_reason(model: Any) -> str | None:
     # A sliding window or the like: a completion's later tokens would not see all of their prompt.
     layers = getattr(text, "layer_types", None)
     if set(layers) != {"full_attention"} if layers else getattr(text, "sliding_window", None):
-        return "some of its layers see a part of the past only"
+        return _WINDOWS
     return None
 
 

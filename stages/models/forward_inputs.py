@@ -10,7 +10,7 @@ families' own processors pad them, but only beside an input that tells the model
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,26 @@ def forward_names(model: Any) -> frozenset[str] | None:
     """What a model's forward takes by name, its inner model's names with them; None where no name is known."""
     # `forward` itself may be wrapped; the class says what the family takes.
     return _names_of((type(model), type(getattr(model, "base_model", model))))
+
+
+def keeps_all_logits(model: Any) -> str | None:
+    """Why a model computes the logits of every position whatever is asked of it; None where it can leave some out."""
+    names = forward_names(model)
+    if names is None or "logits_to_keep" in names:
+        return None
+    return f"the forward of {type(model).__name__} takes no logits_to_keep"
+
+
+def kept_logits(model: Any, forward: Callable[..., Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """Logits (B, K, V) of the positions `logits_to_keep` (K,), also from a forward that gives all of them.
+
+    What the forward has no name for among the keywords that every caller gives is left out.
+    """
+    names, keep_K = forward_names(model), kwargs["logits_to_keep"]
+    # Handed on they would be swallowed, or refused.
+    missing = {name for name in ("logits_to_keep", "position_ids") if names is not None and name not in names}
+    logits_BKV: Tensor = forward(**{name: value for name, value in kwargs.items() if name not in missing}).logits
+    return logits_BKV if logits_BKV.shape[1] == len(keep_K) else logits_BKV.index_select(1, keep_K)
 
 
 @cache

@@ -37,8 +37,9 @@ class Probe:
 
 
 def make_probes(policy: Policy) -> list[Probe]:
-    """Every text without an image and, where the policy sees, with one."""
-    images = (False, True) if policy.processor.image_token_id is not None else (False,)
+    """Every text without an image, where the policy takes words alone, and with one where it sees."""
+    sees = policy.processor.image_token_id is not None
+    images = [image for image in (False, True) if (sees if image else policy.processor.family.words_alone)]
     probes = []
     for text in _TEXTS:
         for image in images:

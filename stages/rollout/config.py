@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.core.config import option, section
 from stages.engines.base import ServerTable, VllmTable
+from stages.engines.system_turn import AS_IT_IS, IN_USER_TURN, SYSTEM_TURN_HELP
 from stages.rollout.methods.guide_table import GuideTable
 from stages.rollout.refill import RefillSelection
 
@@ -56,6 +57,7 @@ class RolloutConfig:
     allow_truncated_sampling: bool = option(
         False, "Sample with top_p < 1 or top_k all the same: as training data it biases the ratio", affects=False
     )
+    system_turn: str = option(AS_IT_IS, SYSTEM_TURN_HELP, choices=(AS_IT_IS, IN_USER_TURN))
     guide: GuideTable = section(GuideTable, "Guided sampling: the best of several continuations at each step")
     select: RefillSelection = option(RefillSelection(), "Which prompts")
     environment: EnvironmentTable = section(EnvironmentTable, "Who answers a completion's actions between its turns")

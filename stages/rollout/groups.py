@@ -14,6 +14,7 @@ from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling, S
 from stages.core.errors import BadSample, CosmoError, InputError
 from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
+from stages.engines.system_turn import encoded_row
 from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
 from stages.rollout.quality import FAILED_HINT, TROUBLE, why_failed
@@ -53,7 +54,7 @@ class GroupMaker:
             writer.artifact(f"{TROUBLE}/{asked[0].prompt.id}.json").write_text(json.dumps(trouble), encoding="utf-8")
 
     def _asked(self, prompt: PromptRow) -> Asked:
-        encoded = self._engine.encode(prompt.messages, prompt.images)
+        prompt, encoded = encoded_row(self._engine.encode, prompt, self._ctx.config.system_turn)
         request = SampleRequest(
             prompt.id,
             encoded.token_ids,

@@ -9,6 +9,7 @@ from stages.core.config import option, section
 from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.core.runs.select import Selection
+from stages.engines.system_turn import AS_IT_IS, IN_USER_TURN, SYSTEM_TURN_HELP
 from stages.train.drift.config import WatchConfig
 from stages.train.losses.base import AGGREGATIONS, LossSettings
 from stages.train.plugin_settings import check_tables, settings_of
@@ -56,6 +57,7 @@ class DataSettings:
     batch_size: int = option(32, "All but RL: examples (reward: pairs) an optimizer step", flag="--batch-size", low=1)
     seed: int = option(0, "Seed of the example order", flag="--seed")
     select: Selection = option(Selection(), "All but RL: which prompts to learn from")
+    system_turn: str = option(AS_IT_IS, f"All but RL: {SYSTEM_TURN_HELP}", choices=(AS_IT_IS, IN_USER_TURN))
     forbid_families: list[str] = option([], "Held-out augmentation families: finding one is an error")
 
 

@@ -15,6 +15,9 @@ from stages.core.errors import UnavailableError, UsageError
 from stages.train.config import LoraOptions
 
 _VALUE = "value"
+# Their kernels read the weights of these layers and would pass an adapter by; peft refuses to put one there.
+_STATE_SPACES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+_READ_BY_KERNELS = ("out_proj", "conv1d")
 
 
 class Adapters:
@@ -72,11 +75,15 @@ class Adapters:
 
 
 def targets(model: Any) -> list[str]:
-    """Linear layers that get gradients, the output head left out."""
+    """Linear layers that get gradients and are called as layers, the output head left out."""
     # A head is often the embedding itself: an adapter that is merged into one would change the other, too.
     head = model.get_output_embeddings()
+    unused = _READ_BY_KERNELS if model.config.model_type in _STATE_SPACES else ()
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and module.weight.requires_grad
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and module.weight.requires_grad
+        and name.rpartition(".")[2] not in unused
     ]

@@ -19,9 +19,10 @@ from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.check.measure import check_model
 from stages.train.check.questions import requests
+from stages.train.check.vllm_table import known_architectures, vllm_class
 from stages.train.rl.logprobs import completion_logprobs
 from stages.train.rl.vision_cache import FrozenTower
-from tests.families.page import PAGE, line
+from tests.families.page import PAGE
 from tests.families.toys import TOYS, build
 from tests.support.cli import cosmo
 
@@ -198,7 +199,49 @@ def test_the_command_prints_a_table_and_ends_with_3_where_numbers_differ(policie
     assert document["model_type"] == "mamba2"
 
 
-def test_the_page_names_every_toy(policies) -> None:
+def test_the_page_names_every_toy_and_says_that_its_commands_ran() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert [row.split(" | ")[0].strip("| ") for row in page.splitlines() if row.startswith("| ")][1:] == sorted(TOYS)
-    assert line("mamba2", check_model(policies("mamba2"))).startswith("| mamba2 | text only | ")
+    rows = [row.strip("| ").split(" | ") for row in page.splitlines() if row.startswith("| ")]
+    families = [row for row in rows if row[0] != "family"]
+    assert [row[0] for row in families][: len(TOYS)] == sorted(TOYS)
+    assert all(row[-1].startswith("all") for row in families)
+
+
+def test_a_forward_that_gives_all_logits_is_known_and_its_numbers_are_right(policies, monkeypatch) -> None:
+    """Some forwards take no `logits_to_keep`: RL says so once, and picks the positions itself."""
+    model = policies("qwen3_next").model
+    taken = forward_inputs.forward_names(model)
+    assert forward_inputs.keeps_all_logits(model) is None
+    plain = type(model).forward
+
+    def swallowing(self, *args, logits_to_keep=0, **kwargs):
+        return plain(self, *args, **kwargs)
+
+    with monkeypatch.context() as without:
+        without.setattr("stages.models.forward_inputs.forward_names", lambda _: taken - {"logits_to_keep"})
+        without.setattr(type(model), "forward", swallowing)
+        reason = forward_inputs.keeps_all_logits(model)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        keep = torch.tensor([1, 3])
+        found = forward_inputs.kept_logits(model, model, {"input_ids": ids, "logits_to_keep": keep})
+        expected = plain(model, input_ids=ids).logits[:, keep]
+    assert reason == "the forward of Qwen3NextForCausalLM takes no logits_to_keep"
+    assert torch.equal(found, expected)
+
+
+def test_which_classes_vllm_has_is_read_without_importing_it(tmp_path) -> None:
+    registry = tmp_path / "registry.py"
+    registry.write_text(
+        "raise RuntimeError('imported')\n"
+        "_TEXT_GENERATION_MODELS = {'LlamaForCausalLM': ('llama', 'LlamaForCausalLM')}\n"
+        "_MULTIMODAL_MODELS: dict = {\n    'LlavaForConditionalGeneration': ('llava', 'X'),\n}\n"
+        "_REWARD_MODELS = {'LlamaForRewardModel': ('llama', 'X')}\n"
+        "_VLLM_MODELS = {**_TEXT_GENERATION_MODELS, **_MULTIMODAL_MODELS}\n"
+    )
+    known = known_architectures(registry)
+    assert known == {"LlamaForCausalLM", "LlavaForConditionalGeneration"}
+    assert known_architectures(tmp_path / "none.py") is None
+    assert vllm_class(["LlavaForConditionalGeneration"], known) == "known: LlavaForConditionalGeneration"
+    assert vllm_class(["LlamaForRewardModel"], known) == "not known: LlamaForRewardModel"
+    assert vllm_class(None, known) == "not known: config.json names no architecture"
+    assert vllm_class(["LlamaForCausalLM"], None) == "unknown: vLLM is not installed here"

@@ -67,7 +67,7 @@ def test_the_collator_feeds_what_a_rollout_feeds_and_trains_the_completion(polic
 
     policy = policies("qwen2_5_vl")
     batch_rows = first_batch(shard)
-    session = SimpleNamespace(policy=policy)
+    session = SimpleNamespace(policy=policy, config=TrainConfig())
     batch = CompletionCollator(session, batch_rows, Part(0, 1, lockstep=False))(Portion(range(4), range(4)))
     grids = 0
     for i, row in enumerate(batch_rows):

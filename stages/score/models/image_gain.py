@@ -9,6 +9,7 @@ import torch
 from schemas.rollouts import RolloutGroup
 from schemas.values import Message
 from stages.models.families import prompt_positions
+from stages.models.forward_inputs import kept_logits
 from stages.models.load import Policy
 from stages.models.processor import Encoded
 
@@ -55,7 +56,8 @@ def _forward(policy: Policy, prompt: Encoded, completions: list[list[int]]) -> l
     positions, _ = prompt_positions(policy.model, batch)
     # Only the positions that predict a completion's tokens go through the head.
     keep_T = torch.arange(start - 1, batch["input_ids"].shape[1] - 1, device=policy.device)
-    logits_NTV = policy.model(**batch, position_ids=positions, logits_to_keep=keep_T, use_cache=False).logits
+    asked = {**batch, "position_ids": positions, "logits_to_keep": keep_T, "use_cache": False}
+    logits_NTV = kept_logits(policy.model, policy.model, asked)
     ids_NT = batch["input_ids"][:, start:]
     # In float32: log-probs in bfloat16 have two or three digits, and the difference of two of them fewer.
     logprobs_NT = logits_NTV.float().log_softmax(-1).gather(-1, ids_NT[..., None]).squeeze(-1)

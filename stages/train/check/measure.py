@@ -12,12 +12,15 @@ import torch
 from schemas.rollouts import FinishReason, Sampling
 from stages.core.errors import BadSample, CosmoError, first_line
 from stages.engines.base import SampledCompletion, SampleRequest, error_line
+from stages.engines.system_turn import IN_USER_TURN
 from stages.engines.transformers.engine import TransformersEngine
 from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.families import family_of, unshared_reason
+from stages.models.forward_inputs import keeps_all_logits
 from stages.models.load import Policy
 from stages.train.check.questions import Question, requests, with_system_turn
 from stages.train.check.reference import chosen_logprobs, own_logits
+from stages.train.check.vllm_table import known_architectures, vllm_class
 from stages.train.rl.logprobs import completion_logprobs
 
 EXACT = 1e-4
@@ -97,7 +100,7 @@ def _system_turn(policy: Policy) -> str:
     try:
         policy.processor.encode(with_system_turn(), [])
     except BadSample as error:
-        return f"refused: {error.detail}"
+        return f'refused: {error.detail}; system_turn = "{IN_USER_TURN}" asks again without one'
     return "taken"
 
 
@@ -214,12 +217,17 @@ def _features(policy: Policy, trouble: dict[str, Any] | None) -> dict[str, str]:
     return {
         "images": "taken" if policy.processor.image_token_id is not None else "text only",
         "prefix sharing": unshared_reason(model) or "yes",
-        "chunked head": "yes"
-        if family_of(model).head_is_last
-        else "no: not known to be the last thing its forward does",
+        "chunked head": _chunked(model),
         "LoRA": _lora(model),
+        "vLLM": vllm_class(model.config.architectures, known_architectures()),
         "batches": f"some failed: {halved}" if halved else "whole",
     }
+
+
+def _chunked(model: Any) -> str:
+    if not family_of(model).head_is_last:
+        return "no: not known to be the last thing its forward does"
+    return f"no: {reason}" if (reason := keeps_all_logits(model)) else "yes"
 
 
 def _lora(model: Any) -> str:

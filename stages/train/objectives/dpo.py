@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.tables import SCORED
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError
+from stages.engines.system_turn import encoded_row
 from stages.train.objectives.base import Objective
 from stages.train.supervised.pair_options import PairOptions
 
@@ -78,7 +79,7 @@ class Pairs:
         self.reference: Tensor | None = None
         """Log-probs (pairs, 2) under the start policy, chosen first; None until they are computed."""
         self.entries: list[Pair] = []
-        self._processor = session.policy.processor
+        self._processor, self._system_turn = session.policy.processor, session.config.system_turn
         rows = ExampleRows(inputs, found, table=SCORED, made=as_texts)
         for position, pair in enumerate(found):
             try:
@@ -102,7 +103,7 @@ class Pairs:
         """
         if not texts.own:
             raise BadSample("not_generated", "the pair holds tokens that neither the policy nor a person wrote")
-        encoded = self._processor.encode(texts.row.messages, texts.row.images)
+        _, encoded = encoded_row(self._processor.encode, texts.row, self._system_turn)
         completions = [self._processor.encode_completion(text) for text in (texts.chosen, texts.rejected)]
         return encoded.token_ids, completions, encoded.image_inputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.core.resources import Kind, Resources
 from stages.models.families import unshared_reason
+from stages.models.forward_inputs import keeps_all_logits
 from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.check.cached import check_before_training
@@ -28,6 +29,8 @@ def start_rl(session: Session) -> None:
     if session.rows:
         ctx.progress.advance(len(session.rows))
     share = prompts_are_shared(session, reference)
+    if reason := keeps_all_logits(session.policy.model):
+        ctx.progress.log(f"the logits of all positions are computed, which costs time and memory: {reason}")
     first = resumed.record["rollout"] if resumed else 0
     carried = resumed.record["carried"] if resumed else session.start.carried
     number = session.start.rollouts + first

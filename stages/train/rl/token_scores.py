@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from stages.models.families import family_of
-from stages.models.forward_inputs import forward_names
+from stages.models.forward_inputs import kept_logits
 
 # Not -inf: 0 * -inf would be NaN in the entropy, and exp of this is 0 all the same.
 _BANNED = -1e9
@@ -57,7 +57,7 @@ def project(
 ) -> Tensor:
     """(2, M): what `scorer` gives for the rows `row_M` of the kept positions, flattened (B x K)."""
     if not family_of(model).head_is_last:
-        return scorer.score(_rows(_kept_logits(model, forward, kwargs), row_M))
+        return scorer.score(_rows(kept_logits(model, forward, kwargs), row_M))
 
     def scored(head: Callable[[Tensor], Tensor], hidden_BKD: Tensor) -> Tensor:
         hidden_MD = _rows(hidden_BKD, row_M)
@@ -74,17 +74,6 @@ def project(
 
     with _replaced_forward(model.get_output_embeddings(), scored):
         return forward(**kwargs).logits
-
-
-def _kept_logits(model: Any, forward: Callable[..., Any], kwargs: dict[str, Any]) -> Tensor:
-    """Logits (B, K, V) of the positions to keep, from a forward that may not know `logits_to_keep` and give all."""
-    keep_K = kwargs["logits_to_keep"]
-    names = forward_names(model)
-    if names is not None and "logits_to_keep" not in names:
-        # Handed on it would be swallowed, or refused.
-        kwargs = {name: value for name, value in kwargs.items() if name != "logits_to_keep"}
-    logits_BKV: Tensor = forward(**kwargs).logits
-    return logits_BKV if logits_BKV.shape[1] == len(keep_K) else logits_BKV.index_select(1, keep_K)
 
 
 def _again(one: Callable[[slice], Tensor], piece: slice) -> Tensor:

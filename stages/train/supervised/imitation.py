@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from schemas.prompts import PromptRow
 from stages.core.errors import BadSample
+from stages.engines.system_turn import AS_IT_IS, encoded_row
 from stages.models.processor import PromptProcessor, text_ids
 from stages.train.parallel import ranks
 from stages.train.parallel.split import Part, Portion, passes, portions
@@ -57,13 +59,13 @@ Encoded = tuple[list[int], list[int], dict[str, Tensor]]
 
 
 def encode_example(
-    processor: PromptProcessor, row: PromptRow, given: Spans | None = None
+    processor: PromptProcessor, row: PromptRow, given: Spans | None = None, system_turn: str = AS_IT_IS
 ) -> tuple[Encoded, list[bool]]:
     """The example, its prompt as a rollout renders it, and which ids of its completion are to be learned, (T,).
 
     A `given` part is encoded as a rollout puts an observation into a completion: by itself, tags and words apart.
     """
-    encoded = processor.encode(row.messages, row.images)
+    _, encoded = encoded_row(processor.encode, row, system_turn)
     text = row.reference_response or ""
     ids: list[int] = []
     own: list[bool] = []
@@ -89,9 +91,14 @@ class CompletionCollator:
         self._session, self._rows, self._part, self._given = session, rows, part, given
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
-        """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example."""
+        """The forward's keywords with `labels` (B, L), and `rows`: (label, completion tokens) of each example.
+
+        Of examples whose images can't be in one forward: `parts`, each such a batch, beside the `labels` of all.
+        """
         processor = self._session.policy.processor
-        kept, encoded, learned = [], [], []
+        kept: list[tuple[str, int]] = []
+        encoded: list[Encoded] = []
+        learned: list[list[bool]] = []
         for position in portion.own:
             if (found := self._encode(position)) is not None:
                 example, own = found
@@ -103,8 +110,24 @@ class CompletionCollator:
             # transformers counts the labels of all a step's micro-batches before it runs them, the first position left
             # out.
             return {"labels": torch.full((1, 2), IGNORED), "rows": []}
+        # Ranks have to go through the model as often as each other: with several, such examples stay an error.
+        alone = self._part.count == 1 and not self._part.lockstep
+        apart = processor.batches.apart([images for _, _, images in encoded]) if alone else []
+        if len(apart) < 2:
+            return self._padded(encoded, learned, kept)
+        parts = [
+            self._padded([encoded[i] for i in part], [learned[i] for i in part], [kept[i] for i in part])
+            for part in apart
+        ]
+        widest = max(part["labels"].shape[1] for part in parts)
+        labels = [pad(part["labels"], (0, widest - part["labels"].shape[1]), value=IGNORED) for part in parts]
+        return {"labels": torch.cat(labels), "parts": parts, "rows": kept}
+
+    def _padded(self, encoded: list[Encoded], learned: list[list[bool]], kept: list[tuple[str, int]]) -> dict[str, Any]:
+        """One forward's keywords; of what is encoded beyond `kept` nothing is learned."""
         sequences = [prompt + completion for prompt, completion, _ in encoded]
-        batch = processor.batch(sequences, [images for _, _, images in encoded], side="right")
+        images = [inputs for _, _, inputs in encoded]
+        batch = self._session.policy.processor.batch(sequences, images, side="right")
         labels_BL = torch.full_like(batch["input_ids"], IGNORED)
         for line, (prompt, completion, _) in enumerate(encoded[: len(kept)]):
             labels = [i if own else IGNORED for i, own in zip(completion, learned[line], strict=True)]
@@ -114,7 +137,8 @@ class CompletionCollator:
     def _encode(self, position: int) -> tuple[Encoded, list[bool]] | None:
         row = self._rows[position]
         try:
-            return encode_example(self._session.policy.processor, row, self._given(row))
+            how = self._session.config.system_turn
+            return encode_example(self._session.policy.processor, row, self._given(row), how)
         except BadSample as error:
             self._session.reject(self._rows.source(position), row.id, error.reason, error.detail)
             return None
@@ -162,12 +186,42 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         return DataLoader(self.portions, batch_size=None, shuffle=False, collate_fn=self.data_collator)  # type: ignore[arg-type]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """TRL's step, without what only our rows need; nothing where no example was usable: its forward would fail."""
+        """TRL's step, without what only our rows need; nothing where no example was usable: its forward would fail.
+
+        Parts of a micro-batch one after the other: each is divided by the step's tokens, so that they add up.
+        """
+        if "parts" in inputs:
+            return sum(
+                (self.training_step(model, part, num_items_in_batch) for part in inputs["parts"]),
+                torch.zeros((), device=self.args.device),
+            )
         rows = inputs.pop("rows")
         if not self.step_log.add(rows) and "input_ids" not in inputs:
             return torch.zeros((), device=self.args.device)
         self.tokens.append(sum(length for _, length in rows))
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's, but for a model that is its own base: TRL would ask that for hidden states and get logits."""
+        own = self.session.policy.model
+        if own.base_model is not own:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels_BL = inputs.pop("labels")[:, 1:]
+        output = model(**inputs, use_cache=False)
+        learned = labels_BL != IGNORED
+        logits_MV = output.logits[:, :-1][learned].float()
+        tokens = torch.as_tensor(num_items_in_batch).clamp(min=1)
+        loss = cross_entropy(logits_MV, labels_BL[learned], reduction="sum") / tokens
+        with torch.no_grad():
+            logprobs_MV = logits_MV.log_softmax(-1)
+            entropy = -(logprobs_MV.exp() * logprobs_MV).sum()
+        sums, counts = zip(*ranks.all_gather((float(entropy), len(logits_MV))), strict=True)
+        self._metrics["train"]["entropy"].append(sum(sums) / max(1, sum(counts)))
+        # As TRL: the step's tokens are those of all ranks, whose gradients DDP averages.
+        loss = loss * ranks.count()
+        return (loss, output) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called after each step with its loss, gradient norm, rate, and TRL's entropy: the step's row."""

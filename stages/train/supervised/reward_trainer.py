@@ -17,6 +17,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from schemas.tables import SCORED
 from stages.core.errors import BadSample, InputError
+from stages.engines.system_turn import encoded_row
 from stages.train.session import Session
 from stages.train.supervised.examples import ExampleRows
 from stages.train.supervised.pairs import Pair, PairTexts, as_texts, pair_entries, pair_order
@@ -58,7 +59,7 @@ def encode_pairs(session: Session) -> Dataset:
 
 def _encode(session: Session, pair: Pair, texts: PairTexts) -> dict[str, Any]:
     processor = session.policy.processor
-    prompt = processor.encode(texts.row.messages, texts.row.images).token_ids
+    prompt = encoded_row(processor.encode, texts.row, session.config.system_turn)[1].token_ids
     chosen, rejected = processor.encode_completion(texts.chosen), processor.encode_completion(texts.rejected)
     return {
         "ref": pair.ref,
