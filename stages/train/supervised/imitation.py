@@ -87,7 +87,9 @@ class CompletionCollator:
     With several ranks there is always something to go through the model: a filler, without labels.
     """
 
-    def __init__(self, session: Session, rows: ExampleRows, part: Part, given: Callable[[Any], Spans]) -> None:
+    def __init__(
+        self, session: Session, rows: ExampleRows, part: Part, given: Callable[[Any], Spans] = lambda row: []
+    ) -> None:
         self._session, self._rows, self._part, self._given = session, rows, part, given
 
     def __call__(self, portion: Portion) -> dict[str, Any]:
