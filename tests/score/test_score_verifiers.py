@@ -256,6 +256,10 @@ def test_no_completion_breaks_a_verifier(text: str, name: str) -> None:
     )
     for sample in row.completions:
         found = load("verifier", name).grade(row, sample, parse_completion(sample.text, layout))
+        if name == "step_support" and found.status == "not_applicable":
+            # Whether there is anything to look up is the completion's to say, and not the row's.
+            assert all(step.value is None for step in found.steps or []), found
+            continue
         assert found.status == "ok", found
         assert found.value is not None
         assert low <= found.value <= high
