@@ -61,6 +61,11 @@ def _within(name: str, pick: Callable[[Result], Picked]) -> Callable[[Result], P
     return lambda r: pick(r[name])
 
 
+def _beside(ours: str, peer: str) -> Callable[[Result], Picked]:
+    """Picks two sides of one script and their ratio, which goes by ours."""
+    return lambda r: (r[ours], r[peer], r["ratios"][ours])
+
+
 _PREPARE = _of("ours_cpu", "peer_cpu")
 SCRIPTS = (
     Script("train_vs_trl", "trl"),
@@ -73,6 +78,7 @@ SCRIPTS = (
     Script("loop_overhead"),
     Script("loop_memory"),
     Script("token_columns"),
+    Script("search_and_guidance", "bm25s"),
 )
 FIGURES = (
     Figure("train_vs_trl", "train_vs_trl", _of("ours", "trl"), "s/step", at_least=1.2, times="train_ideal"),
@@ -88,6 +94,9 @@ FIGURES = (
     Figure("loop_overhead", "loop_overhead", _of("overhead_s", "turn_s"), "s/turn", at_most=0.05),
     Figure("loop_memory", "loop_memory", _of("last_mib", "warm_mib"), "MiB", at_most=1.15),
     Figure("score_memory", "token_columns", _of("long_mib", "short_mib"), "MiB", at_most=1.15),
+    Figure("search_cost", "search_and_guidance", _beside("search", "plain"), "s/1000 tokens"),
+    Figure("guidance_cost", "search_and_guidance", _beside("guided", "plain"), "s/1000 tokens"),
+    Figure("masks_cost", "search_and_guidance", _beside("masked", "whole"), "s/step", at_most=1.05),
 )
 
 

@@ -20,7 +20,7 @@ from tests.support.cli import ROOT
 KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
     "score_scaling", "prepare_vs_datasets", "prepare_texts_vs_datasets", "start_vs_typer", "loop_overhead",
-    "loop_memory", "score_memory",
+    "loop_memory", "score_memory", "search_cost", "guidance_cost", "masks_cost",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "train_vs_trl": {
@@ -33,6 +33,10 @@ MADE: dict[str, Any] = {
     "start_vs_typer": {"ours_s": 0.26, "peer_s": 0.2, "ratio": 1.3},
     "loop_overhead": {"overhead_s": 0.1, "turn_s": 4.0, "ratio": 0.025},
     "loop_memory": {"last_mib": 720.0, "warm_mib": 700.0, "ratio": 1.029},
+    "search_and_guidance": {
+        "plain": 0.5, "search": 1.0, "guided": 4.0, "masked": 0.2, "whole": 0.25,
+        "ratios": {"search": 2.0, "guided": 8.0, "masked": 0.8},
+    },
     "token_columns": {"long_mib": 208.0, "short_mib": 198.0, "ratio": 1.051},
 }  # fmt: skip
 PREPARE = ("prepare_vs_datasets", "prepare_texts_vs_datasets")
