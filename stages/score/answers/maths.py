@@ -37,8 +37,21 @@ _UPRIGHT = re.compile(
     r"\\(?:mathrm|mathit|mathnormal|operatorname|text|textit|rm)\s*\{\s*([a-zA-Z])\s*\}|\{\s*\\rm\s+([a-zA-Z])\s*\}"
 )
 _NAMES = re.compile(r"(?<![\\A-Za-z])(pi|sin|cos|tan|cot|sec|csc|ln|log|exp|infty)(?![A-Za-z])")
+# Of degrees alone math-verify drops the sign, and takes the number for radians.
+_CIRC = r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*"
+_NUMBER = r"\s*(\d+(?:\.\d+)?)"
+_OF_DEGREES = re.compile(
+    rf"(\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\^\s*(?:\{{\s*-?\d+\s*\}}|\d))?)\s*(?:\\left)?"
+    rf"(?:\({_NUMBER}{_CIRC}(?:\\right)?\)|\{{{_NUMBER}{_CIRC}\}}|{_NUMBER}{_CIRC})"
+)
 _OR = re.compile(r"\s*(?:,|;|\\?(?:text|quad)?\{?\s*\b(?:or|and)\b\s*\}?|或|和)\s*", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\s*\\?[a-zA-Z](?:_\{?\w+\}?)?\s*=\s*(.+)", re.DOTALL)
+_THEN = re.compile(
+    r"[,;\n⇒→∴⟹$]|\\(?:Rightarrow|Longrightarrow|implies|therefore|to|quad|[\[\]()])(?![a-zA-Z])"
+    r"|\b(?:so|thus|hence|then|therefore|gives|which|that|is|means)\b|所以|因此|得",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(r"\\?[a-zA-Z](?:_\{?\w+\}?)?")
 # What algebra drops, but says what it is about.
 _SAYS = re.compile(
     r"\\(?:equiv|[pb]?mod|forall|exists|angle|measuredangle|triangle|overline|overrightarrow|overleftrightarrow|widehat|perp"
@@ -82,6 +95,8 @@ def latex(text: str) -> str:
         text = _UPRIGHT.sub(lambda m: m[1] or m[2], text)
     if "\\" not in text or any(name in text for name in ("sin", "cos", "tan", "log", "ln", "pi")):
         text = _NAMES.sub(r"\\\1 ", text)
+    if "circ" in text:
+        text = _OF_DEGREES.sub(lambda m: rf"{m[1]}\left(\frac{{{m[2] or m[3] or m[4]}\pi}}{{180}}\right)", text)
     return text.strip()
 
 
@@ -99,6 +114,10 @@ def compare(gold: str, reading: Reading, tolerance: Tolerance = None) -> Verdict
     # A list may be written out: `x = 1 or x = -2`.
     if not right and (listed := _listed(found)) and "," in gold:
         again, _ = _equal(latex(gold), latex(listed), reading, tolerance)
+        right = again or right
+    # What is derived is the last thing said: `2x = 6, so x = 3`.
+    if right is not True and (last := _derived(found)):
+        again, _ = _equal(latex(gold), latex(last), reading, tolerance)
         right = again or right
     if right is not True and reading.noted != reading.final:
         again, _ = _equal(latex(gold), latex(reading.noted), reading, tolerance)
@@ -137,6 +156,20 @@ def in_text(gold: str) -> str | None:
 def _bare_expression(text: str) -> bool:
     """Whether a text is an expression and no sentence with one in it."""
     return "$" not in text and "\\(" not in text and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{3,}", text)
+
+
+def _derived(text: str) -> str | None:
+    """The last of several equations that says what a letter is, where the others lead to it; None for anything else.
+
+    `x = 1, x = 2` are two answers, and `y = 1, x = 2` an answer in two letters: no other one says what a letter is.
+    """
+    parts = [part for part in map(str.strip, _THEN.split(text.strip(" ."))) if part]
+    if len(parts) < 2 or len(text) > 200 or any(part.count("=") == 0 for part in parts):
+        return None
+    *before, name = (part.partition("=")[0].strip() for part in parts)
+    if not _ALONE.fullmatch(name) or any(_ALONE.fullmatch(left) for left in before):
+        return None
+    return parts[-1] if all(name in part for part in parts[:-1]) else None
 
 
 def _listed(text: str) -> str | None:
