@@ -144,6 +144,11 @@ def headline(recipe: Recipe, question: Question) -> str:
     machine, shape = question.machine, question.shape
     gpus = f"{machine.gpus} GPUs of {size(machine.gpu_bytes)}" if machine.gpus else "no GPU"
     return (
-        f"{recipe.policy}: {shape.parameters / 1e9:.3g} B parameters, {shape.vision / 1e9:.2g} B in its vision tower; "
+        f"{recipe.policy}: {_count(shape.parameters)} parameters, {_count(shape.vision)} in its vision tower; "
         f"{gpus}, {size(machine.host_bytes)} of memory; prompts of up to {question.prompt_tokens} tokens"
     )
+
+
+def _count(parameters: int) -> str:
+    """As people say it: `8.29 billion`, `3.93 million`."""
+    return f"{parameters / 1e9:.3g} billion" if parameters >= 1e9 else f"{parameters / 1e6:.3g} million"

@@ -71,7 +71,8 @@ def _vllm(question: Question, name: str, how: Sampling, on_gpu: bool) -> StepPla
         return StepPlan(name, "vllm on the CPU", host={**parts, "processes": PROCESS})
     room = parts["keys and values"]
     fit = at_a_time(shape, how, max(0, room))
-    step = StepPlan(name, f"vllm, {workers} of {tp} GPU{'s' if tp > 1 else ''}, {fit:.0f} completions at a time each")
+    engines = f"{workers} engine{'s' if workers > 1 else ''} of {tp} GPU{'s' if tp > 1 else ''}"
+    step = StepPlan(name, f"vllm, {engines}, {fit:.0f} completions at a time each")
     step.gpu, step.gpu_limit = {"step": {k: max(0, v) for k, v in parts.items()}}, machine.gpu_bytes
     # A process for each GPU of an engine.
     step.host = {"processes": workers * tp * PROCESS}
