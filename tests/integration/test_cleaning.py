@@ -124,7 +124,7 @@ def test_training_imitates_them_and_the_bar_is_part_of_its_identity(scored: RunF
     run = train(scored.path, tmp_path, **fast, objectives={"sft": {"min_reward": 0.8}})
     assert [row.groups for row in steps(run)] == [2]
     assert {why for why, _ in rejects(run)} == {"low_reward", "truncated"}
-    assert run.manifest.key["plan"]["sft"] == {"min_reward": 0.8}
+    assert run.manifest.key["plan"]["sft"] == {"min_reward": 0.8, "observed": "read"}
 
 
 def test_judges_of_quality_are_shown_their_part_and_all_of_a_reply() -> None:
