@@ -7,18 +7,20 @@ with these functions. Nothing here imports torch before it is needed.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
-from stages.train.parallel.launch import end_with_launcher, launch, needs_launch
+from stages.train.parallel.launch import LAUNCHER, end_with_launcher, launch, needs_launch
 from stages.train.parallel.stop import hear_launcher
 
 # Whoever launched the ranks ends all of them once one has failed, so a rank that waits this long before it reports
 # speaks only where no other has: 3 s for an error of its own that rank 0 will have as well, 15 s for what another
-# rank's death looks like from here.
-SECONDS_FOR_FIRST_RANK, SECONDS_FOR_FAILED_RANK = 3.0, 15.0
+# rank's death looks like from here. Our own launcher ends those of its machine, however slow that is.
+SECONDS_FOR_FIRST_RANK, SECONDS_FOR_FAILED_RANK, SECONDS_FOR_OUR_LAUNCHER = 3.0, 15.0, 600.0
 
 
 def wants_processes(config: TrainConfig) -> bool:
@@ -91,10 +93,17 @@ def should_report(error: BaseException) -> bool:
         # After Ctrl-C it is the launcher that says so.
         return ranks.first() and not STOP.by_launcher
     lost_another = ranks.is_peer_failure(error)
+    if lost_another and threading.current_thread() is threading.main_thread():
+        # There is no step in hand any more: whoever asks this process to end is to get it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if isinstance(error, KeyboardInterrupt) or (lost_another and STOP.signalled):
         return False
     if lost_another:
-        time.sleep(SECONDS_FOR_FAILED_RANK)
+        time.sleep(SECONDS_FOR_OUR_LAUNCHER if _all_are_our_launchers() else SECONDS_FOR_FAILED_RANK)
     elif not ranks.first():
         time.sleep(SECONDS_FOR_FIRST_RANK)
     return True
+
+
+def _all_are_our_launchers() -> bool:
+    return LAUNCHER in os.environ and os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]

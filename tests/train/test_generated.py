@@ -232,7 +232,7 @@ def test_a_run_counts_and_learns_from_generated_tokens_alone(tmp_path, rows, pol
 
 def test_pairs_of_which_a_part_was_not_generated_are_no_preference_of_the_policy(rows, policy) -> None:
     pairs = object.__new__(dpo.Pairs)
-    pairs._processor = policy.processor
+    pairs._processor, pairs._system_turn = policy.processor, "as_it_is"
     entry = {name: None for name in Pair.__dataclass_fields__ if name not in ("chosen", "rejected")}
     with pytest.raises(BadSample, match="not_generated"):
         pairs._encode(as_texts(Pair(**entry, chosen=2, rejected=0), rows[0]))

@@ -76,9 +76,8 @@ def test_it_is_shown_what_a_judge_is_shown_and_learns_the_verdict_line_alone(pol
     policy, prompt = policies("qwen2_5_vl"), load_prompt("safety_brief")
     entries, _ = judged(shard)
     rows = ExampleRows([RunFolder.open(shard)], entries, table=SCORED, made=partial(as_example, prompt))
-    batch = CompletionCollator(SimpleNamespace(policy=policy), rows, Part(0, 1, lockstep=False))(
-        Portion(range(8), range(8))
-    )
+    session = SimpleNamespace(policy=policy, config=SimpleNamespace(system_turn="as_it_is"))
+    batch = CompletionCollator(session, rows, Part(0, 1, lockstep=False))(Portion(range(8), range(8)))
     for i, entry in enumerate(entries[:8]):
         group = next(g for g in groups if g.id == entry.id)
         completion = group.completions[entry.completion]
