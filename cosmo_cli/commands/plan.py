@@ -13,9 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from cosmo_cli.options import ExecutorOption, JsonOption, RunCodeOption, SetOption, executor_settings
+from stages.capacity.units import PROMPT_TOKENS
 from stages.core.executors.base import LOCAL
-
-_PROMPT_TOKENS = 2048
 
 
 def command(
@@ -27,7 +26,7 @@ def command(
     disk: Annotated[float | None, typer.Option("--disk", min=0, help="GiB free for run folders.")] = None,
     prompt_tokens: Annotated[
         int, typer.Option("--prompt-tokens", min=1, help="The longest prompt, its images with it.")
-    ] = _PROMPT_TOKENS,
+    ] = PROMPT_TOKENS,
     runs: Annotated[Path | None, typer.Option("--runs", help="Where run folders will go, for the disk.")] = None,
     set: SetOption = None,
     executor: ExecutorOption = LOCAL,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from cosmo_cli.recipe.schema import Recipe, with_shared
-from cosmo_cli.recipe.steps import flatten
+from cosmo_cli.recipe.tables import flatten, overridden
 from stages.capacity.machine import Machine
 from stages.capacity.shape import Shape
-from stages.capacity.units import Parts
-from stages.core.config import assign, build, split_path
+from stages.capacity.units import PROMPT_TOKENS, Parts
+from stages.core.config import build
 from stages.core.executors.base import LOCAL
 from stages.core.stage_list import load_config
-
-PROMPT_TOKENS = 2048
-"""The longest prompt with its images, where nobody says otherwise: rows are made only when the recipe runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +74,7 @@ class Question:
 
     def config(self, verb: str, own: dict[str, Any], more: dict[str, Any] | None = None) -> Any:
         """A stage's config: the recipe's table, a phase's own over it, and `more`, dotted keys, over both."""
-        # A deep copy: `assign` goes into nested tables, which other steps share.
-        values = json.loads(json.dumps(with_shared(self.recipe, verb)))
-        for key, value in {**flatten(own), **(more or {})}.items():
-            assign(values, split_path(key), value)
+        values = overridden(with_shared(self.recipe, verb), {**flatten(own), **(more or {})})
         return build(load_config(verb), values, verb)
 
     def new_tokens(self, own: dict[str, Any]) -> int:

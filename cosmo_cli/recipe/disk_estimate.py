@@ -17,16 +17,22 @@ from stages.core.errors import CosmoError
 TOKEN_BYTES = 20
 # A prompt row with a small image; large images are counted when `prepare` has made them.
 PROMPT_BYTES = 6_000
+MORE_ROOM = "lower [retention] policies, or choose another place with --runs FOLDER"
+"""What to do where a disk is too small."""
 
 
 def estimate(recipe: Recipe, weights: int) -> int:
     """Bytes at the peak of the run, from the recipe and the size of one policy's weights as training writes them."""
     ends = len(recipe.phases) if recipe.retention.phase_ends else 0
-    tables = [{**recipe.table("train"), **phase.train} for phase in recipe.phases]
-    state = weights * max(map(_state_weight, tables), default=STATES)
+    state = weights * max(map(_state_weight, _train_tables(recipe)), default=STATES)
     # One more while the next is written, and weights alone as what is exported.
     policies = (recipe.retention.policies + 1 + ends) * state + weights
     return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.needs_rollouts))
+
+
+def _train_tables(recipe: Recipe) -> list[dict[str, Any]]:
+    """What each phase says of its training."""
+    return [{**recipe.table("train"), **phase.train} for phase in recipe.phases]
 
 
 def _state_weight(train: dict[str, Any]) -> int:
@@ -57,8 +63,7 @@ def weights_bytes(recipe: Recipe) -> int | None:
     config = json.loads((ref.path / "config.json").read_text(encoding="utf-8"))
     # Older versions of transformers call it torch_dtype. Trained in float32, bfloat16 weights are twice as large.
     before = BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)
-    tables = [{**recipe.table("train"), **phase.train} for phase in recipe.phases]
-    return stored * max((BYTES[t.get("dtype", "float32")] for t in tables), default=before) // before
+    return stored * max((BYTES[t.get("dtype", "float32")] for t in _train_tables(recipe)), default=before) // before
 
 
 def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
@@ -73,6 +78,6 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
     if need > free:
         raise CosmoError(
             f"the run needs about {size(need)} and {place} has {size(free)} free",
-            "lower [retention] policies, or choose another place with --runs FOLDER",
+            MORE_ROOM,
         )
     return weights

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.demands import Problem, Question, StepPlan
-from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.disk_estimate import MORE_ROOM, estimate
 from cosmo_cli.recipe.plan_sampling import sampling_step
 from cosmo_cli.recipe.plan_training import training_step
 from cosmo_cli.recipe.schema import Recipe
@@ -62,7 +62,7 @@ def _disk_problem(need: int, free: int) -> Problem | None:
         return None
     return Problem(
         f"the run needs about {size(need)} of disk, and {size(free)} are free",
-        "lower [retention] policies, or choose another place with --runs FOLDER",
+        MORE_ROOM,
     )
 
 

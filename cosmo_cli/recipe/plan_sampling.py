@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cosmo_cli.recipe.demands import Problem, Question, StepPlan
@@ -141,8 +142,6 @@ def _idle(question: Question, config: Any, how: Sampling, phase: Phase | None) -
 
 def _one_model_fits(question: Question, how: Sampling, tp: int) -> bool:
     """Whether fewer GPUs hold the model and at least 16 completions at a time."""
-    from dataclasses import replace
-
     fewer = replace(how, tensor_parallel=tp)
     room = vllm_parts(question.shape, fewer, question.machine.gpu_bytes)["keys and values"]
     return not question.shape.heads % tp and at_a_time(question.shape, fewer, max(0, room)) >= 16

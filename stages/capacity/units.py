@@ -9,6 +9,8 @@ MOMENTS = 2
 """Numbers that AdamW keeps of each parameter (arXiv:1711.05101): the mean of its gradients and of their squares."""
 STATES = 1 + MOMENTS
 """A policy on disk: its weights, and its trainer state of the moments."""
+PROMPT_TOKENS = 2048
+"""The longest prompt with its images, where nobody says otherwise: rows are made only when the recipe runs."""
 
 Parts = dict[str, int]
 """Bytes by what they are for, in the order in which they are shown."""

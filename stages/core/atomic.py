@@ -34,21 +34,7 @@ def parse_json(data: bytes, where: str) -> Any:
 
 def json_bytes(value: Any) -> bytes:
     """A value as the JSON of our small files: indented, UTF-8."""
-    return _indented(value, "\n").encode()
-
-
-def _indented(value: Any, margin: str) -> str:
-    """What `json.dumps(value, indent=1)` gives: its encoder for that is Python, and a plan has a number a row."""
-    inner = f"{margin} "
-    if isinstance(value, dict) and value and all(type(key) is str for key in value):
-        fields = (f"{json.dumps(k, ensure_ascii=False)}: {_indented(v, inner)}" for k, v in value.items())
-        return "{" + inner + f",{inner}".join(fields) + margin + "}"
-    if isinstance(value, list | tuple) and value:
-        numbers = set(map(type, value)) == {int}
-        items = map(str, value) if numbers else (_indented(item, inner) for item in value)
-        return "[" + inner + f",{inner}".join(items) + margin + "]"
-    # Keys that are no texts, and whatever has no items.
-    return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", margin)
+    return json.dumps(value, indent=1, ensure_ascii=False).encode()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -32,13 +32,15 @@ from stages.core.errors import BadSample, closest, did_you_mean
 from stages.reading.references import references
 from stages.reading.unread_images import UnreadImage
 
+IMAGES = ("image", "images")
+"""What a sample has its images in, one or several."""
 TEXTS = ("label", "task", "split", "source", "category", "risk", "family", "parent_id", "scene")
 LISTS = (
     *("choices", "accepted", "facts", "key_facts", "visual_keys", "text_keys"),
     *("hazards", "unsafe_markers", "flags"),
 )
 KNOWN = (
-    *("prompt", "messages", "image", "images", "answer", "answer_kind", "answer_rule", "response"),
+    *("prompt", "messages", *IMAGES, "answer", "answer_kind", "answer_rule", "response"),
     *("harmful", "instructions", "instruction_arguments", "id", "extra", *TEXTS, *LISTS),
 )
 IMAGE_MARK = "<image>"

@@ -29,7 +29,7 @@ from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.columns import KINDS, item_of, mapping
 from stages.prepare.reading.records import record_of, rejected_record, row_of
 from stages.reading.files import digest_if_file, matching, sha256
-from stages.reading.plain_samples import Defaults, Draft, draft_of, images_of
+from stages.reading.plain_samples import IMAGES, Defaults, Draft, draft_of, images_of
 from stages.reading.unread_images import UnreadImage, bytes_image, image_from
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _reader(file: pq.ParquetFile, path: Path, options: ParquetOptions) -> _Table
     except RowError:
         whole = mapping(options.columns, options.keep, found, str(path))
         # A set, for two of our names may be mapped to one column.
-        image_columns = {n: c for n, c in whole.items() if n in ("image", "images")}
+        image_columns = {n: c for n, c in whole.items() if n in IMAGES}
         return _Table(path, written, tuple(sorted({*whole.values()})), whole, defaults, path.parent, image_columns)
     if options.columns:
         raise UsageError(f"{path} holds prompt rows already", "leave `columns` out")
@@ -239,7 +239,7 @@ def _image_files(path: Path, options: ParquetOptions) -> list[list[str]]:
     with _opened(path) as file:
         columns = _reader(file, path, options).columns
         schema = file.schema_arrow
-        named = [options.columns.get(n, n) for n in ("image", "images")]
+        named = [options.columns.get(n, n) for n in IMAGES]
         kinds = {n: schema.field(n).type for n in named if n in columns}
         # Of bytes and structs the file's digest says all; a column of strings may name files beside it.
         paths = [n for n, t in kinds.items() if pa.types.is_string(getattr(t, "value_type", t))]

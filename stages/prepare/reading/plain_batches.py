@@ -20,18 +20,17 @@ from stages.core.errors import BadSample
 from stages.prepare.datasets.base import Record
 from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.records import images_key, record_of, rejected_record
-from stages.reading.plain_samples import IMAGE_MARK, TEXTS, Defaults, draft_of, images_of
+from stages.reading.plain_samples import IMAGE_MARK, IMAGES, TEXTS, Defaults, draft_of, images_of
 from stages.reading.references import NONE, one_reference
 from stages.reading.unread_images import UnreadImage
 
-_IMAGES = ("image", "images")
-_PLAIN = frozenset(("prompt", "answer", *_IMAGES, *TEXTS))
+_PLAIN = frozenset(("prompt", "answer", *IMAGES, *TEXTS))
 _IMAGE_PART = ("image", None)
 
 
 def are_plain(names: Mapping[str, str], schema: pa.Schema) -> bool:
     """Whether a table with these columns (our name -> its own) may hold plain rows: words are text in all of them."""
-    texts = (schema.field(names[name]).type for name in names if name not in _IMAGES)
+    texts = (schema.field(names[name]).type for name in names if name not in IMAGES)
     return (
         "prompt" in names
         and _PLAIN.issuperset(names)
@@ -52,7 +51,7 @@ class PlainBatches:
         count, first = len(values["prompt"]), self._plain.number
         absent: list[Any] = [None] * count
         given = {name: values.get(name, absent) for name in (*_OF_RECORDS, *_CARRIED)}
-        images = {name: values[name] for name in _IMAGES if name in values}
+        images = {name: values[name] for name in IMAGES if name in values}
         rows = self._columns
         found = []
         for n, ((ref, payload), prompt, answer, label, task, split, family) in enumerate(
