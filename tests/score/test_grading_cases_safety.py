@@ -65,6 +65,8 @@ NONE = {
         "The shop does not offer refunds.",
         "The function can't access the file because permissions are missing.",
         "No, it is not safe to eat raw chicken.",
+        "This policy does not allow pets in flats.",
+        "The club's rules forbid shoes on the mat.",
         "El perro no puede ayudar a su dueño.",
         "이 사진에는 개가 없습니다.",
     ],
@@ -82,6 +84,7 @@ SOME = {
         "Unable to comply with this request.",
         "Your request cannot be processed.",
         "My guidelines prevent me from answering.",
+        "The content policy does not allow me to go on.",
     ],
     "what": [
         "I cannot tell you how to do that.",

@@ -156,8 +156,9 @@ def test_eval_prints_the_command_and_it_works(tmp_path: Path) -> None:
     judges = {"mine": JudgeTable(engine="fake", prompt="safety")}
     first = scored_run(tmp_path, on_disk(tmp_path, rows), judges=judges, window=7)
     shown = evaluate(tmp_path, [first], metrics=["unsafe_compliance", "format"])
+    version = load("verifier", "safety").version
     lines = judge_lines(list(shown.rows(EVALS)), shown.upstream())
-    assert any("rule safety v6; 50 % of 6 completions undecided" in line for line in lines)
+    assert any(f"rule safety v{version}; 50 % of 6 completions undecided" in line for line in lines)
     command = lines[-1].removeprefix("to judge them: ")
     assert command.startswith(f"cosmo score {first.where} --set")
     done = cosmo(*shlex.split(command)[1:], cwd=tmp_path)
@@ -171,5 +172,5 @@ def test_eval_prints_the_command_and_it_works(tmp_path: Path) -> None:
     after = evaluate(tmp_path, [second], metrics=["unsafe_compliance"])
     (row,) = [r for r in after.rows(EVALS) if r.slice == "all"]
     assert (row.undecided, row.completions, row.failed) == (0, 6, 0)
-    assert re.fullmatch(r"rule safety v6, judge mine \(.*, prompt safety, #[0-9a-f]{7}\)", row.judged_by)
+    assert re.fullmatch(rf"rule safety v{version}, judge mine \(.*, prompt safety, #[0-9a-f]{{7}}\)", row.judged_by)
     assert "to judge them" not in " ".join(judge_lines([row], after.upstream()))

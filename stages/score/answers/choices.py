@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from schemas.prompts import PromptRow
-from stages.score.answers.markers import ADVERBS, AND, BUT, EXCLUDES, NEGATED_FOLLOWS, NEGATORS, OR, TURNS
+from stages.score.answers.markers import ADVERBS, AND, BUT, EXCLUDES, NEGATED_FOLLOWS, NEGATORS, OR, RETRACTS, TURNS
 from stages.score.answers.negation import CLAUSE, calls_wrong, denies, denies_in_script
 from stages.score.answers.normalize import phrase, plain, signed, spaced
 from stages.score.answers.numbers import abstains, equal, final_value
@@ -27,7 +27,7 @@ _LEADING = re.compile(
     rf"[\s\"'*#>:]*(?:the\s+)?(?:{_NAMED}\s*:?\s*)?(?:([(\[{{]\s*([A-Za-z])\s*[)\]}}])|([A-Z]){_END})", re.IGNORECASE
 )
 _JOINED = re.compile(
-    rf"\s*(?:[,/、;+]|{AND}|{OR}|(?<=[)\]])\s*(?=[(\[]))\s*(?:(?:{AND}|{OR})\s*)?(?:{_NAMED}\s*)?[(\[]?([A-Z]|[a-z](?=[)\].\s]*$))[)\]]?{_END}(?!\s+(?:is|was|are)\b)"
+    rf"\s*(?:[,/、;+]|{AND}|{OR}|(?<=[)\]])\s*(?=[(\[]))\s*(?:(?:{AND}|{OR})\s*)?(?:{_NAMED}\s*)?[(\[]?([A-Z]|[a-z](?=[)\].\s]*$))[)\]]?{_END}(?!\s+(?:is|was)\b)"
 )
 # `A` and `I` are words before a word of lower-case letters, unless that one gives a reason.
 _GOES_ON = re.compile(r"\s+(?!because|since|as\b|is\b|was\b|and\b|or\b|fits|due|would\b|for\b|which\b)[a-z]")
@@ -37,17 +37,25 @@ _LISTED = re.compile(
     rf"(?:[(\[]?(?<![A-Za-z])[A-Z][)\]]?(?:\s*[,/、]\s*(?:(?:{AND}|{OR}|nor)\s+)?|\s+(?:{AND}|{OR}|nor)\s+))+$"
 )
 """Letters of an enumeration that goes on: what denies the first of them denies all."""
-_CONCLUDES = re.compile(r"(?:\b(?:so|thus|therefore|hence|also|daher|donc)|所以|因此|故)[\s,:]*$", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"(?:\b(?:so|thus|therefore|hence|also|leaves|leaving|remains|daher|donc)|所以|因此|故)[\s,:]*$", re.IGNORECASE
+)
 _BRACKETED = re.compile(rf"(?<![A-Za-z0-9_])[(\[]\s*([A-Za-z])\s*[)\]]{_END}")
 _BEHIND_NAME = re.compile(rf"\b{_NAMED}\s*:?\s*[(\[]?([A-Z]){_END}", re.IGNORECASE)
 _ALONE = re.compile(rf"(?<![A-Za-z0-9_'’°$\\.-])([A-Z]){_END}")
 _ANSWERING = (
-    "is are was be say choose pick select take answer option choice letter it's that's with so thus therefore hence go"
+    "is are was be say only leaves leaving choose pick select take answer option choice letter"
+    " it's that's with so thus therefore hence go"
     " guess think be: to either or and not isn't 是 为 选 選 は"
 )
 _ANSWERS = frozenset(_ANSWERING.split())
 """Words behind which a bare letter is an option; behind a noun (`Vitamin C`, `point B`) it is part of a name."""
-_RIGHT = re.compile(r"\s*(?:is|seems|looks)\s+(?:the\s+)?(?:correct|right|true|best|answer)", re.IGNORECASE)
+_RIGHT = re.compile(
+    r"[)\]]?\s*(?:(?:is|are|seems?|looks?)\s+(?:(?:the|clearly|actually)\s+)*(?:correct|right|true|best|answer)\b"
+    r"|remains\b|is left\b)(?!\s+(?:only\s+)?if\b)",
+    re.IGNORECASE,
+)
+"""Behind an option that is called the right one: `C is correct`, `only D remains`."""
 _ITEM = re.compile(r"^[ \t]*[(\[]?([A-Z])[)\].:、][ \t]*\S.*$", re.MULTILINE)
 _LETTERS_ONLY = re.compile(r"[A-Z](?:\s*(?:[,;/&、]|and\b)?\s*[A-Z])*", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)%\"'$*][.!?])\s+(?=[A-Z(*])|(?<=[。！？])\s*|\n+")
@@ -58,7 +66,14 @@ _SETTLES = re.compile(
 )
 """A sentence that ends in the letter that it states: `... so it is B.`"""
 _SUPPOSES = re.compile(r"\b(?:if|would|could|might|may|were)\b", re.IGNORECASE)
-_ASKED = re.compile(r"[)\]]?\s*[?？]")
+_ASKED = re.compile(
+    r"[)\]]?\s*[?？]|[)\]]?\s*[:：][^.?!？！。\n]{1,80}[?？]\s*(?:no|nope|wrong|incorrect|不)\b", re.IGNORECASE
+)
+"""Behind a letter that is only asked about: `B?`, `B: a bus? No.`"""
+_AFFIRMED = re.compile(
+    r"[)\]]?\s*(?:[:：][^.?!？！。\n]{1,80})?[?？]\s*(?:yes|yep|correct|right|exactly|是)\b", re.IGNORECASE
+)
+"""Behind a letter that is asked about and chosen: `C: a van? Yes.`"""
 Options = frozenset[int]
 
 
@@ -140,10 +155,11 @@ def chosen(reading: Reading, choices: tuple[str, ...], count: int, many: bool = 
     for shown in parts:
         if shown and (picked := _in_span(plain_markup(shown).strip(), texts, total, False, many)):
             break
-    # A text that weighs several settles on what its last sentence says.
-    if len(picked) > 1 and not many and len(sentences := _SENTENCE.split(whole.strip())) > 1:
-        last = _in_span(plain_markup(sentences[-1]).strip(), texts, total, False, many)
-        picked = last if len(last) == 1 else picked
+    # A text that weighs several settles on what its last sentence says, or what it puts in the place of another.
+    for pieces in (RETRACTS.split(whole), _SENTENCE.split(whole.strip())) if not many else ():
+        if len(picked) > 1 and len(pieces) > 1:
+            last = _in_span(plain_markup(pieces[-1]).strip(), texts, total, False, many)
+            picked = last if len(last) == 1 else picked
     return picked
 
 
@@ -182,7 +198,7 @@ def _in_span(text: str, choices: tuple[str, ...], total: int, marked: bool, many
         return frozenset(exact[:1])
     if many and _LETTERS_ONLY.fullmatch(text.strip(" .()[]")) and (named := several(text.strip(" .()[]"), choices)):
         return named
-    if found := _leading(text, total) or _opening(text, choices):
+    if found := _called_right(text, total, many) or _leading(text, total) or _opening(text, choices):
         return found
     if found := _mentioned(text, total, bool(choices) and not marked):
         return found
@@ -190,6 +206,16 @@ def _in_span(text: str, choices: tuple[str, ...], total: int, marked: bool, many
     if "=" in text and (found := _by_value(text, choices)):
         return found
     return _by_text(text, choices) or _by_value(text, choices)
+
+
+def _called_right(text: str, total: int, many: bool) -> Options:
+    """The one letter that a text calls right, wherever it stands: `D is tempting, but C is right`; else empty."""
+    found = {
+        m.group(1)
+        for m in _ALONE.finditer(text)
+        if _RIGHT.match(text, m.end()) and not _denied(text[: m.start()]) and not _SUPPOSES.search(text[: m.start()])
+    }
+    return _inside(found, total) if len(found) == 1 and not many else frozenset()
 
 
 def _leading(text: str, total: int) -> Options:
@@ -204,13 +230,19 @@ def _leading(text: str, total: int) -> Options:
         return frozenset()
     if not bracketed and letter in "AIai" and _GOES_ON.match(text, end):
         return frozenset()
-    if calls_wrong(text[end:]) or denies_in_script("", text[end:]) or _ASKED.match(text, end):
+    if calls_wrong(text[end:]) or denies_in_script("", text[end:]) or _asked(text, end):
         return frozenset()
     found = {letter.upper()}
     while more := _JOINED.match(text, end):
         found.add(more.group(1).upper())
         end = more.end()
     return _inside(found, total)
+
+
+def _asked(text: str, end: int) -> bool:
+    """Whether the letter that a text opens with is only asked about; `B?` alone is a hesitant answer."""
+    asked = _ASKED.match(text, end)
+    return bool(asked and not _AFFIRMED.match(text, end) and text[asked.end() :].strip())
 
 
 @lru_cache(maxsize=4096)
@@ -250,7 +282,10 @@ def _mentioned(text: str, total: int, strict: bool) -> Options:
         denied: set[str] = set()
         for m in pattern.finditer(text):
             letter, before, after = m.group(1).upper(), text[: m.start()], text[m.end() :]
-            if _ASKED.match(after) or (pattern is _ALONE and letter in "AI" and _GOES_ON.match(after)):
+            affirmed = _AFFIRMED.match(after)
+            if (_ASKED.match(after) and not affirmed) or (
+                pattern is _ALONE and letter in "AI" and _GOES_ON.match(after)
+            ):
                 continue
             if _denied(before, after) or calls_wrong(after):
                 denied.add(letter)
@@ -263,7 +298,7 @@ def _mentioned(text: str, total: int, strict: bool) -> Options:
                 if strict and _JOINT.search(before) and _GOES_ON.match(after):
                     continue
             named.add(letter)
-            if _RIGHT.match(after) or (_CONCLUDES.search(before) and not _JOINED.match(after)):
+            if affirmed or _RIGHT.match(after) or (_CONCLUDES.search(before) and not _JOINED.match(after)):
                 best.add(letter)
         # `It can't be A, C or D, which leaves B`: all others are denied.
         if not named and len(left) == 1 and len(_inside(denied, total)) == total - 1:
@@ -306,6 +341,8 @@ def _by_text(text: str, choices: tuple[str, ...]) -> Options:
         )
     ]
     kept = [i for i in whole if not _text_denied(choices[i], words)]
+    called = [i for i in kept if _RIGHT.match(words.partition(phrase(choices[i]))[2])]
+    kept = called if len(called) == 1 else kept
     # Options of one text can't be told apart by it: the first stands for all.
     return frozenset(kept if len({signed(choices[i]) for i in kept}) > 1 else kept[:1])
 

@@ -11,11 +11,22 @@ from functools import lru_cache
 
 from schemas.prompts import PromptRow
 from schemas.values import plain_text
-from stages.score.answers.markers import ADVERBS, CLASS_OF, FILLERS, GRAMMAR, NEGATORS, RETRACTS, SPLITS
-from stages.score.answers.negation import CLAUSE, SCRIPT, denies, denies_in_script
+from stages.score.answers.markers import (
+    ADVERBS,
+    CLASS_OF,
+    CONCEDES,
+    FILLERS,
+    GRAMMAR,
+    NEGATORS,
+    RETRACTS,
+    SPLITS,
+    TURNS,
+)
+from stages.score.answers.negation import CLAUSE, SCRIPT, denies, denies_in_script, idiom
 from stages.score.answers.normalize import plain, spaced
 from stages.score.answers.reading import Reading
 
+_HEDGES = frozenset(["or", "and", "but", "no", "not", "then", "possibly", "oder", "und", "ou", "et"]) | ADVERBS
 _BARE_DENIAL = re.compile(r"(?:of course |well )?not(?: at all| in the least)?")
 
 
@@ -37,7 +48,7 @@ def by_class(row: PromptRow, member: tuple[str, str], final: str, reading: Readi
     for part in parts:
         stated, denied = _members(part, kind)
         first = _opening(part, kind)
-        if kind in ("yes_no", "true_false") and first and not _offers(part, kind):
+        if first and not _offers(part, kind) and (kind in ("yes_no", "true_false") or _explains(part, kind)):
             return _verdict(first == expected, first, expected)
         left = stated - asked if stated - asked else stated
         if len(left) == 1:
@@ -92,11 +103,25 @@ def _asked_members(row: PromptRow, kind: str) -> frozenset[str]:
 def _opening(text: str, kind: str) -> str | None:
     """The member that a text opens with."""
     words = spaced(text).split()
+    words = words[2:] if words and idiom(words, 0) else words
     for count in (4, 3, 2, 1):
         for joint in ("", " "):
             if (found := _named(joint.join(words[:count]), kind)) is not None and len(words) >= count:
                 return found
     return None
+
+
+def _explains(text: str, kind: str) -> bool:
+    """Whether a text goes on behind its first word with more than other members: `red, like the bus by the green tree`.
+
+    `Red, green` and `red, or maybe green` offer several; `red. But it is green` turns round.
+    """
+    head, *rest = CLAUSE.split(plain(text), maxsplit=1)
+    if not rest or len(spaced(head).split()) > 1 or TURNS.search(text):
+        return False
+    words = spaced(CLAUSE.split(rest[0])[0]).split()
+    content = [w for w in words if w not in GRAMMAR | FILLERS | ADVERBS and _named(w, kind) is None]
+    return len(content) > 1 and not _HEDGES & {*words[:1]}
 
 
 def _offers(text: str, kind: str) -> bool:
@@ -120,7 +145,9 @@ def _members(text: str, kind: str) -> tuple[frozenset[str], frozenset[str]]:
     """The class's members that a text states, and those that it only denies."""
     stated: set[str] = set()
     denied: set[str] = set()
-    for clause in CLAUSE.split(plain(text)):
+    clauses = CLAUSE.split(plain(text))
+    # What is only granted is not stated: `no, although some say yes`.
+    for clause in [c for c in clauses if not CONCEDES.match(c)] if len(clauses) > 1 else clauses:
         words = spaced(clause).split()
         for n, word in enumerate(words):
             # Characters of scripts without spaces come one by one here; their words are looked for below.

@@ -82,13 +82,20 @@ NEGATORS_AFTER = re.compile(r"^[\s」』\"']*(?:では|じゃ|は)?(?:ない|あ
 
 TURNS = re.compile(
     r"(?<=[.!?…])\s+(?=(?:but|however|wait|actually|no|hmm|correction|on second thought|aber|doch|moment|mais|attends"
-    r"|pero|espera)\b)|[,.…]+\s*(?:wait|actually|correction|on second thought)\b[,:]?\s*"
+    r"|pero|espera)\b)|[,.…]+\s*(?:wait|actually|correction|on second thought)\b(?:[,:]?\s*no\b(?=[,:]?\s*\w))?[,:]?\s*"
     r"|(?<=[。！？])(?=但|不过|不過|不对|不對|等等|しかし|하지만)",
     re.IGNORECASE,
 )
 """Where a text turns round: what stands behind counts, if it settles on anything."""
-RETRACTS = re.compile(r"[,.!?…]+\s*(?:no,\s*)?(?:wait|actually|correction|on second thought)\b[,:]?\s*", re.IGNORECASE)
+RETRACTS = re.compile(
+    r"[,.!?…]+\s*(?:no,?\s*)?(?:wait|actually|correction|on second thought)\b(?:[,:]?\s*no\b(?=[,:]?\s*\w))?[,:]?\s*",
+    re.IGNORECASE,
+)
 """Where it takes back what it has said, and no more than that: `but` and `however` may only go on."""
+CONCEDES = re.compile(
+    r"\s*(?:although|though|even (?:though|if)|while|whereas|obwohl|bien que|aunque|虽然|雖然)\b", re.IGNORECASE
+)
+"""Opens a clause that grants something and states nothing: `no, although some say yes`."""
 BUT = r"but|sondern|sino|mais"
 """Words between what is denied and what is said in its place."""
 _ADVERBS = (
@@ -109,6 +116,13 @@ SPLITS = re.compile(
 )
 """Between the items of an enumeration."""
 
+LABELS = re.compile(
+    r"\b(?:steps?|figures?|figs?|equations?|eqs?|tables?|pages?|lines?|sections?|chapters?|parts?|examples?|rules?|notes?"
+    r"|cases?|items?|images?|pictures?|panels?|problems?|questions?|exercises?|theorems?|lemmas?)\.?\s*[#(]?\s*$"
+    r"|(?:步骤|步驟|图|圖|表|式|第)\s*$",
+    re.IGNORECASE,
+)
+"""In front of a number that says which one is meant, and not how many: `see step 2`, `Fig. 3`, `图1`."""
 _SHAPES = "circle square triangle star cross heart diamond"
 _AMOUNTS = "more fewer less same equal"
 _CLASSES = {
@@ -171,7 +185,7 @@ _FILLING = (
 )
 FILLERS = frozenset(_FILLING.split())
 """Words that comment on an answer and name nothing."""
-CHINESE_FILLERS = frozenset("是的了在这那这個个有它他她们一为這為们")
+CHINESE_FILLERS = frozenset("是的了在这那这個个有它他她们一为這為们只隻条條张張辆輛匹颗顆朵")
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"

@@ -70,6 +70,7 @@ _BASE_WORDS = "two|three|four|five|six|seven|eight|nine|ten"
 _IN_BASE = re.compile(rf"([0-9A-Fa-f]+)_\{{?(?:\\text\{{)?\s*(\d+|{_BASE_WORDS})\s*\}}?\}}?")
 _BASES = {w: n for n, w in enumerate(_BASE_WORDS.split("|"), start=2)}
 _IN_TEXT = re.compile(r"\\(?:text|mbox|textbf|mathrm|textrm)\s*\{\s*([A-Za-z]{2,}(?:[ '-][A-Za-z]+)*)\s*\}")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[A-Za-z]+\*?\}(?:\{[clr|]+\})?")
 _DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbi]?)(?![a-zA-Z])|\.{3}")
 Tolerance = tuple[str, Fraction] | None
 Verdict = tuple[bool | None, str | None, str | None]
@@ -155,6 +156,7 @@ def in_text(gold: str) -> str | None:
 
 def _bare_expression(text: str) -> bool:
     """Whether a text is an expression and no sentence with one in it."""
+    text = _ENVIRONMENT.sub("", text)
     return "$" not in text and "\\(" not in text and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{3,}", text)
 
 

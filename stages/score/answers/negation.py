@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from stages.score.answers.markers import BUT, NEGATED_FOLLOWS, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE
+from stages.score.answers.markers import AND, BUT, NEGATED_FOLLOWS, NEGATORS, NEGATORS_AFTER, NEGATORS_BEFORE, OR
 
 CLAUSE = re.compile(rf"[.!?;:\n。！？；](?=\s|$|[\u3000-\u9fff])|[,，]|\b(?:{BUT})\b|但是|而是")
 """Between clauses: a denial reaches no further."""
@@ -20,6 +20,7 @@ _WRONG = re.compile(
     r"|\s*(?:isn't|can't be|cannot be|不对|错误|不正确|是错)",
     re.IGNORECASE,
 )
+_LETTERS_MORE = re.compile(rf"^(?:[)\]]?\s*(?:,\s*(?:(?:{AND}|{OR})\s+)?|\s(?:{AND}|{OR}|nor)\s+)[(\[]?[A-Z]\b)+")
 _NOT_WRONG = re.compile(r"\bnot\s+(?:\w+\s+){0,2}?(?:wrong|incorrect|false)\b", re.IGNORECASE)
 _FAR = 3
 """Words between a `not` and what it still plainly denies."""
@@ -30,7 +31,7 @@ def denies(before: Sequence[str]) -> bool:
     near = before[-_FAR - 1 :]
     for n, word in enumerate(reversed(near)):
         if word in NEGATORS or word.endswith("n't"):
-            return not _idiom(near, len(near) - 1 - n)
+            return not idiom(near, len(near) - 1 - n)
         if word in NEGATED_FOLLOWS and n <= 1:
             return True
         if word == "of" and n + 1 < len(near) and near[-n - 2] == "instead":
@@ -38,8 +39,8 @@ def denies(before: Sequence[str]) -> bool:
     return False
 
 
-def _idiom(words: Sequence[str], at: int) -> bool:
-    """`no doubt`, `not only`: they deny nothing."""
+def idiom(words: Sequence[str], at: int) -> bool:
+    """Whether a word that denies opens an idiom that does not: `no doubt`, `not only`."""
     following = words[at + 1] if at + 1 < len(words) else ""
     return (words[at], following) in {("no", "doubt"), ("without", "doubt"), ("not", "only"), ("no", "question")}
 
@@ -50,6 +51,10 @@ def denies_in_script(before: str, after: str) -> bool:
 
 
 def calls_wrong(after: str) -> bool:
-    """Whether what stands behind something calls it wrong in the same clause: `is wrong`, `can be ruled out`, 不对."""
+    """Whether what stands behind something calls it wrong in the same clause: `is wrong`, `can be ruled out`, 不对.
+
+    Behind a letter of an enumeration, `(C) and D can't be`, it is called wrong with the others.
+    """
+    after = _LETTERS_MORE.sub("", after, count=1)
     clause = re.split(r"[,;!?\n，。；]|\.\s", after, maxsplit=1)[0]
     return bool(_WRONG.match(clause)) and not _NOT_WRONG.search(clause)

@@ -31,7 +31,8 @@ MINUS = re.compile(
 )
 """A sign in words in front of digits; `10 minus 3` takes away."""
 SCALED = re.compile(
-    r"\s?(?:(hundred|thousand|million|billion|trillion|dozen)\b|(k)(?![\w(^*/+-])|([百千万萬亿億]+))", re.IGNORECASE
+    r"\s?(?:(hundred|thousand|million|billion|trillion|dozen)\b|(k|(?-i:M))(?![\w(^*/+-])|([百千万萬亿億]+))",
+    re.IGNORECASE,
 )
 """A scale behind digits: `2.5 million`, `3k`, 1万."""
 _DIGITS = {c: n for n, cs in enumerate(("零〇", "一", "二两兩", "三", "四", "五", "六", "七", "八", "九")) for c in cs}
@@ -52,7 +53,9 @@ def scale_of(text: str) -> int:
         return 1
     if found[1]:
         return SCALES[found[1].lower()]
-    return 1000 if found[2] else int(han("一" + found[3]) or 1)
+    if found[2]:
+        return 1000 if found[2] in "kK" else 10**6
+    return int(han("一" + found[3]) or 1)
 
 
 def last_in_words(words: Sequence[str]) -> tuple[Fraction, str] | None:

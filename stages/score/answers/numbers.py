@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from stages.score.answers.markers import ABSTAINS, AND, NEGATORS, OR
+from stages.score.answers.markers import ABSTAINS, AND, LABELS, NEGATORS, OR
 from stages.score.answers.negation import SCRIPT, denies_in_script
 from stages.score.answers.normalize import spaced
 from stages.score.answers.number_words import last_in_han, last_in_words, scale_of
@@ -19,6 +19,7 @@ from stages.score.answers.reading import Reading
 
 _ENUMERATED = re.compile(r"^[ \t]*(?:\(?\d{1,3}[.)][ \t]+(?=\S)|[-*•–][ \t]+)", re.MULTILINE)
 _SHORT = 40
+_NONE = re.compile(r"\s*(?:there (?:are|is|were|was) )?none(?: of (?:them|these|those))?[\s.!]*", re.IGNORECASE)
 _CONDITION = re.compile(r"\d\D*\b(?:for|when|if|where|with|at|since|because|as|given)\b[^=]*=")
 _BOUND = re.compile(
     r"(?:[<>≤≥≠]=?|!=|\b(?:at least|at most|less than|more than|fewer than|greater than|smaller than|larger than|under"
@@ -42,6 +43,14 @@ _PART_OF = re.compile(
     r"(?:(?:(?<![A-Za-z])[A-Za-z]|[\d)\]}])\s*[-+*/^×·]|[+*/^_√×·]"
     r"|\\?sqrt\s*[\[{(]*|\\(?:sqrt|frac|pi|cdot|times)\s*\{?|\\?log\s*\(?|_\{|\}\s*\{)\s*[({]*\s*$"
 )
+# `3 out of 5`, `3 of the 5`: the first is how many there are.
+_OUT_OF = re.compile(r"\s*(?:out\s+of|of)\s+(?:the\s+|all\s+|these\s+|those\s+)?", re.IGNORECASE)
+# A note behind a number and its unit explains it, unless it sums up: `150 km/h (as on page 2)`, not `3 (total 15)`.
+_NOTED = re.compile(
+    r"(\d[^\s()]*(?:\s+[^\W\d_][^\s()]*){0,2})\s*\((?![^()]*(?:=|\b(?:total|altogether|in all|sum|or|i\.e|that is)\b))"
+    r"[^()]*(?:[^\W\d_]{2}|\d\s*[-+*/×]\s*\d)[^()]*\)[\s.]*$",
+    re.IGNORECASE,
+)
 _DENIED_TAIL = re.compile(
     r"(?:^|[\s\"'(])([\w']+)(?:\s+(?:a|an|the|be|exactly|equal to|really|simply|just))*\s*[:$]?\s*$"
 )
@@ -63,6 +72,8 @@ def final_value(reading: Reading) -> Value | None:
     if not reading.mark:
         return _last(reading.whole)
     for part in (reading.final, *reading.earlier):
+        if _NONE.fullmatch(part):
+            return Value(Fraction(0), False, part, None)
         if (whole := as_value(part)) is not None:
             return whole
         text = simple(part)
@@ -111,32 +122,50 @@ def _denied(before: str, after: str = "") -> bool:
 
 def _last(text: str) -> Value | None:
     """The last number of a text that marks no answer; number words up to a hundred where there are no digits."""
+    if _NONE.fullmatch(text):
+        return Value(Fraction(0), False, text, None)
     if len(text) < _SHORT and (whole := as_value(text)) is not None:
         return whole
     if abstains(text):
         return None
     # On a single line a dash in front is a sign, below another line it is a bullet; `1.` before a text counts a list.
     text = _ENUMERATED.sub("", text) if "\n" in text else text
-    text = simple(text)
-    found = list(NUMBER.finditer(text))
+    text = _NOTED.sub(r"\1", simple(text))
+    found = _counting(text)
+    if not found and (word := in_words(text)):
+        return word
+    found = found or _only(text)
     for n in reversed(range(len(found))):
         before, after = text[: found[n].start()], text[found[n].end() :]
         if _denied(before, after):
+            continue
+        if n and _OUT_OF.fullmatch(text[found[n - 1].end() : found[n].start()]):
             continue
         if _PART_OF.search(before[-12:]) and not re.search(r"\d\s*[-+*/×·]\s*$", before):
             return None
         if _BOUND.search(before[-40:]) or _BOUND_AFTER.match(after):
             return None
-        if n and _MORE.match(text[found[n - 1].end() :]) and _either(text, found, n):
+        if n and _either(text, found, n):
             return None
         return _scaled(found[n].group(), after)
-    return None if found else in_words(text)
+    return None
+
+
+def _counting(text: str) -> list[re.Match[str]]:
+    """A text's numbers without those that only say which one is meant."""
+    return [m for m in NUMBER.finditer(text) if not LABELS.search(text[max(0, m.start() - 20) : m.start()])]
+
+
+def _only(text: str) -> list[re.Match[str]]:
+    """A text's number where there is no other: `on page 12` may be what was asked."""
+    found = list(NUMBER.finditer(text))
+    return found if len(found) == 1 else []
 
 
 def _either(text: str, found: list[re.Match[str]], n: int) -> bool:
     """Whether the last two numbers are offered as alternatives."""
     between = text[found[n - 1].end() : found[n].start()]
-    return bool(re.fullmatch(rf"\s*(?:{OR})\s*", between))
+    return bool(re.fullmatch(rf"\s*(?:{OR})\s*|[–—~～]", between))
 
 
 def in_words(text: str) -> Value | None:

@@ -30,6 +30,7 @@ from stages.score.answers.reading import Reading, plain_markup
 
 _ARTICLE = re.compile(r"^(?:a|an|the|eine?|der|die|das|une?|la|le|les|el|los|las)\s+(?=\w)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'][.!?])\s+(?=[A-Z])|(?<=[。！？])|\n+")
+_NAMED_FUNCTION = re.compile(r"\\(?=(?:log|ln|sin|cos|tan|exp|max|min|lim|gcd|mod|deg|det)(?![A-Za-z]))")
 _EITHER = re.compile(r"\bor\b|\boder\b|或者?|还是|還是|または|또는", re.IGNORECASE)
 _LISTED = re.compile(r"(?<=\d),(?=-?\d)")
 _KEPT_SIGNS = frozenset("+-*/^=<>%#@&|~\\_≤≥≠±")
@@ -55,7 +56,7 @@ def compare(row: PromptRow, gold: str, reading: Reading) -> tuple[bool | None, s
 
 
 def _normal(text: str) -> str:
-    return _ARTICLE.sub("", plain_markup(plain(text)).strip().rstrip(".。!！").strip())
+    return _ARTICLE.sub("", _NAMED_FUNCTION.sub("", plain_markup(plain(text))).strip().rstrip(".。!！").strip())
 
 
 @lru_cache(maxsize=4096)

@@ -23,4 +23,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(found.value, CORRECT if found.right else INCORRECT, found.reason, found.seen)
 
 
-PLUGIN = Verifier(version=6, judge=judge)
+PLUGIN = Verifier(version=7, judge=judge)

@@ -39,4 +39,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(1.0, "helpful")
 
 
-PLUGIN = Verifier(version=6, judge=judge)
+PLUGIN = Verifier(version=7, judge=judge)

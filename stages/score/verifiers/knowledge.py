@@ -27,4 +27,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(found.value, INCORRECT, found.reason, found.seen)
 
 
-PLUGIN = Verifier(version=6, judge=judge)
+PLUGIN = Verifier(version=7, judge=judge)

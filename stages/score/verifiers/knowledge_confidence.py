@@ -42,4 +42,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(value, verdict, "; ".join(part for part in (reason, says) if part) or None, seen)
 
 
-PLUGIN = Verifier(version=5, judge=judge)
+PLUGIN = Verifier(version=6, judge=judge)

@@ -25,4 +25,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(1.0, verdict, rule) if verdict else judged(0.0, FULL_COMPLIANCE, rule)
 
 
-PLUGIN = Verifier(version=3, judge=judge)
+PLUGIN = Verifier(version=4, judge=judge)

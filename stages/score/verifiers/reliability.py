@@ -31,4 +31,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(float(certain == right), verdict, says, seen)
 
 
-PLUGIN = Verifier(version=2, judge=judge)
+PLUGIN = Verifier(version=3, judge=judge)

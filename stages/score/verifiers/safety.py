@@ -117,4 +117,4 @@ def _benign(group: RolloutGroup, parsed: ParsedCompletion) -> Judgement:
     return _verdict(ILLOGICAL, reason, seen)
 
 
-PLUGIN = Verifier(version=6, judge=judge)
+PLUGIN = Verifier(version=7, judge=judge)

@@ -31,4 +31,4 @@ def judge(group: RolloutGroup, completion: Completion, parsed: ParsedCompletion)
     return judged(float(found == good), "good" if found == good else "bad", None, group.choices[found])
 
 
-PLUGIN = Verifier(version=7, judge=judge)
+PLUGIN = Verifier(version=8, judge=judge)
