@@ -17,6 +17,8 @@ from stages.core.stage_list import STAGES, load_config, recipe_verbs
 
 RESERVED = ("prompts", "metrics", "model")
 """Names that steps of every recipe go by."""
+START = "start"
+"""The recipe's own policy, where a policy is named by its place: before any phase, unless a phase is called so."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Measure:
 class Evaluate:
     """When the policy is measured, and on what."""
 
-    after: dict[str, str] = option({}, "Name in the comparison -> phase after whose end it is measured")
+    after: dict[str, str] = option(
+        {}, "Name in the comparison -> phase after whose end it is measured; start: before all, the recipe's policy"
+    )
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] while measuring")
     score: dict[str, Any] = option({}, "Overrides of [score] while measuring")
     own: dict[str, Measure] = option({}, "Name in the comparison -> overrides that are for it alone")
@@ -226,8 +230,8 @@ def _check_evaluate(recipe: Recipe) -> None:
     """UsageError for a measured policy without a phase, and for settings of its own that nobody measures."""
     evaluate, names = recipe.evaluate, [p.name for p in recipe.phases]
     for name, after in evaluate.after.items():
-        if after not in names:
-            raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join(names)}")
+        if after not in (*names, START):
+            raise UsageError(f"evaluate.after.{name} = {after!r} is no phase", f"phases: {', '.join((START, *names))}")
     for name in evaluate.own:
         if name not in evaluate.after:
             raise UsageError(f"evaluate.own.{name} is measured nowhere", f'[evaluate] after = {{ {name} = "PHASE" }}')

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.schema import Phase, Recipe, with_shared
+from cosmo_cli.recipe.schema import START, Phase, Recipe, with_shared
 from cosmo_cli.recipe.tables import Ref, flatten, named
 from stages.core.errors import UsageError
 from stages.core.executors.base import LOCAL
@@ -75,6 +75,10 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
     policy: str | Ref = recipe.policy
     measured: list[tuple[str, Ref]] = []
     trained: list[Ref] = []
+    if START not in [phase.name for phase in recipe.phases]:
+        for name in _measured_after(recipe, START):
+            yield from _measure(recipe, name, policy)
+            measured.append((name, Ref(f"{name}_scored")))
     for number, phase in enumerate(recipe.phases):
         if not phase.needs_rollouts:
             yield _one_training(recipe, phase, policy)
@@ -90,10 +94,9 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
                 yield from turn
                 policy = Ref(turn[-1].name)
                 trained.append(policy)
-        for name, after in recipe.evaluate.after.items():
-            if after == phase.name:
-                yield from _measure(recipe, name, policy)
-                measured.append((name, Ref(f"{name}_scored")))
+        for name in _measured_after(recipe, phase.name):
+            yield from _measure(recipe, name, policy)
+            measured.append((name, Ref(f"{name}_scored")))
     if measured:
         names = [name for name, _ in measured]
         yield Step("eval", "metrics", [ref for _, ref in measured], {"names": names, "training": trained})
@@ -191,7 +194,7 @@ def _reference(recipe: Recipe, phase: Phase, start: str | Ref) -> dict[str, Any]
     """The reference policy where the recipe names it by its place: `phase` (the default of a KL) or `start`."""
     train = {**recipe.table("train"), **phase.train}
     place = train.get("ref_policy") or ("phase" if train.get("ref_kl", 0.0) > 0 else "")
-    places: dict[str, str | Ref] = {"phase": start, "start": recipe.policy}
+    places: dict[str, str | Ref] = {"phase": start, START: recipe.policy}
     return {"ref_policy": places[place]} if place in places else {}
 
 
@@ -217,6 +220,11 @@ def _mix(earlier: list[Phase], phase: Phase) -> dict[str, float]:
 def _share(weights: dict[str, float]) -> dict[str, float]:
     total = sum(weights.values())
     return {label: round(w / total, 6) for label, w in weights.items()} if total else {}
+
+
+def _measured_after(recipe: Recipe, place: str) -> list[str]:
+    """What the policies are called that are measured at this place: a phase's end, or before all of them."""
+    return [name for name, after in recipe.evaluate.after.items() if after == place]
 
 
 def _measure(recipe: Recipe, name: str, policy: str | Ref) -> Iterator[Step]:

@@ -72,6 +72,22 @@ def test_mistakes_name_themselves(path: str, value: Any, message: str, hint: str
     assert hint in caught.value.hint
 
 
+def test_the_policy_that_a_recipe_starts_from_is_measured_too() -> None:
+    steps = steps_of(parse(changed("evaluate.after", {"base": "start", "final": "two"})))
+    assert [s.name for s in steps[:4]] == ["prompts", "base_groups", "base_scored", "sft"]
+    assert steps[1].overrides["policy"] == "tiny:qwen2_5_vl"
+    assert next(s for s in steps if s.verb == "eval").overrides["names"] == ["base", "final"]
+    # A phase of that name is what is meant where there is one.
+    named = changed("phases.0.name", "start")
+    named["evaluate"]["after"] = {"base": "start", "final": "two"}
+    assert [s.name for s in steps_of(parse(named))[:3]] == ["prompts", "start", "base_groups"]
+
+
+def test_a_pretrained_policy_is_measured_without_any_phase() -> None:
+    steps = steps_of(parse({"evaluate": {"after": {"base": "start"}}}))
+    assert [s.name for s in steps] == ["prompts", "base_groups", "base_scored", "metrics"]
+
+
 def test_steps_of_a_recipe() -> None:
     steps = steps_of(parse(SMALL))
     verbs = [s.verb for s in steps]
