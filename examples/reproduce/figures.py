@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from examples.reproduce.columns import Tradeoff
 from schemas.steps import StepRow
 from schemas.tables import STEPS
 from stages.core.runs.folder import RunFolder
@@ -18,9 +19,9 @@ _COLOURS = ("#2563b4", "#c2661a", "#17784a", "#b9362b", "#7d51b0", "#16838a", "#
 _BINS = 20
 
 
-def write_figures(document: dict[str, Any], found: dict[str, dict[int, Any]], runs: Path) -> None:
+def write_figures(document: dict[str, Any], found: dict[str, dict[int, Any]], runs: Path, shown: Tradeoff) -> None:
     """tradeoff.svg, refusal.svg, length.svg and report.html."""
-    figures = {"tradeoff": _tradeoff(document)} if document["variants"] else {}
+    figures = {"tradeoff": _tradeoff(document, shown)} if document["variants"] else {}
     steps = {name: [_steps(run) for run in by_seed.values()] for name, by_seed in found.items() if by_seed}
     for name, what in (("refusal", _refusal), ("length", _length)):
         if lines := _curves(steps, what):
@@ -40,8 +41,8 @@ def _colour(position: int) -> str:
     return f"l{position % len(_COLOURS)}"
 
 
-def _tradeoff(document: dict[str, Any]) -> Markup:
-    """Capability to the right, safe completions on held-out attacks upwards: seeds' means with their intervals."""
+def _tradeoff(document: dict[str, Any], shown: Tradeoff) -> Markup:
+    """What is wanted to the right and upwards: seeds' means with their range."""
     spots = []
     first = next(iter(document["variants"].values()))
     for colour, name, policy in [
@@ -50,14 +51,12 @@ def _tradeoff(document: dict[str, Any]) -> Markup:
             (_colour(i), name, e["final"])
             for i, (name, e) in enumerate(document["variants"].items())
             # Other models have starts of their own: the table has them.
-            if e["start"]["capability"]["seeds"] == first["start"]["capability"]["seeds"]
+            if e["start"][shown.x]["seeds"] == first["start"][shown.x]["seeds"]
         ),
     ]:
-        x, y = (_point(policy[m]) for m in ("capability", "unsafe_compliance_heldout"))
-        spots.append(svg.Spot(colour, name, x, (1 - y[0], 1 - y[2], 1 - y[1])))
-    return svg.scatter(
-        spots, x_name="right answers", y_name="safe on held-out attacks", label="capability against safety, by variant"
-    )
+        x, y = (_point(policy[m]) for m in (shown.x, shown.y))
+        spots.append(svg.Spot(colour, name, x, (1 - y[0], 1 - y[2], 1 - y[1]) if shown.y_turned else y))
+    return svg.scatter(spots, x_name=shown.x_name, y_name=shown.y_name, label="capability against safety, by variant")
 
 
 def _point(spread: dict[str, Any]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""What the runs came to: table.json, table.md, two plots and a page, from whatever runs are complete."""
+"""What the runs came to: table.json, table.md, plots and a page, from whatever runs are complete."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from examples.reproduce import pooled
+from examples.reproduce.columns import PROMPTS, Columns, columns
 from examples.reproduce.figures import write_figures
 from examples.reproduce.variants import Variant
 from stages.core.atomic import read_json, write_json
 from stages.eval.intervals import mean_interval
 
-METRICS = {
-    "capability": "right answers",
-    "unsafe_compliance": "unsafe, trained families",
-    "unsafe_compliance_heldout": "unsafe, held-out families",
-    "needless_refusal": "needless refusals",
-    "instruction": "instructions followed",
-    "reward": "reward",
-    "completion_length": "tokens a completion",
+_OVER = {
+    "seeds": "95 %, Student's t over seeds; differences are paired by seed",
+    "prompts": "95 %, over prompts, each the mean of its seeds; differences are paired by prompt",
 }
-RATES = frozenset(METRICS) - {"reward", "completion_length"}
+Policies = dict[str, dict[str, dict[int, Any]]]
+"""By policy, metric and seed: its value, or with intervals over prompts each prompt's."""
 
 
-def write_table(chosen: list[Variant], seeds: list[int], runs: Path) -> dict[str, Any]:
-    """table.json, table.md, the plots and report.html in `runs`; the document that table.json holds."""
+def write_table(chosen: list[Variant], seeds: list[int], runs: Path, shown: Columns | None = None) -> dict[str, Any]:
+    """table.json, table.md, the plots and report.html in `runs`; the document that table.json holds.
+
+    `shown` is what the table shows; None: what the thirteen variants of this folder do.
+    """
+    shown = shown or columns()
     found = {v.name: {s: read_json(p) for s in seeds if (p := _summary(runs, s, v.name)).is_file()} for v in chosen}
+    measured = {v.name: _policies(v, found[v.name], shown) for v in chosen if found[v.name]}
     document = {
         "seeds": seeds,
-        "interval": "95 %, Student's t over seeds; differences are paired by seed",
+        "interval": _OVER[shown.intervals],
         "missing": [f"{name}, seed {s}" for name, runs_ in found.items() for s in seeds if s not in runs_],
-        "variants": {v.name: _entry(v, found) for v in chosen if found[v.name]},
+        "variants": {v.name: _entry(v, found[v.name], measured, shown) for v in chosen if v.name in measured},
     }
     runs.mkdir(parents=True, exist_ok=True)
     write_json(runs / "table.json", document)
-    text = markdown(document)
+    text = markdown(document, shown)
     (runs / "table.md").write_text(text, encoding="utf-8")
-    write_figures(document, found, runs)
+    write_figures(document, found, runs, shown.tradeoff)
     print(text)
     return document
 
@@ -45,20 +48,28 @@ def _summary(runs: Path, seed: int, name: str) -> Path:
     return runs / f"seed-{seed}" / f"{name}.json"
 
 
-def _entry(variant: Variant, found: dict[str, dict[int, Any]]) -> dict[str, Any]:
-    mine = found[variant.name]
+def _policies(variant: Variant, runs: dict[int, Any], shown: Columns) -> Policies:
+    """What the policies of one variant came to."""
+    if shown.intervals == PROMPTS:
+        return pooled.policies_of(runs, variant.recipe["eval"], shown)
+    names = (*shown.before, "final")
+    return {p: {m: {s: run[p][m] for s, run in runs.items()} for m in shown.columns} for p in names}
+
+
+def _entry(variant: Variant, runs: dict[int, Any], measured: dict[str, Policies], shown: Columns) -> dict[str, Any]:
+    spread, difference = (pooled.spread, pooled.difference) if shown.intervals == PROMPTS else (_spread, _difference)
+    mine, first = measured[variant.name], next(iter(shown.before))
     entry: dict[str, Any] = {"about": variant.about, "expected": variant.expected, "against": variant.against}
-    for policy in ("start", "final"):
-        entry[policy] = {m: _spread({s: run[policy][m] for s, run in mine.items()}) for m in METRICS}
-    entry["gain"] = {m: _spread({s: r["final"][m] - r["start"][m] for s, r in mine.items()}) for m in METRICS}
-    other = found.get(variant.against, {})
-    both = sorted(set(mine) & set(other))
-    if both:
-        entry["difference"] = {
-            m: _spread({s: mine[s]["final"][m] - other[s]["final"][m] for s in both}) for m in METRICS
-        }
-    entry["prompts"] = {m: min(run["policies"]["final"][m]["n"] for run in mine.values()) for m in METRICS}
-    entry["seconds"] = _spread({s: run["seconds"] for s, run in mine.items()})
+    for policy, by_metric in mine.items():
+        entry[policy] = {m: spread(by_seed) for m, by_seed in by_metric.items()}
+    entry["gain"] = {m: difference(mine["final"][m], mine[first][m]) for m in shown.columns}
+    other = measured.get(variant.against)
+    if other and set(runs) & set(next(iter(other["final"].values()))):
+        entry["difference"] = {m: difference(mine["final"][m], other["final"][m]) for m in shown.columns}
+    # A policy that was measured on several sets of prompts has a table of each.
+    asked = [[t for name, t in run["policies"].items() if name.startswith("final")] for run in runs.values()]
+    entry["prompts"] = {m: min(t[m]["n"] for tables in asked for t in tables if m in t) for m in shown.columns}
+    entry["seconds"] = _spread({s: run["seconds"] for s, run in runs.items()})
     return entry
 
 
@@ -67,37 +78,46 @@ def _spread(by_seed: dict[int, float]) -> dict[str, Any]:
     return {"mean": interval.value, "low": interval.low, "high": interval.high, "seeds": by_seed}
 
 
-def markdown(document: dict[str, Any]) -> str:
+def _difference(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, Any]:
+    """Ours less theirs, of the seeds that both have."""
+    return _spread({s: ours[s] - theirs[s] for s in sorted(set(ours) & set(theirs))})
+
+
+def markdown(document: dict[str, Any], shown: Columns) -> str:
     """The table for people: every variant's end, and what differs from what it is compared with."""
-    names = list(METRICS)
     lines = [
-        "| | " + " | ".join(METRICS[m] for m in names) + " |",
-        "|---|" + "---|" * len(names),
+        "| | " + " | ".join(shown.columns.values()) + " |",
+        "|---|" + "---|" * len(shown.columns),
     ]
-    starts = {}
+    told = set()
     for name, entry in document["variants"].items():
-        # Variants of one model and data share their start: it is one line, told once.
-        key = tuple(sorted(entry["start"]["capability"]["seeds"].items()))
-        if key not in starts:
-            starts[key] = name
-            lines.append(_line(f"*SFT start of {name}*", entry["start"], names))
-        lines.append(_line(f"**{name}**", entry["final"], names))
-    lines += ["", *_differences(document, names)]
+        for policy, title in shown.before.items():
+            # Variants of one model and data share their start: it is one line, told once.
+            key = (policy, *sorted(entry[policy][next(iter(shown.columns))]["seeds"].items()))
+            if key not in told:
+                told.add(key)
+                lines.append(_line(f"*{title.format(variant=name)}*", entry[policy], shown))
+        lines.append(_line(f"**{name}**", entry["final"], shown))
+    lines += ["", *_differences(document, shown)]
     if document["missing"]:
         lines += ["", f"Not there: {'; '.join(document['missing'])}."]
     return "\n".join(lines) + "\n"
 
 
-def _differences(document: dict[str, Any], names: list[str]) -> Iterable[str]:
-    yield "| difference at the end | " + " | ".join(METRICS[m] for m in names) + " |"
-    yield "|---|" + "---|" * len(names)
+def _differences(document: dict[str, Any], shown: Columns) -> Iterable[str]:
+    yield "| difference at the end | " + " | ".join(shown.columns.values()) + " |"
+    yield "|---|" + "---|" * len(shown.columns)
+    for name, entry in document["variants"].items():
+        # Where several policies stand above, what the first of them has gained is the question.
+        if len(shown.before) > 1:
+            yield _line(f"{name} - {next(iter(shown.before.values()))}", entry["gain"], shown, signed=True)
     for name, entry in document["variants"].items():
         if "difference" in entry:
-            yield _line(f"{name} - {entry['against']}", entry["difference"], names, signed=True)
+            yield _line(f"{name} - {entry['against']}", entry["difference"], shown, signed=True)
 
 
-def _line(title: str, cells: dict[str, Any], names: list[str], *, signed: bool = False) -> str:
-    return f"| {title} | " + " | ".join(_cell(cells[m], m in RATES, signed) for m in names) + " |"
+def _line(title: str, cells: dict[str, Any], shown: Columns, *, signed: bool = False) -> str:
+    return f"| {title} | " + " | ".join(_cell(cells[m], m not in shown.numbers, signed) for m in shown.columns) + " |"
 
 
 def _cell(spread: dict[str, Any], rate: bool, signed: bool) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cosmo_cli.recipe.schema import START
 from cosmo_cli.recipe.steps import toml_value
+from stages.core.plugins.references import relative_to
 
 HERE = Path(__file__).parent
 _WORDS = ("about", "against", "expected", "drop")
@@ -38,8 +40,8 @@ class Variant:
 
 def variants(folder: Path = HERE) -> list[Variant]:
     """Every variant, in the file's order."""
-    base = tomllib.loads((folder / "base.toml").read_text(encoding="utf-8"))
-    tables = tomllib.loads((folder / "variants.toml").read_text(encoding="utf-8"))
+    base = relative_to(tomllib.loads((folder / "base.toml").read_text(encoding="utf-8")), folder.absolute())
+    tables = relative_to(tomllib.loads((folder / "variants.toml").read_text(encoding="utf-8")), folder.absolute())
     return [_variant(name, table, base) for name, table in tables.items()]
 
 
@@ -69,10 +71,13 @@ def start(variant: Variant) -> Variant:
     """The variant up to the end of its supervised start, which variants of one model and data share."""
     recipe = copy.deepcopy(variant.recipe)
     recipe["phases"] = [p for p in recipe["phases"] if p.get("objective") == "sft"]
-    recipe["evaluate"]["after"] = {"start": recipe["phases"][-1]["name"]}
+    evaluate, there = recipe["evaluate"], (START, *(p["name"] for p in recipe["phases"]))
+    evaluate["after"] = {name: place for name, place in evaluate["after"].items() if place in there}
+    if "own" in evaluate:
+        evaluate["own"] = {name: own for name, own in evaluate["own"].items() if name in evaluate["after"]}
     # The start is the same whatever rewards come after it.
     recipe.pop("score", None)
-    recipe["name"] = f"start_{recipe['policy'].partition(':')[2]}"
+    recipe["name"] = f"start_{recipe['policy'].partition(':')[2] or Path(recipe['policy']).name}"
     return Variant(recipe["name"], "supervised start", "", "", recipe)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,12 +15,14 @@ from scipy import stats
 
 from cosmo_cli.recipe.schema import Recipe, parse
 from cosmo_cli.recipe.steps import steps_of
-from examples.reproduce.table import METRICS, write_table
+from examples.reproduce.columns import columns
+from examples.reproduce.table import write_table
 from examples.reproduce.variants import Variant, recipe_text, start, variants
 from tests.support.cli import ROOT, environment
 from tests.support.varied import NAME
 
 ALL = {v.name: v for v in variants()}
+METRICS = columns().columns
 
 
 def recipe(variant: Variant) -> Recipe:
@@ -135,6 +138,7 @@ def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(BASE, encoding="utf-8")
     (tmp_path / "variants.toml").write_text(VARIANTS, encoding="utf-8")
     (tmp_path / "verifier.toml").write_text(VERIFIER, encoding="utf-8")
+    shutil.copy(ROOT / "examples" / "reproduce" / "table.toml", tmp_path)
     command = [sys.executable, "-m", "examples.reproduce", "--seeds", "1", "--jobs", "2"]
     command += ["--recipes", str(tmp_path), "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
