@@ -138,6 +138,9 @@ def main(args: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script `cosmo`: run what was typed and end the process with its exit code."""
+    from cosmo_cli.streams import open_streams
+
+    open_streams()
     code = main()
     # torchrun sets it for each process it starts.
     if "RANK" in os.environ:

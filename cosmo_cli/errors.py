@@ -10,7 +10,7 @@ from typing import Any
 
 from cosmo_cli.output import ClosedPipe, complain
 from cosmo_cli.process import debugging
-from stages.core.errors import FAILED, USAGE, CosmoError, first_line
+from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, first_line
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
@@ -30,6 +30,10 @@ _SYSTEM = {
 }
 
 
+_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What the place for the run lacks: exit 4, as for anything that this machine lacks."""
+
+
 def guarded(verb: str, call: Callable[[], Any]) -> int:
     """The exit code of a call that may fail; what went wrong is one line and a hint on stderr.
 
@@ -44,7 +48,7 @@ def guarded(verb: str, call: Callable[[], Any]) -> int:
     # Ctrl-C is no Exception, and it, too, ends in one line.
     except BaseException as error:
         # How Typer and a rank end on purpose: the code that they chose stands.
-        if isinstance(error, SystemExit):
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
         message, hint, status = explain(error, verb)
         if status == CLOSED_PIPE:
@@ -66,7 +70,8 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
         return error.message, error.hint, error.code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "the same command goes on where it stopped", INTERRUPTED
-    if isinstance(error, BrokenPipeError | ClosedPipe):
+    # Click ends with 1 where help is cut off by its reader.
+    if isinstance(error, BrokenPipeError | ClosedPipe | SystemExit):
         return "", "", CLOSED_PIPE
     # Typer carries a Click of its own and exports no common base of its usage errors.
     if callable(format_message := getattr(error, "format_message", None)):
@@ -75,6 +80,9 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
             f"cosmo {verb} --help".replace("  ", " "),
             getattr(error, "exit_code", USAGE),
         )
+    # Whoever wrote the file, a full disk is nobody's fault.
+    if isinstance(error, OSError) and error.errno in _PLACE:
+        return _of_system(error)
     # By now a plugin's module is loaded, or there is none that could be at fault.
     outside = sys.modules.get("stages.core.plugins.outside")
     if outside is not None and (where := outside.line_of_plugin(error)) is not None:
@@ -93,4 +101,4 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
 def _of_system(error: OSError) -> tuple[str, str, int]:
     what, hint = _SYSTEM.get(error.errno or 0, (error.strerror or str(error), "check the path and run again"))
     where = f" ({error.filename})" if error.filename else ""
-    return f"{what}{where}", hint, FAILED
+    return f"{what}{where}", hint, UNAVAILABLE if error.errno in _PLACE else FAILED

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichBar
 
+from cosmo_cli.streams import in_json, visible
+
 
 class ClosedPipe(Exception):
     """Whoever read our stdout is gone. (Typer turns a BrokenPipeError into exit code 1.)"""
@@ -24,6 +26,20 @@ def emit(text: str) -> None:
     """One line on stdout, at once."""
     try:
         print(text, flush=True)
+    except BrokenPipeError:
+        raise ClosedPipe from None
+
+
+def emit_path(path: str) -> None:
+    """A path or URL on stdout: for a program the very bytes of its name, whatever encoding the stream has."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None or sys.stdout.isatty():
+        emit(visible(path))
+        return
+    try:
+        sys.stdout.flush()
+        raw.write(os.fsencode(f"{path}\n"))
+        raw.flush()
     except BrokenPipeError:
         raise ClosedPipe from None
 
@@ -70,16 +86,16 @@ class Output:
         if self.as_json:
             self.document(document)
         elif path:
-            emit(path)
+            emit_path(path)
 
     def document(self, document: Any) -> None:
         """One JSON document on stdout."""
-        emit(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+        emit(in_json(json.dumps(document, indent=2, ensure_ascii=False, default=str)))
 
     def lines(self, lines: Iterable[str]) -> None:
         """Plain lines on stdout."""
         for line in lines:
-            emit(line)
+            emit(visible(line))
 
     def styled(self, lines: Iterable[tuple[str, str, int]]) -> None:
         """Lines on stdout, each with its style and where its continuation starts: plain and whole for a pipe."""
@@ -97,7 +113,7 @@ class Output:
             indent = " " * min(hang, console.width // 2)
             # Names of runs and options have hyphens and are to be copied whole.
             broken = textwrap.wrap(
-                text, console.width, subsequent_indent=indent, replace_whitespace=False, break_on_hyphens=False
+                visible(text), console.width, subsequent_indent=indent, replace_whitespace=False, break_on_hyphens=False
             )
             for piece in broken or [""]:
                 # `soft_wrap` keeps Rich from breaking once more what is broken already.
@@ -106,25 +122,27 @@ class Output:
     def say(self, message: str) -> None:
         """One line for the person."""
         if not self.quiet:
-            print(f"{self.verb}: {message}", file=sys.stderr, flush=True)
+            print(f"{self.verb}: {visible(message)}", file=sys.stderr, flush=True)
 
     def warn(self, message: str, hint: str = "") -> None:
         """A warning for the person, and what to type about it."""
         self.say(f"warning: {message}")
         if hint and not self.quiet:
-            print(f"  hint: {hint}", file=sys.stderr, flush=True)
+            print(f"  hint: {visible(hint)}", file=sys.stderr, flush=True)
 
     def table(self, rows: list[list[str]], title: str = "") -> None:
         """A table for the person; the first row is the header."""
         if self.quiet:
             return
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
         for number, name in enumerate(rows[0]):
             table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number == 0)
         for row in rows[1:]:
-            table.add_row(*row)
+            # As text: Rich would read square brackets of a label as its markup.
+            table.add_row(*(Text(visible(cell)) for cell in row))
         self.console.print(table)
 
     def fits(self, rows: list[list[str]]) -> bool:
@@ -149,11 +167,11 @@ class Output:
             # Names, and what is read as a sentence, begin where others do; numbers end there.
             left = (0, len(line) - 1)
             cells = [c + pad if n in left else pad + c for n, (c, pad) in enumerate(zip(line, pads, strict=True))]
-            self.console.print(Text(gap + gap.join(cells).rstrip(), style=style), soft_wrap=True)
+            self.console.print(Text(visible(gap + gap.join(cells).rstrip()), style=style), soft_wrap=True)
 
         show(header, "bold")
         for title, lines in parts:
-            self.console.print(Text(title, style="bold"), soft_wrap=True)
+            self.console.print(Text(visible(title), style="bold"), soft_wrap=True)
             for line in lines:
                 show(line)
 
@@ -169,10 +187,10 @@ class Output:
 
 def complain(verb: str, message: str, hint: str) -> None:
     """A failure: one line that names the value, one with a hint to type."""
-    text = " ".join(message.split())
+    text = visible(" ".join(message.split()))
     print(f"cosmo {verb}: {text}" if verb else f"cosmo: {text}", file=sys.stderr, flush=True)
     if hint:
-        print(f"  hint: {hint}", file=sys.stderr, flush=True)
+        print(f"  hint: {visible(hint)}", file=sys.stderr, flush=True)
 
 
 class QuietProgress:
@@ -264,7 +282,7 @@ class RichProgress:
     def log(self, message: str) -> None:
         """A line above the bar."""
         # Messages hold square brackets (`[score.rewards.x]`), which Rich would take for styles.
-        self._output.console.print(f"{self._output.verb}: {message}", markup=False)
+        self._output.console.print(f"{self._output.verb}: {visible(message)}", markup=False)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -276,4 +294,4 @@ class RichProgress:
 def spell(numbers: dict[str, float | str]) -> str:
     """`, loss 0.123, reward 0.5` for a progress line."""
     spelled = (f"{k} {v:.4g}" if isinstance(v, float | int) else f"{k} {v}" for k, v in numbers.items())
-    return "".join(f", {s}" for s in spelled)
+    return visible("".join(f", {s}" for s in spelled))

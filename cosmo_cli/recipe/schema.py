@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from stages.core.errors import InputError, UsageError
 from stages.core.plugins.references import code_named_in, relative_to
 from stages.core.registry import load
 from stages.core.stage_list import STAGES, load_config, recipe_verbs
+from stages.core.toml import parse_toml
 
 RESERVED = ("prompts", "metrics", "model")
 """Names that steps of every recipe go by."""
@@ -132,7 +132,7 @@ def read(path: Path, run_code: bool = False) -> dict[str, Any]:
     that names code, unless `run_code` says that it may run.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_bytes())
         named = code_named_in(values)
         if named and not run_code and (run := _run_folder_of(path)) is not None:
             raise UsageError(
@@ -143,7 +143,7 @@ def read(path: Path, run_code: bool = False) -> dict[str, Any]:
         raise InputError(f"no such recipe: {path}", "ls examples/*/recipe.toml shows some") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder", f"name the file: {path}/recipe.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid TOML: {error}", "check that line") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Any
 from stages.benchmarks.benchmark import PACKS, Arm, Benchmark, Figure, Published
 from stages.core.config import build
 from stages.core.errors import UsageError, did_you_mean, first_line
+from stages.core.toml import parse_toml
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 _SUFFIX = ".toml"
@@ -34,10 +34,10 @@ def benchmark(name: str) -> Benchmark:
         raise UsageError(f"unknown benchmark {name!r}", hint.lstrip())
     try:
         raw = file.read_bytes()
-        table = tomllib.loads(raw.decode("utf-8"))
+        table = parse_toml(raw)
     except OSError as error:
         raise UsageError(f"can't read the benchmark {file}: {error.strerror}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{file} is no TOML: {first_line(error)}", "docs/benchmarks.md shows one") from None
     return _read(file.stem, table, hashlib.sha256(raw).hexdigest())
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 
 def cache_root() -> Path:
-    """`$COSMO_CACHE`, or `~/.cache/cosmo`; it need not exist yet."""
-    given = os.environ.get("COSMO_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "cosmo"
+    """`$COSMO_CACHE`, else `$XDG_CACHE_HOME/cosmo`, else `~/.cache/cosmo`; it need not exist yet."""
+    if given := os.environ.get("COSMO_CACHE"):
+        return Path(given).expanduser()
+    # The specification of XDG has relative paths ignored.
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or "-")
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "cosmo"

@@ -113,14 +113,14 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
     """`a.b=3` as (["a", "b"], 3): the right side is TOML, or else a plain string."""
-    import tomllib
+    from stages.core.toml import parse_toml
 
     name, sep, raw = text.partition("=")
     if not sep or not name.strip():
         raise UsageError(f"--set {text!r} has no '='", "write it as --set key=value")
     try:
-        value = tomllib.loads(f"v = {raw}")["v"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"v = {raw}")["v"]
+    except ValueError:
         # A shell eats the quotes that TOML wants around a text: `--set name=abc` means the text.
         value = raw
     return split_path(name.strip()), value

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
 from stages.core.config import option
-from stages.core.errors import UsageError, first_line
+from stages.core.errors import CosmoError, InputError, UsageError, first_line
 from stages.core.stage import Resources
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 TIMED_OUT = "timed out"
 """What `SampledCompletion.error` begins with when time was the reason."""
-
+FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
+"""What to type where completions of a model on this machine fail."""
 
 _TOKENIZER_HINT = "use --engine transformers, vllm, fake, or openai with --policy"
 
@@ -272,6 +273,10 @@ class Engine(ABC):
     def notice(self) -> str | None:
         """One line a person should read about how this policy is sampled, said once a process; by default none."""
         return None
+
+    def none_sampled(self, message: str) -> CosmoError:
+        """The error of a shard of which not one completion could be had; `message` says how many and why."""
+        return InputError(message, FAILED_HINT)
 
     def trouble(self) -> dict[str, Any] | None:
         """Batches that failed and were drawn in smaller ones since this was last asked; by default none are known.

@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import re
 import string
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,6 +52,7 @@ from schemas.prompts import PromptRow, extra_columns
 from schemas.values import Image, Message, Part, plain_text
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
+from stages.core.toml import parse_toml
 from stages.judging.parsed import ParsedCompletion
 from stages.judging.readers import RULES, Read, read_field, read_word
 
@@ -137,11 +137,11 @@ def load_prompt(name: str) -> JudgePrompt:
     # `.toml` is what tells a path from a name: names have no dot.
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = parse_toml(path.read_bytes())
     except FileNotFoundError:
         known = ", ".join(prompt_names())
         raise InputError(f"no judge prompt {name!r}", f"known: {known}; or the path of a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(f"the judge prompt {path} can't be read: {error}", "check that line") from None
     asks: PromptFile = build(PromptFile, values, str(path))
     _check(asks, path)

@@ -11,13 +11,13 @@ from typing import Any
 
 from schemas.prompts import PromptRow
 from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling, Span
-from stages.core.errors import BadSample, CosmoError, InputError
+from stages.core.errors import BadSample, CosmoError
 from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
 from stages.engines.system_turn import encoded_row
 from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
-from stages.rollout.quality import FAILED_HINT, TROUBLE, why_failed
+from stages.rollout.quality import TROUBLE, why_failed
 
 
 class GroupMaker:
@@ -82,7 +82,7 @@ class GroupMaker:
     def _drawn(self, asked: list[Asked]) -> Iterator[DrawnGroup]:
         """The shard's groups as they get ready.
 
-        InputError in the end when not one completion could be sampled: the shard stays undone, so that another try
+        A CosmoError in the end when not one completion could be sampled: the shard stays undone, so that another try
         finds it so.
         """
         progress, started, tokens = self._ctx.progress, time.monotonic(), 0
@@ -95,7 +95,7 @@ class GroupMaker:
             tokens += sum(len(one.token_ids) for one in group.completions)
             progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
         if count and errors.total() == count:
-            raise InputError(f"no completion of {count} could be sampled: {why_failed(errors)}", FAILED_HINT)
+            raise self._engine.none_sampled(f"no completion of {count} could be sampled: {why_failed(errors)}")
 
     def _write(self, writer: ShardWriter, asked: Asked, drawn: DrawnGroup) -> None:
         fields = {f.name: getattr(asked.prompt, f.name) for f in dataclasses.fields(PromptRow)}

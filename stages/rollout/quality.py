@@ -12,13 +12,13 @@ from schemas.rollouts import FinishReason
 from schemas.tables import ROLLOUTS, STEPS_GUIDED
 from stages.core.runs.folder import RunFolder, further_rows
 from stages.core.stage import Quality
+from stages.engines.base import FAILED_HINT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
 
-FAILED_HINT = "try --set batch_tokens=4096, or --device cpu; if the numbers are not finite, check the policy"
 TROUBLE = "halved_batches"
 """Folder of a run where a shard whose batches failed and were drawn in parts keeps what its engine said of them."""
 _COLUMNS = ("token_ids", "generated", "finish_reason", "error")

@@ -27,6 +27,7 @@ from stages.core.runs.folder import RunFolder
 from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, ServerTable
+from stages.engines.openai.reload import _Endpoints
 from stages.engines.openai.wire import data_url
 from stages.engines.seeds import sampler_seed
 from stages.models.images import decode_image
@@ -325,6 +326,21 @@ def test_what_is_tried_again(how: str, tries: int, said: str) -> None:
         assert len(server.calls) == tries
     assert (answer.finish_reason, answer.token_ids, answer.words) == ("error", [], None)
     assert said in (answer.error or "")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nothing_is_sent_where_a_server_points(status: int) -> None:
+    """Prompts and images are for the server that a person named: neither posted elsewhere nor fetched from there."""
+    theirs = serving(lambda body, nth: completion(choice("theirs")))
+    with theirs as other, serving(lambda body, nth: "redirects") as server:
+        server.redirect = (status, f"{other.url}/chat/completions")
+        (answer,) = ask(engine(server.url, retries=2))["p0"]
+        with pytest.raises(UnavailableError, match=f"answers {status} to /v1/load_lora_adapter"):
+            _Endpoints(EngineSettings(server=build(ServerTable, {"url": server.url}, "server")), "m", "a key").post(
+                "v1/load_lora_adapter", {}
+            )
+        assert (other.calls, other.fetched, len(server.calls)) == ([], [], 2)
+    assert answer.error == f"HTTP {status}: the server points elsewhere, and redirects are not followed"
 
 
 @pytest.mark.parametrize("how", ["stall", "drip"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from schemas.values import Message, Part, text_message
+from stages.core.errors import BadSample
 from stages.engines.system_turn import in_user_turn
 from stages.models.processor import PromptProcessor
 from tests.families.chain import Chain
@@ -37,6 +39,16 @@ def test_a_refused_turn_costs_its_rows_and_the_run_says_which(strict: Path, tmp_
     assert chain.rejected("rollout") == {"chat_template": 2}
     assert chain.rejected("SFT") == {"chat_template": 2}
     assert len(chain.groups()) == 2
+
+
+@pytest.mark.parametrize("fails", ["{{ 1 / 0 }}", "{{ ''.__class__.__mro__ }}", "{{ none.x.y }}", "{{ 2.0 ** 5000 }}"])
+def test_a_template_may_fail_in_any_way(fails: str, strict: Path, tmp_path: Path) -> None:
+    """A stranger's program: whatever it raises is the row's reason, and names the turns."""
+    folder = tmp_path / "model"
+    shutil.copytree(strict, folder)
+    (folder / "chat_template.jinja").write_text(fails, encoding="utf-8")
+    with pytest.raises(BadSample, match=r"chat_template: .+ \(turns: user\)"):
+        _processor(folder).render([text_message("user", "a")])
 
 
 def test_it_is_asked_again_where_the_recipe_says_so(strict: Path, tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ class Server(ThreadingHTTPServer):
         self.calls: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.redirect = (307, "")
+        """Status and address of what `redirects` answers."""
+        self.fetched: list[str] = []
+        """Paths that were asked for without a body."""
         self.closing = threading.Event()
         self.hung_up = threading.Semaphore(0)
         """Released once for each client that left a call that stalls or drips."""
@@ -69,6 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, f"_{answer}")()
         else:
             self._send(200, json.dumps(answer).encode())
+
+    def do_GET(self) -> None:
+        self.server.fetched.append(self.path)
+        self._send(200, json.dumps(completion(choice("got"))).encode())
 
     def _send(self, status: int, content: bytes, claimed: int | None = None, **headers: str) -> None:
         self.send_response(status)
@@ -119,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuses(self) -> None:
         self._send(400, b'{"error": {"message": "the prompt is too long"}}')
+
+    def _redirects(self) -> None:
+        status, address = self.server.redirect
+        self._send(status, b"", location=address)
 
     def _missing(self) -> None:
         self._send(404, b'{"error": {"message": "Not Found"}}')

@@ -148,8 +148,17 @@ class OpenAIEngine(Engine):
                     await anyio.sleep(max(pause, _backoff(attempt)))
         return SampledCompletion.failed(reason)
 
+    def none_sampled(self, message: str) -> UnavailableError:
+        """The server's failure: what fits another machine's memory is not ours to advise on."""
+        return UnavailableError(
+            f"{message} (the server at {self._server.url})",
+            "its log says why; --set server.timeout_s=... and server.retries=... give it more time",
+        )
+
     def _status(self, error: openai.APIStatusError) -> str:
         """The status, with the server's word for it; never the key, which some servers repeat."""
+        if 300 <= error.status_code < 400:
+            return f"HTTP {error.status_code}: the server points elsewhere, and redirects are not followed"
         body = error.body if isinstance(error.body, dict) else {}
         text = " ".join(str(body.get("message") or "").split())
         # Such an answer is about the key, and what is said here stands in rows.
@@ -166,6 +175,8 @@ def _client(server: ServerTable, key: str | None) -> openai.AsyncOpenAI:
         base_url=server.url,
         timeout=server.timeout_s,
         max_retries=0,
+        # The library follows redirects: prompts and images would be posted to whatever address a server names.
+        http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
     )
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from stages.core.errors import UnavailableError, first_line
 from stages.engines.vllm.arguments import with_head
@@ -72,19 +72,31 @@ class _Endpoints:
     def post(self, path: str, body: dict[str, Any] | None) -> Any:
         """The answer's JSON, None where it has none."""
         content = b"" if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._base}/{path}", data=content, headers=self._headers, method="POST")
+        # Weights of a large model take their time to be read.
+        timeout = max(600.0, self._table.timeout_s)
         try:
-            # Weights of a large model take their time to be read.
-            with urllib.request.urlopen(request, timeout=max(600.0, self._table.timeout_s)) as answer:
-                content = answer.read()
-        except urllib.error.HTTPError as error:
-            hint = "start it with VLLM_SERVER_DEV_MODE=1" if error.code == 404 else "its log says why"
-            raise UnavailableError(f"the server at {self._table.url} answers {error.code} to /{path}", hint) from None
-        except (OSError, ValueError) as error:
+            # A redirect is no success either: the key and the policy's folder are for this server alone.
+            answer = httpx.post(
+                f"{self._base}/{path}", content=content, headers=self._headers, timeout=timeout, follow_redirects=False
+            )
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            code = error.response.status_code
+            hint = "start it with VLLM_SERVER_DEV_MODE=1" if code == 404 else "its log says why"
+            if 300 <= code < 400:
+                hint = "it points elsewhere: give the address itself, redirects are not followed"
+            raise UnavailableError(f"the server at {self._table.url} answers {code} to /{path}", hint) from None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise UnavailableError(
                 f"the server at {self._table.url} can't be reached: {first_line(error)}", "is it up?"
             ) from None
-        return json.loads(content) if content else None
+        try:
+            return answer.json() if answer.content else None
+        except ValueError as error:
+            raise UnavailableError(
+                f"the server at {self._table.url} answers /{path} with what is no JSON: {first_line(error)}",
+                "is it vLLM's server?",
+            ) from None
 
     def logprobs(self, probe: Probe) -> list[float]:
         """The server's log-probs of a probe's completion; nothing where it answers otherwise than asked."""
