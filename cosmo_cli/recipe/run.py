@@ -10,6 +10,7 @@ from typing import Any
 from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
 from cosmo_cli.process import give_back_memory
 from cosmo_cli.ranks import entry_of, start_ranks
+from cosmo_cli.recipe.label_check import warn_of_labels
 from cosmo_cli.recipe.machine_check import check_machine
 from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
@@ -77,6 +78,8 @@ def run_recipe(
         if result.state == "done":
             clock.add()
         turns.judge(step, result)
+        if step.verb == "prepare":
+            warn_of_labels(recipe, result.where, output)
         if step.verb == "train":
             run.trained.append((step, result.path))
             turns.trained(step, result)

@@ -1,0 +1,32 @@
+"""Labels that a recipe pays nothing for, said before rollouts are paid for: `score` would refuse their rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cosmo_cli.output import Output
+from cosmo_cli.recipe.schema import Recipe, with_shared
+from schemas.tables import PROMPTS
+from stages.core.config import build, path_part
+from stages.core.runs.folder import RunFolder
+from stages.core.stage_list import load_config
+
+
+def warn_of_labels(recipe: Recipe, run: Path | str, output: Output) -> None:
+    """A warning where rows of a run have a label that no reward formula of the recipe covers."""
+    from stages.score.rewards import resolve
+
+    folder = RunFolder.open(run)
+    # Corpora and pairs are paid for by nobody.
+    if folder.table != PROMPTS.name or not folder.files.indices():
+        return
+    known = {*resolve(build(load_config("score"), with_shared(recipe, "score"), "score"))}
+    for table in (recipe.evaluate.score, *(phase.score for phase in recipe.phases)):
+        known |= {*table.get("rewards", {})}
+    labels = {str(label) for label in folder.columns(["label"])["label"].unique().to_pylist()}
+    if unpaid := sorted(labels - known):
+        others = f" (and those of {', '.join(unpaid[1:])})" if unpaid[1:] else ""
+        output.warn(
+            f"no reward formula for the label {unpaid[0]!r}: cosmo score will refuse its rows{others}",
+            f"[score.rewards.{path_part(unpaid[0])}] terms = {{ answer = 1.0 }}; or leave it out by labels = {{ ... }}",
+        )
