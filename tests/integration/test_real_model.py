@@ -161,7 +161,7 @@ def test_every_variant_is_a_recipe_that_measures_before_and_after(name: str) -> 
     labels = {label for p in recipe.phases if p.objective == "rl" for label in p.labels}
     expected = {"safety_only": {"safety"}, "capability_only": {"instruction", "general"}}
     assert labels == expected.get(name, {"safety", "instruction", "general"})
-    assert sum(p.iterations for p in recipe.phases if p.objective == "rl") == 16
+    assert sum(p.iterations for p in recipe.phases if p.objective == "rl") == 12
     assert recipe.retention.policies >= 1
     assert columns(HERE).before.keys() == {"base", "start"}
 
