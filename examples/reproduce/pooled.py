@@ -34,8 +34,7 @@ def policies_of(runs: dict[int, Any], settings: dict[str, Any], columns: Columns
     found: dict[str, Means] = {}
     for seed, run in runs.items():
         made = RunFolder.open(Path(run["metrics"]))
-        # The folders lie beside each other, wherever they were moved to together.
-        folders = [RunFolder.open(made.path.parent / Path(one["path"]).name) for one in made.manifest.inputs]
+        folders = [RunFolder.open(made.input_path(entry)) for entry in made.manifest.inputs]
         names = list(made.config["names"])
         measured = measure(folders, metrics, Namer(folders, names), Settings())
         for name in (*columns.before, "final"):

@@ -51,7 +51,7 @@ def _summary(runs: Path, seed: int, name: str) -> Path:
 def _policies(variant: Variant, runs: dict[int, Any], shown: Columns) -> Policies:
     """What the policies of one variant came to."""
     if shown.intervals == PROMPTS:
-        return pooled.policies_of(runs, variant.recipe["eval"], shown)
+        return pooled.policies_of(runs, variant.recipe.get("eval", {}), shown)
     names = (*shown.before, "final")
     return {p: {m: {s: run[p][m] for s, run in runs.items()} for m in shown.columns} for p in names}
 

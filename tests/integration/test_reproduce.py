@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from scipy import stats
 
 from cosmo_cli.recipe.schema import Recipe, parse
 from cosmo_cli.recipe.steps import steps_of
-from examples.reproduce.columns import columns
+from examples.reproduce.columns import PROMPTS, columns
 from examples.reproduce.table import write_table
 from examples.reproduce.variants import Variant, recipe_text, start, variants
 from tests.support.cli import ROOT, environment
@@ -134,6 +136,20 @@ labels = { safety = 1.0 }
 """
 
 
+def _over_prompts_the_figures_are_the_same(place: Path, document: dict[str, Any]) -> None:
+    """Of one seed, which has no interval over seeds."""
+    shares = {"needless_refusal": "needless refusals", "capability": "right answers"}
+    shown = replace(columns(), intervals=PROMPTS, columns=shares, numbers=[])
+    pooled = write_table(variants(place), [1], place / "runs", shown)
+    for name, entry in pooled["variants"].items():
+        for policy, metric in product(("start", "final"), shares):
+            cell, same = entry[policy][metric], document["variants"][name][policy][metric]
+            assert cell["mean"] == pytest.approx(same["mean"])
+            assert (same["low"], cell["seeds"].keys()) == (None, {1})
+            assert cell["low"] <= cell["mean"] <= cell["high"]
+    assert "[" in (place / "runs" / "table.md").read_text("utf-8")
+
+
 def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text(BASE, encoding="utf-8")
     (tmp_path / "variants.toml").write_text(VARIANTS, encoding="utf-8")
@@ -156,6 +172,7 @@ def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path) -> None:
     measured = json.loads((runs / "seed-1" / "start_qwen2_5_vl.verifier.json").read_text("utf-8"))
     assert 0 <= measured["figures"]["verifier_accuracy"]["value"] <= 1
     assert measured["verifier"] in (runs / "seed-1" / "judged.toml").read_text("utf-8")
+    _over_prompts_the_figures_are_the_same(tmp_path, document)
     before = {p: p.stat().st_mtime_ns for p in (runs / "seed-1").glob("*/receipts/*.json")}
     again = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
