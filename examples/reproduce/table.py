@@ -67,8 +67,9 @@ def _entry(variant: Variant, runs: dict[int, Any], measured: dict[str, Policies]
     if other and set(runs) & set(next(iter(other["final"].values()))):
         entry["difference"] = {m: difference(mine["final"][m], other["final"][m]) for m in shown.columns}
     # A policy that was measured on several sets of prompts has a table of each.
-    asked = [[t for name, t in run["policies"].items() if name.startswith("final")] for run in runs.values()]
-    entry["prompts"] = {m: min(t[m]["n"] for tables in asked for t in tables if m in t) for m in shown.columns}
+    names = ("final", *shown.also.get("final", ()))
+    asked = [[run["policies"][name] for name in names] for run in runs.values()]
+    entry["prompts"] = {m: min(max(t[m]["n"] for t in tables if m in t) for tables in asked) for m in shown.columns}
     entry["seconds"] = _spread({s: run["seconds"] for s, run in runs.items()})
     return entry
 
