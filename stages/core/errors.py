@@ -53,6 +53,12 @@ def first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+def what_failed(error: BaseException) -> str:
+    """What a library's error says, with its type where that is one which says little by itself: `KeyError: 'model'`."""
+    speaks = isinstance(error, OSError | ValueError | RuntimeError) or type(error).__name__ == "SafetensorError"
+    return first_line(error) if speaks else f"{type(error).__name__}: {first_line(error)}"
+
+
 def closest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """Up to `most` known names that are like the one that was typed, the closest first; `cutoff` 1 is equality."""
     import difflib

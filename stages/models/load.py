@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -24,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from stages.core.errors import UnavailableError, UsageError, first_line
+from stages.core.errors import CosmoError, UnavailableError, UsageError, what_failed
 from stages.models.policy_ref import PolicyRef
 from stages.models.processor import PromptProcessor
 from stages.models.value_model import add_head
@@ -111,10 +110,13 @@ def _load(
         processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
         model = load(ref.path, config, _dtype(dtype, target), trust_remote_code)
         processor.batches.fit(model)
-    # A file that is missing, a family that is unknown or has code of its own, weights of another shape, a file cut
-    # short.
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        line = first_line(error)
+    # It says already what is wrong, or is this machine's and not the folder's.
+    except (CosmoError, MemoryError):
+        raise
+    # A file that is missing or cut short, an unknown family, weights of another shape; and with a stranger's config
+    # or tokenizer the libraries fail in any way: a size of 0 is divided by, a list is asked for a key.
+    except Exception as error:
+        line = what_failed(error)
         raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
     return Policy(ref, model.to(target).eval(), processor, target)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from schemas.values import Image, Message
-from stages.core.errors import BadSample, UnavailableError, first_line
+from stages.core.errors import BadSample, CosmoError, UnavailableError, first_line, what_failed
 from stages.models.batch_maker import BatchMaker
 from stages.models.families import family_named, image_token_id, marked_images
 from stages.models.find_processor import find_processor
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Small files that make a folder's tokenizer and processor; saved again byte for byte.
 _KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+_MOST_SPARE_IDS = 1 << 20
+"""Models round their vocabularies up, or leave room for tokens to come: a few hundred to some thousands."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors.index.json")
 
@@ -52,7 +54,7 @@ class PromptProcessor:
         has_vision = self.image_processor is not None
         self.family = family_named(config.model_type)
         self.image_token_id = image_token_id(self.family, config, self._processor) if has_vision else None
-        self.vocab_size: int = text.vocab_size
+        self.vocab_size: int = _checked_size(text.vocab_size, len(self.tokenizer))
         self.max_positions: int = text.max_position_embeddings
         self.eos_token_ids: list[int] = _eos_token_ids(folder, self.tokenizer)
         self.pad_token_id: int = _first(self.tokenizer.pad_token_id, self.eos_token_ids[0])
@@ -162,6 +164,13 @@ def text_ids(processor: PromptProcessor, text: str) -> list[int]:
     return ids
 
 
+def _checked_size(size: Any, tokens: int) -> int:
+    """A config's vocabulary; ValueError where no tokenizer could need it: ids without tokens are listed one by one."""
+    if not isinstance(size, int) or not 0 < size <= tokens + _MOST_SPARE_IDS:
+        raise ValueError(f"vocab_size = {size!r} in its config, and its tokenizer has {tokens} tokens")
+    return size
+
+
 def load_processor(ref: PolicyRef, *, trust_remote_code: bool = False) -> PromptProcessor:
     """A policy's tokenizer and image processor without its weights; UnavailableError where they can't be had."""
     from transformers import AutoConfig
@@ -169,10 +178,12 @@ def load_processor(ref: PolicyRef, *, trust_remote_code: bool = False) -> Prompt
     try:
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
         return PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        line = first_line(error)
+    except (CosmoError, MemoryError):
+        raise
+    # A stranger's config or tokenizer may make the libraries fail in any way.
+    except Exception as error:
         raise UnavailableError(
-            f"can't load the processor of {ref.spec}: {line}", "is it a whole model folder?"
+            f"can't load the processor of {ref.spec}: {what_failed(error)}", "is it a whole model folder?"
         ) from None
 
 

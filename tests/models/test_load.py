@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,15 @@ def _remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
+def _text_config(**fields: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["text_config"] |= fields
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -48,6 +58,15 @@ def _remove(name: str) -> Callable[[Path], None]:
         (_replace("config.json", '"intermediate_size": 512', '"intermediate_size": 510'), "can't load"),
         # A weight that is not in the folder must not be drawn at random instead.
         (_replace("config.json", '"depth": 3', '"depth": 4'), "weights are missing"),
+        # Whatever libraries make of a stranger's file; and no vocabulary of a million million ids is listed.
+        (_write("config.json", b"[1]"), "TypeError"),
+        (_write("tokenizer.json", b"null"), "can't load"),
+        (_write("tokenizer.json", b'{"model": {}}'), "KeyError"),
+        (_text_config(hidden_size=0), "ZeroDivisionError"),
+        (_text_config(num_attention_heads=0), "ZeroDivisionError"),
+        (_text_config(num_hidden_layers="many"), "num_hidden_layers"),
+        (_text_config(vocab_size=10**12), "vocab_size = 1000000000000 in its config, and its tokenizer has"),
+        (_text_config(vocab_size=0), "vocab_size = 0"),
     ],
 )
 def test_a_spoilt_folder_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
