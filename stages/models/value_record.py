@@ -24,6 +24,8 @@ class ValueRecord:
     """The version of each verifier that graded what it learned from."""
     routes: dict[str, dict[str, float]] = field(default_factory=dict)
     """By label, the weight of each dimension in the reward of the groups that it learned from."""
+    router: bool = False
+    """Whether it has a second head, which says from the prompt how much each dimension counts."""
 
 
 def record_of(config: Any) -> ValueRecord | None:
@@ -40,4 +42,7 @@ def read_record(folder: Path) -> ValueRecord | None:
 
 def set_record(model: Any, record: ValueRecord) -> None:
     """Write down in the model's config what its numbers are; it is saved with the model."""
-    setattr(model.config, RECORD, asdict(record))
+    found = asdict(record)
+    if not record.router:
+        del found["router"]
+    setattr(model.config, RECORD, found)

@@ -62,7 +62,7 @@ class Known(Values):
 
     dimensions = ["known"]  # noqa: RUF012
 
-    def weights(self, label: str) -> list[float]:
+    def weights(self, asked: Any) -> list[float]:
         return [1.0]
 
     def of(self, asked: Any, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:

@@ -17,6 +17,7 @@ from stages.core.runs.folder import RunFolder, further_rows
 from stages.core.stage import Resources
 from stages.models.load import load_value_model, save_policy
 from stages.models.policy_ref import resolve_policy
+from stages.models.value_model import add_router, router_weights
 from stages.models.value_record import ValueRecord
 from stages.models.warm import POLICY
 from stages.rollout.config import RolloutConfig
@@ -89,7 +90,7 @@ class Oracle(Values):
     def __init__(self, *given: object, add: float = 0.0) -> None:
         self.dimensions, self._add = ["even", "alike"], add
 
-    def weights(self, label: str) -> list[float]:
+    def weights(self, asked: Any) -> list[float]:
         return [0.75, 0.25]
 
     def of(self, asked: Any, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
@@ -221,6 +222,38 @@ def test_weights_are_of_the_label_or_as_given() -> None:
     assert route(given, names, routes, "general") == [0.25, 0.75]
 
 
+def test_a_learned_route_weighs_by_the_prompt(prompts: Path, tmp_path: Path, value_run: str) -> None:
+    import torch
+
+    record = ValueRecord(["answer", "safety"], "sentence", {"answer": 1}, {"general": {"answer": 1.0}})
+    model = load_value_model(resolve_policy(value_run), record, device="cpu")
+    torch.manual_seed(5)
+    add_router(model.model, torch.randn(2, model.model.value_head.weight.shape[1]) * 0.3, torch.zeros(2))
+    save_policy(model.model, model.processor, tmp_path / "routed")
+    guide = {"k": 3, "values": str(tmp_path / "routed"), "route": "learned"}
+    folder = run(prompts, tmp_path / "runs", guide=guide)
+    images = {g.id: (g.messages, g.images) for g in folder.rows(ROLLOUTS)}
+    for row in choices(folder):
+        encoded = model.processor.encode(*images[row.id])
+        expected = router_weights(model.model, model.processor, encoded.token_ids, encoded.image_inputs)
+        assert row.weights == pytest.approx(expected)
+        assert sum(row.weights) == pytest.approx(1.0)
+        totals = [sum(w * v for w, v in zip(row.weights, c.values, strict=True)) for c in row.candidates]
+        assert row.chosen == totals.index(max(totals))
+    assert len({tuple(row.weights) for row in choices(folder)}) == len(images)
+    one = run(prompts, tmp_path / "runs", guide={**guide, "values": {"safety": str(tmp_path / "routed")}})
+    assert {tuple(row.weights) for row in choices(one)} == {(1.0,)}
+    by_label = run(prompts, tmp_path / "runs", guide={**guide, "route": "label"})
+    assert by_label.path != folder.path
+    for more, what in (
+        ({"values": value_run}, "has none"),
+        ({"values": {"answer": value_run, "safety": str(tmp_path / "routed")}}, "wants one value model with a router"),
+        ({"verifiers": ["step_support"]}, "weighs what a value model predicts, and no verifiers"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            run(prompts, tmp_path / "runs", guide={**guide, **more})
+
+
 def test_what_can_not_guide_is_said(prompts: Path, tmp_path: Path, value_run: str) -> None:
     for guide, what in (
         ({"k": 4}, "names no value model"),
@@ -273,7 +306,7 @@ class Written(Values):
 
     dimensions = ["answer"]  # noqa: RUF012
 
-    def weights(self, label: str) -> list[float]:
+    def weights(self, asked: Any) -> list[float]:
         return [1.0]
 
     def of(self, asked: Any, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
@@ -292,12 +325,12 @@ def test_step_grades_are_values_and_weigh_as_the_route_says() -> None:
     asked: Any = SimpleNamespace(prompt=row)
     said = [list(text.encode()) for text in ("there are 4 stars .", "let me see .", "there are 5 stars .")]
     alone = StepValues(GuideTable(verifiers=["step_support"], k=2), engine)
-    assert (alone.dimensions, alone.weights("general")) == (["step_support"], [1.0])
+    assert (alone.dimensions, alone.weights(asked)) == (["step_support"], [1.0])
     assert alone.of(asked, [], said) == [[1.0], [0.5], [0.0]]
     assert alone.of(asked, list(b"there are 4 stars . "), said) == [[1.0], [1.0], [0.5]]
     table = GuideTable(values="x", verifiers=["step_support"], k=2, route={"answer": 1.0, "step_support": 3.0})
     both = AllValues(table, [Written(), StepValues(table, engine)])
-    assert both.weights("general") == [0.25, 0.75]
+    assert both.weights(asked) == [0.25, 0.75]
     assert both.of(asked, [], said) == [[19.0, 1.0], [12.0, 0.5], [19.0, 0.0]]
     with pytest.raises(UsageError, match="follows from no label"):
         GuideTable(values="x", verifiers=["step_support"], k=2)

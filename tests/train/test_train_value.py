@@ -20,6 +20,7 @@ from stages.models.policy_ref import resolve_policy
 from stages.models.value_model import value_logits
 from stages.models.value_record import ValueRecord, record_of
 from stages.train.stage import STAGE
+from stages.train.supervised.router import fit
 from stages.train.supervised.value_examples import ValueGroup, prefix_targets
 from stages.train.supervised.value_figures import Choice
 from stages.train.supervised.value_loss import PairCount, totals, value_loss
@@ -203,6 +204,54 @@ def test_the_folder_loads_with_no_code_of_ours_and_writes_nothing(trained):
     loaded = load_value_model(resolve_policy(str(trained.path)), device="cpu")
     assert record_of(loaded.model.config).verifiers == {"answer": 3, "safety": 2}
     assert float(loaded.model.value_head.weight.detach().abs().sum()) > 0
+
+
+def by_prompt(groups):
+    """Safety graded where the prompt has an image, and the answer where it has none."""
+    kept = []
+    for group in groups:
+        name = "safety" if group.images else "answer"
+        own = [replace(c, grades=[replace(c.grades[0], name=name)]) for c in group.completions]
+        kept.append(replace(group, completions=own))
+    return kept
+
+
+def test_a_router_learns_from_the_prompt_and_leaves_the_values_as_they_are(tmp_path, groups):
+    from safetensors.torch import load_file
+
+    shard = write_shard(tmp_path / "scored.parquet", SCORED, by_prompt(groups))
+    plain, routed = (train(shard, tmp_path / f"{on}", **settings(router=on)) for on in (False, True))
+    without, with_it = (load_file(run.path / "policy" / "model.safetensors") for run in (plain, routed))
+    assert set(with_it) - set(without) == {"router_head.weight", "router_head.bias"}
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
+    assert steps(plain) == steps(routed)
+    held_out = json.loads((routed.path / "summary.json").read_text())["router"]
+    assert held_out["groups"] >= 3
+    assert held_out["on_graded"] > 0.9
+    assert "router" not in json.loads((plain.path / "summary.json").read_text())
+    loaded = load_value_model(resolve_policy(str(routed.path)), device="cpu")
+    assert record_of(loaded.model.config).router
+    assert torch.equal(loaded.model.router_head.weight, with_it["router_head.weight"])
+    # Values that are trained on are another model's: without being asked for again there is no router.
+    further = train(shard, tmp_path / "more", **{**settings(), "policy": str(routed.path)})
+    assert "router_head.weight" not in load_file(further.path / "policy" / "model.safetensors")
+
+
+def test_the_routers_regression_by_hand():
+    """Two sorts of prompts a state apart, whatever the states' scale; nothing to go by is alike for all."""
+    states_PH = torch.tensor([[0.0, 1.0], [0.2, 1.0], [1.0, 1.0], [1.2, 1.0]])
+    shares_PD = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]])
+
+    def weights(states):
+        weight_DH, bias_D = fit(states, shares_PD)
+        return (states @ weight_DH.T + bias_D).softmax(1)
+
+    found_PD = weights(states_PH)
+    assert float((found_PD - shares_PD).abs().max()) < 0.1
+    assert torch.allclose(found_PD[:, 1], found_PD[:, 2], atol=1e-5)
+    assert torch.allclose(weights(states_PH * 300 - 40), found_PD, atol=1e-4)
+    for tensor in fit(torch.zeros(0, 2), torch.zeros(0, 3)):
+        assert not tensor.any()
 
 
 def test_interrupted_it_ends_with_the_same_bits(tmp_path, shard):

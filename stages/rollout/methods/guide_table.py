@@ -10,6 +10,8 @@ from stages.core.errors import UsageError
 
 LABEL = "label"
 """The route that weighs dimensions by the prompt's label, as the reward of the value models' groups did."""
+LEARNED = "learned"
+"""The route that a value model's router takes from the prompt."""
 STEP, TOKEN = "step", "token"
 ARGMAX, SOFTMAX, RANDOM = "argmax", "softmax", "random"
 
@@ -35,7 +37,9 @@ class GuideTable:
     lookahead: int = option(0, "What is sampled behind each candidate, greedily, to judge it by, and dropped", low=0)
     lookahead_unit: str = option(STEP, "What lookahead counts", choices=(STEP, TOKEN))
     route: Any = option(
-        LABEL, "Weights of the dimensions: label, as the reward has them for the prompt's; or {safety = 0.6, ...}"
+        LABEL,
+        "Weights of the dimensions: label, as the reward has them for the prompt's; learned, by the value model's"
+        " router; or {safety = 0.6, ...}",
     )
     pick: str = option(
         ARGMAX, "The best candidate, one drawn by its value, or any (a control)", choices=(ARGMAX, SOFTMAX, RANDOM)
@@ -50,9 +54,10 @@ class GuideTable:
                 "values = 'runs/train-1a2b3c4d', or { safety = 'runs/train-1a2b3c4d' }",
             )
         numbers = _table_of(self.route, (int, float))
-        if self.route != LABEL and not (numbers and min(self.route.values()) >= 0 < sum(self.route.values())):
+        weighs = numbers and min(self.route.values()) >= 0 < sum(self.route.values())
+        if self.route not in (LABEL, LEARNED) and not weighs:
             raise UsageError(
-                f"rollout.guide.route = {self.route!r} is not {LABEL!r} and no table of weights",
+                f"rollout.guide.route = {self.route!r} is not {LABEL!r}, not {LEARNED!r} and no table of weights",
                 "route = { answer = 0.5, safety = 0.5 }",
             )
         if self.k > 1 and self.pick != RANDOM and not self.values and not self.verifiers:
@@ -66,6 +71,11 @@ class GuideTable:
             raise UsageError(
                 f"rollout.guide.lookahead = {self.lookahead}, and nothing is judged by it",
                 "--set guide.values=RUN or guide.verifiers; or leave it out",
+            )
+        if self.verifiers and self.route == LEARNED:
+            raise UsageError(
+                "rollout.guide.route = 'learned' weighs what a value model predicts, and no verifiers",
+                "route = { answer = 0.5, step_support = 0.5 }",
             )
         if self.values and self.verifiers and self.route == LABEL:
             raise UsageError(

@@ -149,7 +149,7 @@ class Guide:
     def _choose(self, one: Asked, beams: Beams, offers: list[Offer], step: int) -> list[GuidedStep]:
         """Keep the best beams of what goes on from them; the rows of the choice, none where nothing could be had."""
         k, most = self._guide.k, self._guide.beams
-        weights = self._values.weights(one.prompt.label) if self._values else []
+        weights = self._values.weights(one) if self._values else []
         paths: list[Path] = []
         places: list[tuple[int, int]] = []
         rows: dict[int, GuidedStep] = {}

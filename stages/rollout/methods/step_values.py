@@ -49,9 +49,9 @@ class StepValues(Values):
         if not guide.values:
             check_route(guide, self.dimensions)
 
-    def weights(self, label: str) -> list[float]:
+    def weights(self, asked: Asked) -> list[float]:
         """As the route has them; alike where it goes by label."""
-        return route(self._guide, self.dimensions, {}, label)
+        return route(self._guide, self.dimensions, {}, asked.prompt.label)
 
     def of(self, asked: Asked, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
         """Means of the steps that say something to look up; NOTHING_SAID where none does."""
@@ -70,9 +70,9 @@ class AllValues(Values):
         self.dimensions = [name for part in parts for name in part.dimensions]
         check_route(guide, self.dimensions)
 
-    def weights(self, label: str) -> list[float]:
+    def weights(self, asked: Asked) -> list[float]:
         """As the route's table has them."""
-        return route(self._guide, self.dimensions, {}, label)
+        return route(self._guide, self.dimensions, {}, asked.prompt.label)
 
     def of(self, asked: Asked, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
         """Each part's values, in the order of the dimensions."""

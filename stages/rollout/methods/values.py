@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import InputError, UsageError
-from stages.rollout.methods.guide_table import LABEL, GuideTable
+from stages.rollout.methods.guide_table import LABEL, LEARNED, GuideTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,8 +26,8 @@ class Values(ABC):
     """The verifiers whose grades are predicted."""
 
     @abstractmethod
-    def weights(self, label: str) -> list[float]:
-        """The weight of each dimension for prompts of this label; they sum to 1."""
+    def weights(self, asked: Asked) -> list[float]:
+        """The weight of each dimension for this prompt, by its label or by what it says; they sum to 1."""
 
     @abstractmethod
     def of(self, asked: Asked, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
@@ -68,6 +68,12 @@ def sources(guide: GuideTable) -> list[Source]:
         asked = [dimension] if dimension else record.dimensions
         known = found.get(ref.id)
         found[ref.id] = Source(ref, record, [*known.dimensions, *asked] if known else asked)
+        if guide.route == LEARNED and (not record.router or len(found) > 1):
+            raise UsageError(
+                f"rollout.guide.route = {LEARNED!r} wants one value model with a router, and "
+                + (f"{spec} has none" if not record.router else f"{len(found)} are named"),
+                "cosmo train SCORED --objective value --set objectives.value.router=true",
+            )
     return list(found.values())
 
 
@@ -85,7 +91,7 @@ def route(guide: GuideTable, dimensions: list[str], routes: dict[str, dict[str, 
 
 def check_route(guide: GuideTable, dimensions: list[str]) -> None:
     """UsageError for a weight of what is no dimension."""
-    if guide.route != LABEL and (strange := sorted(set(guide.route) - set(dimensions))):
+    if guide.route not in (LABEL, LEARNED) and (strange := sorted(set(guide.route) - set(dimensions))):
         raise UsageError(
             f"guide.route weighs {', '.join(strange)}, and no value model has it",
             f"dimensions: {', '.join(dimensions)}",
@@ -113,10 +119,21 @@ class ValueModels(Values):
                 self._routes[label] = {**self._routes.get(label, {}), **own}
         # Of the prompt in hand: its candidates come one step after the other.
         self._images: dict[tuple[int, str], dict[str, Tensor]] = {}
+        self._routed: dict[str, list[float]] = {}
 
-    def weights(self, label: str) -> list[float]:
-        """As `route` has them."""
-        return route(self._guide, self.dimensions, self._routes, label)
+    def weights(self, asked: Asked) -> list[float]:
+        """As `route` has them; the value model's own where they are learned."""
+        if self._guide.route != LEARNED:
+            return route(self._guide, self.dimensions, self._routes, asked.prompt.label)
+        from stages.models.value_model import router_weights
+
+        if asked.request.id not in self._routed:
+            (source,), (model,) = self._sources, self._models
+            images = self._image_inputs(0, model, asked)
+            every = router_weights(model.model, model.processor, asked.request.token_ids, images)
+            given = [every[source.record.dimensions.index(name)] for name in self.dimensions]
+            self._routed[asked.request.id] = [weight / sum(given) for weight in given]
+        return self._routed[asked.request.id]
 
     def of(self, asked: Asked, prefix: list[int], candidates: list[list[int]]) -> list[list[float]]:
         """Sigmoids at each candidate's last token, all candidates behind one prompt and prefix."""
@@ -150,5 +167,6 @@ class ValueModels(Values):
         return self._images[key]
 
     def forget(self) -> None:
-        """Let go of the images of a shard that is done."""
+        """Let go of the images and weights of a shard that is done."""
         self._images.clear()
+        self._routed.clear()

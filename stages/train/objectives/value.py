@@ -27,6 +27,7 @@ class ValueOptions:
     dimensions: list[str] = option([], "Verifiers whose grades are predicted: answer, safety, value, knowledge, ...")
     step: str = option("sentence", "What ends a step", choices=("sentence", "line", "tag"))
     pairs: float = option(1.0, "Weight of the order within a group beside the grades themselves; 0: none", low=0.0)
+    router: bool = option(False, "Learn from the prompt how much each grade counts, too: guide.route = learned")
     held_out: float = option(0.1, "Share of the prompts that is measured and not learned from", low=0.0, high=0.9)
 
 

@@ -72,6 +72,7 @@ class Figures:
 
     def __init__(self, record: ValueRecord, learned: int) -> None:
         self._record, self._learned = record, learned
+        self._routed: list[float] = []
         self._choices = {(name, place): Choice() for name in record.dimensions for place in PLACES}
 
     def add(self, group: ValueGroup, logits_MD: Tensor) -> None:
@@ -90,9 +91,16 @@ class Figures:
             self._choices[name, "first"].add(grades, [values[first][d] for first, _ in known])
             self._choices[name, "last"].add(grades, [values[last][d] for _, last in known])
 
+    def route(self, group: ValueGroup, weights: list[float]) -> None:
+        """How a router weighs one held-out group: the share of it that goes to dimensions that have a grade there."""
+        graded_D = (~group.targets_MD.isnan()).any(0).tolist()
+        self._routed.append(sum(w for w, graded in zip(weights, graded_D, strict=True) if graded))
+
     def summary(self) -> dict[str, Any]:
         """What the run's summary holds."""
+        router = {"router": {"groups": len(self._routed), "on_graded": fmean(self._routed)}} if self._routed else {}
         return {
+            **router,
             "step": self._record.step,
             "verifiers": self._record.verifiers,
             "groups_learned_from": self._learned,

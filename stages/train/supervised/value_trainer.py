@@ -25,6 +25,7 @@ from stages.train.parallel.trainer import RankTrainer
 from stages.train.rl.vision_cache import ImageInputs
 from stages.train.session import Session
 from stages.train.supervised.examples import ExampleRows, permutations, rows_to_take
+from stages.train.supervised.router import learn_router, routed
 from stages.train.supervised.step_log import StepLog
 from stages.train.supervised.value_examples import ValueGroup, as_group, is_held_out, value_entries
 from stages.train.supervised.value_figures import SUMMARY, Figures
@@ -46,10 +47,14 @@ def train_value(session: Session) -> None:
     if left:
         with session.training():
             ValueTrainer(session, groups, left, steps).train()
+    if config.objective_settings().router:
+        learn_router(session.policy, Groups(session, learned, record).all())
     figures = Figures(record, learned=len(learned))
     for group in Groups(session, held_out, record).all():
         with torch.no_grad():
             figures.add(group, logits_of(session, session.policy.model, group))
+        if config.objective_settings().router:
+            figures.route(group, routed(session.policy, group))
     session.writer.artifact(SUMMARY).write_bytes(json_bytes(figures.summary()))
     session.finish(rollouts=0)
 
