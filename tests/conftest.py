@@ -15,6 +15,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Several test processes share few cores; one thread each also makes float sums repeatable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where a test asks for more threads, they sleep while they wait, as the command has it (`cosmo_cli.process`): on
+# cores that others use they would spin their time away.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 settings.register_profile("cosmo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cosmo")

@@ -20,6 +20,7 @@ from stages.core.runs.folder import RunFolder
 from tests.core.test_runner import EXPECTED, ids
 from tests.engines_real.ray_toys import MortalConfig, MortalToy
 from tests.support.cli import COSMO, PATIENCE, ROOT, complaint, cosmo, environment, ok
+from tests.support.forked import cosmo_forked
 from tests.support.varied import NAME
 
 PREPARE = ["prepare", "builtin", "--limit", "12", "--set", "shard_rows=3"]
@@ -130,9 +131,10 @@ def test_a_killed_workers_shard_is_done_once_by_another(prompts: Path, tmp_path:
     assert sorted(folder.receipts()) == [0, 1, 2, 3]
     assert sum(r.rows for r in folder.receipts().values()) == 12
     assert not list((path / "staging").iterdir())
-    local = ok("rollout", prompts, *SAMPLED, "--runs", tmp_path / "local", cwd=tmp_path)
-    assert local.name == path.name
-    assert shards_of(local) == shards_of(path)
+    local = cosmo_forked("rollout", prompts, *SAMPLED, "--runs", tmp_path / "local", cwd=tmp_path)
+    assert local.returncode == 0, local.stderr
+    assert Path(local.stdout.strip()).name == path.name
+    assert shards_of(tmp_path / local.stdout.strip()) == shards_of(path)
     assert workers_in(tmp_path) == []
 
 
@@ -186,7 +188,7 @@ def test_a_recipe_hands_its_shards_out_and_trains_here(tmp_path: Path) -> None:
     there = cosmo("run", "recipe.toml", "--runs", "there", *RAY, cwd=tmp_path)
     assert there.returncode == 0, there.stderr
     assert there.stdout == "there\n"
-    here = cosmo("run", "recipe.toml", "--runs", "here", cwd=tmp_path)
+    here = cosmo_forked("run", "recipe.toml", "--runs", "here", cwd=tmp_path)
     assert here.returncode == 0, here.stderr
     made = {p.name: RunFolder.open(p) for p in (tmp_path / "there").iterdir() if (p / "manifest.json").is_file()}
     assert Counter(f.stage for f in made.values()) == {"prepare": 1, "rollout": 2, "score": 2, "train": 2, "export": 1}

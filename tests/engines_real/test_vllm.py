@@ -25,6 +25,10 @@ from tests.engines_real.made import SETTINGS, largest_gap, nudged, requests, sam
 from tests.models.made import policy
 
 TINY = ["tiny:qwen2_5_vl", "tiny:internvl", "tiny:llama"]
+# One vLLM for the module, and a start takes most of a test's time: pytest has all tests of a family follow each other,
+# in this order, since their parameter belongs to the module.
+a_family = pytest.mark.parametrize("spec", TINY, scope="module")
+first_family = pytest.mark.parametrize("spec", TINY[:1], scope="module")
 RESOURCES = Resources()
 
 
@@ -44,7 +48,7 @@ def sees(held: Policy) -> bool:
     return held.processor.image_token_id is not None
 
 
-@pytest.mark.parametrize("spec", TINY)
+@a_family
 def test_log_probs_greedy_bans_and_shards(spec: str) -> None:
     """One start a family: it takes the time."""
     engine, reference = opened(spec), policy(spec)
@@ -135,9 +139,10 @@ def _no_banned_token(engine: VllmEngine, reference: Policy) -> None:
     assert tokens > 10_000
 
 
-def test_a_prompt_read_otherwise_is_an_error_and_a_family_of_them_is_unavailable() -> None:
-    engine = opened("tiny:qwen2_5_vl")
-    token = policy("tiny:qwen2_5_vl").processor.image_token_id
+@first_family
+def test_a_prompt_read_otherwise_is_an_error_and_a_family_of_them_is_unavailable(spec: str) -> None:
+    engine = opened(spec)
+    token = policy(spec).processor.image_token_id
     asked = requests(engine, 3, 2)
     spoilt = asked[1]
     spoilt.token_ids.insert(spoilt.token_ids.index(token), token)
@@ -149,8 +154,9 @@ def test_a_prompt_read_otherwise_is_an_error_and_a_family_of_them_is_unavailable
         list(engine.sample([spoilt], sampling()))
 
 
-def test_a_prompt_that_vllm_refuses_costs_no_other() -> None:
-    engine = opened("tiny:qwen2_5_vl")
+@first_family
+def test_a_prompt_that_vllm_refuses_costs_no_other(spec: str) -> None:
+    engine = opened(spec)
     asked = requests(engine, 5, 2)
     expected = {ident: [s.token_ids for s in samples] for ident, samples in engine.sample(asked, sampling())}
     refused = replace(asked[1], images=[*asked[1].images, *asked[1].images])
@@ -160,13 +166,14 @@ def test_a_prompt_that_vllm_refuses_costs_no_other() -> None:
         assert [s.token_ids for s in given[ident]] == expected[ident]
 
 
+@first_family
 @pytest.mark.parametrize("temperature", [0.005, 2.5])
-def test_temperatures_that_vllm_changes_or_refuses_are_named(temperature: float) -> None:
+def test_temperatures_that_vllm_changes_or_refuses_are_named(spec: str, temperature: float) -> None:
     with pytest.raises(UsageError, match=str(temperature)):
-        list(opened("tiny:qwen2_5_vl").sample([], Sampling(temperature, 1.0, 0, 4, 0)))
+        list(opened(spec).sample([], Sampling(temperature, 1.0, 0, 4, 0)))
 
 
-@pytest.mark.parametrize("spec", TINY)
+@a_family
 def test_new_weights_go_into_the_running_engine(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All tiny models have tied heads: without care the old head would stay under the new body."""
     opened(spec)

@@ -17,12 +17,15 @@ from schemas.tables import ROLLOUTS, STEPS
 from stages.core.config import build
 from stages.core.errors import UnavailableError
 from stages.core.registry import load
+from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.engines.base import EngineSettings, ServerTable
 from stages.engines.vllm.plugin import SESSION
 from stages.models.load import load_policy, save_policy
 from stages.models.policy_ref import resolve_policy
+from stages.rollout.config import RolloutConfig
+from stages.rollout.stage import STAGE
 from tests.engines_real.made import SETTINGS, largest_gap, requests, sampling
 from tests.models.made import policy
 from tests.support.cli import PATIENCE, ROOT, cosmo, environment, ok
@@ -66,12 +69,25 @@ def test_environments_meet_in_folders(chain: dict[str, Path]) -> None:
     assert max(gaps) < 1e-5
 
 
-def test_completions_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(chain: dict[str, Path]) -> None:
-    sample = ["--engine", "vllm", "--policy", SPEC, "--samples", "4", "--max-new-tokens", "12"]
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Resources]:
+    """This process's own vLLM, for the tests that need one and are not about its start: they begin with SPEC in it."""
+    resources = Resources()
+    yield resources
+    resources.peek(SESSION, "").close()
+
+
+def test_completions_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(
+    chain: dict[str, Path], inside: Resources
+) -> None:
     # Other shards have another fingerprint and the same completions; how the machine is used has the same.
-    again = ok("rollout", chain["prompts"], *sample, "--set", "shard_groups=10", cwd=chain["place"])
+    config = RolloutConfig(engine="vllm", policy=SPEC, samples=4, max_new_tokens=12, shard_groups=10, device="cpu")
+    options = Options(runs=chain["place"] / "runs")
+    again = run_stage(STAGE, config, [chain["prompts"]], options=options, resources=inside).path
+    assert again.name != chain["groups"].name
     completions = {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(chain["groups"]).rows(ROLLOUTS)}
     assert completions == {g.id: [c.token_ids for c in g.completions] for g in RunFolder.open(again).rows(ROLLOUTS)}
+    sample = ["--engine", "vllm", "--policy", SPEC, "--samples", "4", "--max-new-tokens", "12"]
     machine = ["--set", "shard_groups=24", "--set", "vllm.kv_cache_gb=0.5"]
     assert ok("rollout", chain["prompts"], *sample, *machine, cwd=chain["place"]).name == chain["groups"].name
     # What else vLLM is told may be a quantisation: another run, whatever it is.
@@ -81,25 +97,23 @@ def test_completions_do_not_depend_on_shards_nor_the_fingerprint_on_the_machine(
     assert Path(json.loads(planned.stdout)["path"]).name != chain["groups"].name
 
 
-def test_a_real_training_step_goes_into_the_running_engine(chain: dict[str, Path]) -> None:
-    resources = Resources()
+def test_a_real_training_step_goes_into_the_running_engine(chain: dict[str, Path], inside: Resources) -> None:
     plugin = load("engine", "vllm")
-    before = plugin.open(resolve_policy(SPEC), SETTINGS, resources)
+    before = plugin.open(resolve_policy(SPEC), SETTINGS, inside)
     asked = requests(before, 6, 4)
     old = dict(before.sample(asked, sampling()))
-    after = plugin.open(resolve_policy(str(chain["policy"])), SETTINGS, resources)
+    after = plugin.open(resolve_policy(str(chain["policy"])), SETTINGS, inside)
     new = dict(after.sample(asked, sampling()))
     trained = load_policy(resolve_policy(str(chain["policy"])), device="cpu")
     assert largest_gap(trained, asked, new, 1.0) < 1e-4
     assert largest_gap(policy(SPEC), asked, new, 1.0) > 1e-3
     assert largest_gap(policy(SPEC), asked, old, 1.0) < 1e-4
-    assert resources.peek(SESSION, "").starts == 1
+    assert inside.peek(SESSION, "").starts == 1
     # And back: nothing of what the trained weights computed is left.
-    again = dict(plugin.open(resolve_policy(SPEC), SETTINGS, resources).sample(asked, sampling()))
+    again = dict(plugin.open(resolve_policy(SPEC), SETTINGS, inside).sample(asked, sampling()))
     assert {k: [s.token_ids for s in v] for k, v in again.items()} == {
         k: [s.token_ids for s in v] for k, v in old.items()
     }
-    resources.peek(SESSION, "").close()
 
 
 RECIPE = """
@@ -156,9 +170,9 @@ def test_a_recipe_of_two_turns(tmp_path: Path) -> None:
     assert max(gaps) < 1e-5
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """vLLM's own OpenAI-compatible server on the tiny model."""
+    """vLLM's own OpenAI-compatible server on the tiny model; who changes its weights puts these back."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -201,7 +215,7 @@ def _wait(process: subprocess.Popen[str], port: int) -> None:
     raise AssertionError("the server did not come up")
 
 
-def test_the_engine_openai_samples_from_vllms_server(server: str) -> None:
+def test_the_engine_openai_samples_from_vllms_server(server: str, inside: Resources) -> None:
     """Token ids and log-probs over the wire are the policy's, and those of the engine vllm."""
     table = build(ServerTable, {"url": server, "model": "tiny", "concurrency": 4}, "server")
     settings = EngineSettings(server=table, need="ids")
@@ -210,11 +224,9 @@ def test_the_engine_openai_samples_from_vllms_server(server: str) -> None:
     given = dict(engine.sample(asked, sampling()))
     assert [s.error for samples in given.values() for s in samples] == [None] * 12
     assert largest_gap(policy(SPEC), asked, given, 1.0) < 1e-4
-    resources = Resources()
-    inside = load("engine", "vllm").open(resolve_policy(SPEC), SETTINGS, resources)
-    for ident, samples in inside.sample(requests(inside, 6, 2), sampling()):
+    own = load("engine", "vllm").open(resolve_policy(SPEC), SETTINGS, inside)
+    for ident, samples in own.sample(requests(own, 6, 2), sampling()):
         assert [s.token_ids for s in samples] == [s.token_ids for s in given[ident]]
-    resources.peek(SESSION, "").close()
 
 
 def test_a_running_server_takes_a_trained_policy_and_proves_it(server: str, tmp_path: Path) -> None:

@@ -31,17 +31,24 @@ def alone(inputs: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactor
     return {name: train(inputs[name], runs, **SETTINGS[name]) for name in inputs}
 
 
+@pytest.fixture(scope="module")
+def in_bfloat16(inputs: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The supervised run in one process, its layers in bfloat16."""
+    torch.set_num_threads(1)
+    return train(inputs["sft"], tmp_path_factory.mktemp("bfloat16"), **SETTINGS["sft"], autocast="bf16")
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3", "fsdp2"])
-def test_layers_in_bfloat16_over_float32_weights(tmp_path: Path, inputs: dict[str, list[Path]], parallel: str) -> None:
+def test_layers_in_bfloat16_over_float32_weights(
+    tmp_path: Path, inputs: dict[str, list[Path]], alone: dict[str, RunFolder], in_bfloat16: RunFolder, parallel: str
+) -> None:
     """Near one process's run in bfloat16, nearer than that is to float32: rounding is the same, sums are not."""
-    bf16 = train(inputs["sft"], tmp_path / "alone", **SETTINGS["sft"], autocast="bf16")
-    f32 = train(inputs["sft"], tmp_path / "alone", **SETTINGS["sft"])
     command = [*COSMO, "train", *map(str, inputs["sft"]), *flags("sft"), "--runs", "many", "--set", "autocast=bf16"]
     command += ["--nproc", "2", "--parallel", parallel]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     many = RunFolder.open(tmp_path / done.stdout.strip())
-    losses = [[row.loss for row in steps(run)] for run in (bf16, f32, many)]
+    losses = [[row.loss for row in steps(run)] for run in (in_bfloat16, alone["sft"], many)]
     assert losses[0] != losses[1]
     assert losses[2] == pytest.approx(losses[0], rel=5e-3)
     weights = load_file(many.path / "policy" / "model.safetensors")

@@ -16,7 +16,7 @@ from schemas.tables import PROMPTS, SCORED
 from stages.core.atomic import read_json
 from stages.core.runs.folder import RunFolder
 from tests.support import preloaded
-from tests.support.cli import ROOT, SHARED, cosmo, environment
+from tests.support.cli import COSMO, ROOT, SHARED, cosmo, environment
 from tests.support.varied import NAME
 
 # Variants are recipes once they are laid over their base: test_reproduce.py and test_real_model.py have them.
@@ -136,14 +136,14 @@ after = { start = "sft", final = "joint" }
 samples = 1
 """
     )
-    command = [sys.executable, "-m", "cosmo_cli", "run", "recipe.toml", "--runs", "out"]
-    killed = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    words = ["run", "recipe.toml", "--runs", "out"]
+    killed = subprocess.Popen([*COSMO, *words], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     for line in killed.stderr:
         if "general 1/2" in line:
             break
     killed.kill()
     killed.wait()
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    done = preloaded.cosmo(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "out\n"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -157,7 +157,7 @@ samples = 1
     assert len(trained) == 5
     with_weights = {n for n in trained if (tmp_path / "out" / n / "policy").exists()}
     assert len(with_weights) == 4  # the last two, the end of sft, the end of general
-    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    again = preloaded.cosmo(*words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 

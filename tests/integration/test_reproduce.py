@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import tomllib
 from dataclasses import replace
@@ -17,10 +16,13 @@ from scipy import stats
 
 from cosmo_cli.recipe.schema import Recipe, parse
 from cosmo_cli.recipe.steps import steps_of
+from examples import own_process
+from examples.reproduce.__main__ import main
 from examples.reproduce.columns import PROMPTS, columns
 from examples.reproduce.table import write_table
 from examples.reproduce.variants import Variant, recipe_text, start, variants
-from tests.support.cli import ROOT, environment
+from tests.support import preloaded
+from tests.support.cli import ROOT
 from tests.support.varied import NAME
 
 ALL = {v.name: v for v in variants()}
@@ -150,16 +152,18 @@ def _over_prompts_the_figures_are_the_same(place: Path, document: dict[str, Any]
     assert "[" in (place / "runs" / "table.md").read_text("utf-8")
 
 
-def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path) -> None:
+def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some twenty commands, each a process of its own: they start with torch imported."""
     (tmp_path / "base.toml").write_text(BASE, encoding="utf-8")
     (tmp_path / "variants.toml").write_text(VARIANTS, encoding="utf-8")
     (tmp_path / "verifier.toml").write_text(VERIFIER, encoding="utf-8")
     shutil.copy(ROOT / "examples" / "reproduce" / "table.toml", tmp_path)
-    command = [sys.executable, "-m", "examples.reproduce", "--seeds", "1", "--jobs", "2"]
-    command += ["--recipes", str(tmp_path), "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
     runs = tmp_path / "runs"
+    command = ["reproduce", "--seeds", "1", "--jobs", "2", "--recipes", str(tmp_path), "--runs", str(runs)]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(own_process, "COSMO", [str(preloaded.folder() / "cosmo")])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert main() == 0, [p.read_text("utf-8") for p in runs.glob("*/*.log")]
     document = json.loads((runs / "table.json").read_text("utf-8"))
     assert list(document["variants"]) == ["joint", "safety_only", "judged"]
     assert document["missing"] == []
@@ -174,6 +178,5 @@ def test_it_runs_shares_the_start_and_goes_on(tmp_path: Path) -> None:
     assert measured["verifier"] in (runs / "seed-1" / "judged.toml").read_text("utf-8")
     _over_prompts_the_figures_are_the_same(tmp_path, document)
     before = {p: p.stat().st_mtime_ns for p in (runs / "seed-1").glob("*/receipts/*.json")}
-    again = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    assert main() == 0
     assert {p: p.stat().st_mtime_ns for p in (runs / "seed-1").glob("*/receipts/*.json")} == before

@@ -38,11 +38,15 @@ def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guided, "STEP_ENDS", ENDS)
 
 
+def written(folder: Path, count: int) -> Path:
+    rows = [_row(*prompt(i, i % 3), label=("general", "safety")[i % 2]) for i in range(count)]
+    _write(folder / "00000.parquet", rows)
+    return folder
+
+
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    rows = [_row(*prompt(i, i % 3), label=("general", "safety")[i % 2]) for i in range(8)]
-    _write(tmp_path / "in" / "00000.parquet", rows)
-    return tmp_path / "in"
+    return written(tmp_path / "in", 8)
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +154,10 @@ def test_what_is_beside_a_prompt_changes_nothing(prompts: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("more", [{}, {"beams": 2, "lookahead": 1}])
 def test_a_run_cut_short_between_any_steps_comes_to_the_same_rows(
-    prompts: Path, tmp_path: Path, value_run: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+    tmp_path: Path, value_run: str, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    settings: dict[str, Any] = {"guide": {"values": value_run, "k": 2, **more}, "shard_groups": 3}
+    prompts = written(tmp_path / "in", 4)
+    settings: dict[str, Any] = {"guide": {"values": value_run, "k": 2, **more}, "shard_groups": 1}
     whole = run(prompts, tmp_path / "whole", **settings)
     choose, rng, cuts = guided.Guide._choose, random.Random(5), 0
 

@@ -56,9 +56,9 @@ def test_ddp_on_unequal_groups_through_sigterm_and_on_from_there_in_one_process(
     assert_same(alone["rl"], together)
     # One process takes it for its own, and goes on from its policy and its optimizer.
     assert train(inputs["rl"], tmp_path / "many", **SETTINGS["rl"]).path == together.path
+    shorter = {**SETTINGS["rl"], "epochs": 1, "checkpoint_steps": 0}
     on = [
-        train(inputs["rl"], tmp_path / "on", **{**SETTINGS["rl"], "policy": str(run.path)})
-        for run in (alone["rl"], together)
+        train(inputs["rl"], tmp_path / "on", **{**shorter, "policy": str(run.path)}) for run in (alone["rl"], together)
     ]
     assert steps(on[1])[0].step == len(steps(together)) + 1
     for a, b in zip(*map(steps, on), strict=True):
