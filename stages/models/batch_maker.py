@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from stages.models.families import Family
+from stages.models.families import KINDS, Family
 from stages.models.forward_inputs import (
     apart,
     beside_ids,
     forward_names,
     joined,
     lengthened,
+    needs_images,
     runs_along,
     sized,
     unbatchable,
@@ -34,12 +35,19 @@ class BatchMaker:
         self._extra_inputs = extra_inputs
         self._names: frozenset[str] | None = None
         self._dtype: torch.dtype | None = None
+        self.words_alone = family.words_alone
         # Names of the inputs with an entry a token, as prompts with images showed them.
         self._along: set[str] = set()
 
     def fit(self, model: Any) -> None:
         """Learn what a model's forward takes, and in which precision: inputs that it has no name for are left out."""
         self._names, self._dtype = forward_names(model), model.dtype
+        self.words_alone = self._family.words_alone and not needs_images(model)
+
+    def unread(self, out: Mapping[str, Any]) -> list[str]:
+        """Names of what a processor returned that the model's forward takes and no batch could hold."""
+        known = self._names or frozenset()
+        return sorted(n for n, v in out.items() if n in known and v is not None and not isinstance(v, torch.Tensor))
 
     def inputs_of(self, out: Mapping[str, Any], length: int) -> dict[str, torch.Tensor]:
         """What a processor returned for one prompt of `length` tokens, as far as the model's forward takes it."""
@@ -97,6 +105,16 @@ class BatchMaker:
             ]
             found[name] = torch.cat(rows)
         return found
+
+    def both_ways(self, inputs: Mapping[str, torch.Tensor]) -> list[tuple[int, int]]:
+        """The parts [begin, end) of a prompt with these inputs whose tokens all see each other."""
+        if self._family.both_ways is None or KINDS not in inputs:
+            return []
+        return self._family.both_ways(inputs[KINDS][0].tolist())
+
+    def without_kinds(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The inputs without kinds of tokens: who sees whom is the layout's business in a packed sequence."""
+        return {name: value for name, value in inputs.items() if name not in self._along}
 
     def apart(self, image_inputs: list[dict[str, torch.Tensor]]) -> list[list[int]]:
         """Places of the rows that may share a forward: one list, unless their images can't be put together."""

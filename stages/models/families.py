@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import UnavailableError, UsageError
@@ -19,6 +19,8 @@ from stages.core.errors import UnavailableError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+KINDS = "token_type_ids"
+"""The input that says of which kind each token of a prompt is."""
 BLOCKS, VARLEN = "packed_sdpa", "packed_varlen"
 """Kernels of attention over shared prompts (stages/models/attention): block by block anywhere; one call on a GPU."""
 
@@ -96,6 +98,18 @@ def marked_images(ids_BL: Tensor, image_token_id: int | None) -> dict[str, Tenso
     return {"mm_token_type_ids": (ids_BL == (-1 if image_token_id is None else image_token_id)).long()}
 
 
+def each_image(kinds_P: list[int]) -> list[tuple[int, int]]:
+    """Where the images lie, [begin, end) each: runs of tokens of kind 1."""
+    runs = [(kind, len(list(run))) for kind, run in groupby(kinds_P)]
+    ends = list(accumulate(length for _, length in runs))
+    return [(end - length, end) for (kind, length), end in zip(runs, ends, strict=True) if kind == 1]
+
+
+def whole_prompt(kinds_P: list[int]) -> list[tuple[int, int]]:
+    """The prompt from its first token to its last, as one part."""
+    return [(0, len(kinds_P))]
+
+
 def image_encoder(model: Any) -> Any:
     """The vision tower's module; the model itself where it has none."""
     return model.get_encoder(modality="image")
@@ -122,6 +136,9 @@ class Family:
     keywords down to every attention layer."""
     kernels: tuple[str, ...] = (BLOCKS, VARLEN)
     """Attention over shared prompts that gives what separate sequences give."""
+    both_ways: Callable[[list[int]], list[tuple[int, int]]] | None = None
+    """The kinds (`token_type_ids`) of a prompt's tokens (P,) -> the parts [begin, end) whose tokens all see each other,
+    those behind them too; None: each sees its past alone."""
     head_is_last: bool = True
     """Whether its forward takes `logits_to_keep` and does nothing after the output head: no cap on logits, no scale."""
     positions: Positions | None = COUNTED
@@ -196,10 +213,10 @@ _IMAGES_IN_ORDER = tuple(
     Family(name) for name in ("llava", "llava_next", "llava_onevision", "smolvlm", "idefics3", "mistral3")
 )
 _WORDS_ALONE = tuple(Family(name) for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "phi3"))
-_WINDOWS = "some of its layers see a part of the past only"
+WINDOWS = "some of its layers see a part of the past only"
+_SLIDING = "sliding_attention"
 _STATES = "its layers keep a state of all that was read"
 _COPIED = {
-    "gemma3": f"the tokens of an image see each other, and {_WINDOWS}",
     "mllama": "its layers look at the images at each token",
     **dict.fromkeys(("mamba2", "qwen3_next", "qwen3_5"), _STATES),
 }
@@ -211,17 +228,12 @@ _RECORDS = (
     _INTERNVL,
     *_IMAGES_IN_ORDER,
     *_WORDS_ALONE,
+    Family("gemma3", kernels=(BLOCKS,), both_ways=each_image, positions=None),
     # A prompt's tokens see each other both ways, and its completion is no part of that.
-    Family(
-        "paligemma",
-        unshared="its prompt attends both ways",
-        kernels=(),
-        completion_marks={"token_type_ids": 1},
-        words_alone=False,
-    ),
+    Family("paligemma", kernels=(BLOCKS,), both_ways=whole_prompt, completion_marks={KINDS: 1}, words_alone=False),
     *(Family(name, unshared=why, kernels=(), positions=None) for name, why in _COPIED.items()),
     # A cap on logits follows the head.
-    Family("gemma2", unshared=_WINDOWS, kernels=(), head_is_last=False),
+    Family("gemma2", unshared=WINDOWS, kernels=(), head_is_last=False),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
 _UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
@@ -245,11 +257,27 @@ def unshared_reason(model: Any) -> str | None:
         return family.unshared
     if text._attn_implementation not in ("sdpa", *family.kernels):
         return f"its attention is {text._attn_implementation}, not sdpa"
-    # A sliding window or the like: a completion's later tokens would not see all of their prompt.
-    layers = getattr(text, "layer_types", None)
-    if set(layers) != {"full_attention"} if layers else getattr(text, "sliding_window", None):
-        return _WINDOWS
+    if family.both_ways is whole_prompt and has_windows(model):
+        # Two compositions of the two are in use, and it is not known which this one has.
+        return f"its prompt attends both ways, and {WINDOWS}"
+    if others := set(getattr(text, "layer_types", None) or ()) - {"full_attention", _SLIDING}:
+        return f"some of its layers attend in a way of their own: {', '.join(sorted(others))}"
     return None
+
+
+def has_windows(model: Any) -> bool:
+    """Whether some of a loaded model's layers see a part of the past only."""
+    text = model.config.get_text_config()
+    layers = getattr(text, "layer_types", None)
+    return _SLIDING in layers if layers else bool(getattr(text, "sliding_window", None))
+
+
+def uncached_reason(model: Any) -> str | None:
+    """Why completions can't read one cache of their prompt while they are sampled; None where they can.
+
+    What can't be shared in training can't be here; and a cache keeps of a layer with a window only its end.
+    """
+    return unshared_reason(model) or (WINDOWS if has_windows(model) else None)
 
 
 def _positions_of(model: Any) -> Positions:

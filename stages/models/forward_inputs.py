@@ -34,6 +34,12 @@ def forward_names(model: Any) -> frozenset[str] | None:
     return _names_of((type(model), type(getattr(model, "base_model", model))))
 
 
+def needs_images(model: Any) -> bool:
+    """Whether a model's forward can't do without images: they are an argument that has no default (BLIP-2)."""
+    found = inspect.signature(type(model).forward).parameters.values()
+    return any(p.name.startswith("pixel") and p.default is p.empty for p in found)
+
+
 def keeps_all_logits(model: Any) -> str | None:
     """Why a model computes the logits of every position whatever is asked of it; None where it can leave some out."""
     names = forward_names(model)

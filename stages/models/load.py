@@ -107,6 +107,7 @@ def _load(
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(ref.path, trust_remote_code=trust_remote_code, local_files_only=True)
+        _check_goes_on(ref, config)
         processor = PromptProcessor(ref.path, config, trust_remote_code=trust_remote_code)
         model = load(ref.path, config, _dtype(dtype, target), trust_remote_code)
         processor.batches.fit(model)
@@ -119,6 +120,16 @@ def _load(
         line = what_failed(error)
         raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
     return Policy(ref, model.to(target).eval(), processor, target)
+
+
+def _check_goes_on(ref: PolicyRef, config: Any) -> None:
+    """UnavailableError for a model that reads its prompt in an encoder: a completion has no prompt in front of it."""
+    if getattr(config, "is_encoder_decoder", False):
+        raise UnavailableError(
+            f"can't load {ref.spec}: {config.model_type} encodes its prompt and decodes its completion, and only models"
+            " whose completion goes on from the prompt are known here",
+            "name a decoder-only model",
+        )
 
 
 def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:

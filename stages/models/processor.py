@@ -85,15 +85,15 @@ class PromptProcessor:
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
         """Render a conversation that ends with a user turn, ready for the completion.
 
-        Raises BadSample: `no_vision`, `no_image`, `bad_image`, `special_token`, `image_tokens`, `chat_template`,
-        `malformed`.
+        Raises BadSample: `no_vision`, `no_image`, `bad_image`, `special_token`, `image_tokens`, `image_inputs`,
+        `chat_template`, `malformed`.
         """
         placeholders = sum(p.type == "image" for m in messages for p in m.content)
         if placeholders != len(images):
             raise BadSample("malformed", f"{placeholders} image parts and {len(images)} images")
         if images and self.image_token_id is None:
             raise BadSample("no_vision", f"{len(images)} images for a text-only model")
-        if not images and not self.family.words_alone:
+        if not images and not self.batches.words_alone:
             raise BadSample("no_image", f"{self.family.name} takes no prompt without an image")
         self._check_words(messages)
         text = self.render(messages)
@@ -103,6 +103,8 @@ class PromptProcessor:
         decoded_images = [decode_image(image, i) for i, image in enumerate(images)]
         out = self.whole_output(text, decoded_images)
         token_ids = out["input_ids"][0].tolist()
+        if lost := self.batches.unread(out):
+            raise BadSample("image_inputs", f"this model family's {lost[0]} is no tensor, and would be lost")
         inputs = self.batches.inputs_of(out, len(token_ids))
         placeholders, features = (
             token_ids.count(self.image_token_id),
@@ -114,12 +116,7 @@ class PromptProcessor:
 
     def whole_output(self, text: str, images: list[Any]) -> dict[str, Any]:
         """All that the processor returns for a rendered prompt and its decoded images; BadSample for one it refuses."""
-        try:
-            out = self._processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
-        except ValueError as error:
-            # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
-            raise BadSample("bad_image", first_line(error)) from None
-        return dict(out)
+        return _returned(self._processor, text, images)
 
     def render(self, messages: list[Message]) -> str:
         """The conversation as text; BadSample where the chat template refuses a turn or, a program, fails on it."""
@@ -185,6 +182,17 @@ def load_processor(ref: PolicyRef, *, trust_remote_code: bool = False) -> Prompt
         raise UnavailableError(
             f"can't load the processor of {ref.spec}: {what_failed(error)}", "is it a whole model folder?"
         ) from None
+
+
+def _returned(processor: Any, text: str, images: list[Any]) -> dict[str, Any]:
+    try:
+        return dict(processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt"))
+    except ValueError as error:
+        # Qwen's resize refuses aspect ratios above 200; others have limits of their own.
+        raise BadSample("bad_image", first_line(error)) from None
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        # Families' own code says it less well, and one row's images must not end the run.
+        raise BadSample("bad_image", f"{type(error).__name__}: {first_line(error)}") from None
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import GenerationMixin
 
 from schemas.rollouts import Sampling
 from schemas.values import Message, Part, text_message
@@ -15,6 +16,7 @@ from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.engine import TransformersEngine
 from stages.models import families, forward_inputs
 from stages.models.attention.shared_inputs import TokenGroup
+from stages.models.batch_maker import BatchMaker
 from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.check.measure import check_model
@@ -75,6 +77,11 @@ def test_faults_are_found(policies, monkeypatch: pytest.MonkeyPatch) -> None:
             lambda out, names: {k: v for k, v in plain(out, names).items() if k != "token_type_ids"},
         )
         assert _worst(policies("gemma3")) > 1e-2
+    with monkeypatch.context() as past_alone:
+        # The tokens of an image, and those of a whole prompt, that see each other; where prompts are shared.
+        past_alone.setattr(BatchMaker, "both_ways", lambda self, inputs: [])
+        assert _worst(policies("gemma3")) > 1e-2
+        assert _worst(policies("paligemma")) > 1e-2
     pali = policies("paligemma").processor.batches
     with monkeypatch.context() as inside:
         inside.setattr(pali, "_family", replace(pali._family, completion_marks={}))
@@ -95,6 +102,33 @@ def test_faults_are_found(policies, monkeypatch: pytest.MonkeyPatch) -> None:
             ),
         )
         assert _worst(policies("qwen3_vl")) > 1e-4
+
+
+def test_a_generate_that_loses_its_logits_processor_is_not_taken_for_the_models_numbers(
+    policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Janus has one: it goes on as it likes, and the check would compare two completions."""
+    policy = policies("mamba2")
+    plain = type(policy.model).generate
+    monkeypatch.setattr(
+        type(policy.model), "generate", lambda self, *given, logits_processor=None, **more: plain(self, *given, **more)
+    )
+    assert not check_model(policy).failures
+    monkeypatch.setattr(GenerationMixin, "generate", type(policy.model).generate)
+    [error] = {cell.error for cell in check_model(policy).failures if cell.way == "the model's own generate"}
+    assert error == "ValueError its generate takes no logits processor"
+
+
+def test_a_model_that_refuses_every_question_is_not_found_exact(policies, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = policies("mamba2")
+
+    def refused(*given):
+        raise BadSample("bad_image", "no such thing")
+
+    monkeypatch.setattr(policy.processor, "encode", refused)
+    result = check_model(policy)
+    assert [cell.error for cell in result.failures] == ["each was refused: bad_image: no such thing"]
+    assert not result.as_json()["exact"]
 
 
 def test_images_of_two_sizes_meet_in_one_forward_or_do_not(policies) -> None:

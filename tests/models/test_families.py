@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from stages.core.errors import UnavailableError, UsageError
+from stages.core.errors import BadSample, UnavailableError, UsageError
 from stages.engines.transformers.decoding import CopiedPrompts, SharedPrompts, decoding
 from stages.engines.transformers.kv_cache import growing_cache
 from stages.models import families
@@ -113,6 +113,22 @@ def test_a_family_without_a_record_is_looked_up_in_the_model():
     with pytest.raises(UnavailableError, match="SimpleNamespace does not say which token"):
         image_token_id(unknown, SimpleNamespace(), SimpleNamespace())
     assert (unknown.unshared, unknown.head_is_last) == ("not known to work for nothing_yet", False)
+
+
+def test_a_forward_that_can_not_do_without_images_takes_no_words_alone(monkeypatch):
+    """BLIP-2's has `pixel_values` without a default: each prompt of words would fail in the middle of a batch."""
+    here = policy("tiny:internvl")
+    processor = PromptProcessor(here.ref.path, here.model.config)
+
+    def forward(self, pixel_values, input_ids=None, attention_mask=None, **more):
+        raise AssertionError
+
+    processor.batches.fit(here.model)
+    processor.encode(*prompt(0))
+    monkeypatch.setattr(type(here.model), "forward", forward)
+    processor.batches.fit(here.model)
+    with pytest.raises(BadSample, match="no_image: internvl takes no prompt without an image"):
+        processor.encode(*prompt(0))
 
 
 @dataclass

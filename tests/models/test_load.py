@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Florence2Config
 
 from stages.core.errors import UnavailableError, UsageError
 from stages.models.load import load_policy
@@ -88,3 +89,11 @@ def test_devices_and_types() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UnavailableError, match="cuda"):
             load_policy(ref, device="cuda")
+
+
+def test_a_model_that_encodes_its_prompt_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    """Some have a class for images and text (Florence-2): they would load, and complete without their prompt."""
+    shutil.copytree(resolve_policy("tiny:qwen2_5_vl").path, tmp_path / "model")
+    Florence2Config().save_pretrained(tmp_path / "model")
+    with pytest.raises(UnavailableError, match="florence2 encodes its prompt and decodes its completion"):
+        load_policy(resolve_policy(str(tmp_path / "model")), device="cpu")

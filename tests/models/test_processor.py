@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -114,6 +115,30 @@ def test_a_prompt_that_can_not_be_encoded_says_why(messages: list[Message], imag
     with pytest.raises(BadSample) as bad:
         policy("tiny:qwen2_5_vl").processor.encode(messages, images)
     assert bad.value.reason == reason
+
+
+def test_what_a_familys_own_code_does_to_an_image_costs_that_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is no ValueError, and an input that no batch can hold: it would go missing without a word."""
+    processor = policy("tiny:internvl").processor
+    asked = prompt(1, 1)
+
+    def broken(*given: object, **named: object) -> None:
+        raise IndexError("list index out of range")
+
+    with monkeypatch.context() as inside:
+        inside.setattr(type(processor._processor.image_processor), "resize", broken)
+        with pytest.raises(BadSample, match="IndexError: list index out of range") as bad:
+            processor.encode(*asked)
+    assert bad.value.reason == "bad_image"
+    whole = processor.whole_output
+
+    def listed(*given: Any) -> dict[str, Any]:
+        return {name: list(value) if name == "pixel_values" else value for name, value in whole(*given).items()}
+
+    monkeypatch.setattr(processor, "whole_output", listed)
+    with pytest.raises(BadSample, match="pixel_values is no tensor, and would be lost") as bad:
+        processor.encode(*asked)
+    assert bad.value.reason == "image_inputs"
 
 
 def test_a_text_only_model_refuses_images_by_name() -> None:

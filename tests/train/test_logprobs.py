@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+from stages.models.attention import packed_attention, packed_varlen
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.shared_inputs import TokenGroup
-from stages.models.families import unshared_reason
+from stages.models.families import uncached_reason, unshared_reason
 from stages.train.rl import token_scores as head
 from stages.train.rl.logprobs import completion_logprobs
 from tests.train.made import scored_group
@@ -118,15 +119,43 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral"])
-def test_other_families_with_grouped_heads_share_prompts_too(policies, family):
+def both_ways_of_text(policies, family, **more):
+    """The model; its log-probs with gradients, first each completion with a prompt of its own; prompts' lengths."""
     policy = policies("llama")
-    config = AutoConfig.for_model(family, vocab_size=policy.processor.vocab_size, sliding_window=None, **SIZES)
+    config = AutoConfig.for_model(family, vocab_size=policy.processor.vocab_size, **more, **SIZES)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     groups = token_groups(policy, [scored_group(policy, i, g=2 + i, images=False) for i in range(3)])
     assert unshared_reason(model) is None
-    assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
+    runs = [scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)]
+    return model, runs, [len(g.prompt) for g in groups]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral"])
+def test_other_families_with_grouped_heads_share_prompts_too(policies, family):
+    assert_same(*both_ways_of_text(policies, family, sliding_window=None)[1])
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("mistral", {"sliding_window": 6}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
+    ],
+)
+def test_a_completion_sees_no_further_back_than_its_layers_window(policies, family, more, monkeypatch):
+    """Windows that end in a prompt, and in a completion; sampling copies prompts, whose cache keeps its end alone."""
+    model, (plain, shared), prompts = both_ways_of_text(policies, family, **more)
+    assert min(prompts) > 6
+    assert int(plain[0].mask_NT.sum(-1).max()) > 6
+    assert_same(plain, shared)
+    assert uncached_reason(model) == "some of its layers see a part of the past only"
+    assert packed_varlen.unusable_reason(model, torch.device("cpu")) == uncached_reason(model)
+    # A layer that forgot its window would be off by far more than rounding.
+    blocks = packed_attention.block_by_block
+    monkeypatch.setattr(packed_attention, "block_by_block", lambda *given: blocks(*given[:5]))
+    with pytest.raises(AssertionError):
+        assert_same(*both_ways_of_text(policies, family, **more)[1])
 
 
 def test_the_generation_before_with_images(policies):
@@ -148,11 +177,14 @@ def test_the_generation_before_with_images(policies):
     assert_same(*(scored_with_gradients(model, policy.processor, groups, [5], share) for share in (False, True)))
 
 
-def test_a_family_that_is_not_known_and_a_sliding_window_are_told_apart(policies):
-    window = AutoConfig.for_model("mistral", vocab_size=64, sliding_window=8, **SIZES)
+def test_a_family_that_is_not_known_and_layers_of_another_kind_are_told_apart(policies):
+    own = AutoConfig.for_model("qwen3", vocab_size=64, layer_types=["full_attention", "chunked_attention"], **SIZES)
     other = AutoConfig.for_model("gpt_neox", vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
-    reasons = [unshared_reason(AutoModelForCausalLM.from_config(c)) for c in (window, other)]
-    assert reasons == ["some of its layers see a part of the past only", "not known to work for gpt_neox"]
+    reasons = [unshared_reason(AutoModelForCausalLM.from_config(c)) for c in (own, other)]
+    assert reasons == [
+        "some of its layers attend in a way of their own: chunked_attention",
+        "not known to work for gpt_neox",
+    ]
 
 
 def test_a_model_that_keeps_packed_attention_is_itself_elsewhere(policies):

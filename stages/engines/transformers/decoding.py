@@ -11,7 +11,7 @@ from transformers import Cache
 from stages.engines.transformers.kv_cache import cache_keyword, growing_cache, select_rows
 from stages.models.attention.packed_attention import use_packed_attention
 from stages.models.attention.shared_prefix import SharedPrefix, layers_of
-from stages.models.families import unshared_reason
+from stages.models.families import uncached_reason
 
 
 class CopiedPrompts:
@@ -74,6 +74,6 @@ def decoding(
 
     `along`: the prompts' inputs with an entry a token that are asked for at every token, (B, P, ...).
     """
-    if unshared_reason(model) is None:
+    if uncached_reason(model) is None:
         return SharedPrompts(model, cache, mask_BP, source_R)
     return CopiedPrompts(cache, mask_BP, source_R, along or {}, cache_keyword(model))

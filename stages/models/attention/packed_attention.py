@@ -1,8 +1,9 @@
 """Attention over packed groups, block by block: no work on pairs that may not see each other.
 
 In a packed sequence [prompt | c1 | ... | cG | prompt | c1 | ...] a prompt token sees its own past in the prompt, and a
-completion token the whole of its prompt and its own past. A dense mask computes all L x L pairs and hides most. Here
-a group costs P x P + G x R x (P + R) pairs, and groups cost nothing between each other. Everything goes through
+completion token the whole of its prompt and its own past. Where the family has it so, tokens of one image see each
+other, and a layer with a window sees no further back than that. A dense mask computes all L x L pairs and hides most.
+Here a group costs P x P + G x R x (P + R) pairs, and groups cost nothing between each other. Everything goes through
 `scaled_dot_product_attention`, so each device brings its own kernels; the function is known to transformers by its
 public attention registry, and without a layout it is plain `sdpa`, so a model may keep it while it samples.
 """
@@ -33,41 +34,55 @@ def packed_attention(
     scaling: float | None = None,
     packed: Packing | None = None,
     prefix: SharedPrefix | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D).
 
-    `packed` is the keyword that a forward hands down to every attention layer; `prefix` another, for sampling.
-    Without them this is `sdpa`.
+    `packed` is the keyword that a forward hands down to every attention layer; `prefix` another, for sampling, which
+    knows no window. Without them this is `sdpa`, whose mask has the window.
     """
     if prefix is not None:
         return prefix.attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
     if packed is None:
         plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
         return plain(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    return block_by_block(packed, query, key, value, scaling), None
+    return block_by_block(packed, query, key, value, scaling, sliding_window), None
 
 
-def block_by_block(packed: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+def block_by_block(
+    packed: Packing, query: Tensor, key: Tensor, value: Tensor, scale: float | None, window: int | None = None
+) -> Tensor:
     """`query` (1, H, L, D), `key` and `value` (1, Hkv, L, D); the output (1, L, H, D)."""
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
     sizes = [group.tokens for group in packed.groups]
     parts = zip(packed.groups, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
-    done = [block for group, q, k, v in parts for block in _group(group, q, k, v, scale)]
+    done = []
+    for number, (group, *states) in enumerate(parts):
+        seen_PP = packed.seen_in_prompt(number, window, query.device)
+        done += _group(group, *states, scale, seen_PP, window)
     return torch.cat(done, dim=1)
 
 
 def _group(
-    group: PackedGroup, query_1HLD: Tensor, key_1HLD: Tensor, value_1HLD: Tensor, scale: float | None
+    group: PackedGroup,
+    query_1HLD: Tensor,
+    key_1HLD: Tensor,
+    value_1HLD: Tensor,
+    scale: float | None,
+    seen_PP: Tensor | None,
+    window: int | None,
 ) -> list[Tensor]:
     """The prompt's output (1, P, H, D), then that of its completions (1, sum of their tokens, H, D)."""
     sizes = [group.prompt, group.tokens - group.prompt]
     (prompt_q, completion_q), (prompt_k, completion_k), (prompt_v, completion_v) = (
         t.split(sizes, dim=2) for t in (query_1HLD, key_1HLD, value_1HLD)
     )
-    prompt = scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scale)
+    prompt = scaled_dot_product_attention(
+        prompt_q, prompt_k, prompt_v, attn_mask=seen_PP, is_causal=seen_PP is None, scale=scale
+    )
     number, longest = len(group.completions), max(group.completions)
     keys, values = (
         torch.cat([before.expand(number, -1, -1, -1), _rows(own, group.completions)], dim=2)
@@ -75,6 +90,8 @@ def _group(
     )
     # Query t stands behind the prompt and t tokens of its own; padding is at the end, where nobody looks.
     seen = torch.ones(longest, group.prompt + longest, dtype=torch.bool, device=keys.device).tril(group.prompt)
+    if window is not None:
+        seen = seen.triu(group.prompt + 1 - window)
     completions = scaled_dot_product_attention(
         _rows(completion_q, group.completions), keys, values, attn_mask=seen, scale=scale
     )

@@ -20,7 +20,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from stages.core.errors import first_line
 from stages.models.attention.packed_attention import block_by_block, packed_attention
 from stages.models.attention.packing import PackedGroup, Packing
-from stages.models.families import VARLEN, family_of
+from stages.models.families import VARLEN, WINDOWS, family_of, has_windows
 
 Kernel = Callable[..., Any]
 _HALF = (torch.bfloat16, torch.float16)
@@ -87,6 +87,8 @@ def unusable_reason(model: Any, device: torch.device, kernel: Kernel = varlen_at
     """
     if VARLEN not in family_of(model).kernels:
         return f"not known to work for {model.config.model_type}"
+    if has_windows(model):
+        return WINDOWS
     text = model.config.get_text_config()
     heads = text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -17,6 +17,8 @@ class PackedGroup:
     """Tokens of the prompt."""
     completions: list[int]
     """Tokens of each completion."""
+    both_ways: list[tuple[int, int]] = field(default_factory=list)
+    """Parts [begin, end) of the prompt whose tokens all see each other; what else there is sees its past."""
 
     @property
     def tokens(self) -> int:
@@ -33,6 +35,7 @@ class Packing:
     def __init__(self, groups: list[PackedGroup]) -> None:
         self.groups = groups
         self._starts: tuple[Tensor, Tensor] | None = None
+        self._seen: dict[tuple[int, int | None], Tensor] = {}
 
     @property
     def queries(self) -> list[int]:
@@ -51,3 +54,18 @@ class Packing:
             queries, keys = (torch.tensor(starts, dtype=torch.int32, device=device) for starts in both)
             self._starts = queries, keys
         return self._starts
+
+    def seen_in_prompt(self, number: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Who sees whom in the prompt of a group, (P, P); None where each token sees the whole of its past.
+
+        A layer with a window sees only the last `window` tokens, its own with them, of the past. All layers ask.
+        """
+        group = self.groups[number]
+        if not group.both_ways and (window is None or window >= group.prompt):
+            return None
+        if (number, window) not in self._seen:
+            seen_PP = torch.ones(group.prompt, group.prompt, dtype=torch.bool, device=device).tril()
+            for begin, end in group.both_ways:
+                seen_PP[begin:end, begin:end] = True
+            self._seen[number, window] = seen_PP if window is None else seen_PP.triu(1 - window)
+        return self._seen[number, window]

@@ -55,9 +55,12 @@ def packed_inputs(
     The positions stay on the CPU: a GPU would be waited for to say which of them there are.
     """
     use_packed_attention(model)
-    layout = [PackedGroup(len(g.prompt), [len(c) for c in g.completions]) for g in groups]
+    batches = processor.batches
+    layout = [
+        PackedGroup(len(g.prompt), [len(c) for c in g.completions], batches.both_ways(g.image_inputs)) for g in groups
+    ]
     sequence = [t for g in groups for tokens in (g.prompt, *g.completions) for t in tokens]
-    images = [g.image_inputs for g in groups]
+    images = [batches.without_kinds(g.image_inputs) for g in groups]
     batch = {name: value.to(device) for name, value in processor.batch([sequence], images).items()}
     batch["position_ids"] = _positions(model, processor, groups, layout, device)
     # Anything 4-D is taken for a finished mask; the layout says what it would.

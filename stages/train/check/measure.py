@@ -85,6 +85,9 @@ def check_model(policy: Policy) -> CheckResult:
         asked, refused = requests(policy.processor)
         # A prompt that this model can't take is a rejected row, and no wrong number.
         result.features |= {f"refused, {name}": why for name, why in refused.items()}
+        if not asked:
+            # Nothing was compared, which is no sign of exactness.
+            result.cells.append(Cell("the processor", "all", None, f"each was refused: {next(iter(refused.values()))}"))
         drawn, trouble = _sample(policy, asked, result)
         own = {request.id: _own(policy, question, request, completions) for question, request, completions in drawn}
         _compare_samples(policy, drawn, own, result)

@@ -6,11 +6,12 @@ and unpadded; a logits processor leaves it no choice but the given completion.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
+from transformers import GenerationMixin, LogitsProcessor
 
 from stages.models.forward_inputs import forward_names
 from stages.models.images import decode_image
@@ -34,22 +35,29 @@ class _Forced(LogitsProcessor):
 
 
 def own_logits(policy: Policy, question: Question, token_ids: list[int]) -> tuple[list[int], Tensor]:
-    """The prompt's ids as the processor gives them, and the logits (T, V) before each token of a completion."""
+    """The prompt's ids as the processor gives them, and the logits (T, V) before each token of a completion.
+
+    ValueError where the model's `generate` can't be made to give this completion.
+    """
     inputs = {name: value.to(policy.device) for name, value in _inputs(policy, question).items()}
     prompt = inputs["input_ids"].shape[1]
-    with torch.no_grad():
-        out = policy.model.generate(
-            **inputs,
-            max_new_tokens=len(token_ids),
-            min_new_tokens=len(token_ids),
-            do_sample=False,
-            logits_processor=[_Forced(prompt, token_ids)],
-            output_logits=True,
-            return_dict_in_generate=True,
-            eos_token_id=-1,
-            pad_token_id=policy.processor.pad_token_id,
-        )
-    return inputs["input_ids"][0].tolist(), torch.cat(out.logits).float()
+    # Some classes have a `generate` of their own that loses the processor (Janus): then the one that all inherit.
+    for generate in (policy.model.generate, partial(GenerationMixin.generate, policy.model)):
+        with torch.no_grad():
+            out = generate(
+                **inputs,
+                max_new_tokens=len(token_ids),
+                min_new_tokens=len(token_ids),
+                do_sample=False,
+                logits_processor=[_Forced(prompt, token_ids)],
+                output_logits=True,
+                return_dict_in_generate=True,
+                eos_token_id=-1,
+                pad_token_id=policy.processor.pad_token_id,
+            )
+        if out.sequences[0, -len(token_ids) :].tolist() == token_ids:
+            return inputs["input_ids"][0].tolist(), torch.cat(out.logits).float()
+    raise ValueError("its generate takes no logits processor")
 
 
 def _inputs(policy: Policy, question: Question) -> dict[str, Any]:
