@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from schemas.rejected import RejectedRow
 from schemas.tables import Table
 from stages.core.resources import Resources as Resources
+from stages.core.runs.halved import Halved
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +61,8 @@ class Context:
     """A private folder for resumable state of the shard in hand; survives a kill; None while planning."""
     shards: tuple[dict[str, Any], ...] = ()
     """What this process means to do one after another, for a stage that saves by it; empty where nobody knows yet."""
+    halved: Halved = field(default_factory=Halved)
+    """Where models that a stage asks count their batches that failed; the stage keeps it with each shard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -12,12 +11,12 @@ from typing import Any
 from schemas.prompts import PromptRow
 from schemas.rollouts import Completion, FinishReason, RolloutGroup, Sampling, Span
 from stages.core.errors import BadSample, CosmoError
+from stages.core.runs.halved import counted, keep_halved
 from stages.core.stage import Context, ShardWriter
 from stages.engines.base import Engine, SampleRequest
 from stages.engines.system_turn import encoded_row
 from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
-from stages.rollout.quality import TROUBLE, why_failed
 
 
 class GroupMaker:
@@ -49,9 +48,8 @@ class GroupMaker:
                 self._write(writer, one, ready.pop(one.prompt.id))
         if waiting:
             raise CosmoError(f"the engine gave no completion of the prompt {waiting[0].prompt.id}", "see Engine.sample")
-        if asked and (trouble := self._engine.trouble()) is not None:
-            # Beside the shard: the closing line says it, of a run from the cache as well.
-            writer.artifact(f"{TROUBLE}/{asked[0].prompt.id}.json").write_text(json.dumps(trouble), encoding="utf-8")
+        if asked:
+            keep_halved(self._engine.trouble(), writer.artifact, asked[0].prompt.id)
 
     def _asked(self, prompt: PromptRow) -> Asked:
         prompt, encoded = encoded_row(self._engine.encode, prompt, self._ctx.config.system_turn)
@@ -95,7 +93,7 @@ class GroupMaker:
             tokens += sum(len(one.token_ids) for one in group.completions)
             progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
         if count and errors.total() == count:
-            raise self._engine.none_sampled(f"no completion of {count} could be sampled: {why_failed(errors)}")
+            raise self._engine.none_sampled(f"no completion of {count} could be sampled: {counted(errors)}")
 
     def _write(self, writer: ShardWriter, asked: Asked, drawn: DrawnGroup) -> None:
         fields = {f.name: getattr(asked.prompt, f.name) for f in dataclasses.fields(PromptRow)}

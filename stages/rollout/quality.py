@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from schemas.columns import generated_counts
 from schemas.rollouts import FinishReason
 from schemas.tables import ROLLOUTS, STEPS_GUIDED
 from stages.core.runs.folder import RunFolder, further_rows
+from stages.core.runs.halved import MOST_REASONS, counted, halved_line, halved_numbers
 from stages.core.stage import Quality
 from stages.engines.base import FAILED_HINT
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-TROUBLE = "halved_batches"
-"""Folder of a run where a shard whose batches failed and were drawn in parts keeps what its engine said of them."""
 _COLUMNS = ("token_ids", "generated", "finish_reason", "error")
-_REASONS = 3
 _GROUPS = 64
 
 
@@ -42,7 +39,7 @@ def rollout_quality(folder: RunFolder) -> Quality:
     numbers: dict[str, Any] = {
         "completions": completions,
         "failed": failed,
-        "failed_reasons": dict(errors.most_common(_REASONS)),
+        "failed_reasons": dict(errors.most_common(MOST_REASONS)),
         "mean_tokens": round(tokens / sampled, 2) if sampled else None,
         "truncated_share": round(ends[FinishReason.LENGTH] / sampled, 4) if sampled else None,
         # Of the workers' own time, as the receipts tell it: a cached run says the same.
@@ -50,8 +47,8 @@ def rollout_quality(folder: RunFolder) -> Quality:
     }
     if (choices := _choices(folder)) is not None:
         numbers["guided"] = {**choices, "kept_tokens": tokens, "seconds": round(seconds, 3)}
-    why = why_failed(errors)
-    numbers |= _halved(folder)
+    why = counted(errors)
+    numbers |= halved_numbers(folder)
     if not sampled:
         return Quality("", numbers, failure=f"no completion of {completions} could be sampled: {why}", hint=FAILED_HINT)
     warning = f"{failed} of {completions} completions failed: {why}" if 2 * failed > completions else None
@@ -67,13 +64,6 @@ def _choices(folder: RunFolder) -> dict[str, int] | None:
     return {"choices": len(rows), "sampled_tokens": sampled}
 
 
-def why_failed(errors: Counter[str]) -> str:
-    """The most frequent reasons with their counts: `12 out of memory, 1 timed out after 5 s`."""
-    rest = errors.total() - sum(count for _, count in errors.most_common(_REASONS))
-    named = [f"{count} {reason}" for reason, count in errors.most_common(_REASONS)]
-    return ", ".join([*named, *([f"{rest} for other reasons"] if rest else [])])
-
-
 def _line(numbers: dict[str, Any], why: str) -> str:
     failed = f", {numbers['failed']} failed ({why})" if numbers["failed"] else ""
     speed, guided = numbers["tokens_per_second"], numbers.get("guided")
@@ -82,27 +72,7 @@ def _line(numbers: dict[str, Any], why: str) -> str:
     return (
         f"{numbers['completions']} completions{failed}, {numbers['mean_tokens']:.1f} tokens each,"
         f" {numbers['truncated_share']:.0%} truncated" + "".join(f", {part}" for part in parts)
-    ) + _halved_line(numbers)
-
-
-def _halved(folder: RunFolder) -> dict[str, Any]:
-    """How many batches failed and were halved, why, and what that took; {} where none did."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.artifact(TROUBLE).glob("*.json"))]
-    if not found:
-        return {}
-    reasons: Counter[str] = Counter()
-    for one in found:
-        reasons.update(one["halved"])
-    return {"halved_batches": dict(reasons), "halved_seconds": round(sum(one["lost_s"] for one in found), 2)}
-
-
-def _halved_line(numbers: dict[str, Any]) -> str:
-    if not (reasons := Counter(numbers.get("halved_batches", {}))):
-        return ""
-    return (
-        f"; {reasons.total()} batches failed and were drawn in halves ({why_failed(reasons)}):"
-        f" {numbers['halved_seconds']:.1f} s lost, and smaller batches are slower"
-    )
+    ) + halved_line(numbers, "drawn")
 
 
 def _completions(path: Path) -> Iterator[pa.StructArray]:

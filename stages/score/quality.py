@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from schemas.scored import ERROR, FAILED, NOT_APPLICABLE, TIMEOUT, UNDECIDED
+from stages.core.runs.halved import halved_line, halved_numbers
 from stages.core.runs.unmarked import HOW_TO_MARK, unmarked_line
 from stages.core.stage import Quality
 from stages.score.rewards import principal_of
@@ -75,6 +76,7 @@ def quality_of(folder: RunFolder) -> Quality:
         "groups": len(spreads),
         "flat_groups": flat,
         "failed_grades": dict(sorted(found.failed.items())),
+        **halved_numbers(folder),
     }
     hint = f"cosmo score {folder.where} --explain {found.first_missing}" if found.first_missing else ""
     if not rewarded and found.undecided:
@@ -110,7 +112,7 @@ def _line(numbers: dict[str, Any], found: Summary) -> str:
         parts.append(f"{numbers['flat_groups']} of {numbers['groups']} groups flat")
     if missing := found.missing.total():
         parts.append(f"{missing} of {numbers['completions']} completions without one: {_reasons(found)}")
-    return ", ".join(parts)
+    return ", ".join(parts) + halved_line(numbers, "graded")
 
 
 def _warnings(found: Summary, count: int, flat: int, groups: int) -> list[str]:

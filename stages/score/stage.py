@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.tables import ROLLOUTS, SCORED, Table
 from stages.core.registry import plugin_key, short_name
+from stages.core.runs.halved import keep_halved
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
 
@@ -93,6 +94,7 @@ class ScoreStage(Stage):
                 ctx.progress.advance(1, **numbers)
             for (name, status), count in sorted(failed.items()):
                 ctx.progress.log(f"{count} grades of {name}: {status}; cosmo score SCORED_FOLDER asks again")
+            keep_halved(ctx.halved.taken(), writer.artifact, f"{shard['input']}-{shard['shard']}")
 
         return work
 

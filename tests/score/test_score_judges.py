@@ -21,6 +21,7 @@ from stages.core.config import build
 from stages.core.errors import UsageError
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.score.config import ScoreConfig
 from stages.score.stage import STAGE
 from tests.score.made import completion as sampled
@@ -413,3 +414,21 @@ def test_a_judge_on_the_transformers_engine(tmp_path: Path) -> None:
     assert all((g.reason or "").startswith("unparsable: ") for g in said[:2])
     assert "special_token" in (said[2].reason or "")
     assert [g.value for g in grades(found, "format")] == [1.0] * 3
+
+
+def test_a_judges_batches_that_failed_are_on_the_closing_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = BatchSampler.draw
+
+    def crowded(self: BatchSampler, batch: list[Any], sampling: Any) -> object:
+        if sum(len(share.indices) for share in batch) > 2:
+            raise RuntimeError("too many questions")
+        return plain(self, batch, sampling)
+
+    monkeypatch.setattr(BatchSampler, "draw", crowded)
+    upstream = on_disk(
+        tmp_path, [group(*map(thought, ("red", "blue", "green")), question="what colour ?", answer="red")]
+    )
+    judges = {"tone": {"policy": "tiny:qwen2_5_vl", "prompt": "value", "max_new_tokens": 2, "device": "cpu"}}
+    quality = STAGE.quality(score(tmp_path, upstream, judges, also=["tone"]))
+    assert quality.numbers["halved_batches"] == {"RuntimeError too many questions": 1}
+    assert "1 batches failed and were graded in halves (1 RuntimeError too many questions)" in quality.line

@@ -15,6 +15,7 @@ from schemas.tables import SCORED
 from stages.core.errors import UnavailableError, UsageError
 from stages.core.registry import load
 from stages.core.runs.folder import RunFolder
+from stages.core.stage_list import load_stage
 from stages.models.load import load_reward_model
 from stages.models.policy_ref import resolve_policy
 from stages.score.config import RewardModelTable, ScoreConfig
@@ -132,6 +133,38 @@ def test_batches_do_not_matter(trained: Path, groups: list[ScoredGroup]) -> None
     assert scalars(model, rows, 10**6) == pytest.approx(one, abs=1e-5)
     assert scalars(model, rows[::-1], 60) == pytest.approx(one[::-1], abs=1e-5)
     assert scalars(model, [], 60) == []
+
+
+def test_a_batch_that_fails_is_halved_and_the_closing_line_says_so(
+    tmp_path: Path, trained: Path, groups: list[ScoredGroup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a row that fails alone the grade is an error, of all others the number; a run from the cache says it too."""
+    plain = reward_scores._forward
+    bad = policy("tiny:llama").processor.encode_completion(groups[20].completions[0].text)
+
+    def crowded(model: Any, rows: list[list[int]]) -> list[float]:
+        if len(rows) > 2 or any(row[-len(bad) :] == bad for row in rows):
+            raise RuntimeError("too many rows")
+        return plain(model, rows)
+
+    shard = write_shard(tmp_path / "scored.parquet", SCORED, groups[20:22])
+    settings = {"also": ["reward_model"], "reward_model": RewardModelTable(policy=str(trained), device="cpu")}
+    whole = score(tmp_path / "whole", shard, **settings)
+    monkeypatch.setattr(reward_scores, "_forward", crowded)
+    halved = score(tmp_path / "halved", shard, **settings)
+    found = [grade for *_, grade in grades(halved)]
+    failures = [grade for grade in found if grade.status == "error"]
+    assert {grade.reason for grade in failures} == {"RuntimeError too many rows"}
+    assert 0 < len(failures) < len(found)
+    for (*_, one), other in zip(grades(whole), found, strict=True):
+        assert other.status == "error" or other.value == pytest.approx(one.value, abs=1e-5)
+    quality = load_stage("score").quality(halved)
+    [(reason, count)] = quality.numbers["halved_batches"].items()
+    assert reason == "RuntimeError too many rows"
+    assert f"; {count} batches failed and were graded in halves ({count} {reason})" in quality.line
+    assert quality.numbers["halved_seconds"] >= 0
+    assert "halved" not in load_stage("score").quality(whole).line
+    assert "halved_batches" not in load_stage("score").quality(whole).numbers
 
 
 def test_a_batch_holds_no_more_positions_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

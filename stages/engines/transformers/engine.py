@@ -8,47 +8,23 @@ told (`trouble`): it costs speed, and may hide a fault of a whole family.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message
+from stages.core.runs.halved import Halved
 from stages.engines.base import Engine, SampledCompletion, SampleRequest, error_line
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share, batches, halves
 from stages.engines.transformers.kv_cache import growing_cache, keeps_states
-from stages.models.families import unshared_reason
+from stages.models.families import uncached_reason
 from stages.models.load import Policy
 
 if TYPE_CHECKING:
     from stages.models.processor import Encoded
-
-
-@dataclass(slots=True)
-class Trouble:
-    """Batches that failed whole and were drawn in parts."""
-
-    planned: int = 0
-    """How many batches there were to be."""
-    halved: Counter[str] = field(default_factory=Counter)
-    """How many were halved, by reason."""
-    lost_s: float = 0.0
-    """Seconds that went into their failed attempts."""
-
-    def add(self, reason: str, seconds: float) -> None:
-        """One more batch that failed."""
-        self.halved[reason] += 1
-        self.lost_s += seconds
-
-    def note(self) -> dict[str, Any] | None:
-        """As JSON values; None where no batch failed."""
-        if not self.halved:
-            return None
-        return {"planned": self.planned, "halved": dict(self.halved), "lost_s": round(self.lost_s, 3)}
 
 
 class TransformersEngine(Engine):
@@ -61,13 +37,13 @@ class TransformersEngine(Engine):
         self.max_positions = policy.processor.max_positions
         self._budget = batch_tokens
         self._sampler = BatchSampler(policy)
-        self._trouble = Trouble()
+        self._halved = Halved()
         # Padding would go into a state that holds all that was read.
         self._one_length = keeps_states(growing_cache(policy.model.config))
 
     def notice(self) -> str | None:
         """That prompts are copied to their completions, where the model's family makes that necessary."""
-        reason = unshared_reason(self.policy.model)
+        reason = uncached_reason(self.policy.model)
         if reason and self._one_length:
             return (
                 f"prompts of one length are sampled together: {self.policy.ref.name} keeps a state in place of a cache"
@@ -76,8 +52,7 @@ class TransformersEngine(Engine):
 
     def trouble(self) -> dict[str, Any] | None:
         """Batches that failed and were halved since this was last asked, by reason, and the seconds lost on them."""
-        trouble, self._trouble = self._trouble, Trouble()
-        return trouble.note()
+        return self._halved.taken()
 
     def encode(self, messages: list[Message], images: list[Image]) -> Encoded:
         """Render a prompt; BadSample when this model can't take it."""
@@ -96,7 +71,7 @@ class TransformersEngine(Engine):
         self.policy.model.eval()
         try:
             waiting = list(batches(requests, sampling.max_new_tokens, self._budget, self._parts))
-            self._trouble.planned += len(waiting)
+            self._halved.planned += len(waiting)
             while waiting:
                 for request, index, completion in self._attempt(waiting.pop(0), sampling, waiting):
                     done = drawn.setdefault(id(request), {})
@@ -139,7 +114,7 @@ class TransformersEngine(Engine):
             # Whatever a model's forward raises over one row must not cost the others.
             reason = error_line(error)
         if smaller := halves(batch):
-            self._trouble.add(reason, time.monotonic() - began)
+            self._halved.add(reason, time.monotonic() - began)
             waiting[:0] = smaller
             return []
         share = batch[0]

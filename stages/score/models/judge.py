@@ -23,6 +23,7 @@ from schemas.verdicts import UNPARSABLE
 from stages.core.errors import BadSample, CosmoError, UsageError
 from stages.core.registry import load, plugin_key
 from stages.core.resources import Kind, Resources
+from stages.core.runs.halved import Halved
 from stages.core.stage import Context
 from stages.engines.base import TIMED_OUT, Engine, EngineSettings, SampledCompletion, SampleRequest, engine_name
 from stages.engines.steps import TextStep
@@ -94,7 +95,7 @@ def bind(name: str, table: JudgeTable, steps: StepsTable = StepsTable()) -> Mode
         # The answers lie beside the run folders, where every run finds them.
         cache = AnswerCache(ctx.scratch and ctx.scratch.parents[2] / ".judge-cache", ctx.progress.log)
         opened = plugin.open(ref, settings, warm)
-        judge = _Judge(name, table, prompt, digest(identity), opened, cache, ctx.progress.log, steps)
+        judge = _Judge(name, table, prompt, digest(identity), opened, cache, ctx.progress.log, ctx.halved, steps)
         return judge.grade_groups
 
     return ModelVerifier(name, identity, open_judge, plugin.gpus(settings), whole=prompt.asks.steps)
@@ -131,6 +132,8 @@ class _Judge:
     engine: Engine
     cache: AnswerCache
     log: Callable[[str], None]
+    halved: Halved
+    """Where its engine's batches that failed are counted."""
     steps: StepsTable
     """How steps are split and what their verdicts come to, for a prompt that asks about steps."""
     asked: int = 0
@@ -178,6 +181,7 @@ class _Judge:
         except Exception as error:
             # Whatever an engine does, the answers that came before it stay.
             self._failed(f"{type(error).__name__}: {error}")
+        self.halved.join(self.engine.trouble())
         return found | {key: failed("the judge did not answer") for key in questions.keys() - found.keys()}
 
     def _requests(self, questions: dict[str, _Question], found: dict[str, Judgement]) -> Iterator[SampleRequest]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from schemas.rollouts import RolloutGroup
+from stages.core.runs.halved import Halved
+from stages.engines.base import error_line
 from stages.models.load import Policy
 
 
@@ -17,21 +21,47 @@ def sequences(policy: Policy, group: RolloutGroup, completions: list[str]) -> li
     return [prompt + policy.processor.encode_completion(completion) for completion in completions]
 
 
-def scalars(policy: Policy, rows: list[list[int]], batch_tokens: int) -> list[float]:
-    """The model's number for each row, in their order.
+def scalars(
+    policy: Policy, rows: list[list[int]], batch_tokens: int, halved: Halved | None = None
+) -> list[float | str]:
+    """The model's number for each row, in their order; for a row that fails alone, why.
 
-    Rows of like length share a batch of at most `batch_tokens` positions, where one row alone does not need more.
+    Rows of like length share a batch of at most `batch_tokens` positions, where one row alone does not need more. A
+    batch that fails is halved, and `halved` counts it.
     """
+    counts = halved or Halved()
     # Longest last, and taken from the end: the first batch shows at once whether memory suffices.
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    found = [0.0] * len(rows)
+    found: list[float | str] = [0.0] * len(rows)
+    waiting: list[list[int]] = []
     with torch.inference_mode():
-        while order:
-            size = max(1, batch_tokens // len(rows[order[-1]]))
-            batch, order = order[-size:], order[:-size]
-            for i, value in zip(batch, _forward(policy, [rows[i] for i in batch]), strict=True):
+        while waiting or order:
+            if not waiting:
+                size = max(1, batch_tokens // len(rows[order[-1]]))
+                waiting, order = [order[-size:]], order[:-size]
+                counts.planned += 1
+            batch, began = waiting.pop(), time.monotonic()
+            try:
+                values: list[float] | list[str] = list(_forward(policy, [rows[i] for i in batch]))
+            except Exception as error:
+                # Whatever a model's forward raises over one row must not cost the others.
+                reason = _reason(error)
+                if len(batch) > 1:
+                    counts.add(reason, time.monotonic() - began)
+                    waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+                    continue
+                values = [reason]
+            for i, value in zip(batch, values, strict=True):
                 found[i] = value
     return found
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, torch.OutOfMemoryError):
+        return error_line(error)
+    # Blocks of the failed attempt are of sizes that the halves will not ask for.
+    torch.cuda.empty_cache()
+    return "out of memory"
 
 
 def _forward(policy: Policy, rows: list[list[int]]) -> list[float]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from stages.core.errors import BadSample, UsageError
 from stages.core.resources import Kind
+from stages.core.runs.halved import Halved
 from stages.core.stage import Context
 from stages.score.config import RewardModelTable, ScoreConfig
 from stages.score.verifiers.base import BoundVerifier, Judgement, ModelVerifier, Ungraded, does_not_apply, failed
@@ -35,8 +36,8 @@ _MODEL: Kind[Policy] = Kind(NAME, on_device=True)
 class _RewardModel:
     """A loaded model and the rule."""
 
-    def __init__(self, table: RewardModelTable, policy: Policy) -> None:
-        self.table, self.policy = table, policy
+    def __init__(self, table: RewardModelTable, policy: Policy, halved: Halved) -> None:
+        self.table, self.policy, self.halved = table, policy, halved
 
     def grade_groups(self, window: Sequence[Ungraded]) -> list[list[Judgement]]:
         """A judgement for every completion; completions of all groups share batches."""
@@ -44,7 +45,7 @@ class _RewardModel:
 
         encoded = [self._encoded(ungraded) for ungraded in window]
         rows = [ids for group in encoded if not isinstance(group, Judgement) for ids in group]
-        numbers = iter(scalars(self.policy, rows, self.table.batch_tokens))
+        numbers = iter(scalars(self.policy, rows, self.table.batch_tokens, self.halved))
         return [
             [group] * len(ungraded.completions)
             if isinstance(group, Judgement)
@@ -63,7 +64,9 @@ class _RewardModel:
         except BadSample as error:
             return failed(str(error))
 
-    def _judgement(self, number: float) -> Judgement:
+    def _judgement(self, number: float | str) -> Judgement:
+        if isinstance(number, str):
+            return failed(number)
         if not math.isfinite(number):
             return failed(f"the reward model gave {number}")
         value = number if self.table.value == "raw" else _sigmoid(number)
@@ -96,7 +99,8 @@ def _open(ctx: Context, table: RewardModelTable, ref: PolicyRef) -> _RewardModel
     def make() -> Policy:
         return load_reward_model(ref, device=table.device, dtype=table.dtype, new_head=False)
 
-    return _RewardModel(table, ctx.resources.get(_MODEL, f"{ref.id} {table.device} {table.dtype}", make))
+    policy = ctx.resources.get(_MODEL, f"{ref.id} {table.device} {table.dtype}", make)
+    return _RewardModel(table, policy, ctx.halved)
 
 
 PLUGIN = BoundVerifier(version=1, bind=bind)
