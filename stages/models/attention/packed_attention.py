@@ -59,7 +59,7 @@ def block_by_block(
         key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
     sizes = [group.tokens for group in packed.groups]
     parts = zip(packed.groups, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
-    done = []
+    done: list[Tensor] = []
     for number, (group, *states) in enumerate(parts):
         seen_PP = packed.seen_in_prompt(number, window, query.device)
         done += _group(group, *states, scale, seen_PP, window)

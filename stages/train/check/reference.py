@@ -6,6 +6,7 @@ and unpadded; a logits processor leaves it no choice but the given completion.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,8 @@ def own_logits(policy: Policy, question: Question, token_ids: list[int]) -> tupl
     inputs = {name: value.to(policy.device) for name, value in _inputs(policy, question).items()}
     prompt = inputs["input_ids"].shape[1]
     # Some classes have a `generate` of their own that loses the processor (Janus): then the one that all inherit.
-    for generate in (policy.model.generate, partial(GenerationMixin.generate, policy.model)):
+    inherited: Callable[..., Any] = partial(GenerationMixin.generate, policy.model)
+    for generate in (policy.model.generate, inherited):
         with torch.no_grad():
             out = generate(
                 **inputs,
