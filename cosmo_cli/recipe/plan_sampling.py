@@ -30,7 +30,7 @@ def sampling_step(question: Question, name: str, own: dict[str, Any], phase: Pha
         better = next((m for m in _moves(question, how) if not _tried(question, name, own, m).problems), None)
         typed = " ".join(f"--set rollout.{key}={value:g}" for key, value in better.items()) if better else ""
         step.problems = [Problem(p.text, typed or p.hint, p.certain) for p in step.problems]
-    step.notes += _idle(question, config, how, phase) if on_gpu else []
+    step.notes += _idle(question, how, phase) if on_gpu else []
     return step
 
 
@@ -123,17 +123,16 @@ def _moves(question: Question, how: Sampling) -> Iterator[dict[str, Any]]:
                 yield own | more
 
 
-def _idle(question: Question, config: Any, how: Sampling, phase: Phase | None) -> list[str]:
+def _idle(question: Question, how: Sampling, phase: Phase | None) -> list[str]:
     """What leaves GPUs without work."""
     gpus, tp = question.machine.gpus, how.tensor_parallel if how.engine == "vllm" else 1
     workers = _workers(question, tp)
     found = []
     if workers * tp < gpus and question.executor == LOCAL:
         found.append(f"it samples on {tp} of {gpus} GPUs: cosmo run with --executor ray samples on {gpus // tp * tp}")
-    shards = -(-phase.prompts // config.shard_groups) if phase is not None else workers
-    if shards < workers:
-        right = -(-phase.prompts // workers) if phase is not None else 1
-        found.append(f"{shards} shards for {workers} engines: --set rollout.shard_groups={right} gives each one")
+    # Shards are cut for the workers there are, but a prompt's group is never split.
+    if phase is not None and phase.prompts < workers:
+        found.append(f"prompts = {phase.prompts} a turn, and {workers} engines: some have nothing to do")
     smaller = [n for n in range(1, tp) if how.engine == "vllm" and _one_model_fits(question, how, n)]
     if smaller:
         found.append(f"the model fits {smaller[0]} GPU: --set rollout.vllm.tensor_parallel_size={smaller[0]} is faster")

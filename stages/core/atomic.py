@@ -42,16 +42,26 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json_bytes(value))
 
 
+def create_json(path: Path, value: Any) -> bool:
+    """A JSON file, whole or not at all, where there is none; False where another was first, which stays."""
+    beside = aside_of(path)
+    _write_synced(beside, json_bytes(value))
+    try:
+        # Unlike a rename, a link fails where there is a file already.
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """A file, whole or not at all, in place of any other: written beside, synced, renamed."""
     # Beside it and not in a temporary folder: a rename is atomic within one file system only.
     beside = aside_of(path)
     for last in (False, True):
-        with open(beside, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            # A rename may reach the disk before the content does: after a power loss the file would be empty.
-            os.fsync(handle.fileno())
+        _write_synced(beside, data)
         try:
             os.replace(beside, path)
             return
@@ -59,6 +69,14 @@ def write_bytes(path: Path, data: bytes) -> None:
             # Another process may tidy up what it takes for the leftovers of a dead one.
             if last:
                 raise
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        # A rename may reach the disk before the content does: after a power loss the file would be empty.
+        os.fsync(handle.fileno())
 
 
 def aside_of(path: Path) -> Path:

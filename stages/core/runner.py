@@ -86,7 +86,8 @@ def run_stage(
     settings = build(executor.config, options.executor_settings, "executor")
     upstream = [RunFolder.open(p) for p in inputs]
     check_inputs(stage, upstream, options.partial)
-    ctx = Context(config, upstream, progress, resources or Resources())
+    workers = max(options.worker[1], executor.workers(settings, lambda: stage.gpus(config)))
+    ctx = Context(config, upstream, progress, resources or Resources(), workers=workers)
     # Before there is a folder: its name is the fingerprint's, and that is a digest of the plan, too.
     plan = stage.plan(ctx)
     key = identity(stage, config, upstream, plan)
@@ -95,7 +96,8 @@ def run_stage(
     if options.dry_run:
         found = RunFolder.find(location)
         done = len(found.receipts()) if found is not None else 0
-        result = Result(location.path, stage.name, fingerprint, "planned", len(plan.shards), done)
+        total = found.total if found is not None else len(plan.cut or plan.shards)
+        result = Result(location.path, stage.name, fingerprint, "planned", total, done)
         result.inputs, result.where = [f.where for f in upstream], str(location)
         return result
     folder = _freeze(stage, config, upstream, plan, key, location, options.name)
@@ -228,7 +230,7 @@ def _freeze(
             stage.name,
             digest(key),
             stage.writes(config).name,
-            plan.shards,
+            plan.cut or plan.shards,
             stage.writes(config).version,
             key,
             tuple(InputRef(f.files.location.seen_from(location), f.fingerprint, f.stage) for f in upstream),

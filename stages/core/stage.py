@@ -63,6 +63,8 @@ class Context:
     """What this process means to do one after another, for a stage that saves by it; empty where nobody knows yet."""
     halved: Halved = field(default_factory=Halved)
     """Where models that a stage asks count their batches that failed; the stage keeps it with each shard."""
+    workers: int = 1
+    """How many are known to do shards at once, so that a plan may be cut for them (`Plan.cut`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class Plan:
     """Samples already left out while planning (duplicates, contamination); kept with shard 0."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Worth recording and not part of identity: versions, counts."""
+    cut: list[dict[str, Any]] = field(default_factory=list)
+    """The same work in smaller shards, the rows in the same order, for several workers; empty: `shards` as they are.
+
+    They identify nothing: a run is found by `shards`, however it was cut when it began."""
 
 
 class ShardWriter(Protocol):

@@ -61,7 +61,7 @@ class RolloutConfig:
     guide: GuideTable = section(GuideTable, "Guided sampling: the best of several continuations at each step")
     select: RefillSelection = option(RefillSelection(), "Which prompts")
     environment: EnvironmentTable = section(EnvironmentTable, "Who answers a completion's actions between its turns")
-    shard_groups: int = option(64, "Groups an output shard", low=1)
+    shard_groups: int = option(64, "Groups an output shard; fewer where more workers than shards are known", low=1)
     batch_tokens: int = option(65536, "Most positions (rows x length) decoded at once", low=1, affects=False)
     device: str = option("auto", "auto, cpu, cuda, cuda:1", flag="--device", affects=False)
     dtype: str = option(

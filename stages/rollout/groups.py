@@ -32,7 +32,8 @@ class GroupMaker:
         from stages.rollout.prompts import fetch
 
         asked = []
-        for (folder, _, _), prompt in fetch(self._ctx.inputs, (tuple(e) for e in shard["entries"])):
+        entries = (tuple(entry) for entry in shard["entries"])
+        for (folder, _, _), prompt in fetch(self._ctx.inputs, entries, self._ctx.resources):
             try:
                 asked.append(self._asked(prompt))
             except BadSample as bad:

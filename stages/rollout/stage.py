@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.rejected import RejectedRow
 from schemas.rollouts import Sampling
@@ -50,10 +50,10 @@ class RolloutStage(Stage):
         wanted, refill_key = refilled(config.select)
         drawn = select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key))
         chosen, repeated = _distinct(drawn[:wanted])
-        shards = [
-            {"entries": [[e.folder, e.shard, e.row, e.id] for e in part]}
-            for part in chunks(chosen, config.shard_groups)
-        ]
+        shards = _shards(chosen, config.shard_groups)
+        # A worker has work where there is a shard for it.
+        each = -(-len(chosen) // ctx.workers)
+        cut = _shards(chosen, each) if 0 < each < config.shard_groups else []
         # By content: where the policy lies, and what it is called, is no part of what is sampled.
         key = {
             "engine": plugin_key("engine", engine),
@@ -73,7 +73,7 @@ class RolloutStage(Stage):
             for e in repeated
         ]
         provenance = {"policy": ref.spec if ref else NO_POLICY, "policy_name": ref.name if ref else NO_POLICY}
-        return Plan(shards, key, rejected, {**provenance, "groups": len(chosen)})
+        return Plan(shards, key, rejected, {**provenance, "groups": len(chosen)}, cut)
 
     def open(self, ctx: Context) -> Work:
         """Load the engine, or find it warm."""
@@ -134,6 +134,11 @@ def _policy(config: RolloutConfig, needed: bool) -> PolicyRef | None:
     from stages.models.policy_ref import resolve_policy
 
     return resolve_policy(config.policy) if config.policy or needed else None
+
+
+def _shards(entries: list[Entry], groups: int) -> list[dict[str, Any]]:
+    """The prompts in shards of so many, in order."""
+    return [{"entries": [[e.folder, e.shard, e.row, e.id] for e in part]} for part in chunks(entries, groups)]
 
 
 def _distinct(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:

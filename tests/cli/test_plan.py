@@ -122,10 +122,10 @@ def test_half_of_the_gpus_idle_is_said():
     values = recipe("cosmo_r1")
     values["rollout"]["vllm"]["tensor_parallel_size"] = 4
     values["rollout"]["shard_groups"] = 128
-    assert plan(values, "qwen2_5_vl_7b").notes == [
-        "1 shards for 2 engines: --set rollout.shard_groups=64 gives each one",
-        "the model fits 1 GPU: --set rollout.vllm.tensor_parallel_size=1 is faster",
-    ]
+    faster = "the model fits 1 GPU: --set rollout.vllm.tensor_parallel_size=1 is faster"
+    assert plan(values, "qwen2_5_vl_7b").notes == [faster]
+    values["phases"][0]["prompts"] = values["phases"][1]["prompts"] = 1
+    assert plan(values, "qwen2_5_vl_7b").notes == ["prompts = 1 a turn, and 2 engines: some have nothing to do", faster]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,12 @@ class ExecutorPlugin(Protocol):
         """Do the shards; the receipts say what came of it.
 
         Returns when each is committed, here or by whoever else was at it. Raises what a stage raises, at once.
+        """
+
+    def workers(self, settings: Any, gpus: Callable[[], float]) -> int:
+        """How many shards may be in hand at once; 1 where it is unknown. `gpus` says how many a worker takes.
+
+        Asked before a plan is made.
         """
 
     def shared(self, settings: Any) -> AbstractContextManager[None]:

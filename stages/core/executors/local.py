@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ class LocalExecutor:
             job.ctx.progress.log(f"waiting for another process on {len(elsewhere)} shards of {job.folder.path.name}")
         for shard in elsewhere:
             worker.do(shard, wait=True)
+
+    def workers(self, settings: LocalConfig, gpus: Callable[[], float]) -> int:
+        """One: this process."""
+        return 1
 
     def shared(self, settings: LocalConfig) -> AbstractContextManager[None]:
         """Around several jobs: a process has nothing to share with itself."""

@@ -234,6 +234,18 @@ def rows_at(path: Path, table: Table, rows: list[int]) -> Iterator[Any]:
             first = end
 
 
+def read_whole(path: Path, table: Table) -> pa.Table:
+    """All rows of one shard, as columns, for who takes of them again and again (`rows_in`)."""
+    with open_shard(path, table) as file, _readable(path, table):
+        return file.read(columns=list(hints(table.row))).combine_chunks()
+
+
+def rows_in(whole: pa.Table, path: Path, table: Table, rows: list[int]) -> Iterator[Any]:
+    """The rows of these numbers out of a shard that was read whole: those that `rows_at` gives."""
+    with _readable(path, table):
+        yield from rows_from(table, whole.take(column(rows, pa.int64())), 0)
+
+
 @contextmanager
 def _readable(path: Path, table: Table) -> Iterator[None]:
     """InputError where the shard's content can't be read as the table's rows."""

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from stages.core.atomic import json_bytes, move_into_place, read_json, remove_asides, write_json
+from stages.core.atomic import create_json, json_bytes, move_into_place, read_json, remove_asides, write_json
 from stages.core.errors import CosmoError, InputError
 from stages.core.file_digest import known_sha256
 from stages.core.storage.base import RunFiles, RunWriter
@@ -146,9 +146,9 @@ class LocalWriter(RunWriter):
         self._path = path
 
     def freeze(self, config: dict[str, Any], manifest: Manifest) -> None:
-        """Config, then manifest: a folder with a manifest is a run."""
+        """Config, then manifest, where there is none: a folder with a manifest is a run, cut as that says."""
         write_json(self._path / "config.json", config)
-        write_json(self._path / "manifest.json", manifest.as_json())
+        create_json(self._path / "manifest.json", manifest.as_json())
 
     def commit(self, root: Path, receipt: Receipt) -> bool:
         """Create the receipt whole, only where there is none: written aside, then hard-linked to its name."""

@@ -40,6 +40,9 @@ class SharedPrefix:
         # None where every prompt has as many rows: then the table is the rows.
         full = all(a == b for a, b in pairwise(counts))
         self._slot_R = None if full else slot_R
+        # None where no prompt is padded: then nothing is hidden.
+        padding_BP = ~self._mask_BP
+        self._padding_B11P = padding_BP[:, None, None, :] if padding_BP.any() else None
         self._row_BG = row_R.new_zeros(len(counts) * self._widest).scatter(0, slot_R, row_R)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
@@ -50,8 +53,10 @@ class SharedPrefix:
         query_RKQD = (query * (size**-0.5 if scale is None else scale)).reshape(rows, groups, heads // groups, size)
         # All rows of a prompt against its one cache: a matrix product where copies would be as many small ones.
         scores = self._table(query_RKQD) @ keys_BKPD.transpose(2, 3)
-        hidden = scores.masked_fill(~self._mask_BP[:, None, None, :], torch.finfo(scores.dtype).min)
-        before_RKQP = self._rows(hidden)
+        if self._padding_B11P is not None:
+            # In place: nobody else has the scores.
+            scores.masked_fill_(self._padding_B11P, torch.finfo(scores.dtype).min)
+        before_RKQP = self._rows(scores)
         own_RKQT = query_RKQD @ key.transpose(2, 3)
         # One softmax over prompt and own tokens, in float32 as in transformers' own attention.
         weights = torch.cat([before_RKQP, own_RKQT], dim=-1).float().softmax(dim=-1).to(value.dtype)

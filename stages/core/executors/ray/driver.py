@@ -49,8 +49,8 @@ class Driver:
 
     def __init__(self, job: Job, settings: RayConfig, stopped: Callable[[], bool]) -> None:
         self._job, self._stopped = job, stopped
-        self._cpus, self._gpus = settings.cpus, _gpus(job, settings.gpus)
-        self._most = settings.workers or _room(self._cpus, self._gpus)
+        self._cpus, self._gpus = settings.cpus, _gpus(settings, job.stage.gpus(job.ctx.config))
+        self._most = room(settings, job.stage.gpus(job.ctx.config))
         self._task = ray.put(_task(job))
         # It asks for no CPU, so a full cluster has room for it. Where its machine dies it starts again, empty: what is
         # lost is a count for the person to look at.
@@ -172,11 +172,16 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _gpus(job: Job, asked: float) -> float:
-    """GPUs a worker takes: as asked, else what the stage says where the cluster has any."""
-    if asked >= 0:
-        return asked
-    return job.stage.gpus(job.ctx.config) if any(node.get("GPU") for node in _nodes()) else 0
+def _gpus(settings: RayConfig, needed: float) -> float:
+    """GPUs a worker takes: as asked, else what its stage needs where the cluster has any."""
+    if settings.gpus >= 0:
+        return settings.gpus
+    return needed if any(node.get("GPU") for node in _nodes()) else 0
+
+
+def room(settings: RayConfig, needed: float) -> int:
+    """How many workers there may be at a time, of a stage that needs so many GPUs each; UnavailableError for none."""
+    return settings.workers or _room(settings.cpus, _gpus(settings, needed))
 
 
 def _room(cpus: float, gpus: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
@@ -34,6 +35,15 @@ class RayExecutor:
             from stages.core.executors.ray.driver import Driver
 
             Driver(job, settings, asked).run()
+
+    def workers(self, settings: RayConfig, gpus: Callable[[], float]) -> int:
+        """As many as were asked for, or as a cluster that is connected already has room for."""
+        ray = sys.modules.get("ray")
+        if settings.workers or ray is None or not ray.is_initialized():
+            return settings.workers or 1
+        from stages.core.executors.ray.driver import room
+
+        return room(settings, gpus())
 
     def shared(self, settings: RayConfig) -> AbstractContextManager[None]:
         """Around several jobs: the cluster of the first one stays."""
