@@ -37,8 +37,8 @@ def measure(turns: int, give_back: bool) -> list[float]:
 
     set_up_process()
     from bench.loop_overhead import recipe
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe import run as loop
+    from cosmo_cli.terminal.output import Output
 
     found: list[float] = []
     plain = loop.give_back_memory

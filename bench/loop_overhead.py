@@ -133,8 +133,8 @@ def recipe(policy: str, turns: int, sft_steps: int) -> Any:
 def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -> dict[str, Any]:
     """Shares of a turn, medians over turns; prints the table."""
     from bench.timing import table
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe.run import run_recipe
+    from cosmo_cli.terminal.output import Output
     from stages.train.trainer_isolation import quiet_imports
 
     quiet_imports()

@@ -138,7 +138,7 @@ def main(args: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script `cosmo`: run what was typed and end the process with its exit code."""
-    from cosmo_cli.streams import open_streams
+    from cosmo_cli.process import open_streams
 
     open_streams()
     code = main()

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from cosmo_cli.output import ClosedPipe, complain
 from cosmo_cli.process import debugging
+from cosmo_cli.terminal.output import ClosedPipe, complain
 from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, first_line
 
 INTERRUPTED, CLOSED_PIPE = 130, 141

@@ -1,9 +1,10 @@
-"""Process-wide settings that have to be made before torch is loaded."""
+"""What is settled for the whole process before anything else: its three streams, threads and memory."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import io
 import os
 import sys
 
@@ -26,6 +27,24 @@ def set_up_process() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         _keep_memory()
+
+
+def open_streams() -> None:
+    """Give this process the three streams: where it was started without one, a sink.
+
+    Without it the next file that is opened would get the number of the missing stream, and with it whatever a library
+    prints. Characters that a stream's encoding lacks are spelled out where they would end the command.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False)
+            setattr(sys, name, opened)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def give_back_memory() -> None:

@@ -69,7 +69,7 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
 def run_as_rank(verb: str, config: Any, inputs: list[Path], given: dict[str, Any]) -> None:
     """Rank 0 runs the command; the others work with it, silently."""
     from cosmo_cli.errors import explain
-    from cosmo_cli.output import stdout_to_stderr
+    from cosmo_cli.terminal.output import stdout_to_stderr
 
     entry = entry_of(verb)
     assert entry is not None

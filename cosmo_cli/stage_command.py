@@ -38,15 +38,15 @@ _EXECUTOR: dict[str, tuple[Any, Any]] = {"executor": (shared.ExecutorOption, LOC
 def stage_command(
     verb: str,
     *,
-    after: Callable[[Any, Any], None] | None = None,
+    after: Callable[[Any, Any, dict[str, Any]], None] | None = None,
     more: dict[str, tuple[Any, Any]] | None = None,
     instead: Callable[[Any, list[Path], dict[str, Any]], bool] | None = None,
 ) -> Callable[..., Any]:
     """The command function of a stage, made from its entry in the list of stages and its config's fields.
 
-    `after(output, result)` may tell the person more once it is done. `more` declares options of this command alone,
-    name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says so by True: then the
-    stage does not run.
+    `after(output, result, given)` may tell the person more once it is done. `more` declares options of this command
+    alone, name -> (annotation, default); `instead(config, inputs, given)` may act on them, and says so by True: then
+    the stage does not run.
     """
     info, config = STAGES[verb], load_config(verb)
     hints = typing.get_type_hints(config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,16 @@ def run_command(
     config: Any,
     inputs: list[Path],
     given: dict[str, Any],
-    after: Callable[[Any, Any], None] | None,
+    after: Callable[[Any, Any, dict[str, Any]], None] | None,
 ) -> None:
     """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
-    from cosmo_cli.output import Output, stdout_to_stderr
+    from cosmo_cli.terminal.output import Output, stdout_to_stderr
+    from cosmo_cli.terminal.progress import progress_for
     from stages.core.runner import result_json, run_stage
 
     output = Output(verb, given["json"], given["quiet"])
     options = options_of(given, output)
-    if verb == "rollout":
-        _say_unpaid_labels(given, inputs, output)
-    progress = output.progress()
+    progress = progress_for(output)
     try:
         with stdout_to_stderr():
             result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
@@ -53,23 +52,9 @@ def run_command(
     if result.quality.warning is not None:
         output.warn(result.quality.warning, result.quality.hint)
     if after is not None and result.state in ("done", "cached"):
-        after(output, result)
-    if verb == "prepare" and result.state in ("done", "cached"):
-        _say_unpaid_labels(given, [result.where], output)
+        after(output, result, given)
     # No path for what is not complete: the next command in a pipe must not go on with half a run.
     output.result(result.where if result.state in ("done", "cached") else "", result_json(result))
-
-
-def _say_unpaid_labels(given: dict[str, Any], folders: Sequence[Path | str], output: Any) -> None:
-    """Where a recipe says how rewards are made: labels that it forgets are said before anything is sampled."""
-    if given.get("config") is None or given["dry_run"]:
-        return
-    from cosmo_cli.recipe.label_check import warn_of_labels
-    from cosmo_cli.recipe.schema import parse, read
-
-    recipe = parse(read(given["config"], given["run_code"]))
-    for folder in folders:
-        warn_of_labels(recipe, folder, output)
 
 
 def _worker(output: Any, given: dict[str, Any]) -> tuple[int, int]:

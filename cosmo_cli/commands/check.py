@@ -26,7 +26,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Print the table; InputError where a number is not the model's own, UnavailableError where it can't be loaded."""
-    from cosmo_cli.output import Output, stdout_to_stderr
+    from cosmo_cli.terminal.output import Output, stdout_to_stderr
     from stages.core.errors import InputError
     from stages.models.policy_ref import resolve_policy
 

@@ -20,9 +20,9 @@ def command(
     """Check a recipe and print it resolved."""
     import dataclasses
 
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe.schema import parse, read, with_shared
     from cosmo_cli.recipe.steps import steps_of, toml_value
+    from cosmo_cli.terminal.output import Output
     from stages.core.config import as_dict, build
     from stages.core.stage_list import load_config, recipe_verbs
 

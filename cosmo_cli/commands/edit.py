@@ -118,7 +118,7 @@ def print_similar(config: EditConfig, inputs: list[Path], given: dict[str, Any])
     """The edits, each as it was checked, and what is proposed beside them, as lines that --from reads."""
     import json
 
-    from cosmo_cli.output import Output
+    from cosmo_cli.terminal.output import Output
     from schemas.tables import ROLLOUTS
     from stages.core.runner import check_inputs
     from stages.core.runs.folder import RunFolder
@@ -139,7 +139,7 @@ def print_similar(config: EditConfig, inputs: list[Path], given: dict[str, Any])
 
 def print_table(inputs: list[Path], given: dict[str, Any]) -> None:
     """What each edit changed: a table for the person, or one JSON document."""
-    from cosmo_cli.output import Output
+    from cosmo_cli.terminal.output import Output
     from schemas.tables import SCORED
     from stages.core.runner import accepts
     from stages.core.runs.folder import RunFolder

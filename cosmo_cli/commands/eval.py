@@ -41,4 +41,4 @@ def print_table(output: Any, path: Path) -> None:
     output.say(f"report: {artifact(path, 'report.html')}")
 
 
-COMMAND = stage_command("eval", after=lambda output, result: print_table(output, result.path))
+COMMAND = stage_command("eval", after=lambda output, result, _: print_table(output, result.path))

@@ -15,7 +15,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Names and one-line summaries, read from the files; what installed packages offer is loaded."""
-    from cosmo_cli.output import Output, stdout_to_stderr, stdout_width
+    from cosmo_cli.terminal.output import Output, stdout_to_stderr, stdout_width
     from stages.core.errors import UsageError, did_you_mean
     from stages.core.registry import KINDS, listed, members
 

@@ -15,7 +15,7 @@ _FIELDS = ("label", "task", "split", "answer", "answer_kind", "choices", "refere
 def _show_first_rows(config: Any, inputs: list[Path], given: dict[str, Any]) -> bool:
     """With --dry-run, the first rows of every file as they would be, before the plan is made."""
     if given["dry_run"]:
-        from cosmo_cli.output import Output
+        from cosmo_cli.terminal.output import Output
         from stages.prepare.sources import first_rows
         from stages.prepare.stage import sources_of
 
@@ -44,4 +44,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else f"{text[: _SHOWN_TEXT - 3]}..."
 
 
-COMMAND = stage_command("prepare", instead=_show_first_rows)
+def _say_labels(output: Any, result: Any, given: dict[str, Any]) -> None:
+    """With a recipe, the labels that it pays nothing for."""
+    from cosmo_cli.recipe.label_check import warn_where_known
+
+    warn_where_known(given, [result.where], output)
+
+
+COMMAND = stage_command("prepare", after=_say_labels, instead=_show_first_rows)

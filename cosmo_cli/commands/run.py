@@ -35,9 +35,9 @@ def command(
     """Go through a recipe's steps in this process, or with --dry-run print them as commands."""
     # Imported here, as all that is heavy in a command: `cosmo run --help` must not wait for it.
     from cosmo_cli.commands.eval import print_table
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe.schema import parse, read
     from cosmo_cli.recipe.steps import command_line, steps_of
+    from cosmo_cli.terminal.output import Output
     from stages.core.config import assign, build, parse_assignment
     from stages.core.errors import UsageError
     from stages.core.registry import load

@@ -20,7 +20,8 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     """With --explain: one prompt's grades on stdout, from scored groups, or graded now from rollouts."""
     if given["explain"] is None:
         return False
-    from cosmo_cli.output import Output, stdout_to_stderr
+    from cosmo_cli.terminal.output import Output, stdout_to_stderr
+    from cosmo_cli.terminal.progress import progress_for
     from stages.core.runner import check_inputs
     from stages.core.runs.folder import RunFolder
     from stages.core.stage import Context, Resources
@@ -30,7 +31,7 @@ def explain(config: ScoreConfig, inputs: list[Path], given: dict[str, Any]) -> b
     output = Output("score", given["json"], given["quiet"])
     folders = [RunFolder.open(path) for path in inputs]
     check_inputs(STAGE, folders, given["partial"])
-    progress = output.progress()
+    progress = progress_for(output)
     with stdout_to_stderr():
         groups = find_groups(
             folders, given["explain"], grader_for(config), Context(config, folders, progress, Resources())

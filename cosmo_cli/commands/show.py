@@ -22,7 +22,7 @@ def command(
     json: JsonOption = False,
 ) -> None:
     """Print the first rows that fit; InputError where an id or a label was asked for and none does."""
-    from cosmo_cli.output import Output
+    from cosmo_cli.terminal.output import Output
     from schemas.arrow import to_record
     from schemas.tables import TABLES
     from stages.core.errors import InputError

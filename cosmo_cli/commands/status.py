@@ -32,8 +32,8 @@ def command(
     run_code: RunCodeOption = False,
 ) -> None:
     """Say what is complete, what is missing, and what is stale and why."""
-    from cosmo_cli.output import Output, stdout_width
     from cosmo_cli.run_reports import reports
+    from cosmo_cli.terminal.output import Output, stdout_width
 
     output = Output("status", json)
     found = reports(paths or [runs], run_code)

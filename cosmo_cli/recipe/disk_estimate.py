@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.schema import Phase, Recipe
+from cosmo_cli.terminal.output import Output
 from stages.capacity.machine import existing
 from stages.capacity.units import BYTES, MOMENTS, STATES, size
 from stages.core.errors import CosmoError

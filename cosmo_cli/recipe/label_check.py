@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cosmo_cli.output import Output
-from cosmo_cli.recipe.schema import Recipe, with_shared
+from cosmo_cli.recipe.schema import Recipe, parse, read, with_shared
+from cosmo_cli.terminal.output import Output
 from schemas.tables import PROMPTS
 from stages.core.config import build, path_part
 from stages.core.runs.folder import RunFolder
 from stages.core.stage_list import load_config
+
+
+def warn_where_known(given: dict[str, Any], runs: Sequence[Path | str], output: Output) -> None:
+    """The warning for a command that was given a recipe."""
+    if given.get("config") is None or given["dry_run"]:
+        return
+    recipe = parse(read(given["config"], given["run_code"]))
+    for run in runs:
+        warn_of_labels(recipe, run, output)
 
 
 def warn_of_labels(recipe: Recipe, run: Path | str, output: Output) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.disk_estimate import check_room
 from cosmo_cli.recipe.schema import Recipe
+from cosmo_cli.terminal.output import Output
 from stages.capacity.machine import Machine, this_machine
 from stages.core.errors import UnavailableError
 

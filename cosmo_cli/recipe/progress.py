@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.steps import Step
+from cosmo_cli.terminal.output import Output
 from stages.core.errors import InputError
 from stages.core.runner import Result
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.output import Output, QuietProgress, stdout_to_stderr
 from cosmo_cli.process import give_back_memory
 from cosmo_cli.ranks import entry_of, start_ranks
 from cosmo_cli.recipe.label_check import warn_of_labels
@@ -17,6 +16,8 @@ from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared
 from cosmo_cli.recipe.steps import Step, steps_of
 from cosmo_cli.recipe.tables import Ref, overridden
+from cosmo_cli.terminal.output import Output, stdout_to_stderr
+from cosmo_cli.terminal.progress import QuietProgress, progress_for
 from stages.core.atomic import read_json, write_json
 from stages.core.config import build
 from stages.core.executors.base import LOCAL
@@ -100,7 +101,7 @@ def _one(run: Run, step: Step, config: Any, resources: Resources, turns: Turns) 
     inputs = [run.folders[r.name] for r in step.inputs]
     turns.begin(step)
     # A turn is told in one line of its own; only the long single steps show a bar.
-    progress = QuietProgress(run.output) if step.iterations > 1 else run.output.progress()
+    progress = QuietProgress(run.output) if step.iterations > 1 else progress_for(run.output)
     try:
         with stdout_to_stderr():
             launched = _on_ranks(step, config, inputs, run.runs, resources)

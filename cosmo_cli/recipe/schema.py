@@ -8,12 +8,12 @@ from typing import Any
 
 from cosmo_cli.recipe.tables import flatten, overridden
 from schemas.tables import SCORED
+from stages.core.atomic import parse_toml
 from stages.core.config import build, option, section
 from stages.core.errors import InputError, UsageError
 from stages.core.plugins.references import code_named_in, relative_to
 from stages.core.registry import load
 from stages.core.stage_list import STAGES, load_config, recipe_verbs
-from stages.core.toml import parse_toml
 
 RESERVED = ("prompts", "metrics", "model")
 """Names that steps of every recipe go by."""

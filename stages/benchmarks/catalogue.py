@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.benchmarks.benchmark import PACKS, Arm, Benchmark, Figure, Published
+from stages.core.atomic import parse_toml
 from stages.core.config import build
 from stages.core.errors import UsageError, did_you_mean, first_line
-from stages.core.toml import parse_toml
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 _SUFFIX = ".toml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def parse_json(data: bytes, where: str) -> Any:
         # Wrong JSON, wrong UTF-8, and numbers of more digits than Python converts.
         why = first_line(error)
     raise InputError(f"{where} is not valid JSON: {why}", "restore it, or delete its run folder and rerun")
+
+
+def parse_toml(data: bytes | str) -> dict[str, Any]:
+    """Parsed TOML; ValueError that says what is wrong: wrong TOML, wrong UTF-8, or tables nested too deeply."""
+    try:
+        return tomllib.loads(data.decode("utf-8") if isinstance(data, bytes) else data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def json_bytes(value: Any) -> bytes:

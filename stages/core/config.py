@@ -113,7 +113,7 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
     """`a.b=3` as (["a", "b"], 3): the right side is TOML, or else a plain string."""
-    from stages.core.toml import parse_toml
+    from stages.core.atomic import parse_toml
 
     name, sep, raw = text.partition("=")
     if not sep or not name.strip():

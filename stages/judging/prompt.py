@@ -50,9 +50,9 @@ from typing import Any
 from schemas.identity import digest
 from schemas.prompts import PromptRow, extra_columns
 from schemas.values import Image, Message, Part, plain_text
+from stages.core.atomic import parse_toml
 from stages.core.config import build, option
 from stages.core.errors import InputError, UsageError
-from stages.core.toml import parse_toml
 from stages.judging.parsed import ParsedCompletion
 from stages.judging.readers import RULES, Read, read_field, read_word
 

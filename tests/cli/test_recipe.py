@@ -232,8 +232,8 @@ def test_disk_estimate_grows_with_what_is_kept_and_made() -> None:
 def test_what_looks_wrong_is_said_and_a_phase_that_learned_nothing_ends_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe.progress import Turns
+    from cosmo_cli.terminal.output import Output
 
     steps = {s.name: s for s in steps_of(parse(SMALL))}
     flat = Quality(failure="all 8 groups are flat", hint="cosmo score RUN --explain ID")
@@ -259,8 +259,8 @@ def test_what_looks_wrong_is_said_and_a_phase_that_learned_nothing_ends_the_run(
 def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    from cosmo_cli.output import Output
     from cosmo_cli.recipe import disk_estimate as disk
+    from cosmo_cli.terminal.output import Output
 
     monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)
     with pytest.raises(CosmoError, match=r"the run needs about .* and .* has"):

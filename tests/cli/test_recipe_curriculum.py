@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.disk_estimate import estimate
 from cosmo_cli.recipe.progress import turn_numbers
 from cosmo_cli.recipe.retention import prune
@@ -21,6 +20,7 @@ from cosmo_cli.recipe.run import run_recipe, step_values
 from cosmo_cli.recipe.schema import Retention, parse
 from cosmo_cli.recipe.steps import FOLLOWED_TURNS, Step, command_line, steps_of
 from cosmo_cli.recipe.tables import Ref
+from cosmo_cli.terminal.output import Output
 from schemas.rollouts import Sampling
 from schemas.scored import ScoredCompletion, ScoredGroup, Term
 from schemas.tables import SCORED, STEPS

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.run import run_recipe, step_values
 from cosmo_cli.recipe.schema import parse, read
 from cosmo_cli.recipe.steps import Step, command_line, steps_of
 from cosmo_cli.recipe.tables import Ref
+from cosmo_cli.terminal.output import Output
 from schemas.tables import ROLLOUTS, STEPS_GUIDED
 from stages.core.atomic import read_json
 from stages.core.errors import UsageError

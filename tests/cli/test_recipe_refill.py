@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.output import Output
 from cosmo_cli.recipe.disk_estimate import estimate
 from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.recipe.steps import command_line, steps_of
 from cosmo_cli.recipe.tables import Ref
+from cosmo_cli.terminal.output import Output
 from schemas.tables import SCORED, STEPS
 from stages.core.runs.folder import RunFolder
 from stages.rollout.refill import prompts_wanted

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosmo_cli.streams import in_json, visible
+from cosmo_cli.terminal.visible import in_json, visible
 from tests.support.cli import COSMO, PATIENCE, cosmo, environment, on_terminal
 
 HOSTILE = "a \x1b]52;c;aGk=\x07 b \x9b31m c \u202egnp.exe \u2066 d \x08\x00\x7f \r\x0b ü 漢 e\u200bf"

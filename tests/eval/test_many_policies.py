@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cosmo_cli.output import Output
+from cosmo_cli.terminal.output import Output
 from schemas.tables import EVALS
 from stages.core.runs.folder import RunFolder, artifact
 from stages.eval import views

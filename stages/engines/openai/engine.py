@@ -127,7 +127,7 @@ class OpenAIEngine(Engine):
                 except (TimeoutError, openai.APITimeoutError):
                     reason = f"{TIMED_OUT} after {self._server.timeout_s:g} s"
                 except openai.APIStatusError as error:
-                    reason = self._status(error)
+                    reason = _status(error, self._key)
                     if goes_on and error.status_code in _NO_SUCH_CALL:
                         raise UnavailableError(
                             f"the server of {self._calls.model} has no completions that go on from token ids: {reason}",
@@ -155,16 +155,17 @@ class OpenAIEngine(Engine):
             "its log says why; --set server.timeout_s=... and server.retries=... give it more time",
         )
 
-    def _status(self, error: openai.APIStatusError) -> str:
-        """The status, with the server's word for it; never the key, which some servers repeat."""
-        if 300 <= error.status_code < 400:
-            return f"HTTP {error.status_code}: the server points elsewhere, and redirects are not followed"
-        body = error.body if isinstance(error.body, dict) else {}
-        text = " ".join(str(body.get("message") or "").split())
-        # Such an answer is about the key, and what is said here stands in rows.
-        if error.status_code in (401, 403) or (self._key and self._key in text):
-            text = ""
-        return f"HTTP {error.status_code}" + (f": {text[:_LONGEST_TEXT]}" if text else "")
+
+def _status(error: openai.APIStatusError, key: str | None) -> str:
+    """The status, with the server's word for it; never the key, which some servers repeat."""
+    if 300 <= error.status_code < 400:
+        return f"HTTP {error.status_code}: the server points elsewhere, and redirects are not followed"
+    body = error.body if isinstance(error.body, dict) else {}
+    text = " ".join(str(body.get("message") or "").split())
+    # Such an answer is about the key, and what is said here stands in rows.
+    if error.status_code in (401, 403) or (key and key in text):
+        text = ""
+    return f"HTTP {error.status_code}" + (f": {text[:_LONGEST_TEXT]}" if text else "")
 
 
 def _client(server: ServerTable, key: str | None) -> openai.AsyncOpenAI:

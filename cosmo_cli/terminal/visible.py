@@ -1,4 +1,4 @@
-"""The three standard streams, and text that is safe to put on them.
+"""Text that is safe to put on a terminal.
 
 Rows, error messages of servers and file names come from strangers, and a terminal obeys what is in them: an escape
 sequence sets the clipboard or the window's title, an override of the writing direction shows a line as another one.
@@ -6,10 +6,7 @@ sequence sets the clipboard or the window's title, an override of the writing di
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import sys
 
 # Control characters but tab and line feed; what turns the writing direction; marks that nobody sees; halves of pairs.
 _UNSEEN = re.compile(
@@ -36,21 +33,3 @@ def _spelled(found: re.Match[str]) -> str:
 def _units(char: str) -> list[int]:
     data = char.encode("utf-16-be", "surrogatepass")
     return [int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2)]
-
-
-def open_streams() -> None:
-    """Give this process the three streams: where it was started without one, a sink.
-
-    Without it the next file that is opened would get the number of the missing stream, and with it whatever a library
-    prints. Characters that a stream's encoding lacks are spelled out where they would end the command.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            opened = os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False)
-            setattr(sys, name, opened)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
