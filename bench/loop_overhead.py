@@ -94,10 +94,10 @@ def watch(clock: Clock) -> None:
     """Wrap what generates, verifies and trains, and the runner as the recipe loop calls it."""
     from cosmo_cli.recipe import run as loop
     from stages.engines.transformers.engine import TransformersEngine as Engine
-    from stages.score import stage as score
+    from stages.score.models import batching
     from stages.train.rl.trainer import RlTrainer
 
-    plain_sample, plain_in_order, plain_run = Engine.sample, score.in_order, loop.run_stage
+    plain_sample, plain_in_order, plain_run = Engine.sample, batching.in_order, loop.run_stage
     Engine.encode = clock.call("generate", Engine.encode)  # type: ignore[method-assign]
     Engine.decode = clock.call("generate", Engine.decode)  # type: ignore[method-assign]
     Engine.sample = lambda *given: clock.each("generate", plain_sample(*given))  # type: ignore[method-assign]
@@ -113,7 +113,7 @@ def watch(clock: Clock) -> None:
         finally:
             clock.stage("between")
 
-    score.in_order, loop.run_stage = in_order, run
+    batching.in_order, loop.run_stage = in_order, run
 
 
 def recipe(policy: str, turns: int, sft_steps: int) -> Any:
