@@ -58,6 +58,18 @@ def load_policy(
     return _load(_load_model, ref, device, dtype, trust_remote_code)
 
 
+def load_within(
+    ref: PolicyRef, room: int, scratch: Path, *, dtype: str = "auto", trust_remote_code: bool = False
+) -> Policy:
+    """A policy on the CPU with at most `room` bytes of its weights in memory, beside the layer that is at work.
+
+    The others are read from their files in each forward pass. Weights that transformers converts on reading are put
+    into the folder `scratch`, which has to stay. Raises as `load_policy` does.
+    """
+    placed = {"device_map": "auto", "max_memory": {"cpu": room}, "offload_folder": str(scratch)}
+    return _load(partial(_load_model, **placed), ref, "cpu", dtype, trust_remote_code)
+
+
 def load_reward_model(
     ref: PolicyRef,
     *,
@@ -119,7 +131,9 @@ def _load(
     except Exception as error:
         line = what_failed(error)
         raise UnavailableError(f"can't load {ref.spec}: {line}", _hint(line)) from None
-    return Policy(ref, model.to(target).eval(), processor, target)
+    # What lies partly on disk stays where it was placed.
+    model = model if getattr(model, "hf_device_map", None) else model.to(target)
+    return Policy(ref, model.eval(), processor, target)
 
 
 def _check_goes_on(ref: PolicyRef, config: Any) -> None:
@@ -132,19 +146,19 @@ def _check_goes_on(ref: PolicyRef, config: Any) -> None:
         )
 
 
-def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+def _load_model(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool, **placed: Any) -> Any:
     """The model with every weight from the folder; ValueError where one is missing."""
     if any(name.endswith(_SCALAR) for name in config.architectures or ()):
         raise UsageError(f"{folder} is a reward model, and writes no completions", "name a policy")
     if record_of(config) is not None:
         raise UsageError(f"{folder} is a value model, and writes no completions", "name a policy")
-    return _load_whole(folder, config, dtype, trust_remote_code)
+    return _load_whole(folder, config, dtype, trust_remote_code, **placed)
 
 
-def _load_whole(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+def _load_whole(folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool, **placed: Any) -> Any:
     vision = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     family: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    model, missing = _from_folder(family, folder, config, dtype, trust_remote_code)
+    model, missing = _from_folder(family, folder, config, dtype, trust_remote_code, **placed)
     if missing:
         # transformers would go on with random numbers instead.
         raise ValueError(_missing(missing))
@@ -166,7 +180,7 @@ def _load_valued(
 
 
 def _from_folder(
-    family: Any, folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool
+    family: Any, folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool, **placed: Any
 ) -> tuple[Any, set[str]]:
     """The model from safetensors in the folder alone, and the names of weights that are not there."""
     model, report = family.from_pretrained(
@@ -180,6 +194,7 @@ def _from_folder(
         local_files_only=True,
         # Missing weights are a warning otherwise.
         output_loading_info=True,
+        **placed,
     )
     return model, set(report["missing_keys"])
 
@@ -230,14 +245,19 @@ def _no_report() -> Iterator[None]:
         log.setLevel(level)
 
 
-def save_policy(model: Any, processor: PromptProcessor, folder: Path) -> None:
-    """Write a Hugging Face folder: safetensors weights and config, and the processor's files as they were loaded."""
+def save_policy(
+    model: Any, processor: PromptProcessor, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write a Hugging Face folder: safetensors weights and config, and the processor's files as they were loaded.
+
+    `weights` stand in for the model's own: none of them where somebody else writes the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     # Saving imports DeepSpeed where it is installed, which greets on stdout: that belongs to the next program.
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with contextlib.redirect_stdout(sys.stderr):
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
     for name, content in processor.files.items():
         (folder / name).write_bytes(content)
 

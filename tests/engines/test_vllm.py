@@ -18,12 +18,14 @@ from stages.core.errors import UnavailableError
 from stages.core.registry import load, names
 from stages.core.resources import Resources
 from stages.engines.base import EngineSettings, VllmTable
+from stages.engines.vllm import probe as vllm_probe
 from stages.engines.vllm import session as session_module
 from stages.engines.vllm.arguments import with_head
 from stages.engines.vllm.engine import VllmEngine
 from stages.engines.vllm.plugin import SESSION
 from stages.engines.vllm.probe import distance
 from stages.engines.vllm.session import VllmSession
+from stages.models import probe as probe_module
 from stages.models.families import collapsed
 from stages.models.policy_ref import resolve_policy
 from stages.models.probe import make_probes
@@ -31,6 +33,24 @@ from stages.rollout.config import RolloutConfig
 from stages.rollout.stage import RolloutStage
 from tests.models.made import policy, prompt
 from tests.support.cli import complaint, cosmo, ok
+
+
+def test_of_a_large_policy_the_probe_has_a_part_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says the same as the whole policy, to the bit, whose memory is seen where there is room for it."""
+    ref, held = resolve_policy("tiny:qwen2_5_vl"), []
+    ask = probe_module.completion_logprobs
+
+    def looked(policy: Any, *given: Any) -> list[float]:
+        held.append(sum(p.nbytes for p in policy.model.parameters() if not p.is_meta))
+        return ask(policy, *given)
+
+    monkeypatch.setattr(probe_module, "completion_logprobs", looked)
+    whole = vllm_probe.expected(ref, "float32", False, None)
+    all_of_it, held = max(held), []
+    monkeypatch.setattr(vllm_probe, "_ROOM", all_of_it // 2)
+    assert vllm_probe.expected(ref, "float32", False, None) == whole
+    assert 0 < max(held) <= all_of_it // 2
+    assert whole == make_probes(policy("tiny:qwen2_5_vl"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stages.models.images import decode_image
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 # precision single tokens are far off, so there the mean counts. Weights that were not taken at all are seen otherwise:
 # they say the very same as before.
 _LARGEST_GAP, _MEAN_GAP_HALF = 1e-3, 0.25
+# Bytes of a policy that the CPU's memory is to hold at a time; what is less lies there whole.
+_ROOM = 8 << 30
 
 
 def ask(llm: Any, probes: list[Probe], processor: PromptProcessor) -> list[list[float]]:
@@ -35,11 +39,17 @@ def ask(llm: Any, probes: list[Probe], processor: PromptProcessor) -> list[list[
 
 
 def expected(ref: PolicyRef, dtype: str, trust: bool, warm: Policy | None) -> list[Probe]:
-    """What transformers says about the probes; on the CPU, unless the policy is loaded already."""
-    from stages.models.load import load_policy
+    """What transformers says about the probes; on the CPU, unless the policy is loaded already.
+
+    Of a large policy a few layers at a time are in memory.
+    """
+    from stages.models.load import load_within
     from stages.models.probe import make_probes
 
-    return make_probes(warm or load_policy(ref, device="cpu", dtype=dtype, trust_remote_code=trust))
+    if warm is not None:
+        return make_probes(warm)
+    with TemporaryDirectory(prefix="cosmo-") as scratch:
+        return make_probes(load_within(ref, _ROOM, Path(scratch), dtype=dtype, trust_remote_code=trust))
 
 
 def distance(probes: list[Probe], answers: list[list[float]], dtype: str) -> float:
