@@ -25,8 +25,9 @@ def estimate(recipe: Recipe, weights: int) -> int:
     """Bytes at the peak of the run, from the recipe and the size of one policy's weights as training writes them."""
     ends = len(recipe.phases) if recipe.retention.phase_ends else 0
     state = weights * max(map(_state_weight, _train_tables(recipe)), default=STATES)
-    # One more while the next is written, and weights alone as what is exported.
-    policies = (recipe.retention.policies + 1 + ends) * state + weights
+    # One more while the next is written, beside the checkpoint of its run, which holds as much; and weights alone as
+    # what is exported.
+    policies = (recipe.retention.policies + 2 + ends) * state + weights
     return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.needs_rollouts))
 
 

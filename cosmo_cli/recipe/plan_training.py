@@ -113,8 +113,8 @@ def _mismatches(config: TrainConfig, gpus: int) -> Iterator[Problem]:
         yield Problem(f"nproc = {config.nproc}, and the machine has {gpus} GPUs", f"--set train.nproc={gpus}")
     if gpus > 1 and config.nproc == 1 and config.nnodes == 1 and config.parallel == "ddp":
         yield Problem(f"one process, {gpus} GPUs: training uses one", f"--set train.nproc={gpus}")
-    if config.lora.rank and config.parallel != "ddp":
-        yield Problem(f"LoRA with {config.parallel}: adapters are not sharded", "--set train.parallel=ddp")
+    if config.lora.rank and config.parallel in ("zero2", "zero3"):
+        yield Problem(f"LoRA with {config.parallel}: adapters are not sharded", "--set train.parallel=fsdp2")
 
 
 def _shortages(question: Question, how: Training, step: StepPlan) -> Iterator[Problem]:
@@ -163,7 +163,7 @@ def _moves(question: Question, phase: Phase) -> Iterator[dict[str, Any]]:
     if several and gpus > 1 and config.parallel in ("ddp", "zero2"):
         yield {"parallel": "fsdp2"}
     if not config.lora.rank:
-        yield {"lora.rank": _LORA_RANK, "parallel": "ddp"}
+        yield {"lora.rank": _LORA_RANK} | ({} if config.parallel in ("ddp", "fsdp2") else {"parallel": "fsdp2"})
 
 
 def _typed(phase: Phase, more: dict[str, Any]) -> str:

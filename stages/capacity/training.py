@@ -43,7 +43,7 @@ class Training:
     lora: int
     """Rank of the adapters; 0: whole weights."""
     reference: bool
-    """A reference model for the KL, whole on every GPU."""
+    """A reference model for the KL: in parts with fsdp2, else whole on every GPU."""
     parent: bool
     """Whether it goes on from moments that an earlier turn saved."""
     one_pass: Pass
@@ -99,6 +99,9 @@ def at_work(shape: Shape, how: Training) -> Parts:
         parts["bfloat16 copies of weights"] = 2 * shape.largest
     if how.reference:
         parts["reference model"] = BYTES[how.dtype] * shape.parameters
+        if how.parallel == "fsdp2":
+            # Its part, and at work what is in no layer while the policy's own is still gathered.
+            parts["reference model"] = parts["reference model"] // how.ranks + c * (shape.parameters - shape.layered)
     return {name: number for name, number in parts.items() if number}
 
 
@@ -118,10 +121,20 @@ def forward_end(shape: Shape, how: Training) -> Parts:
 
 
 def at_start(shape: Shape, how: Training) -> Parts:
-    """Bytes of one GPU when a sharded layout takes the model over: the Trainer has placed all of it there before."""
-    if not how.sharded:
+    """Bytes of one GPU when DeepSpeed takes the model over: all of it has been placed there before.
+
+    With fsdp2 a GPU never has more than its part.
+    """
+    if how.parallel not in ("zero2", "zero3"):
         return {}
     return {"weights": BYTES[how.dtype] * shape.parameters}
+
+
+def at_end(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU while what lies in parts is saved: each tensor is gathered, in float32 the largest."""
+    if how.parallel != "fsdp2":
+        return {}
+    return resident(shape, how) | {"one tensor, whole": 4 * max(shape.head, shape.largest)}
 
 
 def gpu_moments(shape: Shape, how: Training) -> dict[str, Parts]:
@@ -130,6 +143,7 @@ def gpu_moments(shape: Shape, how: Training) -> dict[str, Parts]:
         "step": at_work(shape, how),
         "end of the forward pass": forward_end(shape, how),
         "start, whole model placed": at_start(shape, how),
+        "end, while it is saved": at_end(shape, how),
     }
     return {name: parts for name, parts in found.items() if parts}
 
@@ -137,8 +151,9 @@ def gpu_moments(shape: Shape, how: Training) -> dict[str, Parts]:
 def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
     """Bytes of one machine's memory, all its processes together; `on_cpu`: there is no GPU, and all of it lies here.
 
-    Every process of a sharded layout reads the whole policy and its parent's moments, and at the end gathers both,
-    loads the model once more and gives its optimizer a copy: 2 b N + 2 m T + 2 b T, m bytes of a parameter's moments.
+    Every process of zero2 and zero3 reads the whole policy and its parent's moments, and at the end gathers both, loads
+    the model once more and gives its optimizer a copy: 2 b N + 2 m T + 2 b T, m bytes of a parameter's moments. With
+    fsdp2 each reads its part, b N / W, and at the end has one tensor at a time (of converted weights, a layer).
     """
     b, t = BYTES[how.dtype], trained(shape, how)
     # A master beside the moments of weights with fewer digits.
@@ -149,7 +164,10 @@ def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
         # What a GPU would hold, whole again at the end of a sharded run.
         own = replace(how, parallel="ddp") if how.ranks == 1 else how
         each |= at_work(shape, own)
-    if how.sharded:
+    if how.parallel == "fsdp2":
+        each |= {} if on_cpu else {"weights as they are read": model // how.ranks}
+        each["one tensor as it is saved"] = 4 * max(shape.head, shape.largest)
+    elif how.sharded:
         each |= {"whole models": 2 * model, "whole moments": 2 * moments + parent}
     else:
         each |= {"model as it is loaded or saved": model, "moments as they are": max(moments, parent)}

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stages.core.stage import Context, ShardWriter
     from stages.models.load import Policy
     from stages.train.lora import Adapters
+    from stages.train.parallel.layout import Layout
+    from stages.train.parallel.parts import StoredTensors
 
 FORMAT = 1
 
@@ -51,7 +53,8 @@ class TrainerState:
     """A position and the optimizer tensors that belong to it, by parameter name."""
 
     position: Position
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
+    """In memory, or where they can be read from (`parts.StoredTensors`)."""
 
 
 TRAINER_STATE: Kind[TrainerState] = Kind("trainer_state", on_device=True)
@@ -63,15 +66,24 @@ def write_state(state: TrainerState, folder: Path) -> tuple[Path, Path]:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors, facts = folder / "optimizer.safetensors", folder / "state.json"
-    save_file(state.tensors, tensors)
-    record = {"format": FORMAT, **asdict(state.position)}
+    tensors = folder / "optimizer.safetensors"
+    save_file(dict(state.tensors), tensors)
+    return tensors, write_position(state.position, folder)
+
+
+def write_position(position: Position, folder: Path) -> Path:
+    """`state.json` in a folder; where it is."""
+    facts = folder / "state.json"
+    record = {"format": FORMAT, **asdict(position)}
     facts.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return tensors, facts
+    return facts
 
 
-def read_state(folder: Path) -> TrainerState | None:
-    """The state in a folder, or None where there is none; InputError for one that can't be read."""
+def read_state(folder: Path, in_parts: bool = False) -> TrainerState | None:
+    """The state in a folder, or None where there is none; InputError for one that can't be read.
+
+    `in_parts`: its tensors are read later, each rank its own parts.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -81,10 +93,17 @@ def read_state(folder: Path) -> TrainerState | None:
         record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if record.pop("format") != FORMAT:
             raise InputError(f"{folder} was written by another version of cosmo", "use --set optimizer=fresh")
-        return TrainerState(Position(**record), load_file(folder / "optimizer.safetensors"))
+        tensors = _stored(folder) if in_parts else load_file(folder / "optimizer.safetensors")
+        return TrainerState(Position(**record), tensors)
     # TypeError is a position with a field that this version does not know.
     except (ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
         raise InputError(f"trainer state {folder} can't be read: {error}", "use --set optimizer=fresh") from None
+
+
+def _stored(folder: Path) -> StoredTensors:
+    from stages.train.parallel.parts import StoredTensors
+
+    return StoredTensors(folder)
 
 
 def state_folder(ref: PolicyRef) -> Path | None:
@@ -106,34 +125,51 @@ class Checkpoints:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def save(self, step: int, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        tensors: dict[str, dict[str, Tensor]],
+        record: dict[str, Any],
+        parts: dict[str, dict[str, Tensor]] | None = None,
+    ) -> None:
         """Keep files `<name>.safetensors` and `record.json` as the moment after `step`; older moments go.
 
-        A moment that is there already is the same one: a run that goes on may stop where it stood.
+        A moment that is there already is the same one: a run that goes on may stop where it stood. A meeting of all
+        ranks: rank 0 writes, but for `parts`, of which each writes its own to the folders `<name>`.
         """
-        from safetensors.torch import save_file
-
         if self.folder is None:
             return
         # Padded, so that names sort as numbers do (`last`); one that is being written has a dot in front and is not
         # found.
         final = self.folder / f"checkpoint-{step:08d}"
-        if final.exists():
-            return
         aside = self.folder / f".checkpoint-{step:08d}-{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        if ranks.rank() == 0 and not final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            for folder in (aside, *(aside / name for name in parts or ())):
+                folder.mkdir(parents=True)
+        if (shared := ranks.broadcast(aside if aside.exists() else None)) is None:
+            return
         with disk_errors():
-            for name, values in tensors.items():
-                # safetensors refuses views of other tensors that are not contiguous.
-                save_file({k: v.contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
+            for name, values in (parts or {}).items():
+                _write_parts(values, shared / name)
+            if ranks.rank() == 0:
+                self._finish(aside, final, tensors, record)
+        # Nobody may end the run while it is written.
+        ranks.barrier()
+
+    def _finish(self, aside: Path, final: Path, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        from safetensors.torch import save_file
+
+        for name, values in tensors.items():
+            # safetensors refuses views of other tensors that are not contiguous.
+            save_file({k: v.contiguous() for k, v in values.items()}, aside / f"{name}.safetensors")
         (aside / "record.json").write_text(json.dumps(record), encoding="utf-8")
         # Content and folder before the rename, the rename itself after it: no power loss leaves half a moment under its
         # name.
-        for path in (*aside.iterdir(), aside):
+        for path in (*aside.rglob("*"), aside):
             _sync(path)
         os.rename(aside, final)
-        _sync(self.folder)
+        _sync(final.parent)
         for old in self._found():
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
@@ -145,14 +181,26 @@ class Checkpoints:
         return Moment(found[-1], json.loads((found[-1] / "record.json").read_text(encoding="utf-8")))
 
     def tensors(self, moment: Moment, name: str) -> dict[str, Tensor]:
-        """One of the moment's tensor files; {} where it has none of that name."""
+        """Some of the moment's tensors, whole; {} where it has none of that name."""
         from safetensors.torch import load_file
 
+        if (moment.folder / name).is_dir():
+            return _stored(moment.folder / name).whole()
         path = moment.folder / f"{name}.safetensors"
         return load_file(path) if path.is_file() else {}
 
+    def stored(self, moment: Moment, name: str) -> StoredTensors:
+        """The same, read by ranks that keep parts: perhaps among others, whose names are no parameter's."""
+        return _stored(moment.folder / name if (moment.folder / name).is_dir() else moment.folder)
+
     def _found(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*")) if self.folder is not None else []
+
+
+def _write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
+    from stages.train.parallel.parts import write_parts
+
+    write_parts(tensors, folder)
 
 
 def _sync(path: Path) -> None:
@@ -195,6 +243,33 @@ def save_run(
             _keep_warm(ctx, writer, policy, folder, state)
         # What went wrong in the other thread is raised here, still within `disk_errors`.
         written.result()
+
+
+def save_run_in_parts(
+    writer: ShardWriter,
+    policy: Policy,
+    position: Position,
+    layout: Layout,
+    optimizer: torch.optim.Optimizer,
+    adapters: Adapters | None,
+) -> None:
+    """The same artifacts of a policy that lies on the ranks. A meeting of all of them; rank 0 writes.
+
+    OSError where the disk is full: nothing of the shard is committed then.
+    """
+    from stages.train.parallel.stream import write_policy, write_tensors
+
+    folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
+    moments = layout.moments(policy.model, optimizer)
+    if adapters:
+        moments |= adapters.state()
+        adapters.merge()
+    with disk_errors():
+        if ranks.rank() == 0:
+            trainer.mkdir(parents=True, exist_ok=True)
+            write_position(position, trainer)
+        write_tensors(moments, trainer / "optimizer.safetensors")
+        write_policy(policy, layout.weights(policy.model), folder)
 
 
 def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, state: TrainerState) -> None:

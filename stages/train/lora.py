@@ -6,6 +6,7 @@ trainer state; the run that goes on from there takes s B A away again and moves 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,10 +24,11 @@ _READ_BY_KERNELS = ("out_proj", "conv1d")
 class Adapters:
     """The adapters in a model while it is trained."""
 
-    def __init__(self, model: Any, options: LoraOptions, seed: int, state: dict[str, Tensor]) -> None:
+    def __init__(self, model: Any, options: LoraOptions, seed: int, state: Mapping[str, Tensor]) -> None:
         """Put adapters into every linear layer that may be trained, with the values that the state has for them.
 
-        Everything else is frozen. UnavailableError without peft, UsageError where there is nothing to adapt.
+        Everything else is frozen. The model may lie in parts; its adapters are whole until a layout takes them.
+        UnavailableError without peft, UsageError where there is nothing to adapt.
         """
         try:
             from peft import LoraConfig, LoraModel
@@ -52,12 +54,19 @@ class Adapters:
             self._go_on(values)
 
     def state(self) -> dict[str, Tensor]:
-        """The adapters, for the trainer state."""
-        return {f"{name}.{_VALUE}": p.detach().cpu() for name, p in self._names().items()}
+        """The adapters, whole, for the trainer state. Where they lie in parts a meeting of all ranks."""
+        return {f"{name}.{_VALUE}": _whole(p).cpu() for name, p in self._names().items()}
 
     def merge(self) -> None:
         """Put them into the weights, and the model's own layers back in place."""
-        self._tuner.merge_and_unload()
+        if not any(_in_parts(p) for p in self._names().values()):
+            self._tuner.merge_and_unload()
+            return
+        for layer in self._layers():
+            for part in (layer.lora_A, layer.lora_B):
+                part["default"].weight = torch.nn.Parameter(_whole(part["default"].weight), requires_grad=False)
+            _add(layer.get_base_layer().weight, layer.get_delta_weight("default"), alpha=1)
+        self._tuner.unload()
 
     def _names(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self._model.named_parameters() if p.requires_grad}
@@ -67,11 +76,35 @@ class Adapters:
         with torch.no_grad():
             for name, parameter in self._names().items():
                 parameter.copy_(values[name])
-            for layer in self._model.modules():
-                if hasattr(layer, "get_delta_weight"):
-                    weight = layer.get_base_layer().weight
-                    # The folder's weights hold s B A already: with the adapters on top it would count twice.
-                    weight.sub_(layer.get_delta_weight("default").to(weight.dtype))
+            for layer in self._layers():
+                # The folder's weights hold s B A already: with the adapters on top it would count twice.
+                _add(layer.get_base_layer().weight, layer.get_delta_weight("default"), alpha=-1)
+
+    def _layers(self) -> list[Any]:
+        return [layer for layer in self._model.modules() if hasattr(layer, "get_delta_weight")]
+
+
+def _in_parts(value: Tensor) -> bool:
+    # No DTensor can be where its module was never imported.
+    return hasattr(value, "full_tensor")
+
+
+def _whole(value: Tensor) -> Tensor:
+    from stages.train.parallel.parts import whole
+
+    return whole(value) if _in_parts(value) else value.detach()
+
+
+@torch.no_grad()
+def _add(weight: Any, change: Tensor, alpha: int) -> None:
+    """Add a whole matrix, shape (out, in), or take it away; each rank to its part where the weight lies in parts."""
+    change = change.to(weight.dtype)
+    if _in_parts(weight):
+        from torch.distributed.tensor import distribute_tensor
+
+        # Every rank has the same matrix: nothing has to be sent.
+        change = distribute_tensor(change, weight.device_mesh, weight.placements, src_data_rank=None)
+    weight.add_(change, alpha=alpha)
 
 
 def targets(model: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def set_frozen(model: Any, freeze_vision: bool) -> None:
         tower.requires_grad_(False)
 
 
-def make_optimizer(model: Any, config: TrainConfig, state: dict[str, Tensor]) -> torch.optim.AdamW:
+def make_optimizer(model: Any, config: TrainConfig, state: Mapping[str, Tensor]) -> torch.optim.AdamW:
     """AdamW over the trainable parameters, decay on matrices only, with the state of those that have one."""
     named = trainable(model)
     # Scales of norms and biases are left out, as usual: decay would pull them to 0 and regularise nothing.
@@ -63,6 +64,20 @@ def _fitting(given: dict[str, Tensor], parameter: Tensor, coarse: bool) -> dict[
     return {
         kind: value.to(parameter.device, moments if kind.startswith("exp_") else torch.float32).clone()
         for kind, value in given.items()
+    }
+
+
+def empty_state(optimizer: torch.optim.Optimizer, parameter: Tensor, kinds: list[str]) -> dict[str, Tensor]:
+    """A place for a parameter's saved state, of the kinds that there are, as its optimizer wants them."""
+    coarse = isinstance(optimizer, MasterAdamW)
+    if parameter.dtype == torch.float32 or not coarse:
+        kinds = [kind for kind in kinds if kind != MASTER]
+    moments = torch.float32 if coarse else parameter.dtype
+    return {
+        kind: torch.zeros((), device=parameter.device)
+        if kind == "step"
+        else torch.zeros_like(parameter, dtype=moments if kind.startswith("exp_") else torch.float32)
+        for kind in kinds
     }
 
 

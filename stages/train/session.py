@@ -14,7 +14,7 @@ from schemas.steps import StepRow
 from stages.core.errors import CosmoError
 from stages.core.stage import Context, ShardWriter
 from stages.models.load import Policy
-from stages.train.checkpoints import Checkpoints, Moment, Position, save_run
+from stages.train.checkpoints import Checkpoints, Moment, Position, save_run, save_run_in_parts
 from stages.train.config import TrainConfig
 from stages.train.drift.monitor import stop_on_alarm
 from stages.train.lora import Adapters
@@ -131,15 +131,16 @@ class Session:
         # Every rank takes part: sharded weights are gathered by all at once.
         model = self.layout.weights(self.policy.model)
         optimizer = self.layout.moments(self.policy.model, self.optimizer)
-        if ranks.rank() == 0:
-            files = {"model": model, "optimizer": optimizer, "extra": tensors}
-            self.checkpoints.save(len(self.rows), files, {**self.log.record(), **facts})
-        # Nobody may end the run while it is written.
-        ranks.barrier()
+        found, extra = {"model": model, "optimizer": optimizer}, {"extra": tensors}
+        whole, parts = (extra, found) if self.layout.in_parts else (found | extra, {})
+        self.checkpoints.save(len(self.rows), whole, {**self.log.record(), **facts}, parts)
 
     def finish(self, rollouts: int, carried: dict[str, float] | None = None) -> None:
-        """Write rows, rejected samples, policy and trainer state; leave policy and state warm. Rank 0 alone does."""
+        """Write rows, rejected samples, policy and trainer state; leave policy and state warm. Rank 0 alone writes."""
+        position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
         if ranks.rank() == 0:
-            position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
             self.log.write(self.writer)
+        if self.layout.in_parts:
+            save_run_in_parts(self.writer, self.policy, position, self.layout, self.optimizer, self.adapters)
+        elif ranks.rank() == 0:
             save_run(self.ctx, self.writer, self.policy, position, self.optimizer, self.adapters)

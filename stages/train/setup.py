@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -18,10 +19,10 @@ from stages.train.config import TrainConfig, vision_frozen
 from stages.train.drift.monitor import Watch
 from stages.train.lora import Adapters
 from stages.train.objectives.base import Objective
-from stages.train.optim import make_optimizer, set_frozen
+from stages.train.optim import set_frozen
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import put_weights
-from stages.train.parallel.layout import layout_of
+from stages.train.parallel.layout import Layout
+from stages.train.parallel.whole import layout_of
 from stages.train.run_log import RunLog
 from stages.train.session import Session
 
@@ -33,33 +34,39 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     layout = layout_of(config)
     # An engine that sampled in this process holds most of a GPU.
     ctx.resources.sleep()
-    if config.lora.rank and layout.sharded:
-        raise UsageError(f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel ddp")
-    policy, parent = _warm_or_load(ctx, ref, objective, layout.sharded)
+    if config.lora.rank and layout.sharded and not layout.in_parts:
+        raise UsageError(
+            f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel fsdp2, or --parallel ddp"
+        )
+    policy, parent = _warm_or_load(ctx, ref, objective, layout)
     start, moments = _carried(config, parent)
     # Before the adapters: they go to layers that are to be trained, and then freeze all else.
     set_frozen(policy.model, vision_frozen(config))
     # Before the checkpoint's weights: adapters are parameters of their own, and the checkpoint has their values.
-    adapters = Adapters(policy.model, config.lora, config.seed, moments) if config.lora.rank else None
+    adapters = None
+    if config.lora.rank:
+        adapters = Adapters(policy.model, config.lora, config.seed, moments)
+        layout.lay_out_adapters(policy.model, policy.device)
     # A lineage that begins here has no baseline in its parent: that was another objective, or the optimizer is fresh.
     log = RunLog(Watch.after(config.watch, ref.run if start.step else None), objective.watched)
     checkpoints = Checkpoints(ctx.scratch)
     if (moment := checkpoints.last()) is not None:
-        put_weights(policy.model, checkpoints.tensors(moment, "model"))
-        moments = checkpoints.tensors(moment, "optimizer")
+        found = checkpoints.stored if layout.in_parts else checkpoints.tensors
+        layout.put_weights(policy.model, found(moment, "model"))
+        moments = found(moment, "optimizer")
         log.restore(moment.record)
         ctx.progress.log(f"going on after step {len(log.rows)} of a run that was cut short")
     # Last: it takes the parameters that get gradients, adapters among them, as the checkpoint left them.
-    optimizer = make_optimizer(policy.model, config, moments)
+    optimizer = layout.optimizer(policy.model, config, moments)
     return Session(config, ctx, writer, policy, optimizer, start, log, checkpoints, moment, layout, adapters)
 
 
 def _warm_or_load(
-    ctx: Context, ref: PolicyRef, objective: Objective, sharded: bool
+    ctx: Context, ref: PolicyRef, objective: Objective, layout: Layout
 ) -> tuple[Policy, TrainerState | None]:
     """The start policy and its trainer state, as an earlier stage left them in memory or else from disk.
 
-    One that is to be sharded is loaded into the CPU's memory: a GPU may have no room for the whole.
+    One that is to be sharded later is loaded into the CPU's memory: a GPU may have no room for the whole.
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
@@ -69,19 +76,21 @@ def _warm_or_load(
     ctx.resources.drop(TRAINER_STATE)
     if policy is None or not _is_as_loaded(policy, config):
         device = ranks.device_of_rank(config.device)
-        policy = objective.load(
-            ref,
-            config,
-            device="cpu" if sharded else device,
-            dtype=config.dtype,
-            trust_remote_code=config.trust_remote_code,
-        )
+        later = layout.sharded and not layout.in_parts
+        with layout.constructing(device):
+            policy = objective.load(
+                ref,
+                config,
+                device="cpu" if later else device,
+                dtype=config.dtype,
+                trust_remote_code=config.trust_remote_code,
+            )
         # Where it is to be trained, although its weights lie on the CPU until a layout takes them.
-        if sharded and device != "auto":
+        if later and device != "auto":
             policy = replace(policy, device=torch.device(device))
     policy = replace(policy, ref=ref)
     if state is None and (folder := state_folder(ref)) is not None:
-        state = read_state(folder)
+        state = read_state(folder, layout.in_parts)
     return policy, state
 
 
@@ -91,7 +100,7 @@ def _is_as_loaded(policy: Policy, config: TrainConfig) -> bool:
     return device and str(policy.model.dtype) == f"torch.{config.dtype}"
 
 
-def _carried(config: TrainConfig, parent: TrainerState | None) -> tuple[Position, dict[str, Tensor]]:
+def _carried(config: TrainConfig, parent: TrainerState | None) -> tuple[Position, Mapping[str, Tensor]]:
     """The position to go on from, and the optimizer's moments to start with."""
     fresh = Position(config.objective)
     if config.optimizer == "carry" and parent is None:

@@ -154,22 +154,38 @@ def test_what_a_step_adds():
     assert at_work(SHAPE, replace(TRAINING, reference=True))["reference model"] == 4000
 
 
-def test_a_sharded_model_is_whole_on_each_gpu_first():
+def test_what_deepspeed_takes_over_is_whole_on_each_gpu_first_and_fsdp2_never():
     assert at_start(SHAPE, TRAINING) == {}
     assert at_start(SHAPE, replace(TRAINING, parallel="zero3")) == {"weights": 4000}
     assert list(gpu_moments(SHAPE, TRAINING)) == ["step"]
+    fsdp = replace(TRAINING, parallel="fsdp2")
+    assert at_start(SHAPE, fsdp) == {}
+    # A part of everything, and one tensor whole in float32.
+    assert sum(gpu_moments(SHAPE, fsdp)["end, while it is saved"].values()) == (4000 + 3200 + 6400) // 4 + 4 * 100
+
+
+def test_a_reference_lies_as_the_policy_does():
+    both = replace(TRAINING, reference=True)
+    assert at_work(SHAPE, replace(both, parallel="zero3"))["reference model"] == 4000
+    # Its part, and what is in no layer, gathered.
+    assert at_work(SHAPE, replace(both, parallel="fsdp2"))["reference model"] == 4000 // 4 + 4 * 300
 
 
 def test_memory_of_the_machine():
     ddp = {"processes": PROCESS, "model as it is loaded or saved": 4000, "moments as they are": 6400}
     assert host(SHAPE, TRAINING, on_cpu=False) == {name: 4 * number for name, number in ddp.items()}
-    fsdp = replace(TRAINING, parallel="fsdp2", ranks=8)
-    assert host(SHAPE, fsdp, on_cpu=False) == {
+    zero = replace(TRAINING, parallel="zero3", ranks=8)
+    assert host(SHAPE, zero, on_cpu=False) == {
         "processes": 4 * PROCESS,
         "whole models": 4 * 2 * 4000,
         "whole moments": 4 * (2 * 6400 + 6400),
     }
-    first = replace(fsdp, parent=False, parallel="zero2", dtype="bfloat16")
+    assert host(SHAPE, replace(zero, parallel="fsdp2"), on_cpu=False) == {
+        "processes": 4 * PROCESS,
+        "weights as they are read": 4 * 500,
+        "one tensor as it is saved": 4 * 4 * 100,
+    }
+    first = replace(zero, parent=False, parallel="zero2", dtype="bfloat16")
     # Moments are float32 whatever the weights are, and masters go with them.
     assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 3 * 4 * 800
     on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), on_cpu=True)

@@ -224,6 +224,9 @@ def test_disk_estimate_grows_with_what_is_kept_and_made() -> None:
     for train, times in (({}, 3), (half, 7), (half | none, 3), ({"lora": {"rank": 4}}, 1)):
         one, four = ({**SMALL, "train": train, "retention": {"policies": kept}} for kept in (2, 5))
         assert estimate(parse(four), 10**7) - estimate(parse(one), 10**7) == 3 * times * 10**7
+    # Two that are kept, one that is written beside its run's checkpoint, and the weights that are exported.
+    kept = parse({**SMALL, "train": {}, "retention": {"policies": 2, "phase_ends": False}})
+    assert estimate(kept, 10**7) - estimate(kept, 0) == (2 + 1 + 1) * 3 * 10**7 + 10**7
     assert estimate(parse(changed("phases.1.iterations", 100)), 10_000_000) > base
     assert size(1536) == "1.5 KiB"
     assert clock(3725) == "1:02:05"

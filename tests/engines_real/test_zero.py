@@ -55,6 +55,31 @@ def test_layers_in_bfloat16_over_float32_weights(
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_masters_of_bfloat16_weights(tmp_path: Path, inputs: dict[str, list[Path]], parallel: str) -> None:
+    """Two processes keep the float32 masters that one keeps: saved, and rounded into the weights."""
+    same = {**SETTINGS["sft"], "dtype": "bfloat16", "learning_rate": 1e-5}
+    one = train(inputs["sft"], tmp_path / "alone", **same)
+    command = [*COSMO, "train", *map(str, inputs["sft"]), *flags("sft"), "--runs", "many", "--set", "dtype=bfloat16"]
+    command += ["--set", "learning_rate=1e-5", "--nproc", "2", "--parallel", parallel]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    many = RunFolder.open(tmp_path / done.stdout.strip())
+    assert [row.loss for row in steps(many)] == pytest.approx([row.loss for row in steps(one)], rel=5e-3)
+    state, alone = (load_file(run.path / "trainer" / "optimizer.safetensors") for run in (many, one))
+    # Under the names of parameters, which the file has not.
+    model = load_policy(resolve_policy(str(many.path)), device="cpu", dtype="bfloat16").model
+    weights = dict(model.named_parameters())
+    assert state.keys() == alone.keys()
+    masters = {name.removesuffix(".master"): value for name, value in state.items() if name.endswith(".master")}
+    assert masters
+    for name, master in masters.items():
+        assert master.dtype == torch.float32
+        assert torch.equal(weights[name], master.bfloat16())
+        # Four steps of about the rate; gradients in bfloat16 are rough, and Adam takes their sign at first.
+        assert float((master - alone[f"{name}.master"]).abs().max()) < 8e-5
+
+
 @pytest.mark.parametrize("parallel", ["zero2", "zero3", "fsdp2"])
 @pytest.mark.parametrize("objective", ["rl", "sft"])
 def test_the_same_run(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,12 @@ from safetensors.torch import load_file
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
 from stages.core.runs.folder import RunFolder
+from stages.train import processes
+from stages.train.config import TrainConfig
 from tests.support.cli import PATIENCE, complaint, environment
-from tests.train.made import prompt_row, rejects, scored_group, steps, weights, write_shard
+from tests.train.made import prompt_row, rejects, scored_group, steps, train, weights, write_shard
 
+_FORK = multiprocessing.get_context("fork")
 TINY = "tiny:qwen2_5_vl"
 # Steep enough to move, flat enough that rounding does not grow over the steps.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -85,6 +91,61 @@ def ended_by(number: signal.Signals, command: list[str], folder: Path, step: int
     os.kill(_children(process.pid)[-1] if number == signal.SIGKILL else process.pid, number)
     out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, complaint(subprocess.CompletedProcess([], process.returncode, out, err))[0]
+
+
+def on_ranks(folder: Path, work: Callable[..., Any], *args: Any, count: int = 2) -> list[int]:
+    """Exit codes of `work(*args)` in processes forked from this one that find each other as ranks."""
+    address = folder / "ranks"
+    address.unlink(missing_ok=True)
+    children = [_FORK.Process(target=_as_rank, args=(rank, count, address, work, args)) for rank in range(count)]
+    for child in children:
+        child.start()
+    while all(child.exitcode in (None, 0) for child in children) and any(child.is_alive() for child in children):
+        time.sleep(0.02)
+    for child in children:
+        # What one has lost another waits for.
+        if any(other.exitcode not in (None, 0) for other in children):
+            child.kill()
+        child.join()
+    return [int(child.exitcode or 0) for child in children]
+
+
+def train_on_ranks(
+    inputs: Any, runs: Path, before: Callable[[], None] = lambda: None, progress: Any = None, **settings: Any
+) -> RunFolder:
+    """As `made.train`, by two ranks, each of which calls `before` first."""
+    runs.mkdir(exist_ok=True)
+    codes = on_ranks(runs, _train_as_rank, inputs, runs, before, progress, settings)
+    assert codes == [0, 0], codes
+    # How many there were does not identify a run: it is there.
+    return train(inputs, runs, **settings)
+
+
+def _as_rank(rank: int, count: int, address: Path, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    from accelerate.state import AcceleratorState
+
+    # What this process has trained alone.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    if rank == 0:
+        # The store takes a free port; a name for it has to be there whole.
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(found.getsockname()[1])
+        address.with_suffix(".new").write_text(os.environ["MASTER_PORT"], encoding="utf-8")
+        address.with_suffix(".new").rename(address)
+    while not address.exists():
+        time.sleep(0.01)
+    os.environ["MASTER_PORT"] = address.read_text(encoding="utf-8")
+    work(*args)
+
+
+def _train_as_rank(inputs: Any, runs: Path, before: Callable[[], None], progress: Any, settings: Any) -> None:
+    config = TrainConfig(**{"device": "cpu", **settings})
+    processes.join(config)
+    before()
+    processes.work(config, lambda: train(inputs, runs, progress=progress, **settings) and None, lambda error: 1)
 
 
 def _children(parent: int) -> list[int]:

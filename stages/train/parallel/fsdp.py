@@ -1,102 +1,151 @@
-"""FSDP2: torch's `fully_shard`, one group of parameters a layer. Needs nothing but torch, and runs on CPUs, too."""
+"""FSDP2: torch's `fully_shard`, one group of parameters a layer. Needs nothing but torch, and runs on CPUs, too.
+
+The model is in parts from the first to the last: it is made without memory, laid out, and then each rank reads what
+it keeps of every weight. What is saved is written tensor by tensor.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
-from stages.models.load import Policy
-from stages.train.config import TrainConfig
-from stages.train.optim import STATE, trainable
+from stages.core.errors import UnavailableError
+from stages.train.config import TrainConfig, autocasts
+from stages.train.optim import STATE, empty_state, make_optimizer, trainable
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import Tensors, whole_policy
+from stages.train.parallel.gather import Tensors
+from stages.train.parallel.layout import Layout
+from stages.train.parallel.parts import StoredTensors
+
+_HOOK = "maybe_distribute_model"
 
 
-class Fsdp:
+class Fsdp(Layout):
     """Parameters, gradients and moments are `DTensor`s, one slice a rank."""
 
     sharded = True
+    in_parts = True
 
-    def __init__(self, reduce_dtype: str) -> None:
-        self._reduce = getattr(torch, reduce_dtype)
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._mesh: DeviceMesh | None = None
+
+    @contextmanager
+    def constructing(self, device: str, frozen: bool = False) -> Iterator[None]:
+        """Models that are loaded within lie on the ranks before any weight is read.
+
+        UnavailableError where transformers can't read weights by parts.
+        """
+        from transformers import PreTrainedModel
+
+        try:
+            from transformers.distributed.sharding_utils import DtensorShardOperation  # noqa: F401
+        except ImportError:
+            raise UnavailableError("--parallel fsdp2 needs transformers 5.17", "pip install -U transformers") from None
+
+        def lay_out(cls: Any, model: Any, *_: Any) -> Any:
+            # transformers ties weights when it has read them: until then the head would be a parameter of its own.
+            model.tie_weights()
+            self._shard(model, device, frozen)
+            return model
+
+        # transformers calls this hook between making a model on `meta` and reading its weights, and of a DTensor it
+        # reads this rank's part alone. Its own hook has a plan for few families and knows one precision.
+        own = vars(PreTrainedModel).get(_HOOK)
+        setattr(PreTrainedModel, _HOOK, classmethod(lay_out))
+        try:
+            yield
+        finally:
+            delattr(PreTrainedModel, _HOOK)
+            if own is not None:
+                setattr(PreTrainedModel, _HOOK, own)
+
+    def _shard(self, model: Any, device: str, frozen: bool) -> None:
+        """In place: layers, then the rest, which stays gathered between a forward and its backward."""
+        layers = set(model._no_split_modules or ())
+        how = self._how(device)
+        # Inner modules first, as `fully_shard` asks for: a module takes what its children have not.
+        for module in reversed([m for m in model.modules() if type(m).__name__ in layers]):
+            fully_shard(module, **how)
+        fully_shard(model, reshard_after_forward=True if frozen else None, **how)
+
+    def lay_out_adapters(self, model: Any, device: torch.device) -> None:
+        """What a layer has got of new parameters is one more group, in parts like all others."""
+        how, done = self._how(str(device)), set()
+        for owner in reversed([m for m in model.modules() if isinstance(m, FSDPModule)]):
+            own = [m for m in owner.modules() if id(m) not in done and _is_new(m)]
+            done |= set(map(id, own))
+            if own:
+                fully_shard(own, **how)
+
+    def _how(self, device: str) -> dict[str, Any]:
+        """Autocast: layers compute in bfloat16."""
+        kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+        if self._mesh is None:
+            self._mesh = init_device_mesh(kind, (ranks.count(),))
+        computed = torch.bfloat16 if autocasts(self._config, kind) else None
+        reduced = getattr(torch, self._config.reduce_dtype)
+        return {"mesh": self._mesh, "mp_policy": MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=reduced)}
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
-        """Nothing: accelerate's own FSDP is for GPUs alone."""
-        # Kept for `_shard`: FSDP casts a layer's parameters itself, and accelerate's autocast would come on top.
-        self._half = autocast
+        """Nothing: FSDP casts a layer's parameters itself, and accelerate's autocast would come on top."""
         return {"bf16": False}
 
     def prepare(self, trainer: Any) -> None:
-        """Have accelerate take a sharded model where it would have made a DDP one."""
+        """Have accelerate take the model as it is, where it would have made a DDP one."""
+        trainer.accelerator.prepare_model = lambda model, **_: model
 
-        def shard(model: Any, **_: Any) -> Any:
-            self._shard(model, trainer.session.optimizer, trainer.session.policy.device)
-            return model
+    def optimizer(self, model: Any, config: TrainConfig, moments: Mapping[str, Tensor]) -> torch.optim.AdamW:
+        """Of the slices, each rank with its own part of the moments."""
+        optimizer = make_optimizer(model, config, {})
+        if not moments:
+            return optimizer
+        assert isinstance(moments, StoredTensors)
+        into: Tensors = {}
+        for name, parameter in trainable(model).items():
+            # Adapters of another rank have moments of another shape.
+            if f"{name}.step" in moments and moments.shape(f"{name}.exp_avg") == parameter.shape:
+                state = empty_state(optimizer, parameter, [k for k in STATE if f"{name}.{k}" in moments])
+                optimizer.state[parameter] = state
+                into |= {f"{name}.{kind}": value for kind, value in state.items()}
+        if into:
+            moments.read_into(into)
+        return optimizer
 
-        trainer.accelerator.prepare_model = shard
-
-    def _shard(self, model: Any, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-        """In place: layers, then the rest; the optimizer gets the slices. Autocast: layers compute in bfloat16."""
-        # Before sharding, which replaces every parameter: the optimizer finds its slices again by name.
-        names = {id(p): name for name, p in model.named_parameters()}
-        mesh = init_device_mesh(device.type, (ranks.count(),))
-        computed = torch.bfloat16 if self._half else None
-        policy = MixedPrecisionPolicy(param_dtype=computed, reduce_dtype=self._reduce)
-        layers = set(model._no_split_modules or ())
-        # Inner modules first, as `fully_shard` asks for: a module takes what its children have not.
-        for module in reversed([m for m in model.modules() if type(m).__name__ in layers]):
-            fully_shard(module, mesh=mesh, mp_policy=policy)
-        fully_shard(model, mesh=mesh, mp_policy=policy)
-        slices = dict(model.named_parameters())
-        for group in optimizer.param_groups:
-            group["params"] = [slices[names[id(p)]] for p in group["params"]]
-
-    def begin(self, trainer: Any, moments: Tensors) -> None:
-        """Each rank takes its slices."""
-        state = trainer.session.optimizer.state
-        for name, parameter in trainable(trainer.model).items():
-            if f"{name}.step" in moments:
-                kinds = [kind for kind in STATE if f"{name}.{kind}" in moments]
-                state[parameter] = {kind: _sliced(moments[f"{name}.{kind}"], parameter, kind) for kind in kinds}
+    def put_weights(self, model: Any, weights: Mapping[str, Tensor]) -> None:
+        """Fill the model from a checkpoint, each rank its parts."""
+        assert isinstance(weights, StoredTensors)
+        weights.read_into(self.weights(model))
 
     def weights(self, model: Any) -> Tensors:
-        """Gathered one by one: all at once would need the whole model beside the slices."""
-        saved, parameters = model.state_dict().keys(), dict(model.named_parameters())
-        buffers = {n: b for n, b in model.named_buffers() if n in saved}
-        return {n: _whole(t) for n, t in (parameters | buffers).items()}
+        """Parameters and the buffers that are saved with a model, in parts."""
+        for module in model.modules():
+            # A forward without a backward leaves the root gathered.
+            if isinstance(module, FSDPModule):
+                module.reshard()
+        saved = model.state_dict().keys()
+        return {n: p.detach() for n, p in model.named_parameters()} | {
+            n: b for n, b in model.named_buffers() if n in saved
+        }
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
-        """Gathered one by one: all at once would need the whole model beside the slices."""
+        """The optimizer's state as `optimizer_state` names it, in parts."""
         return {
-            f"{name}.{kind}": _whole(optimizer.state[p][kind])
+            f"{name}.{kind}": optimizer.state[p][kind]
             for name, p in trainable(model).items()
             if p in optimizer.state
             for kind in STATE
             if kind in optimizer.state[p]
         }
 
-    def make_whole(
-        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
-    ) -> tuple[Policy, torch.optim.AdamW]:
-        """A newly loaded model with these weights: every rank has all of it again."""
-        # Both are gathered from the sharded model before it is let go.
-        weights, moments = self.weights(policy.model), self.moments(policy.model, optimizer)
-        return whole_policy(policy, config, weights, moments)
 
-
-def _sliced(value: Tensor, parameter: Any, kind: str) -> Tensor:
-    value = value.to(parameter.device)
-    # The step is one number, the same on each rank.
-    if kind == "step" or not isinstance(parameter, DTensor):
-        return value.clone()
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
-
-
-def _whole(value: Any) -> Tensor:
-    value = value.detach()
-    return (value.full_tensor() if isinstance(value, DTensor) else value).cpu()
+def _is_new(module: torch.nn.Module) -> bool:
+    """Whether a module has parameters of its own that are whole."""
+    return any(not isinstance(p, DTensor) for p in module.parameters(recurse=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ def saved_buffers(model: Any) -> Tensors:
     return {n: b.cpu() for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
 
 
-def put_weights(model: Any, weights: Tensors) -> None:
+def put_weights(model: Any, weights: Mapping[str, Tensor]) -> None:
     """Copy these into a whole model's parameters and buffers, in place. KeyError for a name that it has not."""
     with torch.no_grad():
         there = dict(model.named_parameters()) | dict(model.named_buffers())

@@ -45,7 +45,7 @@ class RankTrainer:
             self.optimizer, self._moments = self.session.optimizer, {}
             # The one moment for it: the accelerator is there, and has not laid the model out yet.
             self.session.layout.prepare(self)
-            if self.session.layout.sharded:
+            if self.session.layout.sharded and not self.session.layout.in_parts:
                 self._moments = optimizer_state(self.model, self.optimizer)
                 self.optimizer.state.clear()
                 self.add_callback(_Begin(self))  # type: ignore[attr-defined]
@@ -58,6 +58,11 @@ class RankTrainer:
         if self.lr_scheduler is None:
             self.lr_scheduler = self.session.scheduler(self.total)
         return self.lr_scheduler
+
+    def _move_model_to_device(self, model: Any, device: Any) -> None:
+        """transformers would put a model on its device when the trainer is made; in parts it lies where it is to."""
+        if not self.session.layout.in_parts:
+            super()._move_model_to_device(model, device)  # type: ignore[misc]
 
     @contextmanager
     def adding_up(self, model: Any, last: bool) -> Iterator[None]:

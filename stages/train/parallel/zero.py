@@ -16,11 +16,12 @@ from stages.train.config import TrainConfig
 from stages.train.masters import MASTER
 from stages.train.optim import trainable
 from stages.train.parallel.gather import Tensors, saved_buffers, whole_policy
+from stages.train.parallel.layout import Layout
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Zero:
+class Zero(Layout):
     """Gradients and moments are sharded (2), parameters too (3)."""
 
     sharded = True
@@ -44,9 +45,6 @@ class Zero:
                 cast["lower_precision_safe_modules"] = []
             more["torch_autocast"] = cast
         return {"deepspeed": {**self.config, **more}, "bf16": False}
-
-    def prepare(self, trainer: Any) -> None:
-        """Nothing: accelerate makes the engine."""
 
     def begin(self, trainer: Any, moments: Tensors) -> None:
         """DeepSpeed links the moments to parameters in the first step: one of nothing, at rate 0, then they are set."""

@@ -9,6 +9,8 @@ from stages.models.load import Policy, load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train.check.cached import check_before_training
 from stages.train.config import TrainConfig
+from stages.train.parallel.layout import Layout
+from stages.train.parallel.ranks import device_of_rank
 from stages.train.rl.kernel import choose_kernel
 from stages.train.rl.rollout import read_rollouts, rollouts_of
 from stages.train.rl.trainer import train_rl
@@ -22,7 +24,7 @@ def start_rl(session: Session) -> None:
     """Learn from the run's input folders, or from the one in which a killed run stood; each is one rollout."""
     config, ctx, resumed = session.config, session.ctx, session.resumed
     check_before_training(session)
-    reference = load_reference(config, ctx.resources)
+    reference = load_reference(config, ctx.resources, session.layout)
     rollouts = rollouts_of(ctx.inputs, config)
     # An upper bound: a rollout with few live groups makes fewer updates.
     ctx.progress.start("train", len(rollouts) * config.updates_per_rollout * config.epochs, "step")
@@ -39,16 +41,21 @@ def start_rl(session: Session) -> None:
     session.finish(rollouts=len(rollouts), carried=carried)
 
 
-def load_reference(config: TrainConfig, resources: Resources) -> Policy | None:
-    """The reference model, kept warm between runs; None where its KL has no weight: then it takes no memory."""
+def load_reference(config: TrainConfig, resources: Resources, layout: Layout) -> Policy | None:
+    """The reference model, kept warm between runs; None where its KL has no weight: then it takes no memory.
+
+    It lies on the ranks as the policy does, where that is in parts.
+    """
     if config.ref_kl == 0.0:
         return None
     ref = resolve_policy(config.ref_policy or "")
-    policy = resources.get(
-        REF_POLICY,
-        ref.id,
-        lambda: load_policy(ref, device=config.device, dtype=config.dtype, trust_remote_code=config.trust_remote_code),
-    )
+
+    def load() -> Policy:
+        device = device_of_rank(config.device)
+        with layout.constructing(device, frozen=True):
+            return load_policy(ref, device=device, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+
+    policy = resources.get(REF_POLICY, ref.id, load)
     # No gradient would be taken anyway; this lets its vision tower count as frozen (`FrozenTower.fits`).
     policy.model.requires_grad_(False)
     return policy
