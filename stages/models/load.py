@@ -66,7 +66,7 @@ def load_within(
     The others are read from their files in each forward pass. Weights that transformers converts on reading are put
     into the folder `scratch`, which has to stay. Raises as `load_policy` does.
     """
-    placed = {"device_map": "auto", "max_memory": {"cpu": room}, "offload_folder": str(scratch)}
+    placed: dict[str, Any] = {"device_map": "auto", "max_memory": {"cpu": room}, "offload_folder": str(scratch)}
     return _load(partial(_load_model, **placed), ref, "cpu", dtype, trust_remote_code)
 
 

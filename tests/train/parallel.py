@@ -115,7 +115,7 @@ def train_on_ranks(
 ) -> RunFolder:
     """As `made.train`, by two ranks, each of which calls `before` first."""
     runs.mkdir(exist_ok=True)
-    codes = on_ranks(runs, _train_as_rank, inputs, runs, before, progress, settings)
+    codes = on_ranks(runs, train_as_rank, inputs, runs, before, progress, settings)
     assert codes == [0, 0], codes
     # How many there were does not identify a run: it is there.
     return train(inputs, runs, **settings)
@@ -141,11 +141,16 @@ def _as_rank(rank: int, count: int, address: Path, work: Callable[..., Any], arg
     work(*args)
 
 
-def _train_as_rank(inputs: Any, runs: Path, before: Callable[[], None], progress: Any, settings: Any) -> None:
+def train_as_rank(inputs: Any, runs: Path, before: Callable[[], None], progress: Any, settings: Any) -> None:
+    """For a rank: its part of a run, after `before`."""
     config = TrainConfig(**{"device": "cpu", **settings})
     processes.join(config)
     before()
-    processes.work(config, lambda: train(inputs, runs, progress=progress, **settings) and None, lambda error: 1)
+
+    def run() -> None:
+        train(inputs, runs, progress=progress, **settings)
+
+    processes.work(config, run, lambda error: 1)
 
 
 def _children(parent: int) -> list[int]:

@@ -22,7 +22,7 @@ from stages.train.parallel import fsdp, stream
 from stages.train.parallel.fsdp import Fsdp
 from tests.families import toys
 from tests.train.made import KillAt, contents, steps, train, weights
-from tests.train.parallel import SETTINGS, TINY, assert_same, on_ranks, parallel_inputs, train_on_ranks
+from tests.train.parallel import SETTINGS, TINY, assert_same, on_ranks, parallel_inputs, train_as_rank, train_on_ranks
 
 PARTS = {**SETTINGS["rl"], "parallel": "fsdp2", "epochs": 1}
 RANKS, BYTES = 2, 4
@@ -198,9 +198,7 @@ def test_killed_it_ends_with_the_same_bits(tmp_path, inputs, first):
 
 def killed_as_rank(inputs, runs: Path) -> None:
     """For a rank: rank 0 is killed after its second step, before that is kept."""
-    config = TrainConfig(**{"device": "cpu", **PARTS})
-    processes.join(config)
-    processes.work(config, lambda: train(inputs, runs, progress=KillAt(2), **PARTS) and None, lambda error: 1)
+    train_as_rank(inputs, runs, lambda: None, KillAt(2), PARTS)
 
 
 def assert_parts_of_checkpoint(kept: Path, run) -> None:

@@ -79,7 +79,9 @@ class Fsdp(Layout):
     def lay_out_adapters(self, model: Any, device: torch.device) -> None:
         """What a layer has got of new parameters is one more group, in parts like all others."""
         how, done = self._how(str(device)), set()
-        for owner in reversed([m for m in model.modules() if isinstance(m, FSDPModule)]):
+        # Each is a module, too, which its class does not say.
+        owners: list[Any] = [m for m in model.modules() if isinstance(m, FSDPModule)]
+        for owner in reversed(owners):
             own = [m for m in owner.modules() if id(m) not in done and _is_new(m)]
             done |= set(map(id, own))
             if own:
