@@ -60,9 +60,9 @@ def block_by_block(
     sizes = [group.tokens for group in packed.groups]
     parts = zip(packed.groups, *(t.split(sizes, dim=2) for t in (query, key, value)), strict=True)
     done: list[Tensor] = []
-    for number, (group, *states) in enumerate(parts):
+    for number, (group, q, k, v) in enumerate(parts):
         seen_PP = packed.seen_in_prompt(number, window, query.device)
-        done += _group(group, *states, scale, seen_PP, window)
+        done += _group(group, q, k, v, scale, seen_PP, window)
     return torch.cat(done, dim=1)
 
 

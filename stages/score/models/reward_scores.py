@@ -42,7 +42,7 @@ def scalars(
                 counts.planned += 1
             batch, began = waiting.pop(), time.monotonic()
             try:
-                values: list[float] | list[str] = list(_forward(policy, [rows[i] for i in batch]))
+                values: list[float | str] = [*_forward(policy, [rows[i] for i in batch])]
             except Exception as error:
                 # Whatever a model's forward raises over one row must not cost the others.
                 reason = _reason(error)
