@@ -35,7 +35,7 @@ class LocalExecutor:
             worker.do(shard, wait=True)
 
     def workers(self, settings: LocalConfig, gpus: Callable[[], float]) -> int:
-        """One: this process."""
+        """One: this process alone."""
         return 1
 
     def shared(self, settings: LocalConfig) -> AbstractContextManager[None]:
