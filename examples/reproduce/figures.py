@@ -21,7 +21,7 @@ _BINS = 20
 
 def write_figures(document: dict[str, Any], found: dict[str, dict[int, Any]], runs: Path, shown: Tradeoff) -> None:
     """tradeoff.svg, refusal.svg, length.svg and report.html."""
-    figures = {"tradeoff": _tradeoff(document, shown)} if document["variants"] else {}
+    figures = {"tradeoff": drawn} if (drawn := _tradeoff(document, shown)) else {}
     steps = {name: [_steps(run) for run in by_seed.values()] for name, by_seed in found.items() if by_seed}
     for name, what in (("refusal", _refusal), ("length", _length)):
         if lines := _curves(steps, what):
@@ -41,9 +41,11 @@ def _colour(position: int) -> str:
     return f"l{position % len(_COLOURS)}"
 
 
-def _tradeoff(document: dict[str, Any], shown: Tradeoff) -> Markup:
-    """What is wanted to the right and upwards: seeds' means with their range."""
-    spots = []
+def _tradeoff(document: dict[str, Any], shown: Tradeoff) -> Markup | None:
+    """What is wanted to the right and upwards: seeds' means with their range; None where nothing was asked."""
+    spots: list[svg.Spot] = []
+    if not document["variants"]:
+        return None
     first = next(iter(document["variants"].values()))
     for colour, name, policy in [
         ("l8", "SFT start", first["start"]),
@@ -54,8 +56,12 @@ def _tradeoff(document: dict[str, Any], shown: Tradeoff) -> Markup:
             if e["start"][shown.x]["seeds"] == first["start"][shown.x]["seeds"]
         ),
     ]:
+        if not policy[shown.x]["seeds"] or not policy[shown.y]["seeds"]:
+            continue
         x, y = (_point(policy[m]) for m in (shown.x, shown.y))
         spots.append(svg.Spot(colour, name, x, (1 - y[0], 1 - y[2], 1 - y[1]) if shown.y_turned else y))
+    if not spots:
+        return None
     return svg.scatter(spots, x_name=shown.x_name, y_name=shown.y_name, label="capability against safety, by variant")
 
 

@@ -41,15 +41,16 @@ def policies_of(runs: dict[int, Any], settings: dict[str, Any], columns: Columns
             for metric in metrics:
                 own = [measured.means(part, metric) for part in (name, *columns.also.get(name, ())) if part in names]
                 together = {prompt: mean for means in own for prompt, mean in means.items()}
-                if together:
-                    found.setdefault(name, {}).setdefault(metric, {})[seed] = together
+                found.setdefault(name, {}).setdefault(metric, {})[seed] = together
     return found
 
 
 def spread(by_seed: dict[int, dict[str, float]]) -> dict[str, Any]:
     """The rate over prompts, each the mean of its seeds, with its interval, and every seed's own rate."""
     means = list(_pooled(by_seed.values()).values())
-    return _told(rate_interval(means, len(means) * len(by_seed)), {s: fmean(m.values()) for s, m in by_seed.items()})
+    return _told(
+        rate_interval(means, len(means) * len(by_seed)), {s: fmean(m.values()) for s, m in by_seed.items() if m}
+    )
 
 
 def difference(ours: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]]) -> dict[str, Any]:

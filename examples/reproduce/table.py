@@ -69,7 +69,9 @@ def _entry(variant: Variant, runs: dict[int, Any], measured: dict[str, Policies]
     # A policy that was measured on several sets of prompts has a table of each.
     names = ("final", *shown.also.get("final", ()))
     asked = [[run["policies"][name] for name in names] for run in runs.values()]
-    entry["prompts"] = {m: min(max(t[m]["n"] for t in tables if m in t) for tables in asked) for m in shown.columns}
+    entry["prompts"] = {
+        m: min(max((t[m]["n"] for t in tables if m in t), default=0) for tables in asked) for m in shown.columns
+    }
     entry["seconds"] = _spread({s: run["seconds"] for s, run in runs.items()})
     return entry
 
@@ -122,7 +124,9 @@ def _line(title: str, cells: dict[str, Any], shown: Columns, *, signed: bool = F
 
 
 def _cell(spread: dict[str, Any], rate: bool, signed: bool) -> str:
-    """`58.2 [54.2, 62.0]`, rates in percent; bold where a difference excludes zero."""
+    """`58.2 [54.2, 62.0]`, rates in percent; bold where a difference excludes zero. `-` where no prompt was asked."""
+    if spread["mean"] is None:
+        return "-"
     scale, digits = (100, 1) if rate else (1, 2)
     form = f"{'+' if signed else ''}.{digits}f"
     text = format(spread["mean"] * scale, form)
