@@ -77,7 +77,8 @@ def test_files_are_on_disk_before_the_receipt_and_the_receipt_before_its_name(
     assert receipt is not None
     files = [path / entry.path for entry in receipt.files]
     assert len(files) == 3
-    (known,) = before
+    # The manifest first, then the shard's receipt.
+    _, known = before
     assert {file.stat().st_ino for file in (*files, path / "receipts" / "00000.json")} <= known
 
 
@@ -85,17 +86,13 @@ def test_a_death_between_config_and_manifest_leaves_no_run_without_its_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path / "whole").path
-    write = local.write_json
-    written: list[str] = []
 
-    def dies_at_the_second(path: Path, value: object) -> None:
-        if written:
-            raise KeyboardInterrupt
-        written.append(path.name)
-        write(path, value)
+    def dies(path: Path, value: object) -> None:
+        assert (path.name, (path.parent / "config.json").is_file()) == ("manifest.json", True)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as bent:
-        bent.setattr(local, "write_json", dies_at_the_second)
+        bent.setattr(local, "create_json", dies)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "runs")
     path = run(tmp_path / "runs").path

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image as Pillow
 
 from schemas.tables import PROMPTS
+from stages.core.errors import UNAVAILABLE
 from stages.core.runs.folder import RunFolder
 from tests.support.cli import COSMO, complaint, cosmo, environment, ok
 
@@ -213,7 +214,7 @@ def test_no_room_on_disk_then_the_same_command_goes_on(tmp_path: Path) -> None:
         preexec_fn=limit,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 1
+    assert done.returncode == UNAVAILABLE
     complaint(done)
     assert not list((tmp_path / "runs").rglob("shards/*.parquet"))
     folder = ok(*command, cwd=tmp_path)

@@ -141,7 +141,8 @@ labels = { safety = 1.0 }
 def _over_prompts_the_figures_are_the_same(place: Path, document: dict[str, Any]) -> None:
     """Of one seed, which has no interval over seeds."""
     shares = {"needless_refusal": "needless refusals", "capability": "right answers"}
-    shown = replace(columns(), intervals=PROMPTS, columns=shares, numbers=[])
+    plotted = replace(columns().tradeoff, x="capability", y="needless_refusal")
+    shown = replace(columns(), intervals=PROMPTS, columns=shares, numbers=[], tradeoff=plotted)
     pooled = write_table(variants(place), [1], place / "runs", shown)
     for name, entry in pooled["variants"].items():
         for policy, metric in product(("start", "final"), shares):

@@ -391,6 +391,6 @@ def test_an_input_that_changed_under_the_plan_is_noticed(prompts: Path, tmp_path
     folder = RunFolder.open(prompts)
     rows = list(folder.rows(PROMPTS))
     entries = [(0, 1, 3, rows[23].id), (0, 0, 19, rows[19].id), (0, 0, 0, rows[0].id)]
-    assert [p.id for _, p in fetch([folder], entries)] == [rows[23].id, rows[19].id, rows[0].id]
+    assert [p.id for _, p in fetch([folder], entries, Resources())] == [rows[23].id, rows[19].id, rows[0].id]
     with pytest.raises(InputError, match="row 4 of"):
-        fetch([folder], [(0, 0, 4, rows[5].id)])
+        fetch([folder], [(0, 0, 4, rows[5].id)], Resources())

@@ -184,6 +184,7 @@ def test_a_batch_holds_no_more_positions_than_it_may(monkeypatch: pytest.MonkeyP
 
 
 def test_a_number_that_is_none_is_an_error_and_no_zero(trained: Path) -> None:
+    from stages.core.runs.halved import Halved
     from stages.score.verifiers.base import Ungraded
     from stages.score.verifiers.reward_model import _RewardModel
 
@@ -191,5 +192,5 @@ def test_a_number_that_is_none_is_an_error_and_no_zero(trained: Path) -> None:
     with torch.no_grad():
         model.model.get_parameter("score.weight").fill_(float("nan"))
     row = group("red", question="what colour ?")
-    (judgements,) = _RewardModel(RewardModelTable(), model).grade_groups([Ungraded(row, row.completions)])
+    (judgements,) = _RewardModel(RewardModelTable(), model, Halved()).grade_groups([Ungraded(row, row.completions)])
     assert [(j.status, j.value) for j in judgements] == [("error", None)]
