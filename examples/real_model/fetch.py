@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from cosmo_cli.terminal.output import stdout_to_stderr
 from stages.core.errors import CosmoError, UnavailableError
 
 WHEELS = {
@@ -35,7 +36,10 @@ def main() -> int:
     parser.add_argument("--wheels", type=Path, help="a folder that has both wheels already")
     options = parser.parse_args()
     try:
-        print(fetch(options.folder, options.wheels))
+        # What libraries print goes to the person: the path alone is for the next program.
+        with stdout_to_stderr():
+            folder = fetch(options.folder, options.wheels)
+        print(folder)
     except CosmoError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
         return error.code
