@@ -51,12 +51,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json_bytes(value))
 
 
-def create_json(path: Path, value: Any) -> bool:
-    """A JSON file, whole or not at all, where there is none; False where another was first, which stays."""
-    beside = aside_of(path)
+def create_json(path: Path, value: Any, beside: Path | None = None) -> bool:
+    """A JSON file, whole or not at all, where there is none; False where another was first, which stays.
+
+    `beside` is where it is written first, on the same file system: a name that no other process has.
+    """
+    beside = beside or aside_of(path)
     _write_synced(beside, json_bytes(value))
     try:
-        # Unlike a rename, a link fails where there is a file already.
+        # Unlike a rename, a link fails where another process was first, with or without locks.
         os.link(beside, path)
     except FileExistsError:
         return False

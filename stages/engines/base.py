@@ -324,6 +324,17 @@ def error_line(error: BaseException) -> str:
     return name if line == name else f"{name} {line}"
 
 
+def batch_failed(error: Exception) -> str:
+    """Why a batch failed; of one that memory was too small for, what it held is given back."""
+    import torch
+
+    if not isinstance(error, torch.OutOfMemoryError):
+        return error_line(error)
+    # Blocks of the failed attempt are of sizes that the halves will not ask for.
+    torch.cuda.empty_cache()
+    return "out of memory"
+
+
 def engine_name(name: str) -> str:
     """The engine that `auto` stands for."""
     return "transformers" if name == "auto" else name

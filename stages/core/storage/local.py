@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from stages.core.atomic import create_json, json_bytes, move_into_place, read_json, remove_asides, write_json
+from stages.core.atomic import create_json, move_into_place, read_json, remove_asides, write_json
 from stages.core.errors import CosmoError, InputError
 from stages.core.file_digest import known_sha256
 from stages.core.storage.base import RunFiles, RunWriter
@@ -154,17 +154,8 @@ class LocalWriter(RunWriter):
         """Create the receipt whole, only where there is none: written aside, then hard-linked to its name."""
         final = inside(self._path, f"receipts/{receipt.index:05d}.json")
         aside = inside(self._path, "staging") / f"receipt-{uuid.uuid4().hex[:8]}"
-        try:
-            with open(aside, "wb") as handle:
-                handle.write(json_bytes(receipt.as_json()))
-                handle.flush()
-                os.fsync(handle.fileno())
-            # Unlike a rename, a link fails where another process was first, with or without locks.
-            os.link(aside, final)
-        except FileExistsError:
+        if not create_json(final, receipt.as_json(), aside):
             return False
-        finally:
-            aside.unlink(missing_ok=True)
         self.finish(receipt)
         return True
 

@@ -16,7 +16,7 @@ import torch
 from schemas.rollouts import Sampling
 from schemas.values import Image, Message
 from stages.core.runs.halved import Halved
-from stages.engines.base import Engine, SampledCompletion, SampleRequest, error_line
+from stages.engines.base import Engine, SampledCompletion, SampleRequest, batch_failed
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share, batches, halves
 from stages.engines.transformers.kv_cache import growing_cache, keeps_states
@@ -105,14 +105,11 @@ class TransformersEngine(Engine):
         try:
             with torch.no_grad():
                 return self._sampler.draw(batch, sampling)
-        except torch.OutOfMemoryError:
-            # Blocks of the failed attempt are of sizes that the halves will not ask for.
-            torch.cuda.empty_cache()
-            self._budget = max(1, self._budget // 2)
-            reason = "out of memory"
         except Exception as error:
             # Whatever a model's forward raises over one row must not cost the others.
-            reason = error_line(error)
+            reason = batch_failed(error)
+            if isinstance(error, torch.OutOfMemoryError):
+                self._budget = max(1, self._budget // 2)
         if smaller := halves(batch):
             self._halved.add(reason, time.monotonic() - began)
             waiting[:0] = smaller

@@ -8,7 +8,7 @@ import torch
 
 from schemas.rollouts import RolloutGroup
 from stages.core.runs.halved import Halved
-from stages.engines.base import error_line
+from stages.engines.base import batch_failed
 from stages.models.load import Policy
 
 
@@ -45,7 +45,7 @@ def scalars(
                 values: list[float | str] = [*_forward(policy, [rows[i] for i in batch])]
             except Exception as error:
                 # Whatever a model's forward raises over one row must not cost the others.
-                reason = _reason(error)
+                reason = batch_failed(error)
                 if len(batch) > 1:
                     counts.add(reason, time.monotonic() - began)
                     waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
@@ -54,14 +54,6 @@ def scalars(
             for i, value in zip(batch, values, strict=True):
                 found[i] = value
     return found
-
-
-def _reason(error: Exception) -> str:
-    if not isinstance(error, torch.OutOfMemoryError):
-        return error_line(error)
-    # Blocks of the failed attempt are of sizes that the halves will not ask for.
-    torch.cuda.empty_cache()
-    return "out of memory"
 
 
 def _forward(policy: Policy, rows: list[list[int]]) -> list[float]:
