@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,17 @@ OVERHEAD = "overhead"
 
 
 class Clock:
-    """Seconds by (turn, stage, kind of work); only the innermost kind counts."""
+    """Seconds by (turn, stage, kind of work), by the clock or by `now`; only the innermost kind counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.turns: list[Counter[tuple[str, str]]] = []
-        self._kinds, self._stage, self._since = [OVERHEAD], "between", time.perf_counter()
+        self.began = 0.0
+        """When the first turn did."""
+        self._now = now
+        self._kinds, self._stage, self._since = [OVERHEAD], "between", now()
 
     def _charge(self) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self.turns:
             self.turns[-1][self._stage, self._kinds[-1]] += now - self._since
         self._since = now
@@ -65,6 +69,7 @@ class Clock:
         """Another stage, or `between`; maybe another turn."""
         self._charge()
         if first_of_turn:
+            self.began = self.began if self.turns else self._since
             self.turns.append(Counter())
         self._stage = name
 
@@ -97,7 +102,7 @@ def watch(clock: Clock) -> None:
     from stages.score.models import batching
     from stages.train.rl.trainer import RlTrainer
 
-    plain_sample, plain_in_order, plain_run = Engine.sample, batching.in_order, loop.run_stage
+    plain_sample, plain_in_order, plain_start = Engine.sample, batching.in_order, loop.start_stage
     Engine.encode = clock.call("generate", Engine.encode)  # type: ignore[method-assign]
     Engine.decode = clock.call("generate", Engine.decode)  # type: ignore[method-assign]
     Engine.sample = lambda *given: clock.each("generate", plain_sample(*given))  # type: ignore[method-assign]
@@ -106,14 +111,19 @@ def watch(clock: Clock) -> None:
     def in_order(do: Any, items: Iterable[Any], workers: int) -> Iterator[Any]:
         return clock.each("verify", plain_in_order(do, clock.each(OVERHEAD, items), workers))
 
-    def run(stage: Any, *given: Any, **more: Any) -> Any:
-        clock.stage(stage.name, stage.name == "rollout")
+    def within(name: str, call: Callable[[], Any], first_of_turn: bool = False) -> Any:
+        clock.stage(name, first_of_turn)
         try:
-            return plain_run(stage, *given, **more)
+            return call()
         finally:
             clock.stage("between")
 
-    batching.in_order, loop.run_stage = in_order, run
+    def start(stage: Any, *given: Any, **more: Any) -> Any:
+        begin = functools.partial(plain_start, stage, *given, **more)
+        started = within(stage.name, begin, stage.name == "rollout")
+        return replace(started, finish=lambda: within(stage.name, started.finish))
+
+    batching.in_order, loop.start_stage = in_order, start
 
 
 def recipe(policy: str, turns: int, sft_steps: int) -> Any:

@@ -19,6 +19,7 @@ class Turns:
         self._left = [s for s in steps if s.verb == "train" and s.iterations > 1]
         self._times: list[float] = []
         self._begun = time.monotonic()
+        self._took = 0.0
         self._phase = ""
         self._alarms: set[str] = set()
         self._learned: set[str] = set()
@@ -32,6 +33,10 @@ class Turns:
         if step.verb == "rollout":
             # A turn's time counts from its rollout: score and train belong to it.
             self._begun = time.monotonic()
+
+    def over(self) -> None:
+        """A training step's work is done: its turn's time ends, though its files may be on their way still."""
+        self._took = time.monotonic() - self._begun
 
     def judge(self, step: Step, result: Result) -> None:
         """Say what looks wrong about a step; InputError where a whole phase had nothing to learn from."""
@@ -57,7 +62,7 @@ class Turns:
         self._left = [s for s in self._left if s.name != step.name]
         if result.state == "cached":
             return
-        took = time.monotonic() - self._begun
+        took = self._took
         self._times.append(took)
         # The median of five: the first turn loads models, and one slow turn must not move the estimate.
         recent = sorted(self._times[-5:])

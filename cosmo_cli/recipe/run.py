@@ -1,9 +1,17 @@
-"""`cosmo run`: the recipe's steps in one process, models and optimizer kept warm, the same folders on disk."""
+"""`cosmo run`: the recipe's steps in one process, models and optimizer kept warm, the same folders on disk.
+
+A turn's policy is committed beside the rollout that follows it: that needs the weights, which are warm, and what they
+are called, which their files say as soon as they are written. The turn counts as done, and older policies go, when its
+receipt stands: a kill before costs that turn, which comes out the same again.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +29,13 @@ from cosmo_cli.terminal.progress import QuietProgress, progress_for
 from stages.core.atomic import read_json, write_json
 from stages.core.config import build
 from stages.core.executors.base import LOCAL
-from stages.core.runner import Options, Result, run_stage
+from stages.core.runner import Options, Started, start_stage
+from stages.core.runs.behind import Behind
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.core.stage_list import STAGES, load_config, load_stage
+from stages.engines.base import engine_name
+from stages.models.warm import POLICY, TRAINED
 
 
 @dataclass(slots=True)
@@ -40,6 +51,10 @@ class Run:
     """Where each finished step's rows are."""
     trained: list[tuple[Step, Path]] = field(default_factory=list)
     """The finished training steps, in order."""
+    resources: Resources = field(default_factory=Resources)
+    """What is warm."""
+    behind: Behind = field(default_factory=Behind)
+    """Who commits a turn's policy while the next rollout runs."""
 
 
 def step_values(recipe: Recipe, step: Step, folders: dict[str, Path]) -> dict[str, Any]:
@@ -69,34 +84,80 @@ def run_recipe(
     run = Run(recipe, runs, output, executor)
     check_machine(recipe, runs, output, executor[0])
     clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
-    resources = Resources()
     steps = steps_of(recipe)
     turns = Turns(output, steps)
-    for number, step in enumerate(steps, start=1):
-        config = build(load_config(step.verb), step_values(recipe, step, run.folders), step.verb)
-        result = _one(run, step, config, resources, turns)
-        run.folders[step.name] = result.path
-        if result.state == "done":
-            clock.add()
-        turns.judge(step, result)
-        if step.verb == "prepare":
-            warn_of_labels(recipe, result.where, output)
-        if step.verb == "train":
-            run.trained.append((step, result.path))
-            turns.trained(step, result)
-            # A step on its own has a progress display, where training says it itself.
-            if step.iterations > 1:
-                # A cached turn's alarms were told when it was trained.
-                made = result.state != "cached"
-                turns.alarms(load_stage(step.verb).alarms(config, result.path) if made else {})
-            prune(
-                recipe.retention, run.trained, [run.folders[n] for n in _loaded_in(steps[number:]) & set(run.folders)]
-            )
-            give_back_memory()
+    # What is to be done about a turn whose policy is being committed.
+    finish_previous: Callable[[], None] = _nothing
+    try:
+        for number, step in enumerate(steps, start=1):
+            if step.verb not in ("rollout", "score"):
+                finish_previous()
+                finish_previous = _nothing
+            config = build(load_config(step.verb), step_values(recipe, step, run.folders), step.verb)
+            following = steps[number:]
+            apart = goes_on_before_commit(run, step, config, following)
+            started = _start(run, step, config, turns, run.behind if apart else None)
+            run.folders[step.name] = started.path
+            if step.verb == "train":
+                turns.over()
+            finish_this = partial(_finish_step, run, step, config, started, following, turns, clock)
+            if apart and _is_warm(run, started.path):
+                finish_previous = finish_this
+            else:
+                finish_this()
+            if step.verb == "train":
+                give_back_memory()
+    finally:
+        # After an error, too: what is trained is kept.
+        with suppress(Exception):
+            run.behind.wait()
     return _finish(run, clock)
 
 
-def _one(run: Run, step: Step, config: Any, resources: Resources, turns: Turns) -> Result:
+def goes_on_before_commit(run: Run, step: Step, config: Any, following: list[Step]) -> bool:
+    """Whether what comes next can begin before the step's run has its receipt: a rollout of the same phase that takes
+    the policy out of this process's memory, where nothing that the receipt brings may end the recipe."""
+    if not is_turn(step) or step.ends_phase or not following or following[0].verb != "rollout":
+        return False
+    rollout = {**with_shared(run.recipe, "rollout"), **following[0].overrides}
+    in_memory = engine_name(str(rollout.get("engine", "auto"))) == "transformers" and run.executor[0] == LOCAL
+    return in_memory and config.watch.action != "stop"
+
+
+def _is_warm(run: Run, path: Path) -> bool:
+    """Whether the policy of a run that was just trained is in memory, as a sampler takes it."""
+    ref = run.resources.peek(TRAINED, str(path))
+    return ref is not None and run.resources.peek(POLICY, ref.id) is not None
+
+
+def _nothing() -> None:
+    """What is to be done where nothing is under way."""
+
+
+def _finish_step(
+    run: Run, step: Step, config: Any, started: Started, following: list[Step], turns: Turns, clock: Clock
+) -> None:
+    """Wait until a step's run is complete, say what came of it, and let go of older policies."""
+    with stdout_to_stderr():
+        result = started.finish()
+    if result.state == "done":
+        clock.add()
+    turns.judge(step, result)
+    if step.verb == "prepare":
+        warn_of_labels(run.recipe, result.where, run.output)
+    if step.verb == "train":
+        run.trained.append((step, result.path))
+        turns.trained(step, result)
+        # A step on its own has a progress display, where training says it itself.
+        if step.iterations > 1:
+            # A cached turn's alarms were told when it was trained.
+            made = result.state != "cached"
+            turns.alarms(load_stage(step.verb).alarms(config, result.path) if made else {})
+        loaded = _loaded_in(following) & set(run.folders)
+        prune(run.recipe.retention, run.trained, [run.folders[name] for name in loaded])
+
+
+def _start(run: Run, step: Step, config: Any, turns: Turns, behind: Behind | None) -> Started:
     stage = load_stage(step.verb)
     inputs = [run.folders[r.name] for r in step.inputs]
     turns.begin(step)
@@ -104,14 +165,16 @@ def _one(run: Run, step: Step, config: Any, resources: Resources, turns: Turns) 
     progress = QuietProgress(run.output) if step.iterations > 1 else progress_for(run.output)
     try:
         with stdout_to_stderr():
-            launched = _on_ranks(step, config, inputs, run.runs, resources)
+            launched = _on_ranks(step, config, inputs, run.runs, run.resources)
             who, settings = run.executor if STAGES[step.verb].spread else (LOCAL, {})
             options = Options(
                 runs=run.runs, executor=who, executor_settings=settings, name=step.name, accept_failure=is_turn(step)
             )
-            result = run_stage(stage, config, inputs, options=options, progress=progress, resources=resources)
+            started = start_stage(
+                stage, config, inputs, options=options, progress=progress, resources=run.resources, behind=behind
+            )
             # After the ranks are done this process finds a complete run: cached for it, and new for the person.
-            return replace(result, state="done") if launched else result
+            return replace(started, finish=lambda: replace(started.finish(), state="done")) if launched else started
     finally:
         progress.close()
 

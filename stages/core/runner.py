@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stages.core.config import as_dict, build, key_of
 from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.core.executors.base import LOCAL, ExecutorPlugin, Job
 from stages.core.registry import load
+from stages.core.runs.behind import Behind
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.open import writer_at
 from stages.core.runs.upkeep import clean_staging, finish_commits, has_leftovers
@@ -70,6 +72,16 @@ class Result:
     """What people and other commands call it: its path, or its URL."""
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stage whose work is done, and whose last commits may be under way behind it."""
+
+    path: Path
+    """The run folder, as `Result.path`: it may be read when `finish` has returned."""
+    finish: Callable[[], Result]
+    """Wait for the commits, tidy up, and say what came of it. Called once; raises what they raise."""
+
+
 def run_stage(
     stage: Stage,
     config: Any,
@@ -80,6 +92,20 @@ def run_stage(
     resources: Resources | None = None,
 ) -> Result:
     """Run a stage to completion, or this worker's part of it; the same call again is cached or goes on."""
+    return start_stage(stage, config, inputs, options=options, progress=progress, resources=resources).finish()
+
+
+def start_stage(
+    stage: Stage,
+    config: Any,
+    inputs: list[Path],
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    resources: Resources | None = None,
+    behind: Behind | None = None,
+) -> Started:
+    """Do a stage's work as `run_stage` does, its commits left to `behind` where there is one."""
     options, progress = options or Options(), progress or Silent()
     started = time.monotonic()
     executor: ExecutorPlugin = load("executor", options.executor)
@@ -99,25 +125,30 @@ def run_stage(
         total = found.total if found is not None else len(plan.cut or plan.shards)
         result = Result(location.path, stage.name, fingerprint, "planned", total, done)
         result.inputs, result.where = [f.where for f in upstream], str(location)
-        return result
+        return Started(location.path, lambda: result)
     folder = _freeze(stage, config, upstream, plan, key, location, options.name)
-    state = _do_missing(Job(stage, ctx, folder, plan, []), executor, settings, options.worker)
-    result = _summary(folder, state, started)
-    result.inputs = [f.where for f in upstream]
-    if state != "waiting":
-        # Before the report, which holds it. A failure is raised after that: the run stays complete and is cached with
-        # its reason.
-        result.quality = quality_of(stage, folder, result)
-        _write_report(folder, result)
-        if result.quality.failure is not None and not options.accept_failure:
-            raise InputError(f"{folder.where}: {result.quality.failure}", result.quality.hint)
-        # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.
-        stage.deliver(config, folder.path)
-    return result
+    job = Job(stage, ctx, folder, plan, [], behind)
+    had_work = _do_missing(job, executor, settings, options.worker)
+
+    def finish() -> Result:
+        result = _summary(folder, _finished(job) if had_work else "cached", started)
+        result.inputs = [f.where for f in upstream]
+        if result.state != "waiting":
+            # Before the report, which holds it. A failure is raised after that: the run stays complete and is cached
+            # with its reason.
+            result.quality = quality_of(stage, folder, result)
+            _write_report(folder, result)
+            if result.quality.failure is not None and not options.accept_failure:
+                raise InputError(f"{folder.where}: {result.quality.failure}", result.quality.hint)
+            # What a stage also puts elsewhere (--to, --report), or says of its result, holds for a cached run, too.
+            stage.deliver(config, folder.path)
+        return result
+
+    return Started(folder.path, finish)
 
 
-def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple[int, int]) -> str:
-    """Do this worker's part of what is missing; the run's state: cached, done or waiting."""
+def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple[int, int]) -> bool:
+    """Do this worker's part of what is missing; False where nothing was."""
     folder = job.folder
     # Also where nothing is missing: after a death between a receipt and the last rename the files are read where they
     # were staged, and nobody but the maker moves them.
@@ -128,16 +159,23 @@ def _do_missing(job: Job, executor: ExecutorPlugin, settings: Any, worker: tuple
             # A run that somebody else made may not be ours to clean, and is complete all the same.
             with contextlib.suppress(PermissionError):
                 clean_staging(folder)
-        return "cached"
+        return False
     make_folder(folder.path)
     index, count = worker
     # By the shard's number and not its place among the missing ones: each worker finds others missing.
     if own_shards := [i for i in missing if i % count == index]:
         executor.do(dataclasses.replace(job, shards=own_shards), settings)
-    if folder.missing():
+    return True
+
+
+def _finished(job: Job) -> str:
+    """The state of a run that something was done for, its commits waited for: done or waiting."""
+    if job.behind is not None:
+        job.behind.wait()
+    if job.folder.missing():
         # And nothing is cleaned: what is staged may be what other workers have in hand.
         return "waiting"
-    clean_staging(folder)
+    clean_staging(job.folder)
     return "done"
 
 

@@ -106,6 +106,13 @@ class ShardWriter(Protocol):
     def sha256(self, path: Path) -> str:
         """The content digest of a finished file of an artifact: what the receipt will say of it."""
 
+    def before_commit(self, wait: Callable[[], object]) -> None:
+        """Keep a call that returns when a file of an artifact, which another thread is writing, is whole."""
+
+    @property
+    def run(self) -> Path:
+        """The run folder that the shard is to be part of; nothing of it may be read or written there."""
+
 
 Work = Callable[[dict[str, Any], ShardWriter], None]
 

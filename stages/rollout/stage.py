@@ -14,6 +14,7 @@ from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Entry, index, select
 from stages.core.stage import Context, Plan, Quality, Stage, Work, chunks
 from stages.engines.base import Engine, EngineSettings, engine_name
+from stages.models.warm import TRAINED
 from stages.rollout.adaptive_weights import adapted
 from stages.rollout.config import RolloutConfig
 from stages.rollout.groups import GroupMaker
@@ -45,7 +46,7 @@ class RolloutStage(Stage):
         _check_sampling(config)
         engine = engine_name(config.engine)
         plugin = load("engine", engine)
-        ref = _policy(config, plugin.needs_policy)
+        ref = _policy(ctx, plugin.needs_policy)
         selection, adapted_key = adapted(config.select)
         wanted, refill_key = refilled(config.select)
         drawn = select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key))
@@ -79,7 +80,7 @@ class RolloutStage(Stage):
         """Load the engine, or find it warm."""
         config: RolloutConfig = ctx.config
         plugin = load("engine", engine_name(config.engine))
-        ref = _policy(config, plugin.needs_policy)
+        ref = _policy(ctx, plugin.needs_policy)
         engine: Engine = plugin.open(ref, _settings(config), ctx.resources)
         if (notice := engine.notice()) is not None and ctx.resources.peek(NOTICE, notice) is None:
             # A recipe opens an engine at every turn, and the line says nothing new then.
@@ -130,10 +131,14 @@ def _check_sampling(config: RolloutConfig) -> None:
         )
 
 
-def _policy(config: RolloutConfig, needed: bool) -> PolicyRef | None:
+def _policy(ctx: Context, needed: bool) -> PolicyRef | None:
     from stages.models.policy_ref import resolve_policy
 
-    return resolve_policy(config.policy) if config.policy or needed else None
+    spec: str = ctx.config.policy
+    # The run that has just made it may be on its way to the disk still: it is known by content all the same.
+    if (trained := ctx.resources.peek(TRAINED, spec)) is not None:
+        return trained
+    return resolve_policy(spec) if spec or needed else None
 
 
 def _shards(entries: list[Entry], groups: int) -> list[dict[str, Any]]:

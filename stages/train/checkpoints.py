@@ -18,7 +18,7 @@ from stages.core.registry import load
 from stages.core.resources import Kind
 from stages.core.runs.folder import artifact
 from stages.models.policy_ref import PolicyRef, folder_id
-from stages.models.warm import POLICY
+from stages.models.warm import POLICY, TRAINED
 from stages.train.parallel import ranks
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ def save_run(
 ) -> None:
     """Write policy and trainer state as artifacts of the shard, and leave both warm for the next stage.
 
-    OSError where the disk is full: nothing of the shard is committed then.
+    The state is written in another thread, which whoever commits the shard waits for: the next rollout needs the policy
+    alone. OSError where the disk is full: nothing of the shard is committed then.
     """
     from stages.models.load import save_policy
     from stages.train.optim import optimizer_state
@@ -233,16 +234,22 @@ def save_run(
         adapters.merge()
     folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
     state = TrainerState(position, tensors)
+
+    def write() -> None:
+        with disk_errors():
+            for path in write_state(state, trainer):
+                writer.sha256(path)
+
     # Writing and hashing happen outside of Python: the larger file goes beside the others.
-    with disk_errors(), ThreadPoolExecutor(1) as pool:
-        written = pool.submit(lambda: [writer.sha256(path) for path in write_state(state, trainer)])
+    pool = ThreadPoolExecutor(1)
+    writer.before_commit(pool.submit(write).result)
+    pool.shutdown(wait=False)
+    with disk_errors():
         save_policy(policy.model, policy.processor, folder)
-        objective = load("objective", position.objective)
-        # Nobody samples from a reward model, and ranks end with the run.
-        if not objective.reward_model and not ranks.launched():
-            _keep_warm(ctx, writer, policy, folder, state)
-        # What went wrong in the other thread is raised here, still within `disk_errors`.
-        written.result()
+    objective = load("objective", position.objective)
+    # Nobody samples from a reward model, and ranks end with the run.
+    if not objective.reward_model and not ranks.launched():
+        _keep_warm(ctx, writer, policy, folder, state)
 
 
 def save_run_in_parts(
@@ -286,6 +293,8 @@ def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, 
     # (`setup._warm_or_load`).
     ref = replace(policy.ref, spec="", id=new_id, run=None, name=new_id)
     ctx.resources.put(TRAINER_STATE, new_id, state)
+    run = writer.run
+    ctx.resources.put(TRAINED, str(run), PolicyRef(str(run), new_id, run / "policy", run, run.resolve().name))
     # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.
     if policy.device.type == "cpu" and model.dtype == torch.float32:
         ctx.resources.put(POLICY, new_id, replace(policy, ref=ref))

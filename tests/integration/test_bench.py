@@ -19,8 +19,9 @@ from tests.support.cli import ROOT
 
 KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
-    "score_scaling", "prepare_vs_datasets", "prepare_texts_vs_datasets", "start_vs_typer", "loop_overhead",
-    "loop_memory", "score_memory", "search_cost", "guidance_cost", "masks_cost",
+    "score_scaling", "prepare_vs_datasets", "prepare_texts_vs_datasets", "start_vs_typer", "loop_vs_trl",
+    "loop_start_vs_trl", "loop_memory_vs_trl", "loop_overhead", "loop_memory", "score_memory",
+    "search_cost", "guidance_cost", "masks_cost",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "train_vs_trl": {
@@ -31,6 +32,10 @@ MADE: dict[str, Any] = {
     "score_vs_trl": {"math": {"ours_4": 300.0, "trl": 100.0, "ratio": 3.0}, "gsm8k": {"ratio": 9.0}},
     "score_scaling": {"by_4": 500.0, "by_1": 200.0, "ratio": 2.5},
     "start_vs_typer": {"ours_s": 0.26, "peer_s": 0.2, "ratio": 1.3},
+    "loop_vs_trl": {
+        "ours": 2.0, "trl": 12.0, "ratio": 6.0,
+        "start": {"ours": 8.0, "trl": 5.0, "ratio": 1.6}, "memory": {"ours": 900.0, "trl": 1500.0, "ratio": 0.6},
+    },
     "loop_overhead": {"overhead_s": 0.1, "turn_s": 4.0, "ratio": 0.025},
     "loop_memory": {"last_mib": 720.0, "warm_mib": 700.0, "ratio": 1.029},
     "search_and_guidance": {
@@ -73,6 +78,11 @@ def test_verdicts() -> None:
     assert (lines["train_memory_vs_trl"].target, lines["train_memory_vs_trl"].verdict) == ("<= 0.5", "missed")
     assert lines["rollout_vs_generate"].verdict == "missed"
     assert (lines["start_vs_typer"].target, lines["start_vs_typer"].verdict) == ("<= 1.3", "met")
+    assert [lines[f"loop{name}"].verdict for name in ("_vs_trl", "_start_vs_trl", "_memory_vs_trl")] == [
+        "missed",
+        "missed",
+        "",
+    ]
     assert lines["loop_overhead"].verdict == "met"
     assert (lines["loop_memory"].target, lines["loop_memory"].verdict) == ("<= 1.15", "met")
     assert (lines["train_ideal"].ratio, lines["train_ideal"].verdict) == (2.0, "")
@@ -116,3 +126,21 @@ def test_a_missing_peer_is_skipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert document["skipped"]["train_memory_vs_trl"] == "no_such_peer is not installed"
     assert document["skipped"]["loop_overhead"] == "not asked for"
     assert {document[k] for k in KEYS} == {None}
+
+
+def test_what_the_loop_is_watched_by_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wraps functions where their users find them: after a move it would count nothing, or fail after minutes."""
+    import cosmo_cli.recipe.run as loop
+    from bench.loop_overhead import Clock, watch
+    from stages.engines.transformers.engine import TransformersEngine
+    from stages.score.models import batching
+    from stages.train.rl.trainer import RlTrainer
+
+    watched = [(TransformersEngine, name) for name in ("encode", "decode", "sample")]
+    watched += [(RlTrainer, "learn"), (batching, "in_order"), (loop, "start_stage")]
+    before = [getattr(owner, name) for owner, name in watched]
+    for (owner, name), plain in zip(watched, before, strict=True):
+        # So that they are themselves again after the test.
+        monkeypatch.setattr(owner, name, plain)
+    watch(Clock())
+    assert all(getattr(owner, name) is not plain for (owner, name), plain in zip(watched, before, strict=True))

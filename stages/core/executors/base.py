@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from stages.core.runs.behind import Behind
     from stages.core.runs.folder import RunFolder
     from stages.core.stage import Context, Plan, Stage
 
@@ -26,6 +27,8 @@ class Job:
     plan: Plan
     shards: list[int]
     """Indices of what is missing, in order."""
+    behind: Behind | None = None
+    """Where this process may leave its commits to, as long as the command goes on."""
 
 
 class ExecutorPlugin(Protocol):
@@ -37,7 +40,8 @@ class ExecutorPlugin(Protocol):
     def do(self, job: Job, settings: Any) -> None:
         """Do the shards; the receipts say what came of it.
 
-        Returns when each is committed, here or by whoever else was at it. Raises what a stage raises, at once.
+        Returns when each is committed, here or by whoever else was at it, or is left to `job.behind`. Raises what a
+        stage raises, at once.
         """
 
     def workers(self, settings: Any, gpus: Callable[[], float]) -> int:

@@ -26,7 +26,7 @@ class LocalExecutor:
 
         ahead = tuple(job.folder.manifest.shards[shard] for shard in job.shards)
         ctx = dataclasses.replace(job.ctx, shards=ahead)
-        worker = ShardWorker(job.stage, ctx, job.folder, job.plan.rejected)
+        worker = ShardWorker(job.stage, ctx, job.folder, job.plan.rejected, job.behind)
         # All the free ones first: to wait for a lock at once would leave the shards behind it to nobody.
         elsewhere = [shard for shard in job.shards if not worker.do(shard)]
         if elsewhere:

@@ -3,44 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from schemas.rejected import RejectedRow
+from stages.core.runs.behind import Behind
 from stages.core.runs.commit import StagedShard, scratch_folder, shard_lock
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Stage, Work
 
 
 class ShardWorker:
-    """One process at the shards of a run, one at a time: the stage is opened at the first and stays open."""
+    """One process at the shards of a run, one at a time: the stage is opened at the first and stays open.
 
-    def __init__(self, stage: Stage, ctx: Context, folder: RunFolder, rejected: list[RejectedRow]) -> None:
+    With `behind`, a shard is committed there, its lock held until then.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        ctx: Context,
+        folder: RunFolder,
+        rejected: list[RejectedRow],
+        behind: Behind | None = None,
+    ) -> None:
         self._stage, self._ctx, self._folder, self._rejected = stage, ctx, folder, rejected
+        self._behind = behind
         self._work: Work | None = None
 
     def do(self, shard: int, wait: bool = False) -> bool:
         """See to it that the shard is committed. False when another process has it in hand, and `wait` is off."""
-        with shard_lock(self._folder, shard, wait=wait) as locked:
+        with ExitStack() as held:
+            locked = held.enter_context(shard_lock(self._folder, shard, wait=wait))
             # Others may have made it since it was found missing.
             if locked and not self._folder.files.committed(shard):
                 if self._work is None:
                     scratch = scratch_folder(self._folder, shard)
                     self._work = self._stage.open(dataclasses.replace(self._ctx, scratch=scratch))
-                self._make(shard, self._work)
+                if (writer := self._filled(shard, self._work)) is not None:
+                    self._commit(shard, writer, held)
             return locked
 
-    def _make(self, shard: int, work: Work) -> None:
+    def _filled(self, shard: int, work: Work) -> StagedShard | None:
+        """The shard, staged; None where another process has committed it meanwhile."""
         # It stands, and its files are gone. Where none stands nothing is deleted: another may be about to commit.
         if self._folder.receipt(shard) is not None:
             self._folder.files.writer().forget(shard)
         writer = StagedShard(self._folder, self._stage.name, self._stage.writes(self._ctx.config), shard)
-        try:
+        with self._or_abandoned(shard, writer):
             writer.begin()
             # What planning left out belongs to no shard: the first one keeps it.
             if shard == 0:
                 for row in self._rejected:
                     writer.keep_rejected(row)
             work(self._folder.manifest.shards[shard], writer)
-            writer.commit()
+            return writer
+        return None
+
+    def _commit(self, shard: int, writer: StagedShard, held: ExitStack) -> None:
+        """Publish it: now, or behind, where what is held for it goes along."""
+        if self._behind is None:
+            with self._or_abandoned(shard, writer):
+                writer.commit()
+            return
+        with self._or_abandoned(shard, writer):
+            # What went wrong with the shard before this one ends both.
+            self._behind.wait()
+        lock = held.pop_all()
+
+        def commit() -> None:
+            with lock, self._or_abandoned(shard, writer):
+                writer.commit()
+
+        self._behind.start(commit)
+
+    @contextmanager
+    def _or_abandoned(self, shard: int, writer: StagedShard) -> Iterator[None]:
+        """Around each part of making a shard."""
+        try:
+            yield
         # Ctrl-C, too: nothing that is half made stays staged.
         except BaseException as error:
             writer.abandon()

@@ -7,8 +7,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,13 @@ class StagedShard:
         self._beside: dict[str, ShardFile] = {}
         self._reasons: dict[str, int] = {}
         self._digests: dict[Path, str] = {}
+        self._under_way: list[Callable[[], object]] = []
         self._started = time.monotonic()
+
+    @property
+    def run(self) -> Path:
+        """The run folder that it is to be part of."""
+        return self._folder.path
 
     def begin(self) -> None:
         """Open the shard's file, so that a stage that writes no row leaves an empty one."""
@@ -86,9 +92,15 @@ class StagedShard:
             self._digests[path] = file_sha256(path)
         return self._digests[path]
 
+    def before_commit(self, wait: Callable[[], object]) -> None:
+        """Keep what waits for a file that another thread is writing: `commit` calls it first, and raises its errors."""
+        self._under_way.append(wait)
+
     def commit(self) -> bool:
         """Publish the shard. False when another process was first; then ours is deleted."""
         assert self._rows is not None, "begin() comes first"
+        for wait in self._under_way:
+            wait()
         for file in (self._rows, *self._beside.values()):
             file.close()
         paths = sorted(p for p in self.root.rglob("*") if p.is_file())
@@ -110,6 +122,10 @@ class StagedShard:
 
     def abandon(self) -> None:
         """Throw the staged files away; but where the receipt stands, the shard is committed, and is given its place."""
+        # Whoever still writes would write into a folder that is being deleted.
+        for wait in self._under_way:
+            with suppress(Exception):
+                wait()
         try:
             for file in (self._rows, *self._beside.values()):
                 if file is not None:

@@ -44,6 +44,14 @@ class NullWriter:
         """The content digest of a file; of nothing that is kept."""
         return file_sha256(path)
 
+    def before_commit(self, wait: Callable[[], object]) -> None:
+        """Drop it: nothing is committed here."""
+
+    @property
+    def run(self) -> Path:
+        """The temporary folder: there is no run."""
+        return self._folder
+
 
 class Leader:
     """Rank 0's side: it broadcasts each piece of work, and then that there is no more."""
