@@ -80,7 +80,7 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
         local=config.nproc,
         dtype=config.dtype,
         lora=config.lora.rank,
-        reference=phase.needs_rollouts and config.ref_kl > 0,
+        reference=(config.ref_dtype or config.dtype) if phase.needs_rollouts and config.ref_kl > 0 else "",
         parent=phase.iterations > 1,
         one_pass=one_pass,
     )

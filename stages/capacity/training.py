@@ -42,8 +42,8 @@ class Training:
     """Weights while they are trained."""
     lora: int
     """Rank of the adapters; 0: whole weights."""
-    reference: bool
-    """A reference model for the KL: in parts with fsdp2, else whole on every GPU."""
+    reference: str
+    """What weights of a reference model for the KL are in; empty: none. In parts with fsdp2, else whole on each GPU."""
     parent: bool
     """Whether it goes on from moments that an earlier turn saved."""
     one_pass: Pass
@@ -98,7 +98,7 @@ def at_work(shape: Shape, how: Training) -> Parts:
     elif how.one_pass.autocast and "one layer's gradients" in parts:
         parts["bfloat16 copies of weights"] = 2 * shape.largest
     if how.reference:
-        parts["reference model"] = BYTES[how.dtype] * shape.parameters
+        parts["reference model"] = BYTES[how.reference] * shape.parameters
         if how.parallel == "fsdp2":
             # Its part, and at work what is in no layer while the policy's own is still gathered.
             parts["reference model"] = parts["reference model"] // how.ranks + c * (shape.parameters - shape.layered)
@@ -116,7 +116,7 @@ def forward_end(shape: Shape, how: Training) -> Parts:
     kept = shape.layers * boundary_bytes(shape, one)
     # No gradient of the head yet.
     parts = {"activations": kept, "output head": head(shape, replace(one, trains_head=False))}
-    reference = {"reference model": BYTES[how.dtype] * shape.parameters} if how.reference else {}
+    reference = {"reference model": BYTES[how.reference] * shape.parameters} if how.reference else {}
     return resident(shape, how) | parts | {"bfloat16 copies of weights": 2 * shape.linear} | reference
 
 

@@ -133,6 +133,12 @@ class RolloutSettings(DataSettings):
     )
     # Off, as in CPGD's paper, which found less with it; SafeWork-R1's RL stages have 0.001.
     ref_kl: float = option(0.0, "Weight of the KL to the reference; 0 loads none", low=0.0)
+    ref_dtype: str = option(
+        "",
+        "Weights of the reference model; not given: as `dtype`. bfloat16 takes half of float32's memory",
+        affects=False,
+        choices=("", "float32", "bfloat16"),
+    )
     watch: WatchConfig = section(WatchConfig, "RL: what counts as drift, and what happens then")
 
 

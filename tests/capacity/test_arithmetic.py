@@ -50,7 +50,7 @@ SHAPE = Shape(
 PLAIN = Pass(10, 0, half=False, autocast=False, checkpointing=False, trains_vision=False)
 CAST = replace(PLAIN, half=True, autocast=True)
 BUCKETS = "reduction buckets"
-TRAINING = Training("ddp", 4, 4, "float32", 0, reference=False, parent=True, one_pass=PLAIN)
+TRAINING = Training("ddp", 4, 4, "float32", 0, reference="", parent=True, one_pass=PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,8 @@ def test_what_a_step_adds():
     fsdp = at_work(SHAPE, replace(TRAINING, parallel="fsdp2", one_pass=replace(CAST, autocast=False)))
     assert fsdp["gathered layers"] == 2 * (2 * 70 + 300) + 6 * 70
     assert at_work(SHAPE, replace(TRAINING, parallel="zero3"))["gathered layers"] == 4 * 1000
-    assert at_work(SHAPE, replace(TRAINING, reference=True))["reference model"] == 4000
+    assert at_work(SHAPE, replace(TRAINING, reference="float32"))["reference model"] == 4000
+    assert at_work(SHAPE, replace(TRAINING, reference="bfloat16"))["reference model"] == 2000
 
 
 def test_what_deepspeed_takes_over_is_whole_on_each_gpu_first_and_fsdp2_never():
@@ -165,7 +166,7 @@ def test_what_deepspeed_takes_over_is_whole_on_each_gpu_first_and_fsdp2_never():
 
 
 def test_a_reference_lies_as_the_policy_does():
-    both = replace(TRAINING, reference=True)
+    both = replace(TRAINING, reference="float32")
     assert at_work(SHAPE, replace(both, parallel="zero3"))["reference model"] == 4000
     # Its part, and what is in no layer, gathered.
     assert at_work(SHAPE, replace(both, parallel="fsdp2"))["reference model"] == 4000 // 4 + 4 * 300

@@ -347,6 +347,16 @@ def test_reference_kl_starts_at_zero_and_grows(tmp_path, shard, usual):
     assert plain[-1].loss != rows[-1].loss
 
 
+def test_a_reference_in_bfloat16_beside_float32_weights_tells_nearly_the_same(tmp_path, shard):
+    kl = {"ref_kl": 0.1, "ref_policy": TINY}
+    ours = steps(train(shard, tmp_path / "a", **FAST, **kl))
+    half = steps(train(shard, tmp_path / "b", **FAST, **kl, ref_dtype="bfloat16"))
+    # It is no copy of the policy at the first step any more, and far from as good as wrong.
+    assert 1e-9 < half[0].ref_kl < 1e-3
+    assert half[-1].ref_kl == pytest.approx(ours[-1].ref_kl, rel=0.2)
+    assert half[-1].loss != ours[-1].loss
+
+
 @pytest.mark.parametrize("name", ["tiny:llama", "tiny:internvl"])
 def test_other_families_train(tmp_path, policies, name):
     other = policies(name.removeprefix("tiny:"))

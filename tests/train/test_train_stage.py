@@ -72,6 +72,12 @@ def test_the_key_is_content_not_place(tmp_path, shard):
     assert one.key["loss"][:2] == ["cpgd", 1]
     with_reference = plan([folder], policy="tiny:qwen2_5_vl", ref_kl=0.1, ref_policy=str(copy))
     assert with_reference.key["ref_policy"] == one.key["policy"]
+    keys = [
+        plan([folder], policy="tiny:qwen2_5_vl", ref_kl=0.1, ref_policy=str(copy), ref_dtype=dtype).key
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert keys[0] == with_reference.key
+    assert keys[1] != with_reference.key
 
 
 def test_planning_loads_no_torch(tmp_path, shard):

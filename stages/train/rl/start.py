@@ -48,14 +48,14 @@ def load_reference(config: TrainConfig, resources: Resources, layout: Layout) ->
     """
     if config.ref_kl == 0.0:
         return None
-    ref = resolve_policy(config.ref_policy or "")
+    ref, dtype = resolve_policy(config.ref_policy or ""), config.ref_dtype or config.dtype
 
     def load() -> Policy:
         device = device_of_rank(config.device)
         with layout.constructing(device, frozen=True):
-            return load_policy(ref, device=device, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+            return load_policy(ref, device=device, dtype=dtype, trust_remote_code=config.trust_remote_code)
 
-    policy = resources.get(REF_POLICY, ref.id, load)
+    policy = resources.get(REF_POLICY, f"{ref.id} in {dtype}", load)
     # No gradient would be taken anyway; this lets its vision tower count as frozen (`FrozenTower.fits`).
     policy.model.requires_grad_(False)
     return policy

@@ -81,6 +81,8 @@ class Rl(Objective):
             key["clip"] = False
         if config.ref_kl > 0.0:
             key["ref_policy"] = resolve_policy(config.ref_policy or "").id
+            if (config.ref_dtype or config.dtype) != config.dtype:
+                key["ref_dtype"] = config.ref_dtype
         return key
 
     def quality(self, rows: list[StepRow]) -> Quality:
