@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from cosmo_cli.process import debugging
 from cosmo_cli.terminal.output import ClosedPipe, complain
-from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, first_line
+from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, NoRoomError, first_line
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
@@ -101,4 +103,10 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
 def _of_system(error: OSError) -> tuple[str, str, int]:
     what, hint = _SYSTEM.get(error.errno or 0, (error.strerror or str(error), "check the path and run again"))
     where = f" ({error.filename})" if error.filename else ""
+    if isinstance(error, NoRoomError):
+        from stages.capacity.machine import existing
+        from stages.capacity.units import size
+
+        free = shutil.disk_usage(existing(Path(error.filename))).free
+        where += f": {size(error.needed)} were to be written, {size(free)} are free"
     return f"{what}{where}", hint, UNAVAILABLE if error.errno in _PLACE else FAILED

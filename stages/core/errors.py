@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 1, 2, 3, 4
@@ -34,6 +35,14 @@ class UnavailableError(CosmoError):
     """Something this machine lacks: an extra, a GPU, a model, a server. Exit 4."""
 
     code = UNAVAILABLE
+
+
+class NoRoomError(OSError):
+    """The place for a file that is known beforehand to have `needed` bytes, and that didn't fit."""
+
+    def __init__(self, number: int, place: str, needed: int) -> None:
+        super().__init__(number, os.strerror(number), place)
+        self.needed = needed
 
 
 class BadSample(Exception):

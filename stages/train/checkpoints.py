@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from stages.core.runs.folder import artifact
 from stages.models.policy_ref import PolicyRef, folder_id
 from stages.models.warm import POLICY, TRAINED
 from stages.train.parallel import ranks
+from stages.train.room import room_for
 
 if TYPE_CHECKING:
     import torch
@@ -144,12 +144,14 @@ class Checkpoints:
         final = self.folder / f"checkpoint-{step:08d}"
         aside = self.folder / f".checkpoint-{step:08d}-{os.getpid()}"
         if ranks.rank() == 0 and not final.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            # Of this process, and of those before it, which were killed or found the disk full.
+            for left in self.folder.glob(".checkpoint-*"):
+                shutil.rmtree(left, ignore_errors=True)
             for folder in (aside, *(aside / name for name in parts or ())):
                 folder.mkdir(parents=True)
         if (shared := ranks.broadcast(aside if aside.exists() else None)) is None:
             return
-        with disk_errors():
+        with room_for(self.folder, *tensors.values(), *(parts or {}).values()):
             for name, values in (parts or {}).items():
                 _write_parts(values, shared / name)
             if ranks.rank() == 0:
@@ -222,7 +224,7 @@ def save_run(
     """Write policy and trainer state as artifacts of the shard, and leave both warm for the next stage.
 
     The state is written in another thread, which whoever commits the shard waits for: the next rollout needs the policy
-    alone. OSError where the disk is full: nothing of the shard is committed then.
+    alone. NoRoomError where the disk is full: nothing of the shard is committed then.
     """
     from stages.models.load import save_policy
     from stages.train.optim import optimizer_state
@@ -235,8 +237,11 @@ def save_run(
     folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
     state = TrainerState(position, tensors)
 
+    # Of both, whichever of them meets the end of the disk.
+    room = partial(room_for, folder.parent, dict(policy.model.named_parameters()), tensors)
+
     def write() -> None:
-        with disk_errors():
+        with room():
             for path in write_state(state, trainer):
                 writer.sha256(path)
 
@@ -244,7 +249,7 @@ def save_run(
     pool = ThreadPoolExecutor(1)
     writer.before_commit(pool.submit(write).result)
     pool.shutdown(wait=False)
-    with disk_errors():
+    with room():
         save_policy(policy.model, policy.processor, folder)
     objective = load("objective", position.objective)
     # Nobody samples from a reward model, and ranks end with the run.
@@ -262,7 +267,7 @@ def save_run_in_parts(
 ) -> None:
     """The same artifacts of a policy that lies on the ranks. A meeting of all of them; rank 0 writes.
 
-    OSError where the disk is full: nothing of the shard is committed then.
+    NoRoomError where the disk is full: nothing of the shard is committed then.
     """
     from stages.train.parallel.stream import write_policy, write_tensors
 
@@ -271,12 +276,13 @@ def save_run_in_parts(
     if adapters:
         moments |= adapters.state()
         adapters.merge()
-    with disk_errors():
+    weights = layout.weights(policy.model)
+    with room_for(folder.parent, weights, moments):
         if ranks.rank() == 0:
             trainer.mkdir(parents=True, exist_ok=True)
             write_position(position, trainer)
         write_tensors(moments, trainer / "optimizer.safetensors")
-        write_policy(policy, layout.weights(policy.model), folder)
+        write_policy(policy, weights, folder)
 
 
 def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, state: TrainerState) -> None:
@@ -298,16 +304,3 @@ def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, 
     # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.
     if policy.device.type == "cpu" and model.dtype == torch.float32:
         ctx.resources.put(POLICY, new_id, replace(policy, ref=ref))
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """A full disk, met by safetensors, as the OSError that Python would have raised: its own has no error number."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None

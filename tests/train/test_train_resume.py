@@ -112,6 +112,8 @@ def test_a_disk_that_takes_no_more_is_said_as_one(tmp_path):
 
     import torch
 
+    from cosmo_cli.errors import explain
+    from stages.core.errors import UNAVAILABLE
     from stages.train.checkpoints import Checkpoints
 
     checkpoints, before = Checkpoints(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -123,3 +125,10 @@ def test_a_disk_that_takes_no_more_is_said_as_one(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno == errno.EFBIG
     assert checkpoints.last() is None
+    message, _, code = explain(caught.value, "train")
+    assert code == UNAVAILABLE
+    assert f"({tmp_path}): 390.6 KiB were to be written, " in message
+    (tmp_path / ".checkpoint-00000001-1").mkdir()  # another process, which was killed
+    # What was half written takes no room from the next one, whoever writes it.
+    checkpoints.save(2, {"model": {"w": torch.ones(10)}}, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-00000002"]
