@@ -128,10 +128,12 @@ class Session:
 
     def _checkpoint(self) -> None:
         tensors, facts = self.extra_state()
-        # Every rank takes part: sharded weights are gathered by all at once.
-        model = self.layout.weights(self.policy.model)
-        optimizer = self.layout.moments(self.policy.model, self.optimizer)
-        found, extra = {"model": model, "optimizer": optimizer}, {"extra": tensors}
+        found: dict[str, dict[str, Tensor]] = {}
+        # Sharded weights are gathered by all ranks at once; whole ones the writing rank alone takes to the host.
+        if self.layout.sharded or ranks.rank() == 0:
+            found["model"] = self.layout.weights(self.policy.model)
+            found["optimizer"] = self.layout.moments(self.policy.model, self.optimizer)
+        extra = {"extra": tensors}
         whole, parts = (extra, found) if self.layout.in_parts else (found | extra, {})
         self.checkpoints.save(len(self.rows), whole, {**self.log.record(), **facts}, parts)
 
