@@ -26,6 +26,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "run": (STAGE_PANEL, "All of it from one recipe, kept warm in one process."),
         "status": (HELPER_PANEL, "Which runs are complete, cached or stale, and why."),
         "show": (HELPER_PANEL, "Rows of any run or shard, images named with their size."),
+        "view": (HELPER_PANEL, "Every row of any run in a browser, with filters and curves, while it goes on."),
         "list": (HELPER_PANEL, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
         "check": (HELPER_PANEL, "Whether a model's numbers are its own: rollout and training against its own code."),
         "plan": (HELPER_PANEL, "Whether a recipe fits a machine: memory, disk and the settings to change."),

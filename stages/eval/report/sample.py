@@ -181,7 +181,7 @@ def _completion_card(completion: CompletionView, benign: bool, edit: str = "") -
     if not closed:
         thinking, answer = "", text
     ended = {"length": ", cut off", "error": ", no completion"}.get(completion.finish_reason, "")
-    chips = [_chip(g, benign) for g in completion.grades.values() if g.status != NOT_APPLICABLE]
+    chips = [grade_chip(g, benign) for g in completion.grades.values() if g.status != NOT_APPLICABLE]
     return CompletionCard(
         _cut(thinking.replace("<think>", "").strip()),
         _cut(answer.strip()),
@@ -204,7 +204,8 @@ def _step_chips(grade: Grade, completion: CompletionView) -> list[Chip]:
     return chips
 
 
-def _chip(grade: Grade, benign: bool) -> Chip:
+def grade_chip(grade: Grade, benign: bool) -> Chip:
+    """What a reader sees of a grade; `benign`: a refusal of the row is a fault."""
     detail = "; ".join(
         part
         for part in (
@@ -242,6 +243,14 @@ def _cut(text: str, most: int = MOST_CHARACTERS) -> str:
 
 def _image(image: Image, pixels: int) -> str:
     """A data URL of the image, scaled down; empty where it can't be decoded."""
+    if (found := scaled_image(image, pixels)) is None:
+        return ""
+    kind, data = found
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def scaled_image(image: Image, pixels: int) -> tuple[str, bytes] | None:
+    """(png or jpeg, its bytes): the image upright and no larger than so many pixels; None where it can't be decoded."""
     from PIL import Image as Pillow
     from PIL import ImageOps
 
@@ -255,7 +264,7 @@ def _image(image: Image, pixels: int) -> str:
             small.paste(upright, mask=upright.getchannel("A"))
     # A row's images were checked by prepare, but shards may come from elsewhere, and one image must not cost a report.
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
-        return ""
+        return None
     encoded = []
     # Drawings are smaller as PNG, photographs as JPEG, so both are tried.
     for kind, options in (("PNG", {"optimize": True}), ("JPEG", {"quality": 82})):
@@ -263,4 +272,4 @@ def _image(image: Image, pixels: int) -> str:
         small.save(buffer, kind, **options)
         encoded.append((len(buffer.getvalue()), kind.lower(), buffer.getvalue()))
     _, kind, data = min(encoded)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return kind, data

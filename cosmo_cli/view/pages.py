@@ -1,0 +1,157 @@
+"""What a view's pages say: each a text of HTML, or None for what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosmo_cli.view.about import STEPS, about, trained_before
+from cosmo_cli.view.cards import Card, cards, image_of
+from cosmo_cli.view.index import Indexes, RunIndex
+from cosmo_cli.view.library import Entry, Library
+from cosmo_cli.view.query import DIFFER, ONLY, ORDERS, PAGE_GROUPS, Query, positions, verdicts
+from cosmo_cli.view.render import Renderer
+from cosmo_cli.view.tokens import token_strip
+
+if TYPE_CHECKING:
+    from stages.core.runs.folder import RunFolder
+
+GROUPS, COMPLETED, SCORED = ("prompts", "rollouts", "scored"), ("rollouts", "scored"), "scored"
+"""Tables whose rows are shown as cards, those with completions, and the one with grades."""
+_SAMPLE = 2_000
+"""Groups whose verdicts are offered as filters."""
+_BESIDE = 200
+"""Runs that are offered to stand beside, the newest."""
+
+
+class Pages:
+    """The pages of a library of runs; addresses in them begin with `base`, which is `/TOKEN`."""
+
+    def __init__(self, library: Library, base: str) -> None:
+        self.library = library
+        self._indexes = Indexes()
+        self._renderer = Renderer(base)
+
+    def runs(self) -> str:
+        """All runs, the newest first, with what they were made from."""
+        entries = list(self.library.entries().values())
+        return self._renderer.page("runs", entries=entries, places=self.library.places)
+
+    def run(self, key: str, asked: Mapping[str, str]) -> str | None:
+        """A run: its rows as cards, its curves, or what it is. None for a key that is none."""
+        if (opened := self._opened(key)) is None:
+            return None
+        entry, folder = opened
+        if entry.table in GROUPS:
+            return self._groups(entry, folder, Query.parse(asked))
+        if entry.table == STEPS:
+            return self._training(entry, folder)
+        has_report = self.report(key) is not None
+        return self._renderer.page("run", **about(self.library, entry, folder), has_report=has_report)
+
+    def row(self, key: str, asked: Mapping[str, str]) -> str | None:
+        """One group on a page of its own, for a link that is sent; `id` names it."""
+        if (opened := self._opened(key, GROUPS)) is None:
+            return None
+        entry, folder = opened
+        index = self._indexes.of(key, folder)
+        if (position := index.position(asked.get("id", ""))) is None:
+            return None
+        shown = self._cards(folder, index, [position], asked.get("beside", ""))
+        return self._renderer.page("row", **about(self.library, entry, folder), **shown)
+
+    def wrong(self, message: str, hint: str) -> str:
+        """What can't be shown, and why."""
+        return self._renderer.page("wrong", message=message, hint=hint)
+
+    def image(self, key: str, row: int, number: int) -> Any:
+        """An image of the group at a position, as it is stored; None where there is none."""
+        if (found := self._at(key, row)) is None:
+            return None
+        return image_of(found[0], found[1], number)
+
+    def tokens(self, key: str, row: int, completion: int) -> dict[str, Any] | None:
+        """The tokens of a completion with their log-probs; None where there is none."""
+        if (found := self._at(key, row)) is None:
+            return None
+        return token_strip(found[0], self.library, found[1], completion)
+
+    def report(self, key: str) -> Path | None:
+        """The report.html that an evaluation has, or None."""
+        if (opened := self._opened(key)) is None or opened[0].stage != "eval":
+            return None
+        path = opened[1].artifact("report.html")
+        return path if path.is_file() else None
+
+    def _opened(self, key: str, tables: tuple[str, ...] = ()) -> tuple[Entry, RunFolder] | None:
+        """The run of that key, where its rows are of one of these tables; None for any other."""
+        entry, folder = self.library.entry(key), self.library.open(key)
+        if entry is None or folder is None or (tables and entry.table not in tables):
+            return None
+        return entry, folder
+
+    def _at(self, key: str, row: int) -> tuple[RunFolder, tuple[Path, list[int]]] | None:
+        """Where the group at a position lies: its run, its shard and its row there."""
+        if (opened := self._opened(key, GROUPS)) is None:
+            return None
+        index = self._indexes.of(key, opened[1])
+        return (opened[1], index.rows([row])[0]) if 0 <= row < len(index) else None
+
+    def _groups(self, entry: Entry, folder: RunFolder, query: Query) -> str:
+        index = self._indexes.of(entry.key, folder)
+        beside = self._opened(query.beside, COMPLETED)
+        found = positions(index, query, self._indexes.of(query.beside, beside[1]) if beside else None)
+        pages = max(1, -(-len(found) // PAGE_GROUPS))
+        page = min(query.page, pages)
+        chosen = [int(p) for p in found[(page - 1) * PAGE_GROUPS : page * PAGE_GROUPS]]
+        scored = entry.table == SCORED
+        offered = verdicts(index.parts[0].path, _SAMPLE) if index.parts and scored else []
+        others = [e for e in self.library.entries().values() if e.table in COMPLETED and e.key != entry.key]
+        return self._renderer.page(
+            "groups",
+            **about(self.library, entry, folder),
+            **self._cards(folder, index, chosen, query.beside),
+            query=query,
+            found=len(found),
+            total=len(index),
+            page=page,
+            pages=pages,
+            options=_options(index) | {"verdict": offered},
+            only={k: v for k, v in ONLY.items() if k != DIFFER or beside},
+            orders=ORDERS if scored else {},
+            alike=[e for n, e in enumerate(others) if n < _BESIDE or e.key == query.beside],
+        )
+
+    def _cards(self, folder: RunFolder, index: RunIndex, chosen: list[int], beside: str) -> dict[str, Any]:
+        """The cards of these groups in this order with their positions; and of the run beside, by id."""
+        made = _by_position(folder, index, chosen)
+        shown: dict[str, Any] = {"cards": [(p, made[p]) for p in chosen], "beside": {}, "other": None}
+        if (opened := self._opened(beside, COMPLETED)) is not None:
+            other = self._indexes.of(beside, opened[1])
+            there = [p for card in made.values() if (p := other.position(card.id)) is not None]
+            shown["beside"] = {card.id: (p, card) for p, card in _by_position(opened[1], other, there).items()}
+            shown["other"] = opened[0]
+        return shown
+
+    def _training(self, entry: Entry, folder: RunFolder) -> str:
+        from stages.eval.report.curves import charts
+        from stages.eval.report.figures import training
+
+        lineage = trained_before(self.library, entry)
+        runs = [run for e in lineage if (run := self.library.open(e.key)) is not None]
+        facts = about(self.library, entry, folder)
+        return self._renderer.page("training", **facts, training=training(charts(runs)), lineage=lineage)
+
+
+def _by_position(folder: RunFolder, index: RunIndex, chosen: list[int]) -> dict[int, Card]:
+    """Cards of groups, by position."""
+    # Rows come in ascending order, as positions do when sorted.
+    return dict(zip(sorted(set(chosen)), cards(folder, index.rows(list(set(chosen)))), strict=True))
+
+
+def _options(index: RunIndex) -> dict[str, list[str]]:
+    """What labels, families and kinds there are, of those of which there are any."""
+    names = {"label": "label", "family": "family", "kind": "harmful"} if index.columns else {}
+    found = {shown: sorted(set(index.columns[name]) - {""}) for shown, name in names.items()}
+    return {name: options for name, options in found.items() if options}

@@ -1,0 +1,99 @@
+(() => {
+  const body = document.body;
+  const base = body.dataset.base;
+
+  // Tokens are fetched when they are opened, and told as text: nothing that a model wrote is ever markup.
+  const tell = async (strip) => {
+    const place = strip.querySelector(".tokens");
+    if (!strip.open || place.childElementCount) return;
+    const answer = await fetch(strip.dataset.tokens);
+    if (!answer.ok) { place.textContent = "can't be read"; return; }
+    const found = await answer.json();
+    found.texts.forEach((text, n) => {
+      const token = document.createElement("span");
+      token.textContent = text.replaceAll("\n", "⏎\n");
+      token.className = found.shades[n] < 0 ? "put" : `t${found.shades[n]}`;
+      const value = found.logprobs[n];
+      token.title = found.shades[n] < 0 ? "not written by the policy" : value === null ? "no log-prob" : `${value} nats, ${(100 * Math.exp(value)).toPrecision(3)} %`;
+      place.append(token);
+    });
+    if (found.more) place.append(` … and ${found.more} more tokens`);
+    if (!found.decoded) place.append(" (ids: the policy's tokenizer is not here)");
+  };
+  document.addEventListener("toggle", (event) => { if (event.target.matches?.(".strip")) tell(event.target); }, true);
+
+  // A list of runs is narrowed down as one types.
+  const find = document.querySelector("#find");
+  const narrow = () => {
+    if (!find) return;
+    const words = find.elements.find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = [...document.querySelectorAll(".list tbody tr")];
+    let count = 0;
+    for (const row of rows) {
+      row.hidden = !words.every((word) => row.dataset.words.toLowerCase().includes(word));
+      count += !row.hidden;
+    }
+    find.querySelector("output").textContent = `${count} of ${rows.length}`;
+  };
+  find?.addEventListener("input", narrow);
+  find?.addEventListener("submit", (event) => event.preventDefault());
+  narrow();
+
+  // Keys for moving on.
+  let here = -1;
+  const cards = [...document.querySelectorAll(".card")];
+  const go = (to) => {
+    if (!cards.length) return;
+    cards[here]?.classList.remove("here");
+    here = Math.min(cards.length - 1, Math.max(0, to));
+    cards[here].classList.add("here");
+    cards[here].scrollIntoView({ block: "start" });
+    cards[here].focus({ preventScroll: true });
+  };
+  const turn = (where) => document.querySelector(`.pager a[rel=${where}]`)?.click();
+  const fold = () => {
+    const blocks = [...document.querySelectorAll(".thinking")];
+    const open = blocks.some((block) => !block.open);
+    blocks.forEach((block) => { block.open = open; });
+  };
+  const keys = { j: () => go(here + 1), k: () => go(here - 1), n: () => turn("next"), p: () => turn("prev"), t: fold };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      document.querySelector("input[type=search]")?.focus();
+    } else keys[event.key]?.();
+  });
+
+  // A page of something that goes on asks what has changed; rows that are being read stay where they are.
+  if (body.dataset.live === undefined) return;
+  let known = "";
+  const renew = async () => {
+    const text = await (await fetch(location.href)).text();
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    for (const part of document.querySelectorAll("[data-refresh]")) {
+      const now = fresh.getElementById(part.id);
+      if (now) part.replaceWith(document.adoptNode(now));
+    }
+    if (fresh.body.dataset.live === undefined) delete body.dataset.live;
+    narrow();
+  };
+  const ask = async () => {
+    if (body.dataset.live === undefined) return;
+    try {
+      const state = await (await fetch(`${base}/state?run=${encodeURIComponent(body.dataset.live)}`)).json();
+      const told = JSON.stringify(state);
+      if (known && told !== known) {
+        await renew();
+        const landed = document.querySelector("#landed");
+        if (landed) {
+          landed.hidden = false;
+          landed.querySelector("a").textContent = `more rows have landed: ${state.rows.toLocaleString()} by now`;
+        }
+      }
+      known = told;
+    } catch { /* The view has ended, or this machine sleeps: the next question tells. */ }
+    setTimeout(ask, document.hidden ? 10000 : 2000);
+  };
+  ask();
+})();
