@@ -2,7 +2,7 @@
 
 It listens on this machine alone. Every address begins with a token, so that no other user's program finds one; the
 host's name is checked, so that no page elsewhere reaches it by a name of its own. Pages hold models' words, which are
-hostile by design: they are escaped, and the headers allow no script but ours, nothing inline and nothing from elsewhere.
+hostile by design: they are escaped, and the headers allow no script but ours, and nothing from elsewhere.
 """
 
 from __future__ import annotations

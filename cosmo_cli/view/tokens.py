@@ -66,8 +66,8 @@ def _policy_folder(folder: RunFolder, library: Library) -> Path | None:
             return None
     name = Path(spec.rstrip("/").removesuffix("/policy")).name
     entry = next((e for e in library.entries().values() if e.path.name == name and e.table == "steps"), None)
-    run = library.open(entry.key) if entry is not None else None
-    return run.artifact("policy") if run is not None else None
+    trained = library.open(entry.key) if entry is not None else None
+    return trained.artifact("policy") if trained is not None else None
 
 
 @lru_cache(maxsize=2)
