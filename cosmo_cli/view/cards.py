@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.rollouts import Completion, RolloutGroup
 from schemas.scored import NOT_APPLICABLE, ScoredCompletion, Term
 from stages.eval.report.sample import TEST, Chip, grade_chip
+from stages.judging.words import completion_key
 
 if TYPE_CHECKING:
     from schemas.prompts import PromptRow
@@ -48,6 +49,8 @@ class CompletionCard:
     edit: str
     """The command that opens it in an editor; empty where it can't be edited."""
     tokens: int
+    key: str
+    """What people's words call it; empty for one that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ def _completion(completion: Completion, row: RolloutGroup, folder: RunFolder, me
         [grade_chip(g, row.harmful is False) for g in grades],
         edit,
         tokens,
+        "" if completion.finish_reason == "error" else completion_key(completion.text),
     )
 
 

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosmo_cli.view.about import STEPS, about, trained_before
-from cosmo_cli.view.cards import Card, cards, image_of
-from cosmo_cli.view.index import Indexes, RunIndex
+from cosmo_cli.view.cards import Card, cards
+from cosmo_cli.view.index import RunIndex
 from cosmo_cli.view.library import Entry, Library
 from cosmo_cli.view.query import DIFFER, ONLY, ORDERS, PAGE_GROUPS, Query, positions, verdicts
 from cosmo_cli.view.render import Renderer
-from cosmo_cli.view.tokens import token_strip
+from cosmo_cli.view.rows import GROUPS, Rows
+from cosmo_cli.view.words import Words
+from stages.judging.words import WORTH
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
-GROUPS, COMPLETED, SCORED = ("prompts", "rollouts", "scored"), ("rollouts", "scored"), "scored"
-"""Tables whose rows are shown as cards, those with completions, and the one with grades."""
+COMPLETED, SCORED = ("rollouts", "scored"), "scored"
+"""Tables whose rows have completions, and the one with grades."""
 _SAMPLE = 2_000
 """Groups whose verdicts are offered as filters."""
 _BESIDE = 200
@@ -28,9 +30,9 @@ _BESIDE = 200
 class Pages:
     """The pages of a library of runs; addresses in them begin with `base`, which is `/TOKEN`."""
 
-    def __init__(self, library: Library, base: str) -> None:
+    def __init__(self, library: Library, base: str, words: Words) -> None:
         self.library = library
-        self._indexes = Indexes()
+        self.rows = Rows(library, words)
         self._renderer = Renderer(base)
 
     def runs(self) -> str:
@@ -40,7 +42,7 @@ class Pages:
 
     def run(self, key: str, asked: Mapping[str, str]) -> str | None:
         """A run: its rows as cards, its curves, or what it is. None for a key that is none."""
-        if (opened := self._opened(key)) is None:
+        if (opened := self.rows.opened(key)) is None:
             return None
         entry, folder = opened
         if entry.table in GROUPS:
@@ -52,10 +54,10 @@ class Pages:
 
     def row(self, key: str, asked: Mapping[str, str]) -> str | None:
         """One group on a page of its own, for a link that is sent; `id` names it."""
-        if (opened := self._opened(key, GROUPS)) is None:
+        if (opened := self.rows.opened(key, GROUPS)) is None:
             return None
         entry, folder = opened
-        index = self._indexes.of(key, folder)
+        index = self.rows.index(key, folder)
         if (position := index.position(asked.get("id", ""))) is None:
             return None
         shown = self._cards(folder, index, [position], asked.get("beside", ""))
@@ -65,43 +67,17 @@ class Pages:
         """What can't be shown, and why."""
         return self._renderer.page("wrong", message=message, hint=hint)
 
-    def image(self, key: str, row: int, number: int) -> Any:
-        """An image of the group at a position, as it is stored; None where there is none."""
-        if (found := self._at(key, row)) is None:
-            return None
-        return image_of(found[0], found[1], number)
-
-    def tokens(self, key: str, row: int, completion: int) -> dict[str, Any] | None:
-        """The tokens of a completion with their log-probs; None where there is none."""
-        if (found := self._at(key, row)) is None:
-            return None
-        return token_strip(found[0], self.library, found[1], completion)
-
     def report(self, key: str) -> Path | None:
         """The report.html that an evaluation has, or None."""
-        if (opened := self._opened(key)) is None or opened[0].stage != "eval":
+        if (opened := self.rows.opened(key)) is None or opened[0].stage != "eval":
             return None
         path = opened[1].artifact("report.html")
         return path if path.is_file() else None
 
-    def _opened(self, key: str, tables: tuple[str, ...] = ()) -> tuple[Entry, RunFolder] | None:
-        """The run of that key, where its rows are of one of these tables; None for any other."""
-        entry, folder = self.library.entry(key), self.library.open(key)
-        if entry is None or folder is None or (tables and entry.table not in tables):
-            return None
-        return entry, folder
-
-    def _at(self, key: str, row: int) -> tuple[RunFolder, tuple[Path, list[int]]] | None:
-        """Where the group at a position lies: its run, its shard and its row there."""
-        if (opened := self._opened(key, GROUPS)) is None:
-            return None
-        index = self._indexes.of(key, opened[1])
-        return (opened[1], index.rows([row])[0]) if 0 <= row < len(index) else None
-
     def _groups(self, entry: Entry, folder: RunFolder, query: Query) -> str:
-        index = self._indexes.of(entry.key, folder)
-        beside = self._opened(query.beside, COMPLETED)
-        found = positions(index, query, self._indexes.of(query.beside, beside[1]) if beside else None)
+        index = self.rows.index(entry.key, folder)
+        beside = self.rows.opened(query.beside, COMPLETED)
+        found = positions(index, query, self.rows.index(query.beside, beside[1]) if beside else None)
         pages = max(1, -(-len(found) // PAGE_GROUPS))
         page = min(query.page, pages)
         chosen = [int(p) for p in found[(page - 1) * PAGE_GROUPS : page * PAGE_GROUPS]]
@@ -127,8 +103,9 @@ class Pages:
         """The cards of these groups in this order with their positions; and of the run beside, by id."""
         made = _by_position(folder, index, chosen)
         shown: dict[str, Any] = {"cards": [(p, made[p]) for p in chosen], "beside": {}, "other": None}
-        if (opened := self._opened(beside, COMPLETED)) is not None:
-            other = self._indexes.of(beside, opened[1])
+        shown |= {"said": self.rows.words.latest(), "reader": self.rows.words.who, "worth": list(WORTH)}
+        if (opened := self.rows.opened(beside, COMPLETED)) is not None:
+            other = self.rows.index(beside, opened[1])
             there = [p for card in made.values() if (p := other.position(card.id)) is not None]
             shown["beside"] = {card.id: (p, card) for p, card in _by_position(opened[1], other, there).items()}
             shown["other"] = opened[0]

@@ -7,12 +7,14 @@ hostile by design: they are escaped, and the headers allow no script but ours, a
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -47,6 +49,8 @@ _FILES = {
     "view.js": _HOME / "templates" / "view.js",
 }
 _IMAGE_PIXELS = 640
+_LONGEST_WORD = 16_384
+"""Bytes."""
 
 
 def new_token() -> str:
@@ -88,6 +92,11 @@ def application(pages: Pages, token: str) -> Starlette:
         "/run/{key}/report": lambda request: _report(pages, request),
     }
     routes = [Route(f"/{token}{path}", _answering(pages, call)) for path, call in found.items()]
+
+    async def say(request: Request) -> Response:
+        return await _say(pages, request)
+
+    routes.append(Route(f"/{token}/run/{{key}}/word", say, methods=["POST"]))
     # A name of another site that leads here has another host.
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return Starlette(routes=routes, middleware=[Middleware(Headers), hosts])
@@ -121,7 +130,7 @@ def _static(request: Request) -> Response:
 def _image(pages: Pages, request: Request) -> Response:
     from stages.eval.report.sample import scaled_image
 
-    image = pages.image(request.path_params["key"], _count(request, "row"), _count(request, "n"))
+    image = pages.rows.image(request.path_params["key"], _count(request, "row"), _count(request, "n"))
     if image is None or (made := scaled_image(image, _IMAGE_PIXELS)) is None:
         return _nothing()
     # A row of a run never changes.
@@ -129,8 +138,32 @@ def _image(pages: Pages, request: Request) -> Response:
 
 
 def _tokens(pages: Pages, request: Request) -> Response:
-    found = pages.tokens(request.path_params["key"], _count(request, "row"), _count(request, "index"))
+    found = pages.rows.tokens(request.path_params["key"], _count(request, "row"), _count(request, "index"))
     return JSONResponse(found) if found is not None else _nothing()
+
+
+async def _say(pages: Pages, request: Request) -> Response:
+    """Keep a word: the one request that writes, taken from our own pages alone."""
+    # Another site's page can't name itself ours here, and without this header a browser asks before it sends JSON.
+    if request.headers.get("origin", "") != f"http://{request.headers['host']}":
+        return Response("not from this page", status_code=403, media_type="text/plain")
+    body = b""
+    async for part in request.stream():
+        if len(body := body + part) > _LONGEST_WORD:
+            return Response("too long", status_code=413, media_type="text/plain")
+    try:
+        asked = json.loads(body)
+        row, index, verdict, why = (asked[name] for name in ("row", "index", "verdict", "why"))
+        if not (type(row) is type(index) is int and type(verdict) is type(why) is str):
+            raise ValueError("a field has the wrong type")
+        said = await run_in_threadpool(pages.rows.say, request.path_params["key"], row, index, verdict, why.strip())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Response("no word", status_code=400, media_type="text/plain")
+    except CosmoError as error:
+        return Response(error.message, status_code=422, media_type="text/plain")
+    except OSError as error:
+        return Response(f"it can't be kept: {error.strerror}", status_code=507, media_type="text/plain")
+    return JSONResponse({"said": said}) if said is not None else _nothing()
 
 
 def _report(pages: Pages, request: Request) -> Response:

@@ -108,6 +108,14 @@ class KeyFactsTable:
 
 
 @dataclass(frozen=True)
+class PersonTable:
+    """What people said of completions, as `[score.person]` names it."""
+
+    # Its content is in the plan's key.
+    words: str = option("", "the file that `person` reads: cosmo view writes it", affects=False)
+
+
+@dataclass(frozen=True)
 class RepetitionTable:
     """The n-grams of `repetition`, as `[score.repetition]` gives them."""
 
@@ -152,6 +160,7 @@ class ScoreConfig:
     contrast: ContrastTable = section(ContrastTable, "the model that `visual_contrast` asks")
     reward_model: RewardModelTable = section(RewardModelTable, "the trained reward model that `reward_model` asks")
     keys: KeyFactsTable = section(KeyFactsTable, "what stated facts are worth to `visual_keys` and `text_keys`")
+    person: PersonTable = section(PersonTable, "what people said of completions, for `person`")
     repetition: RepetitionTable = section(RepetitionTable, "the n-grams of `repetition`")
     overlong: OverlongTable = section(OverlongTable, "the limits of `overlong`")
     steps: StepsTable = section(StepsTable, "verifiers that grade a completion step by step")

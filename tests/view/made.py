@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from cosmo_cli.view.library import Library
 from cosmo_cli.view.pages import Pages
 from cosmo_cli.view.server import application
+from cosmo_cli.view.words import Words
 from schemas.scored import ScoredGroup
 from tests.eval.made import completion, grade, group
 
@@ -17,9 +18,9 @@ WORDS = ("red door", "blue boat", "a Bell", "drei Äpfel", "seven (7) pears")
 VERDICTS = ("safe", "unsafe", None)
 
 
-def client(*places: Path) -> TestClient:
+def client(*places: Path, who: str = "ana") -> TestClient:
     """A reader of these folders' runs, at addresses below the token."""
-    pages = Pages(Library(list(places)), f"/{TOKEN}")
+    pages = Pages(Library(list(places)), f"/{TOKEN}", Words(places[0] / "words.jsonl", who))
     return TestClient(application(pages, TOKEN), base_url="http://127.0.0.1:8421")
 
 

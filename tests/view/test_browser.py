@@ -12,6 +12,7 @@ import pytest
 
 from schemas.tables import SCORED
 from stages.core.runner import Options, run_stage
+from stages.judging.words import parse_words
 from tests.eval.made import RowsConfig, RowsStage, completion, grade, group, scored_run
 from tests.support.browser import Browser, browser, found
 from tests.support.cli import COSMO, environment
@@ -22,9 +23,9 @@ pytestmark = pytest.mark.skipif(found() is None, reason="no Chromium on this mac
 
 
 @contextmanager
-def served(runs: Path) -> Iterator[str]:
+def served(runs: Path, *options: str) -> Iterator[str]:
     """The address at which `cosmo view` shows these runs."""
-    command = [*COSMO, "view", str(runs), "--port", "0"]
+    command = [*COSMO, "view", str(runs), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     try:
         assert process.stdout is not None
@@ -94,6 +95,25 @@ def test_reading_by_keys_filters_and_tokens(tab: Browser, tmp_path: Path) -> Non
         tab.value("document.querySelector('form.filters').requestSubmit()")
         tab.wait("new URLSearchParams(location.search).get('label') === 'safety'")
         assert tab.wait("document.querySelector('form.filters output')?.textContent") == "22 of 45 groups"
+
+
+def test_a_word_is_said_and_taken_back(tab: Browser, tmp_path: Path) -> None:
+    run = scored_run(tmp_path, varied(3)[1:])
+    file, place = tmp_path / "words.jsonl", "document.querySelector('.say')"
+    with served(tmp_path, "--who", "ana") as address:
+        tab.open(f"{address}run/{run.path.name}/")
+        tab.value(f"{place}.querySelector('[data-verdict=bad]').click()")
+        tab.wait(f"{place}.querySelector('.said').textContent === 'ana: bad'")
+        tab.value(f"{place}.querySelector('[data-verdict=good]').click()")
+        tab.wait(f"{place}.querySelector('.said').textContent === 'ana: good'")
+        tab.open(f"{address}run/{run.path.name}/")
+        tab.value(f"{place}.querySelector('[data-verdict=good]').click()")
+        tab.wait(f"{place}.querySelector('.said').textContent === ''")
+        tab.value(f"{place}.querySelector('select').value = 'unsafe'")
+        tab.value(f"{place}.querySelector('input').value = '<b>names a hazard</b>'")
+        tab.value(f"{place}.querySelector('[data-more]').click()")
+        tab.wait(f"{place}.querySelector('.said').textContent === 'ana: unsafe (<b>names a hazard</b>)'")
+    assert [w.verdict for w in parse_words(file.read_text().split("\n"))] == ["bad", "good", "", "unsafe"]
 
 
 def test_a_run_that_goes_on_is_followed(tab: Browser, tmp_path: Path) -> None:

@@ -22,6 +22,25 @@
   };
   document.addEventListener("toggle", (event) => { if (event.target.matches?.(".strip")) tell(event.target); }, true);
 
+  // A reader's word on a completion. The same verdict again takes it back.
+  const spell = (word) => `${word[0]}: ${word[1].replaceAll("_", " ")}${word[2] ? ` (${word[2]})` : ""}`;
+  const say = async (place, verdict, why) => {
+    const { say: where, row, index, reader, mine } = place.dataset;
+    const asked = { row: Number(row), index: Number(index), verdict: mine === verdict && !why ? "" : verdict, why };
+    const answer = await fetch(where, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });
+    if (!answer.ok) { place.querySelector(".said").textContent = await answer.text(); return; }
+    const { said } = await answer.json();
+    place.dataset.mine = said.find((word) => word[0] === reader)?.[1] ?? "";
+    place.querySelector(".said").textContent = said.map(spell).join("; ");
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.(".say button");
+    if (!button) return;
+    const place = button.closest(".say");
+    if (button.dataset.verdict) say(place, button.dataset.verdict, "");
+    else if (place.querySelector("select").value) say(place, place.querySelector("select").value, place.querySelector("input").value);
+  });
+
   // A list of runs is narrowed down as one types.
   const find = document.querySelector("#find");
   const narrow = () => {
