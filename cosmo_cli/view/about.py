@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cosmo_cli.view.library import Entry, Library, shown
+from cosmo_cli.view.lineage import draw_lineage
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -13,14 +14,12 @@ STEPS = "steps"
 """The table of training runs."""
 _LEVELS = 8
 """So many runs up the lineage the last one of the same stage is looked for: a turn has three."""
-_CHILDREN = 12
 _LONGEST_SETTING = 300
 
 
 def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
     """Facts of a run for `about.html.jinja`."""
     entries = library.entries()
-    children = [e for e in entries.values() if entry.key in e.parents]
     rejected: dict[str, int] = {}
     for receipt in folder.receipts().values():
         for reason, count in receipt.rejected.items():
@@ -29,9 +28,7 @@ def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
         "entry": entry,
         "where": shown(entry),
         "fingerprint": folder.fingerprint[:12],
-        "parents": [entries[k] for k in entry.parents if k in entries],
-        "children": children[:_CHILDREN],
-        "more_children": max(0, len(children) - _CHILDREN),
+        "lineage": draw_lineage(entries, entry),
         "rejected": sorted(rejected.items()),
         "settings": flat(folder.config),
         "changed": changed(library, entry, folder),

@@ -15,7 +15,7 @@ from stages.eval.report.sample import TEST, Chip, grade_chip
 from stages.judging.words import completion_key
 
 if TYPE_CHECKING:
-    from schemas.prompts import PromptRow
+    from schemas.prompts import Edit, PromptRow
     from stages.core.runs.folder import RunFolder
 
 LONGEST = 60_000
@@ -64,6 +64,8 @@ class Card:
     images: int
     answer: str
     formula: str
+    edit: Edit | None
+    """What somebody changed, which completions go on from."""
     completions: list[CompletionCard] = field(default_factory=list)
 
 
@@ -86,7 +88,7 @@ def card(row: PromptRow, folder: RunFolder) -> Card:
     tags += [(f"family {row.family}", "")] if row.family else []
     tags += [(row.split, "")] if row.split == TEST else []
     turns = [(m.role, cut("\n".join(p.text for p in m.content if p.text))) for m in row.messages]
-    found = Card(row.id, tags, turns, len(row.images), row.answer or "", getattr(row, "reward_formula", ""))
+    found = Card(row.id, tags, turns, len(row.images), row.answer or "", getattr(row, "reward_formula", ""), row.edit)
     if isinstance(row, RolloutGroup):
         rewards = [r for c in row.completions if (r := getattr(c, "reward", None)) is not None]
         mean = sum(rewards) / len(rewards) if rewards else None

@@ -115,10 +115,10 @@ class Pages:
         from stages.eval.report.curves import charts
         from stages.eval.report.figures import training
 
-        lineage = trained_before(self.library, entry)
-        runs = [run for e in lineage if (run := self.library.open(e.key)) is not None]
+        trained = trained_before(self.library, entry)
+        runs = [run for e in trained if (run := self.library.open(e.key)) is not None]
         facts = about(self.library, entry, folder)
-        return self._renderer.page("training", **facts, training=training(charts(runs)), lineage=lineage)
+        return self._renderer.page("training", **facts, training=training(charts(runs)), trained=trained)
 
 
 def _by_position(folder: RunFolder, index: RunIndex, chosen: list[int]) -> dict[int, Card]:

@@ -82,7 +82,7 @@ def test_reading_by_keys_filters_and_tokens(tab: Browser, tmp_path: Path) -> Non
         tab.open(f"{address}run/{run.path.name}/")
         tab.press("j")
         tab.press("j")
-        assert tab.value("document.querySelector('.here').id") == "row-1"
+        assert tab.value("document.querySelector('.card.here').id") == "row-1"
         assert not tab.value("document.querySelector('.thinking').open")
         tab.press("t")
         assert tab.value("[...document.querySelectorAll('.thinking')].every((d) => d.open)")
@@ -128,6 +128,6 @@ def test_a_run_that_goes_on_is_followed(tab: Browser, tmp_path: Path) -> None:
         tab.wait("!document.querySelector('#landed').hidden")
         assert "40 rows" in tab.value("document.querySelector('#facts').innerText")
         # What is being read stays.
-        assert tab.value("document.querySelector('.here').id") == "row-0"
+        assert tab.value("document.querySelector('.card.here').id") == "row-0"
         tab.value("document.querySelector('#landed a').click()")
         tab.wait("document.querySelector('form.filters output')?.textContent === '40 of 40 groups'")

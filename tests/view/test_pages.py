@@ -244,3 +244,48 @@ def test_prompts_have_cards_without_completions(tmp_path: Path) -> None:
     run = run_of(tmp_path, "prepare", PROMPTS, rows)
     text = client(tmp_path).get(f"/{TOKEN}/run/{run.path.name}/?q=boat").text
     assert "1 of 3 groups" in " ".join(seen(text).words.split())
+
+
+def test_lineage_is_a_picture_of_links(tmp_path: Path) -> None:
+    """Two levels down a real chain, and no further than it goes."""
+    prompts = ok("prepare", "builtin", "--limit", "4", cwd=tmp_path)
+    groups = ok(
+        "rollout", prompts, "--policy", "tiny:qwen2_5_vl", "--samples", "2", "--max-new-tokens", "8", cwd=tmp_path
+    )
+    scored = ok("score", groups, cwd=tmp_path)
+    reader = client(tmp_path / "runs")
+
+    def drawn(run: Path) -> set[str]:
+        elements = seen(reader.get(f"/{TOKEN}/run/{run.name}/").text).elements
+        paths = sum(tag == "path" and not a.get("class") for tag, a in elements)
+        assert paths == 2, paths
+        return {
+            (a["href"] or "").split("/")[3]
+            for tag, a in elements
+            if tag == "a" and "/run/" in (a.get("href") or "") and "row?" not in (a.get("href") or "")
+        }
+
+    assert drawn(scored) == {prompts.name, groups.name, scored.name}
+    assert drawn(groups) == {prompts.name, groups.name, scored.name}
+
+
+def test_a_ring_of_runs_is_drawn_and_ends() -> None:
+    """Manifests from elsewhere may name each other."""
+    from cosmo_cli.view.library import Entry
+    from cosmo_cli.view.lineage import draw_lineage
+
+    entries = {k: Entry(k, Path(k), "score", parents=(p,)) for k, p in (("a", "b"), ("b", "c"), ("c", "a"))}
+    assert {n.entry.key for n in draw_lineage(entries, entries["a"])["nodes"]} == {"a", "b", "c"}
+
+
+def test_an_edit_is_shown_with_what_stood_there(tmp_path: Path) -> None:
+    from schemas.prompts import Edit
+
+    edit = Edit(
+        by="ana", why="wrong town", index=0, policy_id="p", seed=1, temperature=1.0, top_p=1.0, top_k=0, noise_id="n",
+        noise_index=0, at_token=0, token_ids=[1], logprobs=[0.0], generated=[False], written=[True],
+        before="<b>old</b>", after="new", text="new",
+    )  # fmt: skip
+    run = scored_run(tmp_path, [replace(group("words", [completion()]), edit=edit)])
+    words = " ".join(seen(client(tmp_path).get(f"/{TOKEN}/run/{run.path.name}/").text).words.split())
+    assert all(part in words for part in ("edited by ana: wrong town", "<b>old</b>", "new"))

@@ -41,6 +41,9 @@
     else if (place.querySelector("select").value) say(place, place.querySelector("select").value, place.querySelector("input").value);
   });
 
+  // The run itself stands at the right of its lineage.
+  for (const wide of document.querySelectorAll(".lineage .wide")) wide.scrollLeft = wide.scrollWidth;
+
   // A list of runs is narrowed down as one types.
   const find = document.querySelector("#find");
   const narrow = () => {
