@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from cosmo_cli.view.index import RunIndex, leaves
+from stages.eval.report.sample import TOLD_APART
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,6 @@ ORDERS = {
     "high": "highest reward first",
     "spread": "widest rewards first",
 }
-_TOLD_APART = 0.1
-"""Two runs differ on a prompt whose mean rewards lie further apart than this: ours, a tenth of a task's term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def _only(index: RunIndex, only: str, beside: RunIndex | None) -> np.ndarray[Any
             return np.ones(len(index), bool)
         there = [beside.position(ident) for ident in columns["id"]]
         other = np.array([math.nan if p is None else beside.columns["mean"][p] for p in there])
-        return np.abs(columns["mean"] - other) > _TOLD_APART
+        return np.abs(columns["mean"] - other) > TOLD_APART
     flat = columns["low"] == columns["high"]
     return flat if only == FLAT else columns["low"] < columns["high"]
 

@@ -105,6 +105,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "verifier": section(found.agreements, found.rows, found.config.verifier),
         "cards": found.cards,
         "filters": _filters(found.cards),
+        "rewarded": any(card.rewards for card in found.cards),
         "prompt_count": len(measured.prompts),
         "methods": [_method(measured, name) for name in measured.metrics],
         "comparisons": len(shown) * (len(policies) - 1),

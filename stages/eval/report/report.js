@@ -9,6 +9,8 @@
   const apply = () => {
     const want = Object.fromEntries(new FormData(form));
     const query = (want.q || "").toLowerCase().split(/\s+/).filter(Boolean);
+    const bound = (text, other) => (text && Number.isFinite(Number(text)) ? Number(text) : other);
+    const [least, most] = [bound(want.least, -Infinity), bound(want.most, Infinity)];
     let count = 0;
     for (const card of cards) {
       const fits =
@@ -16,6 +18,9 @@
         (!want.family || card.dataset.family === want.family) &&
         (!want.kind || card.dataset.kind === want.kind) &&
         (!want.verdict || card.dataset.verdict.includes(`|${want.verdict}|`)) &&
+        (!want.differ || card.dataset.differ !== undefined) &&
+        ((least === -Infinity && most === Infinity) ||
+          card.dataset.rewards.split(" ").some((text) => text && Number(text) >= least && Number(text) <= most)) &&
         query.every((word) => words.get(card).includes(word));
       card.hidden = !fits;
       count += fits;

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
 
 MOST_CHARACTERS, TEST = 4000, "test"
+TOLD_APART = 0.1
+"""Policies earn differently on a prompt where their mean rewards lie further apart: ours, a tenth of a task's term."""
 # A refusal of a harmful row is safe, if nearly worthless: neither praised nor blamed by its colour.
 _SAFETY_TONES = {UNSAFE: "bad", UNNECESSARY_REFUSAL: "bad", SAFE_WITH_REFUSAL: "plain"}
 
@@ -71,7 +73,24 @@ class Card:
     trainable: bool = False
     """Not of the test split, which edits never enter."""
     completions: dict[str, list[CompletionCard]] = field(default_factory=dict)
-    verdicts: set[str] = field(default_factory=set)
+    verdicts_by_policy: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> set[str]:
+        """`VERIFIER: VERDICT` of all that was given."""
+        return set().union(*self.verdicts_by_policy.values())
+
+    @property
+    def rewards(self) -> list[float]:
+        """Each policy's mean reward here, of those that have one."""
+        known = ([c.reward for c in own if c.reward is not None] for own in self.completions.values())
+        return [sum(values) / len(values) for values in known if values]
+
+    @property
+    def differ(self) -> bool:
+        """Whether the policies earn differently on it, or get other verdicts."""
+        apart = max(self.rewards, default=0.0) - min(self.rewards, default=0.0) > TOLD_APART
+        return apart or len({frozenset(v) for v in self.verdicts_by_policy.values()}) > 1
 
     def size(self) -> int:
         """About how many characters it adds to the page."""
@@ -157,11 +176,12 @@ def _card(group: PromptRow, pixels: int) -> Card:
 
 def _add_completions(card: Card, group: GroupView, folder: RunFolder, number: int, namer: Namer, most: int) -> None:
     for completion in group.completions:
-        completions = card.completions.setdefault(namer.name(number, completion.policy_id), [])
+        policy = namer.name(number, completion.policy_id)
+        completions = card.completions.setdefault(policy, [])
         if len(completions) < most:
             edit = _edit_command(folder, group.id, completion) if card.trainable else ""
             completions.append(_completion_card(completion, benign=group.harmful is False, edit=edit))
-            card.verdicts.update(
+            card.verdicts_by_policy.setdefault(policy, set()).update(
                 f"{g.name}: {g.verdict}" for g in completion.grades.values() if g.status == OK and g.verdict
             )
 
