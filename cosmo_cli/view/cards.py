@@ -49,6 +49,8 @@ class CompletionCard:
     edit: str
     """The command that opens it in an editor; empty where it can't be edited."""
     tokens: int
+    guided: bool
+    """Its steps were chosen among several."""
     key: str
     """What people's words call it; empty for one that is none."""
 
@@ -120,6 +122,7 @@ def _completion(completion: Completion, row: RolloutGroup, folder: RunFolder, me
         [grade_chip(g, row.harmful is False) for g in grades],
         edit,
         tokens,
+        completion.guided,
         "" if completion.finish_reason == "error" else completion_key(completion.text),
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosmo_cli.view.cards import cards, image_of
+from cosmo_cli.view.choices import guided_choices
 from cosmo_cli.view.index import Indexes, RunIndex
 from cosmo_cli.view.library import Entry, Library
 from cosmo_cli.view.tokens import token_strip
@@ -54,6 +55,12 @@ class Rows:
         if (found := self._at(key, row)) is None:
             return None
         return token_strip(found[0], self.library, found[1], completion)
+
+    def choices(self, key: str, row: int, completion: int) -> list[dict[str, Any]] | None:
+        """What was chosen among while a guided completion was written; None where there is no such group."""
+        if (found := self._at(key, row)) is None:
+            return None
+        return guided_choices(found[0], self.library, next(cards(found[0], [found[1]])).id, completion)
 
     def say(self, key: str, row: int, completion: int, verdict: str, why: str) -> list[list[str]] | None:
         """Keep this reader's word; what all said of the completion by now, or None where there is none."""

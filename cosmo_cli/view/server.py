@@ -89,6 +89,7 @@ def application(pages: Pages, token: str) -> Starlette:
         "/run/{key}/row": lambda request: _page(pages.row(request.path_params["key"], request.query_params)),
         "/run/{key}/image": lambda request: _image(pages, request),
         "/run/{key}/tokens": lambda request: _tokens(pages, request),
+        "/run/{key}/choices": lambda request: _choices(pages, request),
         "/run/{key}/report": lambda request: _report(pages, request),
     }
     routes = [Route(f"/{token}{path}", _answering(pages, call)) for path, call in found.items()]
@@ -139,6 +140,11 @@ def _image(pages: Pages, request: Request) -> Response:
 
 def _tokens(pages: Pages, request: Request) -> Response:
     found = pages.rows.tokens(request.path_params["key"], _count(request, "row"), _count(request, "index"))
+    return JSONResponse(found) if found is not None else _nothing()
+
+
+def _choices(pages: Pages, request: Request) -> Response:
+    found = pages.rows.choices(request.path_params["key"], _count(request, "row"), _count(request, "index"))
     return JSONResponse(found) if found is not None else _nothing()
 
 

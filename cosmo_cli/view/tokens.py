@@ -35,7 +35,7 @@ def token_strip(
     if found is None:
         return None
     ids = list(found.token_ids[:MOST_TOKENS])
-    tokenizer = _tokenizer(_policy_folder(folder, library))
+    tokenizer = policy_tokenizer(folder, library)
     texts = [tokenizer.decode([i]) for i in ids] if tokenizer is not None else [f" {i}" for i in ids]
     logprobs = [float(v) for v in found.logprobs[: len(ids)]]
     own = found.generated or [True] * len(ids)
@@ -47,6 +47,11 @@ def token_strip(
         "more": len(found.token_ids) - len(ids),
         "decoded": tokenizer is not None,
     }
+
+
+def policy_tokenizer(folder: RunFolder, library: Library) -> Any:
+    """The tokenizer of the policy that sampled a run's completions; None where it is not here."""
+    return _tokenizer(_policy_folder(folder, library))
 
 
 def _policy_folder(folder: RunFolder, library: Library) -> Path | None:

@@ -289,3 +289,34 @@ def test_an_edit_is_shown_with_what_stood_there(tmp_path: Path) -> None:
     run = scored_run(tmp_path, [replace(group("words", [completion()]), edit=edit)])
     words = " ".join(seen(client(tmp_path).get(f"/{TOKEN}/run/{run.path.name}/").text).words.split())
     assert all(part in words for part in ("edited by ana: wrong town", "<b>old</b>", "new"))
+
+
+def test_choices_of_a_guided_completion(tmp_path: Path) -> None:
+    """What was kept at each step is what the completion is made of; a scored run finds it in its rollout."""
+    prompts = ok("prepare", "builtin", "--limit", "4", cwd=tmp_path)
+    sampled = [
+        "--policy",
+        "tiny:qwen2_5_vl",
+        "--samples",
+        "2",
+        "--max-new-tokens",
+        "16",
+        "--set",
+        "guide.k=3",
+        "--set",
+        "guide.pick=random",
+    ]
+    groups = ok("rollout", prompts, *sampled, cwd=tmp_path)
+    scored = ok("score", groups, cwd=tmp_path)
+    reader = client(tmp_path / "runs")
+    rows = list(RunFolder.open(groups).rows(ROLLOUTS))
+    for run in (groups, scored):
+        for n, row in enumerate(rows):
+            steps = reader.get(f"/{TOKEN}/run/{run.name}/choices?row={n}&index=1").json()
+            assert steps
+            assert all(len(s["candidates"]) == 3 and sum(c["kept"] for c in s["candidates"]) == 1 for s in steps)
+            kept = "".join(c["text"] for s in steps for c in s["candidates"] if c["kept"])
+            assert "".join(kept.split()).startswith("".join(row.completions[1].text.split())[:12])
+    assert "data-choices" in reader.get(f"/{TOKEN}/run/{groups.name}/").text
+    assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=0&index=9").json() == []
+    assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=99&index=0").status_code == 404

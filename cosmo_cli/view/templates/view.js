@@ -20,7 +20,34 @@
     if (found.more) place.append(` … and ${found.more} more tokens`);
     if (!found.decoded) place.append(" (ids: the policy's tokenizer is not here)");
   };
-  document.addEventListener("toggle", (event) => { if (event.target.matches?.(".strip")) tell(event.target); }, true);
+  const element = (kind, words, name = "") => {
+    const made = document.createElement(kind);
+    made.textContent = words;
+    made.className = name;
+    return made;
+  };
+  const choices = async (fold) => {
+    const place = fold.querySelector(".choices");
+    if (!fold.open || place.childElementCount) return;
+    const answer = await fetch(fold.dataset.choices);
+    const steps = answer.ok ? await answer.json() : [];
+    if (!steps.length) place.append(element("li", "the choices are not here"));
+    for (const step of steps) {
+      const line = element("li", "");
+      const named = step.of.map((name, n) => `${name} × ${step.weights[n] ?? 1}`).join(", ");
+      line.append(element("span", `from token ${step.from}${named ? `: ${named}` : ""}`, "quiet"));
+      for (const one of step.candidates) {
+        const values = one.values.length ? `  ${one.values.map((value) => value.toFixed(3)).join(" / ")}` : "";
+        line.append(element("p", `${one.kept ? "▸ " : ""}${one.text}${values}`, one.kept ? "kept" : "quiet"));
+      }
+      place.append(line);
+    }
+  };
+  document.addEventListener("toggle", (event) => {
+    const fold = event.target;
+    if (fold.dataset?.tokens) tell(fold);
+    if (fold.dataset?.choices) choices(fold);
+  }, true);
 
   // A reader's word on a completion. The same verdict again takes it back.
   const spell = (word) => `${word[0]}: ${word[1].replaceAll("_", " ")}${word[2] ? ` (${word[2]})` : ""}`;
