@@ -80,6 +80,7 @@ SCRIPTS = (
     Script("loop_memory"),
     Script("token_columns"),
     Script("search_and_guidance", "bm25s"),
+    Script("view_vs_duckdb", "duckdb"),
 )
 FIGURES = (
     Figure("train_vs_trl", "train_vs_trl", _of("ours", "trl"), "s/step", at_least=1.2, times="train_ideal"),
@@ -100,6 +101,8 @@ FIGURES = (
     Figure("score_memory", "token_columns", _of("long_mib", "short_mib"), "MiB", at_most=1.15),
     Figure("search_cost", "search_and_guidance", _beside("search", "plain"), "s/1000 tokens"),
     Figure("guidance_cost", "search_and_guidance", _beside("guided", "plain"), "s/1000 tokens"),
+    Figure("view_open", "view_vs_duckdb", _within("open", _of("ours", "peer")), "s"),
+    Figure("view_page", "view_vs_duckdb", _within("filtered", _of("ours", "peer")), "s", at_most=1.0),
     Figure("masks_cost", "search_and_guidance", _beside("masked", "whole"), "s/step", at_most=1.05),
 )
 

@@ -21,7 +21,7 @@ KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
     "score_scaling", "prepare_vs_datasets", "prepare_texts_vs_datasets", "start_vs_typer", "loop_vs_trl",
     "loop_start_vs_trl", "loop_memory_vs_trl", "loop_overhead", "loop_memory", "score_memory",
-    "search_cost", "guidance_cost", "masks_cost",
+    "search_cost", "guidance_cost", "masks_cost", "view_open", "view_page",
 }  # fmt: skip
 MADE: dict[str, Any] = {
     "train_vs_trl": {
@@ -41,6 +41,9 @@ MADE: dict[str, Any] = {
     "search_and_guidance": {
         "plain": 0.5, "search": 1.0, "guided": 4.0, "masked": 0.2, "whole": 0.25,
         "ratios": {"search": 2.0, "guided": 8.0, "masked": 0.8},
+    },
+    "view_vs_duckdb": {
+        "open": {"ours": 1.5, "peer": 0.1, "ratio": 15.0}, "filtered": {"ours": 0.1, "peer": 0.4, "ratio": 0.25},
     },
     "token_columns": {"long_mib": 208.0, "short_mib": 198.0, "ratio": 1.051},
 }  # fmt: skip
