@@ -13,6 +13,13 @@ from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Stage, Work
 
 
+@dataclasses.dataclass(slots=True)
+class _Ours:
+    """Whether a staged shard is still this thread's to throw away."""
+
+    given_away: bool = False
+
+
 class ShardWorker:
     """One process at the shards of a run, one at a time: the stage is opened at the first and stays open.
 
@@ -40,50 +47,47 @@ class ShardWorker:
                 if self._work is None:
                     scratch = scratch_folder(self._folder, shard)
                     self._work = self._stage.open(dataclasses.replace(self._ctx, scratch=scratch))
-                if (writer := self._filled(shard, self._work)) is not None:
-                    self._commit(shard, writer, held)
+                self._make(shard, self._work, held)
             return locked
 
-    def _filled(self, shard: int, work: Work) -> StagedShard | None:
-        """The shard, staged; None where another process has committed it meanwhile."""
+    def _make(self, shard: int, work: Work, held: ExitStack) -> None:
+        """Stage the shard and publish it: now, or behind, where what is held for it goes along."""
         # It stands, and its files are gone. Where none stands nothing is deleted: another may be about to commit.
         if self._folder.receipt(shard) is not None:
             self._folder.files.writer().forget(shard)
         writer = StagedShard(self._folder, self._stage.name, self._stage.writes(self._ctx.config), shard)
-        with self._or_abandoned(shard, writer):
+        with self._or_abandoned(shard, writer) as ours:
             writer.begin()
             # What planning left out belongs to no shard: the first one keeps it.
             if shard == 0:
                 for row in self._rejected:
                     writer.keep_rejected(row)
             work(self._folder.manifest.shards[shard], writer)
-            return writer
-        return None
-
-    def _commit(self, shard: int, writer: StagedShard, held: ExitStack) -> None:
-        """Publish it: now, or behind, where what is held for it goes along."""
-        if self._behind is None:
-            with self._or_abandoned(shard, writer):
+            if self._behind is None:
                 writer.commit()
-            return
-        with self._or_abandoned(shard, writer):
+                return
             # What went wrong with the shard before this one ends both.
             self._behind.wait()
-        lock = held.pop_all()
+            lock = held.pop_all()
 
-        def commit() -> None:
-            with lock, self._or_abandoned(shard, writer):
-                writer.commit()
+            def commit() -> None:
+                with lock, self._or_abandoned(shard, writer):
+                    writer.commit()
 
-        self._behind.start(commit)
+            # From here on it is the other thread's: Ctrl-C must not delete what that may be publishing.
+            ours.given_away = True
+            self._behind.start(commit)
 
     @contextmanager
-    def _or_abandoned(self, shard: int, writer: StagedShard) -> Iterator[None]:
-        """Around each part of making a shard."""
+    def _or_abandoned(self, shard: int, writer: StagedShard) -> Iterator[_Ours]:
+        """Around making a shard: whatever ends it, nothing that is half made stays staged."""
+        ours = _Ours()
         try:
-            yield
-        # Ctrl-C, too: nothing that is half made stays staged.
+            yield ours
+        # Ctrl-C, too.
         except BaseException as error:
+            if ours.given_away:
+                raise
             writer.abandon()
             # On machines without shared locks the winner may tidy up under a loser's feet.
             if isinstance(error, FileNotFoundError) and self._folder.files.committed(shard):

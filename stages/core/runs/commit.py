@@ -122,11 +122,11 @@ class StagedShard:
 
     def abandon(self) -> None:
         """Throw the staged files away; but where the receipt stands, the shard is committed, and is given its place."""
-        # Whoever still writes would write into a folder that is being deleted.
-        for wait in self._under_way:
-            with suppress(Exception):
-                wait()
         try:
+            # Whoever still writes would write into a folder that is being deleted.
+            for wait in self._under_way:
+                with suppress(Exception):
+                    wait()
             for file in (self._rows, *self._beside.values()):
                 if file is not None:
                     file.abandon()
