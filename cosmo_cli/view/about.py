@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cosmo_cli.view.library import Entry, Library, shown
+from cosmo_cli.view.library import Entry, Library
 from cosmo_cli.view.lineage import draw_lineage
+from stages.core.storage.location import public
+from stages.eval.report.lineage import rejected_by_reason
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -20,16 +22,12 @@ _LONGEST_SETTING = 300
 def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
     """Facts of a run for `about.html.jinja`."""
     entries = library.entries()
-    rejected: dict[str, int] = {}
-    for receipt in folder.receipts().values():
-        for reason, count in receipt.rejected.items():
-            rejected[reason] = rejected.get(reason, 0) + count
     return {
         "entry": entry,
-        "where": shown(entry),
+        "where": public(entry.path),
         "fingerprint": folder.fingerprint[:12],
         "lineage": draw_lineage(entries, entry),
-        "rejected": sorted(rejected.items()),
+        "rejected": rejected_by_reason(folder),
         "settings": flat(folder.config),
         "changed": changed(library, entry, folder),
     }

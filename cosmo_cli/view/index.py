@@ -17,7 +17,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from stages.core.runs.folder import RunFolder
 
@@ -96,15 +95,9 @@ class RunIndex:
             return self._answers[key]
 
 
-def leaves(file: pq.ParquetFile, wanted: Callable[[list[str]], bool]) -> list[str]:
-    """The leaf columns whose field names are wanted: writers call a list's level `list.element` or `list.item`."""
-    paths = [file.schema.column(i).path for i in range(len(file.schema))]
-    return [p for p in paths if wanted([f for f in p.split(".") if f not in ("list", "element", "item", "array")])]
-
-
 def _read(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """What an index has of one shard."""
-    from stages.core.runs.shards import open_shard
+    from stages.core.runs.shards import leaves, open_shard
 
     with open_shard(path, None) as file:
         found = leaves(

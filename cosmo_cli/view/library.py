@@ -14,7 +14,7 @@ from cosmo_cli.run_reports import find_runs
 from schemas.identity import digest
 from stages.core.errors import CosmoError
 from stages.core.runs.folder import RunFolder
-from stages.core.storage.location import is_url, public
+from stages.core.storage.location import is_url
 
 FRESH_S = 1.0
 """How long a list of runs counts as new: a page asks for it several times."""
@@ -163,8 +163,3 @@ def _policy_places(spec: str, path: Path) -> list[Path]:
 
 def _resolved(path: Path) -> str:
     return str(path) if is_url(path) else os.path.abspath(path)
-
-
-def shown(entry: Entry) -> str:
-    """Where a run lies, as a person may read it."""
-    return public(entry.path)

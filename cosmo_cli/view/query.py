@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from cosmo_cli.view.index import RunIndex, leaves
+from cosmo_cli.view.index import RunIndex
 from stages.eval.report.sample import TOLD_APART
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Query:
 
     def address(self, **changed: object) -> str:
         """`?...` of this query with these fields changed; empty where nothing is asked."""
-        query = replace(self, **changed) if changed else self  # type: ignore[arg-type]
+        query = replace(self, **changed)  # type: ignore[arg-type]
         values = {f.name: getattr(query, f.name) for f in fields(query)}
         asked = {k: v for k, v in values.items() if v not in ("", None) and not (k == "page" and v == 1)}
         return f"?{urlencode(asked)}" if asked else ""
@@ -135,7 +135,7 @@ def _ordered(index: RunIndex, found: np.ndarray[Any, Any], order: str) -> np.nda
 
 def word_said(shard: Path, word: str) -> np.ndarray[Any, Any]:
     """Which groups of a shard hold the word in a turn of the prompt or in a completion, shape (N,) of bool."""
-    from stages.core.runs.shards import open_shard
+    from stages.core.runs.shards import leaves, open_shard
 
     wanted = (["messages", "content", "text"], ["completions", "text"], ["id"])
     with open_shard(shard, None) as file:
@@ -192,7 +192,7 @@ def _verdicts(shard: Path, most: int | None) -> tuple[pa.Array, np.ndarray[Any, 
     """(what each grade says, the group it belongs to, how many groups), of all groups or of the first row groups."""
     import pyarrow.compute as pc
 
-    from stages.core.runs.shards import open_shard
+    from stages.core.runs.shards import leaves, open_shard
 
     with open_shard(shard, None) as file:
         wanted = leaves(file, lambda f: f[:2] == ["completions", "grades"] and f[2:] in (["name"], ["verdict"]))

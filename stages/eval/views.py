@@ -93,11 +93,10 @@ def read_views(shard: Path, wanted: Collection[str] | None = None) -> Iterator[G
 
     from schemas.arrow import RowError
     from schemas.tables import SCORED
-    from stages.core.runs.shards import open_shard
+    from stages.core.runs.shards import leaves, open_shard
 
     with open_shard(shard, SCORED) as file:
-        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-        read = [leaf for leaf in leaves if _is_read(leaf)]
+        read = leaves(file, _is_read)
         try:
             # Row group by row group: their writer has bounded what each of them weighs.
             for number in range(file.num_row_groups):
@@ -136,27 +135,20 @@ def _check_finite(group: GroupView, shard: Path) -> None:
                 )
 
 
-def _is_read(leaf: str) -> bool:
-    path = _fields(leaf)
+def _is_read(path: list[str]) -> bool:
     if path[0] == "completions":
         return len(path) > 1 and path[1] in COMPLETION_COLUMNS
     return path[0] in GROUP_COLUMNS
 
 
-def _fields(leaf: str) -> list[str]:
-    """The field names of a leaf: Parquet writers call a list's level `list.element` or `list.item`."""
-    return [p for p in leaf.split(".") if p not in ("list", "element", "item", "array")]
-
-
 def _token_counts(shard: Path, row_group: int) -> list[int]:
     """How many token ids of each completion of a row group the policy generated."""
     from schemas.columns import generated_counts
-    from stages.core.runs.shards import open_shard
+    from stages.core.runs.shards import leaves, open_shard
 
     with open_shard(shard, None) as file:
-        leaves = [file.schema.column(i).path for i in range(len(file.schema))]
         wanted = (["completions", "token_ids"], ["completions", "generated"])
-        groups = file.read_row_group(row_group, columns=[leaf for leaf in leaves if _fields(leaf)[:2] in wanted])
+        groups = file.read_row_group(row_group, columns=leaves(file, lambda fields: fields[:2] in wanted))
         return [n for chunk in groups.column("completions").chunks for n in generated_counts(chunk.flatten()).tolist()]
 
 

@@ -14,7 +14,7 @@ from stages.core.stage import Context, Stage, Work
 
 
 @dataclasses.dataclass(slots=True)
-class _Ours:
+class _Staging:
     """Whether a staged shard is still this thread's to throw away."""
 
     given_away: bool = False
@@ -56,7 +56,7 @@ class ShardWorker:
         if self._folder.receipt(shard) is not None:
             self._folder.files.writer().forget(shard)
         writer = StagedShard(self._folder, self._stage.name, self._stage.writes(self._ctx.config), shard)
-        with self._or_abandoned(shard, writer) as ours:
+        with self._or_abandoned(shard, writer) as staging:
             writer.begin()
             # What planning left out belongs to no shard: the first one keeps it.
             if shard == 0:
@@ -75,18 +75,18 @@ class ShardWorker:
                     writer.commit()
 
             # From here on it is the other thread's: Ctrl-C must not delete what that may be publishing.
-            ours.given_away = True
+            staging.given_away = True
             self._behind.start(commit)
 
     @contextmanager
-    def _or_abandoned(self, shard: int, writer: StagedShard) -> Iterator[_Ours]:
+    def _or_abandoned(self, shard: int, writer: StagedShard) -> Iterator[_Staging]:
         """Around making a shard: whatever ends it, nothing that is half made stays staged."""
-        ours = _Ours()
+        staging = _Staging()
         try:
-            yield ours
+            yield staging
         # Ctrl-C, too.
         except BaseException as error:
-            if ours.given_away:
+            if staging.given_away:
                 raise
             writer.abandon()
             # On machines without shared locks the winner may tidy up under a loser's feet.

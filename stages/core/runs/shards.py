@@ -258,6 +258,12 @@ def _readable(path: Path, table: Table) -> Iterator[None]:
         raise InputError(f"shard {path} is corrupt: {line}", "delete its receipt and rerun its stage") from None
 
 
+def leaves(file: pq.ParquetFile, wanted: Callable[[list[str]], bool]) -> list[str]:
+    """The leaf columns whose field names are wanted: writers call a list's level `list.element` or `list.item`."""
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    return [p for p in paths if wanted([f for f in p.split(".") if f not in ("list", "element", "item", "array")])]
+
+
 def read_columns(path: Path, columns: list[str], table: Table | None = None) -> pa.Table:
     """A cheap projection of one shard; a column may be a dotted path into a struct.
 

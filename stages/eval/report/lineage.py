@@ -18,17 +18,22 @@ def ancestors(folders: list[RunFolder]) -> list[RunFolder]:
 def run_line(folder: RunFolder) -> dict[str, Any]:
     """One run for the lineage table."""
     receipts = folder.receipts().values()
-    rejected: dict[str, int] = {}
-    for receipt in receipts:
-        for reason, count in receipt.rejected.items():
-            rejected[reason] = rejected.get(reason, 0) + count
     return {
         "name": folder.path.name,
         "stage": folder.stage,
         "fingerprint": folder.fingerprint[:12],
         "rows": f"{sum(r.rows for r in receipts):,}" if receipts else "–",
-        "rejected": ", ".join(f"{n} {reason}" for reason, n in sorted(rejected.items())),
+        "rejected": ", ".join(f"{n} {reason}" for reason, n in rejected_by_reason(folder)),
     }
+
+
+def rejected_by_reason(folder: RunFolder) -> list[tuple[str, int]]:
+    """(reason, how many samples a run left out for it), sorted."""
+    found: dict[str, int] = {}
+    for receipt in folder.receipts().values():
+        for reason, count in receipt.rejected.items():
+            found[reason] = found.get(reason, 0) + count
+    return sorted(found.items())
 
 
 def formulas(folders: list[RunFolder]) -> list[tuple[str, str]]:
