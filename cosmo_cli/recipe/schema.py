@@ -243,7 +243,10 @@ def _check_evaluate(recipe: Recipe) -> None:
 
 
 def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
-    """A stage's table with the recipe's seed, starting policy and instruction checks where the table names none."""
+    """A stage's table with the recipe's seed, starting policy and instruction checks where the table names none.
+
+    Trackers know its training runs by its name: together they are one.
+    """
     table = recipe.table(verb)
     fields = load_config(verb).__dataclass_fields__
     if "seed" in fields:
@@ -252,6 +255,8 @@ def with_shared(recipe: Recipe, verb: str) -> dict[str, Any]:
         table.setdefault("checks", recipe.checks)
     if verb == "rollout":
         table.setdefault("policy", recipe.policy)
+    if table.get("report_to"):
+        table["track"] = {"run_name": recipe.name, **table.get("track", {})}
     return table
 
 

@@ -113,7 +113,8 @@ def start_stage(
     upstream = [RunFolder.open(p) for p in inputs]
     check_inputs(stage, upstream, options.partial)
     workers = max(options.worker[1], executor.workers(settings, lambda: stage.gpus(config)))
-    ctx = Context(config, upstream, progress, resources or Resources(), workers=workers)
+    warm = Resources() if resources is None else resources
+    ctx = Context(config, upstream, progress, warm, workers=workers)
     # Before there is a folder: its name is the fingerprint's, and that is a digest of the plan, too.
     plan = stage.plan(ctx)
     key = identity(stage, config, upstream, plan)
@@ -132,6 +133,9 @@ def start_stage(
 
     def finish() -> Result:
         result = _summary(folder, _finished(job) if had_work else "cached", started)
+        # What nobody else may have is let go of.
+        if resources is None:
+            warm.close()
         result.inputs = [f.where for f in upstream]
         if result.state != "waiting":
             # Before the report, which holds it. A failure is raised after that: the run stays complete and is cached

@@ -13,6 +13,7 @@ from stages.engines.system_turn import AS_IT_IS, IN_USER_TURN, SYSTEM_TURN_HELP
 from stages.train.drift.config import WatchConfig
 from stages.train.losses.base import AGGREGATIONS, LossSettings
 from stages.train.plugin_settings import check_tables, settings_of
+from stages.train.tracking.config import TrackConfig
 
 PARALLEL = ("ddp", "zero2", "zero3", "fsdp2")
 # Adam moves a weight by about the rate; rounding to the nearest of 2^8 numbers an octave undoes less than a 512th. The
@@ -198,6 +199,13 @@ class TrainConfig(OptimizerSettings):
         choices=("auto", "off"),
     )
     checkpoint_steps: int = option(50, "Optimizer steps between resumable checkpoints; 0: none", affects=False, low=0)
+    report_to: list[str] = option(
+        [],
+        "Trackers that follow the run while it trains: tensorboard, wandb, trackio, mlflow; repeatable",
+        flag="--report-to",
+        affects=False,
+    )
+    track: TrackConfig = section(TrackConfig, "What trackers call the run, and what else they get", affects=False)
     device: str = option("auto", "auto, cpu, cuda, ...", flag="--device", affects=False)
     # A step of 1e-6 is lost in bfloat16 weights, which have three digits: it is taken by float32 copies of them.
     dtype: str = option("float32", "Weights while they are trained", choices=("float32", "bfloat16"))

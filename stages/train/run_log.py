@@ -1,4 +1,4 @@
-"""What a training run leaves besides weights: a row a step, the samples left out, drift alarms, curves."""
+"""What a training run leaves besides weights: a row a step, the samples left out, drift alarms."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stages.core.errors import CosmoError
 from stages.core.stage import ShardWriter
 from stages.train.drift.monitor import FILE as WATCH_FILE
 from stages.train.drift.monitor import Watch
+from stages.train.tracking.trackers import Trackers
 
 
 @dataclass(slots=True)
@@ -23,6 +24,8 @@ class RunLog:
     """The lineage's last steps and its drift alarms."""
     watched: bool
     """Whether the objective's steps are looked at for drift."""
+    trackers: Trackers
+    """Who else is told of each step."""
     rows: list[StepRow] = field(default_factory=list)
     """One an optimizer step, in order."""
     rejected: dict[tuple[str, str, str], str] = field(default_factory=dict)
@@ -44,6 +47,7 @@ class RunLog:
                 "lower --learning-rate",
             )
         self.rows.append(self.watch.judge(row, say) if self.watched else row)
+        self.trackers.step(self.rows[-1], len(self.rows))
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values, for a checkpoint."""
@@ -60,13 +64,10 @@ class RunLog:
         self.watch = Watch.from_record(self.watch.config, record["watch"])
 
     def write(self, writer: ShardWriter) -> None:
-        """The rows and rejected samples of the shard, and beside them the curves and the watch's memory."""
-        from stages.train.rl.metrics import write_tensorboard
-
+        """The rows and rejected samples of the shard, and beside them the watch's memory."""
         for row in self.rows:
             writer.row(row)
         for (source, ref, reason), detail in self.rejected.items():
             writer.reject(source, ref, reason, detail)
         if self.watched:
             self.watch.write(writer.artifact(WATCH_FILE))
-        write_tensorboard(self.rows, writer.artifact("tensorboard"))

@@ -25,6 +25,7 @@ from stages.train.parallel.layout import Layout
 from stages.train.parallel.whole import layout_of
 from stages.train.run_log import RunLog
 from stages.train.session import Session
+from stages.train.tracking.trackers import Trackers, open_trackers
 
 
 def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
@@ -48,7 +49,9 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         adapters = Adapters(policy.model, config.lora, config.seed, moments)
         layout.lay_out_adapters(policy.model, policy.device)
     # A lineage that begins here has no baseline in its parent: that was another objective, or the optimizer is fresh.
-    log = RunLog(Watch.after(config.watch, ref.run if start.step else None), objective.watched)
+    log = RunLog(
+        Watch.after(config.watch, ref.run if start.step else None), objective.watched, Trackers(ctx.progress.log)
+    )
     checkpoints = Checkpoints(ctx.scratch)
     if (moment := checkpoints.last()) is not None:
         found = checkpoints.stored if layout.in_parts else checkpoints.tensors
@@ -58,6 +61,8 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
         ctx.progress.log(f"going on after step {len(log.rows)} of a run that was cut short")
     # Last: it takes the parameters that get gradients, adapters among them, as the checkpoint left them.
     optimizer = layout.optimizer(policy.model, config, moments)
+    if ranks.rank() == 0:
+        log.trackers = open_trackers(ctx, writer.run, ref.run, log.rows)
     return Session(config, ctx, writer, policy, optimizer, start, log, checkpoints, moment, layout, adapters)
 
 

@@ -14,6 +14,7 @@ from stages.train.drift.monitor import alarm_lines, stop_on_alarm_of
 from stages.train.drift.monitor import check as check_watch
 from stages.train.objectives.base import Objective
 from stages.train.parallel.launch import check as check_parallel
+from stages.train.tracking.config import check_trackers
 
 
 class TrainStage(Stage):
@@ -33,6 +34,7 @@ class TrainStage(Stage):
         check_watch(config.watch)
         check_parallel(config)
         check_rate(config)
+        check_trackers(config.report_to)
         ref = objective.start_policy(ctx)
         named = plugin_key("objective", config.objective)
         key: dict[str, Any] = {"policy": ref.id, "objective": named, **objective.plan_key(ctx)}

@@ -402,25 +402,13 @@ def test_refusals_and_unsafe_compliance_by_label(tmp_path, policy):
     assert [(t.name, t.completions) for t in row.terms] == [("made", 9)]
 
 
-def test_tensorboard_has_the_rows_scalars(usual):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = usual()
-    events = EventAccumulator(str(run.path / "tensorboard"))
-    events.Reload()
-    rows = steps(run)
-    losses = [(e.step, e.value) for e in events.Scalars("rl/loss")]
-    assert losses == [(r.step, pytest.approx(r.loss, rel=1e-6)) for r in rows]
-    assert {"rl/reward_mean", "rl/reward/general", "rl/term/made"} <= set(events.Tags()["scalars"])
-
-
 def test_stdout_stays_empty_and_nothing_else_is_written(tmp_path, shard, capfd):
     run = train(shard, tmp_path / "runs", **FAST)
     assert capfd.readouterr().out == ""
     top = {p.name for p in run.path.iterdir()}
     assert top == {
         "manifest.json", "config.json", "report.json", "shards", "receipts", "staging", "logs", "policy", "trainer",
-        "tensorboard", "watch.json",
+        "watch.json",
     }  # fmt: skip
     assert list((run.path / "staging").iterdir()) == []
     assert {p.suffix for p in (run.path / "trainer").iterdir()} == {".json", ".safetensors"}

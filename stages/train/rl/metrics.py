@@ -1,22 +1,14 @@
-"""A step's numbers: rewards, refusals and lengths by label, and the scalars that TensorBoard shows."""
+"""A step's numbers: rewards, refusals and lengths by label."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from schemas.scored import ScoredCompletion, grade_of
-from schemas.steps import LabelStat, StepRow, TermStat
+from schemas.steps import LabelStat, TermStat
 from stages.train.rl.batches import Group, complied_unsafely
-
-_SCALARS = (
-    "loss", "grad_norm", "learning_rate", "tokens", "groups", "dropped_groups", "reward_mean", "reward_std",
-    "advantage_abs", "entropy", "ratio_mean", "clip_fraction", "cost_weight", "drift", "ref_kl", "sampler_gap",
-    "pair_accuracy", "pair_margin", "completion_length", "truncated_fraction", "seconds",
-)  # fmt: skip
-_BY_LABEL = ("reward", "refusal_rate", "unsafe_rate", "length")
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -81,23 +73,3 @@ def rollout_numbers(groups: list[Group]) -> dict[str, Any]:
         "labels": label_stats(groups),
         "terms": term_stats(groups),
     }
-
-
-def scalars(row: StepRow) -> dict[str, float]:
-    """The row as flat names and numbers."""
-    found = {name: getattr(row, name) for name in _SCALARS}
-    for stat in row.labels:
-        found |= {f"{name}/{stat.label}": getattr(stat, name) for name in _BY_LABEL}
-        found |= {f"term/{term.name}/{stat.label}": term.mean for term in stat.terms}
-    found |= {f"term/{stat.name}": stat.mean for stat in row.terms}
-    return {name: float(value) for name, value in found.items() if value is not None}
-
-
-def write_tensorboard(rows: list[StepRow], folder: Path) -> None:
-    """The rows as TensorBoard scalars `<objective>/<name>`, by step of the lineage."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as writer:
-        for row in rows:
-            for name, value in scalars(row).items():
-                writer.add_scalar(f"{row.objective}/{name}", value, row.step)

@@ -62,6 +62,9 @@ class RlTrainer(RankTrainer, Trainer):
 
     def learn(self) -> None:
         """Take the optimizer steps that are still to be taken."""
+        if self.done == 0:
+            groups = (group for update in self.rollout.updates for group in update.groups)
+            self.session.log.trackers.completions(groups, len(self.session.rows) + 1)
         if self.queue:
             self.train()
         self.session.resumed = None
