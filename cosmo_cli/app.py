@@ -30,6 +30,7 @@ def commands() -> dict[str, tuple[str, str]]:
         "list": (HELPER_PANEL, "Plugins by kind: datasets, engines, verifiers, losses, metrics, ..."),
         "check": (HELPER_PANEL, "Whether a model's numbers are its own: rollout and training against its own code."),
         "plan": (HELPER_PANEL, "Whether a recipe fits a machine: memory, disk and the settings to change."),
+        "gc": (HELPER_PANEL, "What of old runs can go, by size and reason; removes it when told."),
         "config": (HELPER_PANEL, "Check a recipe and print it resolved."),
     }
 
@@ -63,13 +64,14 @@ class LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The full Typer command of a verb: its module in `commands/`, or what its entry in the list of stages makes."""
+    """The full Typer command of a verb: its module in `commands` or `inspection`, or what the list of stages makes."""
     from stages.core.stage_list import STAGES
 
     panel, summary = commands()[name]
     detail = ""
     # A stage needs a module of its own only where its command does more than every stage's.
-    if importlib.util.find_spec(module_name := f"cosmo_cli.commands.{name}") is not None:
+    folder = "inspection" if panel == HELPER_PANEL else "commands"
+    if importlib.util.find_spec(module_name := f"cosmo_cli.{folder}.{name}") is not None:
         module = importlib.import_module(module_name)
         function, detail = module.COMMAND, (module.__doc__ or "").partition("\n\n")[2]
     else:

@@ -6,6 +6,7 @@ import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from cosmo_cli.staleness import Survey
 from stages.core.errors import CosmoError, InputError, first_line
 from stages.core.plugins.outside import ForeignCodeError
 from stages.core.runs.folder import RunFolder
-from stages.core.runs.lineage import earliest_first
+from stages.core.runs.lineage import earliest_first, policy_places
 from stages.core.storage.location import is_url, public
 
 SHARDS_NAMED = 5
@@ -74,7 +75,7 @@ def find_runs(paths: list[Path]) -> list[Path]:
             found.update(_below(path))
     if not found:
         where = ", ".join(map(public, paths))
-        raise InputError(f"no run folder in {where}", "run a stage first, or name the folder: cosmo status --runs DIR")
+        raise InputError(f"no run folder in {where}", "run a stage first, or name the folder: --runs DIR")
     return sorted(found)
 
 
@@ -139,19 +140,11 @@ def _policy_spec(folder: RunFolder) -> str:
 
 def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
     """The training run that its policy is, where it is one and still there."""
-    spec = _policy_spec(folder)
-    if not spec or spec.startswith("tiny:"):
-        return None
-    path = Path(spec.rstrip("/").removesuffix("/policy")).expanduser()
-    if not is_url(path) and not (path / "manifest.json").is_file():
-        # Its path is as it was typed, so from another folder only its neighbour can be found.
-        path = folder.path.parent / path.name
-        if not (path / "manifest.json").is_file():
-            return None
-    try:
-        return survey.open(path)
-    except CosmoError:
-        return None
+    for path in policy_places(folder):
+        if is_url(path) or (path / "manifest.json").is_file():
+            with suppress(CosmoError):
+                return survey.open(path)
+    return None
 
 
 def _model(folder: RunFolder, survey: Survey) -> str:

@@ -14,6 +14,7 @@ from cosmo_cli.run_reports import find_runs
 from schemas.identity import digest
 from stages.core.errors import CosmoError
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.lineage import policy_places
 from stages.core.storage.location import is_url
 
 FRESH_S = 1.0
@@ -131,9 +132,8 @@ def _entry(path: Path, key: str, date: float, places: dict[str, str]) -> Entry:
     try:
         folder = RunFolder.open(path)
         receipts = folder.receipts()
-        policy = str(folder.manifest.provenance.get("policy") or "")
         above = [_resolved(folder.input_path(e)) for e in folder.manifest.inputs]
-        above += [_resolved(place) for place in _policy_places(policy, path)]
+        above += [_resolved(place) for place in policy_places(folder)]
         return Entry(
             key,
             path,
@@ -151,14 +151,6 @@ def _entry(path: Path, key: str, date: float, places: dict[str, str]) -> Entry:
     except Exception as error:
         # A stranger's folder may lack anything, and must not hide the other runs.
         return Entry(key, path, date=date, wrong=f"it can't be read: {type(error).__name__}")
-
-
-def _policy_places(spec: str, path: Path) -> list[Path]:
-    """Where the run that trained a policy may lie: as it was typed, or beside the run that used it."""
-    if not spec or spec == "none" or spec.startswith("tiny:"):
-        return []
-    typed = Path(spec.rstrip("/").removesuffix("/policy"))
-    return [typed, path.parent / typed.name]
 
 
 def _resolved(path: Path) -> str:

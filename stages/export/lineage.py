@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.runs.lineage import earliest_first
+from stages.core.runs.lineage import earliest_first, policy_run
 
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
@@ -44,8 +44,7 @@ def lineage_of(run: RunFolder) -> Lineage:
         behind = folder.upstream()
         spec = folder.config.get("policy") if folder.stage in ("train", "rollout") else None
         if spec:
-            parent = _run_at(spec, folder)
-            if parent is not None:
+            if (parent := policy_run(folder)) is not None:
                 behind.append(parent)
             else:
                 # The walk goes back in time, so the last one found is where it all began.
@@ -54,17 +53,6 @@ def lineage_of(run: RunFolder) -> Lineage:
 
     found.runs = earliest_first([run], parents)
     return found
-
-
-def _run_at(spec: str, folder: RunFolder) -> RunFolder | None:
-    """The train run a policy spec names: where it says, or beside the run that names it."""
-    from stages.core.runs.folder import RunFolder
-
-    # The path is as it was typed, perhaps from another folder; a neighbour of the run is what it mostly was.
-    for path in (Path(spec), folder.path.parent / Path(spec).name):
-        if (found := RunFolder.find(path)) is not None:
-            return found
-    return None
 
 
 def settings(runs: list[RunFolder]) -> list[tuple[str, list[str], int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cosmo_cli.commands.status import table
+from cosmo_cli.inspection.status import table
 from cosmo_cli.run_reports import RunReport, reports
 from cosmo_cli.staleness import changes
 from stages.core.config import build

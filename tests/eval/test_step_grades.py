@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cosmo_cli.commands.show import spell, with_step_words
+from cosmo_cli.inspection.show import spell, with_step_words
 from schemas.arrow import to_record
 from schemas.rollouts import Span
 from schemas.scored import Grade, GradeStatus, ScoredCompletion, StepGrade

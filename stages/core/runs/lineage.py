@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,25 @@ def earliest_first(folders: Iterable[RunFolder], parents: Callable[[RunFolder], 
             stack.append((folder, True))
             stack += [(parent, False) for parent in reversed(parents(folder))]
     return found
+
+
+def policy_places(folder: RunFolder) -> list[Path]:
+    """Where the run may lie that trained the policy `folder` sampled with or began with; none where no run did.
+
+    A policy's place is kept as it was typed, perhaps from another folder: then it is found beside the run that used it.
+    """
+    spec = str(folder.manifest.provenance.get("policy") or "")
+    if not spec and folder.stage in ("train", "rollout"):
+        # Their plan says it; without one, what was asked for.
+        spec = str(folder.config.get("policy") or "")
+    if spec in ("", "none") or spec.startswith("tiny:"):
+        return []
+    typed = Path(spec.rstrip("/").removesuffix("/policy")).expanduser()
+    return [typed, folder.path.parent / typed.name]
+
+
+def policy_run(folder: RunFolder) -> RunFolder | None:
+    """The training run that made its policy; None where no run did, or it is not there any more."""
+    from stages.core.runs.folder import RunFolder
+
+    return next((run for path in policy_places(folder) if (run := RunFolder.find(path)) is not None), None)

@@ -15,6 +15,7 @@ from schemas.tables import STEPS
 from stages.core.atomic import read_json, write_json
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.lineage import policy_run
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -82,7 +83,7 @@ def ancestors(run: RunFolder | None) -> list[RunFolder]:
     found: list[RunFolder] = []
     while run is not None and run.stage == "train" and run.fingerprint not in {f.fingerprint for f in found}:
         found.insert(0, run)
-        run = _parent(run)
+        run = policy_run(run)
     return found
 
 
@@ -105,15 +106,3 @@ def _free(folder: Path, name: str) -> Path:
 
 def _steps(run: RunFolder) -> int:
     return sum(1 for _ in run.rows(STEPS))
-
-
-def _parent(run: RunFolder) -> RunFolder | None:
-    """The training run whose policy it began with: where it says, or beside it; None where there is none."""
-    spec = str(run.manifest.provenance.get("policy") or "")
-    if not spec or spec.startswith("tiny:"):
-        return None
-    # As it was typed, perhaps from another folder; a neighbour of the run is what it mostly was.
-    for path in (Path(spec), run.path.parent / Path(spec).name):
-        if (found := RunFolder.find(path)) is not None:
-            return found
-    return None
