@@ -1,6 +1,7 @@
 """cosmo show.
 
-Reads any run folder or Parquet shard. An image is named with its type and size, never dumped.
+Reads any run folder or Parquet shard. A prompt group is a card of one screen, its completions by reward; --all and
+--json have every field. An image is named with its type and size, never dumped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import typer
 
 from cosmo_cli.options import JsonOption
 
+TOKENS = ("token_ids", "prompt_token_ids", "banned_token_ids", "logprobs", "generated", "written")
+"""Fields for programs, left out of what people read."""
+
 
 def command(
     path: Annotated[Path, typer.Argument(help="A run folder or a Parquet file.")],
@@ -19,10 +23,14 @@ def command(
     id: Annotated[str | None, typer.Option("--id", help="Only the row with this id (a prefix will do).")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Only rows with this label.")] = None,
     rejected: Annotated[bool, typer.Option("--rejected", help="The rejected rows and their reasons.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="Every field, token ids and log-probs too.")] = False,
+    query: Annotated[
+        str | None, typer.Option("--query", help="SQL over the table `rows`, by DuckDB.", metavar="SQL")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Print the first rows that fit; InputError where an id or a label was asked for and none does."""
-    from cosmo_cli.terminal.output import Output
+    from cosmo_cli.terminal.output import Output, stdout_width
     from schemas.arrow import to_record
     from schemas.tables import TABLES
     from stages.core.errors import InputError
@@ -30,6 +38,11 @@ def command(
 
     output = Output("show", json)
     folder = RunFolder.open(path)
+    if query is not None:
+        from cosmo_cli.inspection.sql import show_query
+
+        show_query(folder, query, output)
+        return
     if not rejected and folder.table not in TABLES:
         raise InputError(
             f"{folder.where} holds no table of ours", "any Parquet tool reads it: duckdb, pandas, datasets"
@@ -51,7 +64,17 @@ def command(
         return
     for number, record in enumerate(shown):
         output.lines([""] if number else [])
-        output.lines(spell(record))
+        output.styled(lines_of(record, all, stdout_width()))
+
+
+def lines_of(record: dict[str, Any], every_field: bool, width: int | None) -> list[tuple[str, str, int]]:
+    """A row for a person: a group as a card, anything else field by field; token ids only with every field."""
+    from cosmo_cli.terminal.card import card
+
+    if not every_field and "messages" in record:
+        return card(record, width)
+    lines = spell(record if every_field else {k: v for k, v in record.items() if k not in TOKENS})
+    return [(line, "", len(line) - len(line.lstrip()) + 2) for line in lines]
 
 
 def with_step_words(record: dict[str, Any]) -> dict[str, Any]:

@@ -202,7 +202,8 @@ def test_status_says_why(chain: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_show_names_images(chain: dict[str, Path]) -> None:
-    text = cosmo("show", chain["score"], "-n", "24", cwd=chain["place"]).stdout
+    text = cosmo("show", chain["score"], "-n", "24", "--all", cwd=chain["place"]).stdout
     assert "<PNG " in text
     assert "grades[0]" in text
     assert len(text) < 200_000
+    assert "<PNG " in cosmo("show", chain["score"], "-n", "24", cwd=chain["place"]).stdout
