@@ -19,7 +19,7 @@ from cosmo_cli.recipe.steps import toml_value
 from examples import own_process
 from stages.core.atomic import read_json
 from stages.core.runs.folder import artifact
-from stages.eval.intervals import mean_interval
+from stages.eval.intervals import mcnemar, mean_interval
 
 HERE = Path(__file__).parent
 REWARDS: dict[str, tuple[str, ...]] = {
@@ -111,8 +111,11 @@ def rewards_table(runs: Path, seeds: list[int]) -> list[str]:
 
 
 def study_table(runs: Path, seeds: list[int]) -> list[str]:
-    """A line a task and setting: with one seed the paired interval and McNemar's p, else means over seeds."""
-    lines = ["| task | setting | prompts | baseline | with it | difference | p |", "|---|---|---|---|---|---|---|"]
+    """A line a task and setting: with one seed the paired interval, else means over seeds; McNemar's p of all pairs."""
+    lines = [
+        "| task | setting | prompts | baseline | with it | difference | better, worse | p |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for seed in seeds:
         metrics = read_json(runs / f"seed-{seed}" / "study.json")["metrics"]
@@ -123,8 +126,9 @@ def study_table(runs: Path, seeds: list[int]) -> list[str]:
         difference = _spread([one["difference"] for one in ones], "+")
         if len(ones) == 1:
             difference += f" [{100 * ones[0]['low']:+.1f}, {100 * ones[0]['high']:+.1f}]"
-        prompts, p = sum(one["n"] for one in ones), ", ".join(f"{one['p']:.1g}" for one in ones)
-        lines.append(f"| {task} | {family} | {prompts} | {cells[0]} | {cells[1]} | {difference} | {p} |")
+        prompts, up, down = (sum(one[key] for one in ones) for key in ("n", "up", "down"))
+        moved = f"{up}, {down} | {mcnemar(up, down):.1g}"
+        lines.append(f"| {task} | {family} | {prompts} | {cells[0]} | {cells[1]} | {difference} | {moved} |")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,11 +84,17 @@ def test_tables_say_means_over_seeds_and_differences_paired_by_seed(tmp_path: Pa
 def test_the_study_of_one_seed_has_its_paired_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("examples.vtperception.__main__.artifact", lambda run, name: run / name)
     rates = {"before": 0.5, "after": 0.75, "difference": 0.25, "low": 0.1, "high": 0.4}
-    one = {"family": "notes", "n": 40, "p": 0.002, **rates}
+    one = {"family": "notes", "n": 40, "up": 12, "down": 2, **rates}
     (tmp_path / "seed-1").mkdir()
     (tmp_path / "seed-1" / "study.json").write_text(json.dumps({"metrics": str(tmp_path)}))
     paired = [{**one, "task": task} for task in ("reading", "all")]
     (tmp_path / "summary.json").write_text(json.dumps({"paired": paired}))
     lines = study_table(tmp_path, [1])
-    assert lines[2] == "| all | notes | 40 | 50.0 | 75.0 | +25.0 [+10.0, +40.0] | 0.002 |"
+    assert lines[2] == "| all | notes | 40 | 50.0 | 75.0 | +25.0 [+10.0, +40.0] | 12, 2 | 0.01 |"
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| all", "| reading"]
+    # Pairs of several seeds are one test: 24 better, 4 worse.
+    shutil.copytree(tmp_path / "seed-1", tmp_path / "seed-2")
+    pooled = study_table(tmp_path, [1, 2])[2]
+    assert (
+        pooled == "| all | notes | 80 | 50.0 [50.0, 50.0] | 75.0 [75.0, 75.0] | +25.0 [+25.0, +25.0] | 24, 4 | 0.0002 |"
+    )
