@@ -8,6 +8,8 @@ import io
 import os
 import sys
 
+from stages.core import collector
+
 # As malloc.h has them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -56,9 +58,8 @@ def give_back_memory() -> None:
     # Python's own full collection waits until a quarter as many objects are new as are old, and half a million come
     # with imports: it would not run in twenty turns.
     gc.collect()
-    if gc.get_freeze_count() == 0:
-        # Once, when all is imported and loaded: from here on a collection looks at what came later alone.
-        gc.freeze()
+    # Once, when all is imported and loaded: from here on a collection looks at what came later alone.
+    collector.freeze()
     # The C library of this very process; musl has no `malloc_trim`.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

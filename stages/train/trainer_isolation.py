@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import random
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils import deterministic as fill
 
+from stages.core import collector
 from stages.core.errors import UnavailableError
 from stages.train.config import TrainConfig, autocasts
 from stages.train.parallel import ranks
@@ -89,21 +89,15 @@ def isolated(model: Any, device: torch.device) -> Iterator[None]:
     torch.use_deterministic_algorithms(deterministic or device.type == "cpu", warn_only=True)
     # Deterministic mode also fills every new tensor with NaN, to find reads of it: time for nothing here.
     fill.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage. What the
-    # process has frozen for good stays so: letting it go would make every later collection as long.
-    ours_to_thaw = gc.get_freeze_count() == 0
-    if ours_to_thaw:
-        gc.freeze()
     try:
-        with warnings.catch_warnings():
+        # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage.
+        with warnings.catch_warnings(), collector.frozen():
             # Also what `warn_only` says of an operation that has no deterministic kernel.
             warnings.simplefilter("ignore")
             for name in _LOGGERS:
                 logging.getLogger(name).setLevel(logging.ERROR)
             yield
     finally:
-        if ours_to_thaw:
-            gc.unfreeze()
         constants.HF_HUB_DISABLE_TELEMETRY = telemetry
         torch.use_deterministic_algorithms(deterministic)
         fill.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core import collector
 from stages.core.errors import CosmoError, UnavailableError
 from stages.engines.base import EngineSettings, error_line
 from stages.engines.vllm.arguments import ENVIRONMENT, arguments, hint_for, offline, with_head
@@ -74,7 +75,7 @@ def collect_engine() -> None:
 
     # Frozen objects are never collected, and both vLLM and a recipe's turn freeze all there is. Twice: the engine
     # refers to itself, and what vLLM keeps of it elsewhere it lets go in between.
-    gc.unfreeze()
+    collector.thaw()
     gc.collect()
     cleanup_dist_env_and_memory()
     gc.collect()
