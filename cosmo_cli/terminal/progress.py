@@ -50,11 +50,15 @@ class PlainProgress:
 
     def __init__(self, output: Output) -> None:
         self._output = output
+        self._asked: tuple[str, int | None, str] | None = None
         self._what, self._unit, self._total, self._done = "", "", 0, 0
         self._begun = self._last_line = time.monotonic()
 
     def start(self, what: str, total: int | None, unit: str) -> None:
         """Begin to count; the first line comes after `every` seconds."""
+        if self._asked == (what, total, unit):
+            return
+        self._asked = what, total, unit
         self._what, self._unit, self._total, self._done = what, unit, total or 0, 0
         self._begun = self._last_line = time.monotonic()
 
@@ -65,8 +69,8 @@ class PlainProgress:
         if now - self._last_line >= self.every:
             self._last_line = now
             of = f"/{self._total}" if self._total else ""
-            rate = self._done / max(now - self._begun, 1e-9)
-            self._output.say(f"{self._what} {self._done}{of} {self._unit}, {rate:.3g}/s{spell(numbers)}")
+            rate = f", {self._done / max(now - self._begun, 1e-9):.3g}/s" if self._done else ""
+            self._output.say(f"{self._what} {self._done}{of} {self._unit}{rate}{spell(numbers)}")
 
     def log(self, message: str) -> None:
         """A line of its own, at once."""
@@ -82,10 +86,14 @@ class RichProgress:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._bar: RichBar | None = None
+        self._asked: tuple[str, int | None, str] | None = None
         self._task: Any = None
 
     def start(self, what: str, total: int | None, unit: str) -> None:
         """Show a new bar in place of the old one."""
+        if self._bar is not None and self._asked == (what, total, unit):
+            return
+        self._asked = what, total, unit
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.close()

@@ -23,10 +23,10 @@ class Progress(Protocol):
     """Where a stage tells a person how far it is. Implementations live in the command line."""
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Begin a bar or a count."""
+        """Begin a bar or a count, or go on with the one that began with the very same: shards of one run share it."""
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """n more units are done; the numbers are worth a look while it runs."""
+        """n more units are done, or none yet; the numbers are worth a look while it runs."""
 
     def log(self, message: str) -> None:
         """One line worth keeping."""

@@ -7,7 +7,7 @@ optional hooks with defaults that are right for most engines.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -202,6 +202,10 @@ class Encoding(Protocol):
     image_inputs: dict[str, Any]
 
 
+def _unheard(completions: int, tokens: int) -> None:
+    """Nobody wants to know."""
+
+
 class Engine(ABC):
     """A loaded engine with its policy.
 
@@ -230,6 +234,9 @@ class Engine(ABC):
     """The longest prompt and completion together."""
     processor: PromptProcessor | None = None
     """The policy's tokenizer and templates, of an engine that has them."""
+    heard: Callable[[int, int], None] = staticmethod(_unheard)
+    """Told, while `sample` is under way, how many completions ended and how many tokens were drawn since the last time:
+    by an engine that draws many groups at once, so that a person sees it move. What a group holds counts anyway."""
 
     @abstractmethod
     def encode(self, messages: list[Message], images: list[Image]) -> Encoding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from stages.engines.base import Engine, SampleRequest
 from stages.engines.system_turn import encoded_row
 from stages.rollout.edited import begun
 from stages.rollout.methods.base import Asked, DrawnCompletion, DrawnGroup, RolloutMethod
+from stages.rollout.shown import Shown
 
 
 class GroupMaker:
@@ -26,11 +26,14 @@ class GroupMaker:
         self._ctx, self._engine, self._policy_id = ctx, engine, policy_id
         self._sampling, self._method = sampling, method
         self._draw = method.open(ctx, engine, sampling)
+        self._shown = Shown(ctx)
+        engine.heard = self._shown.heard
 
     def work(self, shard: dict[str, Any], writer: ShardWriter) -> None:
         """Draw a shard's groups; rows come out in the plan's order."""
         from stages.rollout.prompts import fetch
 
+        self._shown.begin()
         asked = []
         entries = (tuple(entry) for entry in shard["entries"])
         for (folder, _, _), prompt in fetch(self._ctx.inputs, entries, self._ctx.resources):
@@ -84,15 +87,12 @@ class GroupMaker:
         A CosmoError in the end when not one completion could be sampled: the shard stays undone, so that another try
         finds it so.
         """
-        progress, started, tokens = self._ctx.progress, time.monotonic(), 0
-        progress.start("rollout", len(asked), "groups")
         count, errors = 0, Counter[str]()
         for group in self._draw(asked):
             count += len(group.completions)
             errors.update(one.error or "" for one in group.completions if one.finish_reason == FinishReason.ERROR)
             yield group
-            tokens += sum(len(one.token_ids) for one in group.completions)
-            progress.advance(1, tokens_per_second=round(tokens / max(time.monotonic() - started, 1e-9)))
+            self._shown.group(group)
         if count and errors.total() == count:
             raise self._engine.none_sampled(f"no completion of {count} could be sampled: {counted(errors)}")
 

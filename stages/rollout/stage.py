@@ -81,6 +81,9 @@ class RolloutStage(Stage):
         config: RolloutConfig = ctx.config
         plugin = load("engine", engine_name(config.engine))
         ref = _policy(ctx, plugin.needs_policy)
+        if ref is not None:
+            # Until there is something to count.
+            ctx.progress.start(f"loading {ref.name}", None, "")
         engine: Engine = plugin.open(ref, _settings(config), ctx.resources)
         if (notice := engine.notice()) is not None and ctx.resources.peek(NOTICE, notice) is None:
             # A recipe opens an engine at every turn, and the line says nothing new then.

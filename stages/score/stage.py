@@ -80,10 +80,13 @@ class ScoreStage(Stage):
         for name in sorted(config.judges.keys() - opened.keys()):
             ctx.progress.log(f"the judge {name} is not asked: no formula, no `also` and no `undecided` names it")
 
+        # Of all that this process means to do; where nobody knows that, each shard is counted by itself.
+        total = sum(_groups(ctx.inputs[s["input"]], s["shard"]) for s in ctx.shards) or None
+
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
             folder = ctx.inputs[shard["input"]]
             table = SCORED if folder.table == SCORED.name else ROLLOUTS
-            ctx.progress.start(f"score {folder.path.name} shard {shard['shard']}", None, "groups")
+            ctx.progress.start("score", total, "groups")
             failed: Counter[tuple[str, str]] = Counter()
             for scored in graded(grader, opened, folder.shard_rows(table, shard["shard"]), config.window, workers):
                 writer.row(scored)
@@ -108,6 +111,12 @@ class ScoreStage(Stage):
         from stages.score.quality import quality_of
 
         return quality_of(folder)
+
+
+def _groups(folder: RunFolder, shard: int) -> int:
+    """How many groups a committed shard of an input has."""
+    receipt = folder.receipt(shard)
+    return receipt.rows if receipt is not None else 0
 
 
 def _failed_grades(scored: ScoredGroup, names: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -82,6 +82,7 @@ def _warm_or_load(
     if policy is None or not _is_as_loaded(policy, config):
         device = ranks.device_of_rank(config.device)
         later = layout.sharded and not layout.in_parts
+        ctx.progress.start(f"loading {ref.name}", None, "")
         with layout.constructing(device):
             policy = objective.load(
                 ref,

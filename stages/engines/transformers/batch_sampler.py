@@ -11,6 +11,7 @@ the very floats that it has in the whole completion, whatever the model's cache 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,15 +73,19 @@ class BatchSampler:
         # completion may depend on what it was batched with.
         self._tie = TIE if policy.model.dtype == torch.float32 else 0.0
 
-    def draw(self, batch: list[Share], sampling: Sampling) -> list[tuple[SampleRequest, int, SampledCompletion]]:
-        """Prefill the prompts once, then one token a step for all rows that have not ended."""
+    def draw(
+        self, batch: list[Share], sampling: Sampling, heard: Callable[[int, int], None]
+    ) -> list[tuple[SampleRequest, int, SampledCompletion]]:
+        """Prefill the prompts once, then one token a step for all rows that have not ended; see `Engine.heard`."""
         prompts, logits_RV, following_R, axes = self._prefill(batch)
         live = rows = [_row(s.request, i, sampling) for s in batch for i in s.indices]
         stops = StopStrings(sampling.stop, self._processor.decode)
         steps = max(row.end for row in rows)
         for step in range(steps):
+            before = sum(row.ended is None for row in live)
             tokens = self._step(live, logits_RV, step, sampling, stops)
             going = [at for at, row in enumerate(live) if row.ended is None]
+            heard(before - len(going), before)
             if not going or step + 1 == steps:
                 break
             if len(going) <= (1 - _DROP_SHARE) * len(live):

@@ -104,7 +104,7 @@ class TransformersEngine(Engine):
         began = time.monotonic()
         try:
             with torch.no_grad():
-                return self._sampler.draw(batch, sampling)
+                return self._sampler.draw(batch, sampling, self.heard)
         except Exception as error:
             # Whatever a model's forward raises over one row must not cost the others.
             reason = batch_failed(error)
