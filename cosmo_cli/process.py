@@ -8,7 +8,7 @@ import io
 import os
 import sys
 
-from stages.core import collector
+from stages.models import collector
 
 # As malloc.h has them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils import deterministic as fill
 
-from stages.core import collector
 from stages.core.errors import UnavailableError
+from stages.models import collector
 from stages.train.config import TrainConfig, autocasts
 from stages.train.parallel import ranks
 

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core import collector
 from stages.core.errors import CosmoError, UnavailableError
 from stages.engines.base import EngineSettings, error_line
 from stages.engines.vllm.arguments import ENVIRONMENT, arguments, hint_for, offline, with_head
+from stages.models import collector
 
 if TYPE_CHECKING:
     import tempfile

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from stages.core import collector
+from stages.models import collector
 
 
 @pytest.fixture(autouse=True)
