@@ -8,7 +8,7 @@ import io
 import os
 import sys
 
-from stages.models import collector
+from stages.core.resources import freeze_objects
 
 # As malloc.h has them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -59,7 +59,7 @@ def give_back_memory() -> None:
     # with imports: it would not run in twenty turns.
     gc.collect()
     # Once, when all is imported and loaded: from here on a collection looks at what came later alone.
-    collector.freeze()
+    freeze_objects()
     # The C library of this very process; musl has no `malloc_trim`.
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -1,8 +1,14 @@
-"""What a process keeps warm between its stages: models, engines, optimizer states."""
+"""What a process keeps warm between its stages: models, engines, optimizer states.
+
+Python's garbage collector is told once that these, and what imports brought, are no garbage. Counting what is frozen goes
+through all of it, a tenth of a second for half a million objects: who froze remembers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
@@ -87,3 +93,39 @@ class Resources:
         """Let go of everything: a judge keeps what it has loaded in resources of its own, inside of these."""
         for kind in list(self._kept):
             self.drop(kind)
+
+
+_frozen = False
+
+
+def freeze_objects() -> None:
+    """Leave all that is alive out of later collections, the first time that this is asked for."""
+    global _frozen
+    if not _is_frozen():
+        gc.freeze()
+    _frozen = True
+
+
+def thaw_objects() -> None:
+    """Have every object looked at again."""
+    global _frozen
+    gc.unfreeze()
+    _frozen = False
+
+
+@contextmanager
+def frozen_objects() -> Iterator[None]:
+    """Leave all that is alive out of collections for a while; for good where it was left out before."""
+    if _is_frozen():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _is_frozen() -> bool:
+    # Others freeze, too, vLLM when it starts; where nobody has, counting takes no time.
+    return _frozen or gc.get_freeze_count() > 0

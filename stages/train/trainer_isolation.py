@@ -16,7 +16,7 @@ import torch
 from torch.utils import deterministic as fill
 
 from stages.core.errors import UnavailableError
-from stages.models import collector
+from stages.core.resources import frozen_objects
 from stages.train.config import TrainConfig, autocasts
 from stages.train.parallel import ranks
 
@@ -91,7 +91,7 @@ def isolated(model: Any, device: torch.device) -> Iterator[None]:
     fill.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         # A trainer collects garbage when it starts: 0.3 s over a million imported objects that are no garbage.
-        with warnings.catch_warnings(), collector.frozen():
+        with warnings.catch_warnings(), frozen_objects():
             # Also what `warn_only` says of an operation that has no deterministic kernel.
             warnings.simplefilter("ignore")
             for name in _LOGGERS:

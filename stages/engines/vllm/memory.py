@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import CosmoError, UnavailableError
+from stages.core.resources import thaw_objects
 from stages.engines.base import EngineSettings, error_line
 from stages.engines.vllm.arguments import ENVIRONMENT, arguments, hint_for, offline, with_head
-from stages.models import collector
 
 if TYPE_CHECKING:
     import tempfile
@@ -75,7 +75,7 @@ def collect_engine() -> None:
 
     # Frozen objects are never collected, and both vLLM and a recipe's turn freeze all there is. Twice: the engine
     # refers to itself, and what vLLM keeps of it elsewhere it lets go in between.
-    collector.thaw()
+    thaw_objects()
     gc.collect()
     cleanup_dist_env_and_memory()
     gc.collect()

@@ -6,45 +6,45 @@ import gc
 
 import pytest
 
-from stages.models import collector
+from stages.core.resources import freeze_objects, frozen_objects, thaw_objects
 
 
 @pytest.fixture(autouse=True)
 def thawed():
-    collector.thaw()
+    thaw_objects()
     yield
-    collector.thaw()
+    thaw_objects()
 
 
 def test_for_a_while_means_until_then():
-    with collector.frozen():
+    with frozen_objects():
         assert gc.get_freeze_count() > 1000
-        with collector.frozen():
+        with frozen_objects():
             pass
         assert gc.get_freeze_count() > 1000
     assert gc.get_freeze_count() == 0
 
 
 def test_for_good_outlasts_a_while_and_an_error_within():
-    collector.freeze()
-    with pytest.raises(ValueError), collector.frozen():
+    freeze_objects()
+    with pytest.raises(ValueError), frozen_objects():
         raise ValueError
     assert gc.get_freeze_count() > 1000
 
 
 def test_what_others_froze_stays_frozen():
     gc.freeze()
-    with collector.frozen():
+    with frozen_objects():
         pass
     assert gc.get_freeze_count() > 1000
 
 
 def test_what_is_remembered_is_not_counted_again(monkeypatch):
-    collector.freeze()
+    freeze_objects()
     counted = []
     monkeypatch.setattr(gc, "get_freeze_count", lambda: counted.append(1) or 1)
-    collector.freeze()
-    with collector.frozen():
+    freeze_objects()
+    with frozen_objects():
         pass
     assert counted == []
 
@@ -59,9 +59,9 @@ def test_thawed_objects_are_collected_again():
 
     gone: list[int] = []
     Ring()
-    collector.freeze()
+    freeze_objects()
     gc.collect()
     assert gone == []
-    collector.thaw()
+    thaw_objects()
     gc.collect()
     assert gone == [1]
