@@ -1,7 +1,7 @@
 """What a process keeps warm between its stages: models, engines, optimizer states.
 
-Python's garbage collector is told once that these, and what imports brought, are no garbage. Counting what is frozen goes
-through all of it, a tenth of a second for half a million objects: who froze remembers.
+Python's garbage collector is told once that these, and what imports brought, are no garbage. Counting what is frozen
+goes through all of it, a tenth of a second for half a million objects: who froze remembers.
 """
 
 from __future__ import annotations
