@@ -35,6 +35,7 @@ def command(
     """Go through a recipe's steps in this process, or with --dry-run print them as commands."""
     # Imported here, as all that is heavy in a command: `cosmo run --help` must not wait for it.
     from cosmo_cli.commands.eval import print_table
+    from cosmo_cli.recipe.label_check import check_formulas
     from cosmo_cli.recipe.schema import parse, read
     from cosmo_cli.recipe.steps import command_line, steps_of
     from cosmo_cli.terminal.output import Output
@@ -51,6 +52,7 @@ def command(
     for text in sets:
         assign(values, *parse_assignment(text))
     parsed = parse(values)
+    check_formulas(parsed)
     root = runs or Path("runs") / (parsed.name or "run")
     if dry_run:
         # With --set the recipe's file no longer says it all, so every setting is spelled out in the commands.

@@ -20,16 +20,17 @@ def command(
     """Check a recipe and print it resolved."""
     import dataclasses
 
+    from cosmo_cli.recipe.label_check import check_formulas
     from cosmo_cli.recipe.schema import parse, read, with_shared
-    from cosmo_cli.recipe.steps import steps_of, toml_value
+    from cosmo_cli.recipe.steps import toml_value
     from cosmo_cli.terminal.output import Output
     from stages.core.config import as_dict, build
     from stages.core.stage_list import load_config, recipe_verbs
 
     output = Output("config", json)
     parsed = parse(read(recipe))
-    # Folders that settings name by who makes them are looked for in the steps.
-    steps_of(parsed)
+    # Folders that settings name by who makes them are looked for in the steps, and so is what scoring would refuse.
+    check_formulas(parsed)
     tables = {verb: as_dict(build(load_config(verb), with_shared(parsed, verb), verb)) for verb in recipe_verbs()}
     if json:
         output.document({**dataclasses.asdict(parsed), **tables})

@@ -84,9 +84,12 @@ def recipe(name: str, seed: int, sft_steps: int = 0, turns: int = 0) -> dict[str
         elif phase["name"] != "sft" and turns:
             phase["iterations"] = turns
     for table in (values, *values["phases"]):
-        for formula in table.get("score", {}).get("rewards", {}).values():
-            for term in REWARDS.get(name, ()):
-                formula["terms"].pop(term, None)
+        rewards = table.get("score", {}).get("rewards", {})
+        for label, formula in list(rewards.items()):
+            formula["terms"] = {t: w for t, w in formula["terms"].items() if t not in REWARDS.get(name, ())}
+            if not formula["terms"]:
+                # A phase that changes none of the terms that are left.
+                del rewards[label]
     return values
 
 

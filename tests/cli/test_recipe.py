@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosmo_cli.recipe.disk_estimate import estimate, size
+from cosmo_cli.recipe.label_check import check_formulas
 from cosmo_cli.recipe.progress import clock
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import step_values
@@ -22,6 +23,7 @@ from stages.core.errors import CosmoError, InputError, UsageError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Quality, ShardWriter, Work
+from tests.support.cli import cosmo
 from tests.support.toy import ToyConfig, ToyStage
 
 SMALL: dict[str, Any] = {
@@ -86,6 +88,29 @@ def test_the_policy_that_a_recipe_starts_from_is_measured_too() -> None:
 def test_a_pretrained_policy_is_measured_without_any_phase() -> None:
     steps = steps_of(parse({"evaluate": {"after": {"base": "start"}}}))
     assert [s.name for s in steps] == ["prompts", "base_groups", "base_scored", "metrics"]
+
+
+@pytest.mark.parametrize(
+    ("place", "terms", "said"),
+    [
+        ("phases.2.score", {}, "no terms"),
+        ("evaluate.score", {"anser": 1.0}, "anser"),
+        ("score", {"anser": 1.0}, "anser"),
+    ],
+)
+def test_formulas_that_cannot_be_are_said_before_anything_is_paid_for(
+    place: str, terms: dict[str, float], said: str, tmp_path: Path
+) -> None:
+    check_formulas(parse(SMALL))
+    values = changed(place, {"rewards": {"general": {"combine": "replace", "terms": terms}}})
+    with pytest.raises(UsageError, match=said):
+        check_formulas(parse(values))
+    (tmp_path / "r.toml").write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in values.items()))
+    for command in (["run", "r.toml"], ["run", "r.toml", "--dry-run"], ["config", "r.toml"]):
+        done = cosmo(*command, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["r.toml"]
 
 
 def test_steps_of_a_recipe() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cosmo_cli.recipe.label_check import check_formulas
 from cosmo_cli.recipe.run import step_values
 from cosmo_cli.recipe.schema import parse, read
 from cosmo_cli.recipe.steps import steps_of
@@ -44,12 +45,12 @@ def test_the_three_recipes_begin_with_the_same_prompts_and_the_same_start() -> N
 @pytest.mark.parametrize("variant", REWARDS)
 def test_a_variant_drops_its_terms_everywhere_and_nothing_else(variant: str) -> None:
     values, whole = recipe(variant, seed=2), recipe("all", seed=2)
-    parse(values)
+    check_formulas(parse(values))
     tables = [values, *values["phases"]]
     for table, other in zip(tables, [whole, *whole["phases"]], strict=True):
-        for label, formula in table.get("score", {}).get("rewards", {}).items():
-            terms = other["score"]["rewards"][label]["terms"]
-            assert formula["terms"] == {k: v for k, v in terms.items() if k not in REWARDS[variant]}
+        for label, formula in other.get("score", {}).get("rewards", {}).items():
+            kept = {k: v for k, v in formula["terms"].items() if k not in REWARDS[variant]}
+            assert table["score"]["rewards"].get(label, {}).get("terms", {}) == kept
     assert (values["seed"], values["summary"]) == (2, f"{variant}.json")
     assert [p["iterations"] for p in recipe(variant, 1, turns=3)["phases"] if p["name"] != "sft"] == [3, 3]
     assert recipe("study", 1, sft_steps=7)["phases"][0]["train"]["steps"] == 7
