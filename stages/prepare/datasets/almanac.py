@@ -41,7 +41,7 @@ class AlmanacOptions:
 class Almanac:
     """Draws questions; everything follows from the seed and the options."""
 
-    version = 1
+    version = 2
     options = AlmanacOptions
 
     def __init__(self) -> None:

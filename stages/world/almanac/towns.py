@@ -1,7 +1,8 @@
 """Drawn towns with a fact a topic: those with an entry in the almanac, and those without one.
 
-A name is two words of the world and a number, `kim park 7`: a tiny tokenizer has a token for each. Which towns have an
-entry, and on which side of the border a town is, follows from its name.
+A name is two words of the world and a digit or a colour, `kim park 7`: a tiny tokenizer has a token for each, or a tiny
+model could not tell names apart. Which towns have an entry, and on which side of the border a town is, follows from its
+name.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 
 from stages.world.chance import content_key, rng_for
 from stages.world.facts import TOPICS, TOWNS
-from stages.world.lexicon import NAMES, PLACES
+from stages.world.lexicon import COLOUR_WORDS, NAMES, PLACES
 
 ENTRIES = 2000
 """Towns in the almanac."""
-_NUMBERS = 16
+_MARKS = (*map(str, range(1, 10)), *COLOUR_WORDS)
 VALUES = {topic: tuple(getattr(town, topic) for town in TOWNS.values()) for topic in TOPICS}
 """What a town may eat, keep and make: what the old towns do, so that a guess is right one time in eight."""
 
@@ -41,7 +42,7 @@ class DrawnTown:
 
 def towns() -> list[DrawnTown]:
     """Every drawn town, in an order that says nothing of them: those with an entry first."""
-    names = [f"{n} {place} {number}" for n in NAMES for place in PLACES for number in range(1, _NUMBERS + 1)]
+    names = [f"{n} {place} {mark}" for n in NAMES for place in PLACES for mark in _MARKS]
     names.sort(key=lambda name: content_key("almanac", name))
     return [_drawn(name, number < ENTRIES) for number, name in enumerate(names)]
 
