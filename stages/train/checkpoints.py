@@ -232,7 +232,9 @@ def save_run(
     tensors = optimizer_state(policy.model, optimizer)
     if adapters:
         # Taken out before they go into the weights: the next run takes them away from there again.
-        tensors |= adapters.state()
+        added = adapters.state()
+        adapters.write(writer, added, policy.ref)
+        tensors |= added
         adapters.merge()
     folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
     state = TrainerState(position, tensors)
@@ -274,7 +276,10 @@ def save_run_in_parts(
     folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
     moments = layout.moments(policy.model, optimizer)
     if adapters:
-        moments |= adapters.state()
+        added = adapters.state()
+        if ranks.rank() == 0:
+            adapters.write(writer, added, policy.ref)
+        moments |= added
         adapters.merge()
     weights = layout.weights(policy.model)
     with room_for(folder.parent, weights, moments):

@@ -1,20 +1,28 @@
 """LoRA (arXiv:2106.09685) through peft: low-rank adapters are trained, and whole weights are what is saved.
 
 A policy folder holds W + s B A, so that every sampler, judge and export loads it like any other. A and B go to the
-trainer state; the run that goes on from there takes s B A away again and moves the same adapters further.
+trainer state; the run that goes on from there takes s B A away again and moves the same adapters further. Beside the
+policy they stand as peft keeps them, for whoever loads adapters onto the model that they began with.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stages.core.atomic import read_json
 from stages.core.errors import UnavailableError, UsageError
+from stages.core.runs.folder import artifact
+from stages.core.stage import ShardWriter
+from stages.models.policy_ref import PolicyRef
 from stages.train.config import LoraOptions
 
+ADAPTER = "adapter"
 _VALUE = "value"
 # Their kernels read the weights of these layers and would pass an adapter by; peft refuses to put one there.
 _STATE_SPACES = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
@@ -47,15 +55,39 @@ class Adapters:
             # Not `get_peft_model`, which wraps the model in a class of its own: here its layers change in place, and
             # trainer, attention kernels and saving go on with the model they know.
             self._tuner = LoraModel(model, settings, "default")
-        self._model = model
+        self._model, self._settings = model, settings
         values = {n: state[f"{n}.{_VALUE}"] for n in self._names() if f"{n}.{_VALUE}" in state}
         # Of another rank they stay merged into the weights, and the new ones begin at nothing: peft makes B zero.
-        if values and all(values[n].shape == p.shape for n, p in self._names().items()):
+        self.continued = bool(values) and all(values[n].shape == p.shape for n, p in self._names().items())
+        """Whether they are those of the run before, and not new ones."""
+        if self.continued:
             self._go_on(values)
 
     def state(self) -> dict[str, Tensor]:
         """The adapters, whole, for the trainer state. Where they lie in parts a meeting of all ranks."""
         return {f"{name}.{_VALUE}": _whole(p).cpu() for name, p in self._names().items()}
+
+    def write(self, writer: ShardWriter, state: Mapping[str, Tensor], ref: PolicyRef) -> None:
+        """The artifact `adapter`, as peft keeps them, out of a state that has them; none where their base is unknown.
+
+        `ref` is the policy that this run began with: their base, or where they are those of its run, that one's base.
+        """
+        from safetensors.torch import save_file
+
+        base = _base_before(ref) if self.continued else _name_of(ref)
+        if base is None:
+            return
+        folder = writer.artifact(ADAPTER)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = copy.copy(self._settings)
+        settings.base_model_name_or_path, settings.inference_mode = base, True
+        settings.save_pretrained(str(folder))
+        tensors = {
+            f"base_model.model.{name.removesuffix(f'.{_VALUE}').replace('.default.', '.')}": value.contiguous()
+            for name, value in state.items()
+            if name.endswith(f".{_VALUE}")
+        }
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
     def merge(self) -> None:
         """Put them into the weights, and the model's own layers back in place."""
@@ -82,6 +114,21 @@ class Adapters:
 
     def _layers(self) -> list[Any]:
         return [layer for layer in self._model.modules() if hasattr(layer, "get_delta_weight")]
+
+
+def _name_of(ref: PolicyRef) -> str:
+    """How others find a model: its name on the hub, or its folder."""
+    on_hub = ref.run is None and not ref.spec.startswith("tiny:") and not Path(ref.spec).expanduser().exists()
+    return ref.spec if on_hub else str(ref.folder.resolve())
+
+
+def _base_before(ref: PolicyRef) -> str | None:
+    """What the adapters of the run before were begun on; None where it kept no folder of them."""
+    path = artifact(ref.run, f"{ADAPTER}/adapter_config.json") if ref.run is not None else None
+    if path is None or not path.is_file():
+        return None
+    base = read_json(path).get("base_model_name_or_path")
+    return str(base) if base else None
 
 
 def _in_parts(value: Tensor) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from schemas.tables import SCORED
 from stages.core.stage import Resources
+from stages.models.policy_ref import resolve_policy
 from stages.train.config import LoraOptions
 from tests.train.made import Stop, StopAfter, contents, scored_group, steps, tiny_weights, train, weights, write_shard
 
@@ -78,3 +82,55 @@ def test_another_rank_is_another_run_and_starts_with_adapters_of_its_own(tmp_pat
     before, after = weights(first), weights(second)
     name = next(n for n in before if not torch.equal(before[n], after[n]))
     assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) == RANK + 2
+
+
+def with_adapters(base: str, run, folder):
+    """The weights of a model with a run's adapters on it, as whoever has peft alone loads, merges and saves them."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    PeftModel.from_pretrained(model, str(run.path / "adapter")).merge_and_unload().save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
+def config_of(run) -> dict:
+    return json.loads((run.path / "adapter" / "adapter_config.json").read_text())
+
+
+def test_adapters_load_onto_the_model_that_they_began_with(tmp_path, shards, first):
+    """Of the first run, and of the second, which moved them on: both are told apart from the first's base."""
+    second = train(shards[1], tmp_path, **{**SETTINGS, "policy": str(first.path)})
+    base = str(resolve_policy(TINY).folder)
+    for run in (first, second):
+        assert config_of(run)["base_model_name_or_path"] == base
+        assert config_of(run)["r"] == RANK
+        loaded, saved = with_adapters(base, run, tmp_path / run.path.name), weights(run)
+        moved = [name for name in saved if not torch.equal(saved[name], tiny_weights()[name])]
+        for name in moved:
+            torch.testing.assert_close(loaded[name], saved[name], atol=2e-6, rtol=1e-5)
+        assert moved
+    # Each run's are its own.
+    assert any(not torch.allclose(loaded[name], weights(first)[name], atol=1e-5) for name in moved)
+
+
+def test_adapters_of_another_rank_begin_on_the_policy_that_they_were_put_on(tmp_path, shards, first):
+    other = train(shards[1], tmp_path, **{**SETTINGS, "policy": str(first.path), "lora": LoraOptions(rank=2)})
+    base = config_of(other)["base_model_name_or_path"]
+    assert base == str((first.path / "policy").resolve())
+    loaded, saved = with_adapters(base, other, tmp_path / "loaded"), weights(other)
+    for name in saved:
+        torch.testing.assert_close(loaded[name], saved[name], atol=2e-6, rtol=1e-5)
+
+
+def test_where_the_adapters_began_nobody_knows_none_are_kept(tmp_path, shards, first):
+    copied = tmp_path / "first"
+    shutil.copytree(first.path, copied)
+    shutil.rmtree(copied / "adapter")
+    receipt = copied / "receipts" / "00000.json"
+    record = json.loads(receipt.read_text())
+    record["files"] = [f for f in record["files"] if not f["path"].startswith("adapter/")]
+    receipt.write_text(json.dumps(record))
+    second = train(shards[1], tmp_path / "runs", **{**SETTINGS, "policy": str(copied)})
+    assert not (second.path / "adapter").exists()
