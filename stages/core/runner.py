@@ -186,7 +186,7 @@ def _finished(job: Job) -> str:
 def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
     """What a complete run came to: the stage's own numbers, or that not one row came out, and why."""
     if result.rows:
-        # Of a run in a bucket the report says it: no shard travels for a closing line.
+        # The report says it: no row is read, and no shard of a bucket travels, for a closing line.
         saved = _saved_quality(folder) if result.state == "cached" else None
         return saved or stage.quality(folder)
     reasons = sorted(result.rejected.items(), key=lambda item: (-item[1], item[0]))
@@ -199,8 +199,11 @@ def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
 
 
 def _saved_quality(folder: RunFolder) -> Quality | None:
-    """What the report of a run in a bucket says it came to; None where it does not say so in our words."""
-    report = folder.files.distant_report()
+    """What the report of a complete run says it came to; None where it does not say so in our words."""
+    try:
+        report = folder.files.report()
+    except InputError:
+        return None
     record = report.get("quality") if isinstance(report, dict) else None
     if not isinstance(record, dict) or record.keys() != {f.name for f in dataclasses.fields(Quality)}:
         return None

@@ -38,8 +38,8 @@ class RunFiles(ABC):
     def has_report(self) -> bool:
         """True when the run has its `report.json`."""
 
-    def distant_report(self) -> Any:
-        """`report.json` where reading it spares fetching shards, which a run on this machine does not need: None."""
+    def report(self) -> Any:
+        """What `report.json` says of the complete run; None where there is none. InputError when it can't be read."""
         return None
 
     @abstractmethod

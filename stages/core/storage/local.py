@@ -58,6 +58,10 @@ class LocalFiles(RunFiles):
         """True when it is there as a file."""
         return inside(self.path, "report.json").is_file()
 
+    def report(self) -> Any:
+        """The report as it stands there; None where there is none."""
+        return read_json(inside(self.path, "report.json")) if self.has_report() else None
+
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; each is parsed once while its file stays as it is."""
         folder = inside(self.path, "receipts")

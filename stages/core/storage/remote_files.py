@@ -50,7 +50,7 @@ class RemoteFiles(RunFiles):
         """True when it was listed at the last look: no mirror needs it."""
         return "report.json" in self._run.listed
 
-    def distant_report(self) -> Any:
+    def report(self) -> Any:
         """The report as it was listed at the last look; None where there is none."""
         return read_json(self._run.small("report.json")) if self.has_report() else None
 
