@@ -1,15 +1,26 @@
-"""What stands above every page of a run: what it was made from and of what, and its settings."""
+"""What stands above every page of a run: what it was made from and of what, its settings, and how far it is."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cosmo_cli.view.library import Entry, Library
 from cosmo_cli.view.lineage import draw_lineage
-from stages.core.storage.location import public
+from schemas.arrow import from_record
+from schemas.steps import StepRow
+from stages.capacity.units import size
+from stages.core.runs.noted import notes
+from stages.core.storage.local import inside
+from stages.core.storage.location import is_url, public
 from stages.eval.report.lineage import rejected_by_reason
+from stages.train.run_log import LIVE
 
 if TYPE_CHECKING:
+    from schemas.tables import Table
     from stages.core.runs.folder import RunFolder
 
 STEPS = "steps"
@@ -17,6 +28,8 @@ STEPS = "steps"
 _LEVELS = 8
 """So many runs up the lineage the last one of the same stage is looked for: a turn has three."""
 _LONGEST_SETTING = 300
+_LARGEST = 100_000_000
+"""Bytes of steps of a run that goes on: of more the page waits until they are committed."""
 
 
 def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
@@ -27,10 +40,53 @@ def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
         "where": public(entry.path),
         "fingerprint": folder.fingerprint[:12],
         "lineage": draw_lineage(entries, entry),
+        "working": working(entry, folder),
         "rejected": rejected_by_reason(folder),
         "settings": flat(folder.config),
         "changed": changed(library, entry, folder),
     }
+
+
+def working(entry: Entry, folder: RunFolder) -> dict[str, Any]:
+    """What processes at work on a run that is not complete say of it, and how much room they have."""
+    if entry.complete or is_url(entry.path):
+        return {"said": []}
+    said = [{"note": note, "left": spelled(note.seconds_left), "numbers": note.numbers} for note in notes(folder)]
+    return {"said": said, "free": size(shutil.disk_usage(entry.path).free)}
+
+
+def spelled(seconds: float | None) -> str:
+    """`1:02:03`, `2:03`; empty where nobody knows."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class WhileTraining:
+    """A training run as its curves are drawn while it goes on: its committed rows, then those that it has so far."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def rows(self, table: Table) -> Iterator[Any]:
+        """Rows of that table; of steps those, too, that a process at work has written down."""
+        yield from self._folder.rows(table)
+        if table.name == STEPS and not is_url(self._folder.where) and self._folder.missing():
+            for path in sorted(inside(self._folder.path, "staging").glob(f"*.scratch/{LIVE}")):
+                yield from _steps(path)
+
+
+def _steps(path: Path) -> Iterator[StepRow]:
+    """The whole lines of a file of steps; the last one may be half written, and a stranger's may hold anything."""
+    if path.is_symlink() or path.parent.is_symlink() or path.stat().st_size > _LARGEST:
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            yield from_record(StepRow, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return
 
 
 def changed(library: Library, entry: Entry, folder: RunFolder) -> list[tuple[str, str, str]]:

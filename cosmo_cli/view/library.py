@@ -15,6 +15,7 @@ from schemas.identity import digest
 from stages.core.errors import CosmoError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.lineage import policy_places
+from stages.core.runs.noted import notes
 from stages.core.storage.location import is_url
 
 FRESH_S = 1.0
@@ -87,7 +88,9 @@ class Library:
         """What changes while a run goes on, or while runs appear: a page asks every two seconds."""
         entries = self.entries()
         if (entry := entries.get(key)) is not None:
-            return {"rows": entry.rows, "done": entry.shards_done, "shards": entry.shards, "complete": entry.complete}
+            told = {"rows": entry.rows, "done": entry.shards_done, "shards": entry.shards, "complete": entry.complete}
+            folder = None if entry.complete else self.open(key)
+            return told | {"at": [note.at for note in notes(folder)] if folder is not None else []}
         return {"rows": sum(e.rows for e in entries.values()), "done": sum(e.shards_done for e in entries.values())}
 
     def _list(self) -> dict[str, Entry]:

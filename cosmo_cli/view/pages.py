@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmo_cli.view.about import STEPS, about, trained_before
+from cosmo_cli.view.about import STEPS, WhileTraining, about, trained_before
 from cosmo_cli.view.cards import Card, cards
 from cosmo_cli.view.index import RunIndex
 from cosmo_cli.view.library import Entry, Library
@@ -118,7 +118,8 @@ class Pages:
         trained = trained_before(self.library, entry)
         runs = [run for e in trained if (run := self.library.open(e.key)) is not None]
         facts = about(self.library, entry, folder)
-        return self._renderer.page("training", **facts, training=training(charts(runs)), trained=trained)
+        drawn = charts([WhileTraining(run) for run in runs])
+        return self._renderer.page("training", **facts, training=training(drawn), trained=trained)
 
 
 def _by_position(folder: RunFolder, index: RunIndex, chosen: list[int]) -> dict[int, Card]:

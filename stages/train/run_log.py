@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from schemas.arrow import from_record
@@ -14,6 +17,9 @@ from stages.core.stage import ShardWriter
 from stages.train.drift.monitor import FILE as WATCH_FILE
 from stages.train.drift.monitor import Watch
 from stages.train.tracking.trackers import Trackers
+
+LIVE = "steps.jsonl"
+"""The file of `RunLog.live`."""
 
 
 @dataclass(slots=True)
@@ -26,6 +32,8 @@ class RunLog:
     """Whether the objective's steps are looked at for drift."""
     trackers: Trackers
     """Who else is told of each step."""
+    live: Path | None = None
+    """Where the rows stand while it trains, a line each, for whoever looks on; None where nobody keeps them."""
     rows: list[StepRow] = field(default_factory=list)
     """One an optimizer step, in order."""
     rejected: dict[tuple[str, str, str], str] = field(default_factory=dict)
@@ -47,7 +55,20 @@ class RunLog:
                 "lower --learning-rate",
             )
         self.rows.append(self.watch.judge(row, say) if self.watched else row)
+        self._append(self.rows[-1:], "a")
         self.trackers.step(self.rows[-1], len(self.rows))
+
+    def keep_live(self, folder: Path | None) -> None:
+        """Keep the rows in this folder while it trains, those so far first."""
+        self.live = folder / LIVE if folder is not None else None
+        self._append(self.rows, "w")
+
+    def _append(self, rows: list[StepRow], mode: str) -> None:
+        # The rows that count are written at the end: no full disk may end training here.
+        with suppress(OSError):
+            if self.live is not None:
+                with self.live.open(mode, encoding="utf-8") as file:
+                    file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
 
     def record(self) -> dict[str, Any]:
         """All of it as plain values, for a checkpoint."""

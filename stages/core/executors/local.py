@@ -23,16 +23,18 @@ class LocalExecutor:
     def do(self, job: Job, settings: LocalConfig) -> None:
         """Each shard that nobody else has in hand, then those that others had and did not finish."""
         from stages.core.executors.shard_worker import ShardWorker
+        from stages.core.runs.noted import noted
 
         ahead = tuple(job.folder.manifest.shards[shard] for shard in job.shards)
-        ctx = dataclasses.replace(job.ctx, shards=ahead)
-        worker = ShardWorker(job.stage, ctx, job.folder, job.plan.rejected, job.behind)
-        # All the free ones first: to wait for a lock at once would leave the shards behind it to nobody.
-        elsewhere = [shard for shard in job.shards if not worker.do(shard)]
-        if elsewhere:
-            job.ctx.progress.log(f"waiting for another process on {len(elsewhere)} shards of {job.folder.path.name}")
-        for shard in elsewhere:
-            worker.do(shard, wait=True)
+        with noted(job.ctx.progress, job.folder) as progress:
+            ctx = dataclasses.replace(job.ctx, shards=ahead, progress=progress)
+            worker = ShardWorker(job.stage, ctx, job.folder, job.plan.rejected, job.behind)
+            # All the free ones first: to wait for a lock at once would leave the shards behind it to nobody.
+            elsewhere = [shard for shard in job.shards if not worker.do(shard)]
+            if elsewhere:
+                progress.log(f"waiting for another process on {len(elsewhere)} shards of {job.folder.path.name}")
+            for shard in elsewhere:
+                worker.do(shard, wait=True)
 
     def workers(self, settings: LocalConfig, gpus: Callable[[], float]) -> int:
         """One: this process alone."""

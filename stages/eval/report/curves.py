@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.steps import LabelStat, StepRow, TermStat
 from schemas.terms import COSMO_TERMS, by_cosmo_term
@@ -13,7 +13,6 @@ from stages.core.registry import find
 
 if TYPE_CHECKING:
     from schemas.tables import Table
-    from stages.core.runs.folder import RunFolder
 
 # More points than that lie on each other at the plot's width.
 MOST_POINTS = 60
@@ -94,7 +93,14 @@ class Chart:
         return self.kind in (LABELS, TERMS)
 
 
-def charts(folders: Iterable[RunFolder]) -> list[Chart]:
+class HasRows(Protocol):
+    """A run folder, or what has its rows and more."""
+
+    def rows(self, table: Table) -> Iterable[Any]:
+        """Its rows of a table, in order."""
+
+
+def charts(folders: Iterable[HasRows]) -> list[Chart]:
     """All charts with something in them, those of prompts alone (SFT) first; folders in the order given."""
     from schemas.tables import PROMPTS, STEPS
 
