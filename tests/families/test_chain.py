@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 
-from schemas.rollouts import Sampling
 from stages.core.stage_list import load_stage
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share
@@ -80,10 +80,10 @@ def test_images_that_no_forward_takes_together_are_imitated_as_alone(tmp_path: P
 def test_the_closing_line_says_which_batches_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = BatchSampler.draw
 
-    def crowded(self: BatchSampler, batch: list[Share], sampling: Sampling) -> object:
+    def crowded(self: BatchSampler, batch: list[Share], *more: Any) -> object:
         if sum(len(share.indices) for share in batch) > 2:
             raise RuntimeError("too many rows")
-        return plain(self, batch, sampling)
+        return plain(self, batch, *more)
 
     monkeypatch.setattr(BatchSampler, "draw", crowded)
     chain = Chain(build("llama", tmp_path / "llama"), tmp_path / "runs").go("prepare", "rollout")

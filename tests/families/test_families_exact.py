@@ -145,10 +145,10 @@ def test_a_batch_that_fails_is_told(policies, monkeypatch: pytest.MonkeyPatch) -
     engine = TransformersEngine(policy, "toy", batch_tokens=1 << 16)
     plain = BatchSampler.draw
 
-    def crowded(self, batch, sampling):
+    def crowded(self, batch, *more):
         if sum(len(share.indices) for share in batch) > 1:
             raise RuntimeError("too many rows")
-        return plain(self, batch, sampling)
+        return plain(self, batch, *more)
 
     monkeypatch.setattr(BatchSampler, "draw", crowded)
     _, request = requests(policy.processor)[0][0]

@@ -419,10 +419,10 @@ def test_a_judge_on_the_transformers_engine(tmp_path: Path) -> None:
 def test_a_judges_batches_that_failed_are_on_the_closing_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = BatchSampler.draw
 
-    def crowded(self: BatchSampler, batch: list[Any], sampling: Any) -> object:
+    def crowded(self: BatchSampler, batch: list[Any], *more: Any) -> object:
         if sum(len(share.indices) for share in batch) > 2:
             raise RuntimeError("too many questions")
-        return plain(self, batch, sampling)
+        return plain(self, batch, *more)
 
     monkeypatch.setattr(BatchSampler, "draw", crowded)
     upstream = on_disk(
