@@ -172,7 +172,7 @@ def _load_valued(
     asked = record or record_of(config)
     if asked is None:
         raise UsageError(f"{folder} is no value model", "cosmo train SCORED --objective value makes one")
-    with _no_report():
+    with no_report():
         # The head is in the folder's file and no part of transformers' class, which would say so.
         model = _load_whole(folder, config, dtype, trust_remote_code)
     add_head(model, folder, asked)
@@ -222,7 +222,7 @@ def _load_scalar(
         )
     # transformers would make a classifier of two classes.
     config.num_labels = 1
-    with _no_report():
+    with no_report():
         model, missing = _from_folder(AutoModelForSequenceClassification, folder, config, dtype, trust_remote_code)
     if lost := missing - {_HEAD} if new_head else missing:
         raise ValueError(_missing(lost))
@@ -234,8 +234,8 @@ def _load_scalar(
 
 
 @contextlib.contextmanager
-def _no_report() -> Iterator[None]:
-    """Keep transformers from reporting a missing weight that is to be missing."""
+def no_report() -> Iterator[None]:
+    """Keep transformers from reporting what is meant: a missing weight, an end of sequence that no token is."""
     log = logging.getLogger("transformers")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -16,7 +16,7 @@ from transformers import GenerationMixin, LogitsProcessor
 
 from stages.models.forward_inputs import forward_names
 from stages.models.images import decode_image
-from stages.models.load import Policy
+from stages.models.load import Policy, no_report
 from stages.train.check.questions import Question
 
 # Asked of no `generate`: what some processors return for a loss or for themselves.
@@ -45,7 +45,7 @@ def own_logits(policy: Policy, question: Question, token_ids: list[int]) -> tupl
     # Some classes have a `generate` of their own that loses the processor (Janus): then the one that all inherit.
     inherited: Callable[..., Any] = partial(GenerationMixin.generate, policy.model)
     for generate in (policy.model.generate, inherited):
-        with torch.no_grad():
+        with torch.no_grad(), no_report():
             out = generate(
                 **inputs,
                 max_new_tokens=len(token_ids),

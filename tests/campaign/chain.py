@@ -1,0 +1,183 @@
+"""The commands that a campaign works on: every stage on the built-in world, small enough for seconds, and a recipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from stages.core.file_digest import file_sha256
+
+RECIPE = """
+name = "campaign"
+seed = 5
+policy = "tiny:llama"
+[prepare]
+images = "without"
+[[prepare.sources]]
+name = "builtin"
+train = 60
+test = 20
+[rollout]
+samples = 3
+max_new_tokens = 8
+[train]
+report_to = ["tensorboard"]
+checkpoint_steps = 1
+[[phases]]
+name = "sft"
+objective = "sft"
+[phases.train]
+steps = 3
+batch_size = 4
+learning_rate = 1e-3
+[[phases]]
+name = "rl"
+iterations = 2
+prompts = 4
+[phases.train]
+updates_per_rollout = 2
+drop_flat_groups = false
+[evaluate]
+after = { final = "rl" }
+"""
+LINES = "\n".join(f'{{"prompt": "{n} + {n} ?", "answer": "{2 * n}", "label": "general"}}' for n in range(12)) + "\n"
+COMPLETIONS = "".join(
+    f'{{"prompt": "{n} + {n} ?", "answer": "{2 * n}", "completions": ["{2 * n}", "{n}"]}}\n' for n in range(6)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command in a fork ended."""
+
+    code: int
+    """Its exit code, or minus the number of the signal that ended it."""
+    out: str
+    err: str
+
+    @property
+    def path(self) -> str:
+        """The run folder that it printed."""
+        return self.out.strip()
+
+
+def call(words: list[str], folder: Path, before: Callable[[], None] | None = None) -> Said:
+    """`cosmo WORDS` in a fork of this process, which has everything imported; `before` runs in it first."""
+    out, err = folder / ".out", folder / ".err"
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        code = 70
+        try:
+            for number, path in ((1, out), (2, err)):
+                handle = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+                os.dup2(handle, number)
+            sys.stdin = io.StringIO()
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            if before is not None:
+                before()
+            from cosmo_cli.app import main
+
+            code = main(words)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except BaseException as error:
+            os.write(2, f"Traceback of the campaign: {error!r}\n".encode())
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    texts = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (out, err)]
+    return Said(os.waitstatus_to_exitcode(status), *texts)
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Each stage's command by its name, on what those before it printed; run once here, so that all are done."""
+    (folder / "rows.jsonl").write_text(LINES)
+    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "completions.jsonl").write_text(COMPLETIONS)
+    made: dict[str, list[str]] = {}
+
+    def add(name: str, *words: object) -> str:
+        made[name] = [*map(str, words), "--runs", "runs"]
+        said = call(made[name], folder)
+        assert said.code == 0, (name, said)
+        return said.path
+
+    tiny = ("--device", "cpu")
+    prompts = add("prepare", "prepare", "jsonl:rows.jsonl")
+    world = add("prepare_world", "prepare", "-c", "recipe.toml")
+    sampled = add("rollout", "rollout", world, "--policy", "tiny:llama", "--samples", 2, *tiny,
+                  "--set", "max_new_tokens=6", "--set", "shard_groups=8", "--set", "select.take=12",
+                  "--set", "select.labels={general=1.0}")  # fmt: skip
+    faked = add("rollout_fake", "rollout", prompts, "--engine", "fake", "--samples", 3, "--set", "shard_groups=4")
+    scored = add("score", "score", faked)
+    add("score_world", "score", sampled)
+    imported = add("import", "import", "completions.jsonl", "--tokenizer", "tiny:llama")
+    graded = add("score_imported", "score", imported)
+    start = add("train_sft", "train", world, "--objective", "sft", "--policy", "tiny:llama", "--steps", 3,
+                "--batch-size", 4, "--learning-rate", "1e-3", *tiny, "--set", "select.split=train",
+                "--set", "checkpoint_steps=1")  # fmt: skip
+    add("train_rl", "train", graded, "--policy", "tiny:llama", "--learning-rate", "1e-3", "--updates", 2, *tiny,
+        "--set", "drop_flat_groups=false", "--set", "checkpoint_steps=1")  # fmt: skip
+    add("eval", "eval", scored)
+    add("export", "export", start)
+    add("run", "run", "recipe.toml")
+    return made
+
+
+def contents(runs: Path) -> dict[str, Any]:
+    """What counts of all runs in a folder: rows without wall times, and every weight."""
+    found: dict[str, Any] = {}
+    for path in sorted(runs.rglob("*")):
+        inside = path.relative_to(runs)
+        # Rows of a run that is no longer complete don't count; what trackers keep is theirs.
+        if not path.is_file() or inside.parts[0] == "trackers" or "staging" in inside.parts:
+            continue
+        if path.suffix == ".parquet":
+            found[str(inside)] = _timeless(pq.read_table(path).to_pylist())
+        elif path.suffix == ".safetensors":
+            found[str(inside)] = file_sha256(path)
+    return found
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if k not in ("seconds", "shard_seconds")}
+    return [_timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def staged(runs: Path) -> list[str]:
+    """What is left in the staging folders."""
+    return [str(p.relative_to(runs)) for p in runs.glob("*/staging/*")]
+
+
+@dataclass(slots=True)
+class Faults:
+    """What a campaign found, by kind."""
+
+    found: list[str]
+
+    def look(self, what: str, said: Said, codes: tuple[int, ...] = (0, 2, 3, 4)) -> None:
+        """Note a command that ended otherwise than a person may expect."""
+        if said.code not in codes:
+            self.found.append(f"{what}: exit {said.code}: {said.err[-300:]}")
+        for sign in ("Traceback", "looks like a bug"):
+            if sign in said.err or sign in said.out:
+                self.found.append(f"{what}: {sign}: {said.err[-500:]}")
+        if said.code not in (0, *range(-64, 0)) and "hint:" not in said.err:
+            self.found.append(f"{what}: no hint: {said.err[-300:]}")
+
+
+def quiet(work: Callable[[], Any]) -> Any:
+    """What `work` returns; what it prints is dropped."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        return work()
