@@ -9,7 +9,7 @@ ENGINES := .venv-engines
 UV := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo reproduce real test test-engines check bench docs golden clean
+.PHONY: help install lock demo reproduce real test test-engines campaign check bench docs golden clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_
 	$(ENGINES)/bin/uv pip uninstall --quiet --python $(ENGINES)/bin/python torchaudio torchcodec
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@
+
+campaign: $(STAMP) ## Kills and damaged input by the hundred, seeded, with one line that sums it up (an hour)
+	$(BIN)/python -m tests.campaign
 
 check: $(STAMP) ## Lint, types, import contracts, the house's own rules, docs in step
 	$(BIN)/ruff check .

@@ -63,7 +63,8 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     optimizer = layout.optimizer(policy.model, config, moments)
     if ranks.rank() == 0:
         log.keep_live(ctx.scratch)
-        log.trackers = open_trackers(ctx, writer.run, ref.run, log.rows)
+        if config.report_to:
+            log.trackers = open_trackers(ctx, writer.run, ref.run, log.rows)
     return Session(config, ctx, writer, policy, optimizer, start, log, checkpoints, moment, layout, adapters)
 
 

@@ -126,8 +126,6 @@ def open_trackers(ctx: Context, run: Path, parent: Path | None, rows: list[StepR
     """
     config = ctx.config
     trackers = Trackers(ctx.progress.log, log_completions=config.track.log_completions)
-    if not config.report_to:
-        return trackers
     try:
         folder = _folder(config.track.logging_dir, run)
         this, before = RunFolder.open(run), RunFolder.find(parent) if parent is not None else None

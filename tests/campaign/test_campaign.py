@@ -1,0 +1,78 @@
+"""The campaign itself: it runs, a seed is the same campaign again, and what it looks for it sees."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.chain import Faults, Said, contents, staged
+from tests.campaign.damage import _bytes, _change
+from tests.campaign.kills import _compare
+from tests.support.cli import PATIENCE, ROOT, environment
+
+
+def test_a_short_one_finds_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.campaign", "--kills", "3", "--damaged", "12", "--seed", "7"],
+        cwd=ROOT, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.startswith("campaign, seed 7: 3 kills (")
+    assert ", 0 faults, " in done.stdout
+    assert list(tmp_path.glob("campaign-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (Said(0, "runs/x\n", ""), 0),
+        (Said(3, "", "cosmo show: no\n  hint: do\n"), 0),
+        (Said(3, "", "cosmo show: no\n"), 1),
+        (Said(1, "", "cosmo: no\n  hint: this looks like a bug\n"), 2),
+        (Said(3, "", "Traceback (most recent call last)\n hint:"), 1),
+        (Said(-9, "", ""), 1),
+    ],
+)
+def test_what_a_person_may_not_meet_is_a_fault(said: Said, found: int) -> None:
+    faults = Faults([])
+    faults.look("it", said)
+    assert len(faults.found) == found, faults.found
+
+
+def test_other_rows_leftovers_and_strays_are_faults(tmp_path: Path) -> None:
+    from stages.core.runner import Options, run_stage
+    from tests.support.toy import ToyConfig, ToyStage
+
+    place = tmp_path / "place"
+    run = run_stage(ToyStage(), ToyConfig(), [], options=Options(runs=place / "runs")).path
+    expected, again = contents(place / "runs"), Said(0, str(run), "")
+    assert expected
+
+    def found() -> list[str]:
+        faults = Faults([])
+        _compare("it", place, expected, again, faults)
+        return faults.found
+
+    assert found() == []
+    (run / "staging" / "left").write_text("")
+    assert staged(place / "runs") == [f"{run.name}/staging/left"]
+    (place / "stray").write_text("")
+    shards = sorted((run / "shards").iterdir())
+    shutil.copyfile(shards[0], shards[1])
+    assert [fault.split(": ")[1].split(" ")[-1] for fault in found()] == ["differ", "behind", "outside"]
+
+
+def test_a_seed_is_the_same_damage() -> None:
+    def made(seed: int) -> list[object]:
+        rng, record = random.Random(seed), {"a": [1, {"b": "c"}], "d": "e"}
+        for _ in range(4):
+            _change(record, rng)
+        return [_bytes(b"some bytes of a file", rng), repr(record)]
+
+    assert made(3) == made(3)
+    assert len({str(made(seed)) for seed in range(20)}) > 15
