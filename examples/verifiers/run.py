@@ -25,7 +25,7 @@ from stages.world.case import UNSEEN
 HERE = Path(__file__).parent
 POLICY = "tiny:llama_bilingual"
 SIZES = {
-    "value": {"prompt": "value_brief", "steps": 700, "batch_size": 16, "learning_rate": "2e-3"},
+    "value": {"prompt": "value_brief", "steps": 3000, "batch_size": 16, "learning_rate": "2e-3"},
     "knowledge": {"prompt": "knowledge_brief", "steps": 400, "batch_size": 32, "learning_rate": "1e-3"},
 }
 """How each verifier is asked, and how long it learns from two completions to every training question."""
