@@ -79,7 +79,9 @@ def lines_of(record: dict[str, Any], every_field: bool, width: int | None) -> li
 
 def with_step_words(record: dict[str, Any]) -> dict[str, Any]:
     """The record of a scored row with the words of each step that was graded, which has only their place."""
-    for completion in record.get("completions") or []:
+    completions = record.get("completions")
+    # A figure of an evaluation counts them.
+    for completion in completions if isinstance(completions, list) else []:
         for grade in completion.get("grades") or []:
             for step in grade["steps"] or []:
                 step["words"] = completion["text"][step["start"] : step["stop"]].strip()

@@ -114,3 +114,12 @@ def test_other_tables_are_shown_field_by_field(tmp_path):
     )
     shard = write_shard(tmp_path / "steps.parquet", STEPS, [row])
     assert "loss: 0.5" in cosmo("show", shard, cwd=tmp_path).stdout.splitlines()
+
+
+def test_figures_of_an_evaluation_are_shown(shard, tmp_path):
+    """They count completions, where a group has them."""
+    run = cosmo("eval", shard, "--runs", "runs", cwd=tmp_path).stdout.strip()
+    assert run
+    assert "metric: " in cosmo("show", run, cwd=tmp_path).stdout
+    (row, *_) = json.loads(cosmo("show", run, "--json", cwd=tmp_path).stdout)
+    assert isinstance(row["completions"], int)
