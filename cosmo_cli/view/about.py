@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosmo_cli.recipe.progress import clock
 from cosmo_cli.view.library import Entry, Library
 from cosmo_cli.view.lineage import draw_lineage
 from schemas.arrow import from_record
@@ -51,17 +52,8 @@ def working(entry: Entry, folder: RunFolder) -> dict[str, Any]:
     """What processes at work on a run that is not complete say of it, and how much room they have."""
     if entry.complete or is_url(entry.path):
         return {"said": []}
-    said = [{"note": note, "left": spelled(note.seconds_left), "numbers": note.numbers} for note in notes(folder)]
+    said = [{"note": n, "left": "" if n.seconds_left is None else clock(n.seconds_left)} for n in notes(folder)]
     return {"said": said, "free": size(shutil.disk_usage(entry.path).free)}
-
-
-def spelled(seconds: float | None) -> str:
-    """`1:02:03`, `2:03`; empty where nobody knows."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class WhileTraining:

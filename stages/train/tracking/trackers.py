@@ -127,8 +127,8 @@ def open_trackers(ctx: Context, run: Path, parent: Path | None, rows: list[StepR
     config = ctx.config
     trackers = Trackers(ctx.progress.log, log_completions=config.track.log_completions)
     try:
-        folder = _folder(config.track.logging_dir, run)
         this, before = RunFolder.open(run), RunFolder.find(parent) if parent is not None else None
+        folder = _folder(config.track.logging_dir, this)
         name = config.track.run_name or str(this.manifest.provenance.get("name") or "") or run.name
         tracked = tracked_run(folder, name, this, before)
     except Exception as error:  # Read-only places, damaged ancestors.
@@ -144,17 +144,11 @@ def open_trackers(ctx: Context, run: Path, parent: Path | None, rows: list[StepR
     return trackers
 
 
-def _folder(logging_dir: str, run: Path) -> Path:
+def _folder(logging_dir: str, run: RunFolder) -> Path:
     """Where trackers' files go: as set, else beside the run folder, on this machine."""
-    where = RunFolder.open(run).where
-    if logging_dir:
-        return _made(Path(logging_dir))
-    if is_url(where):
-        raise OSError(f"runs are in a bucket, {where}: --set track.logging_dir=DIR says where trackers may write")
-    return _made(run.parent / FOLDER)
-
-
-def _made(folder: Path) -> Path:
+    if not logging_dir and is_url(run.where):
+        raise OSError(f"runs are in a bucket, {run.where}: --set track.logging_dir=DIR says where trackers may write")
+    folder = Path(logging_dir) if logging_dir else run.path.parent / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
