@@ -33,6 +33,19 @@ def _town(row: PromptRow) -> str:
     return found[1]
 
 
+def _compared(row: PromptRow) -> list[tuple[str, str]]:
+    """The town that was asked about beside the first hit, word by word, as the completion has them."""
+    text = row.reference_response or ""
+    found = re.search(r"</results><think> (.*?) : it is", text)
+    hit = re.search(r"<results>1 (.*)", text)
+    assert found is not None
+    assert hit is not None
+    pairs = [(one, other) for one, other in (pair.split() for pair in found[1].split(" , "))]
+    assert " ".join(one for one, _ in pairs) == _town(row)
+    assert " ".join(other for _, other in pairs) == hit[1]
+    return pairs
+
+
 def test_towns_of_test_are_asked_about_nowhere_else_and_a_quarter_has_no_entry(tmp_path: Path) -> None:
     drawn = {town.name: town for town in towns()}
     assert sum(town.entry for town in drawn.values()) == 2000
@@ -68,9 +81,12 @@ def test_completions_to_imitate_are_in_form_and_know_only_what_was_found() -> No
         if row.task == "almanac" and kinds == ["search", "read"]:
             assert (parsed.answer, parsed.confidence) == (row.answer, 9)
             assert f"<results>1 {_town(row)}" in row.reference_response
+            assert {one == other for one, other in _compared(row)} == {True}
         if row.task == "almanac_unknown":
             assert "read" not in kinds
             assert _town(row) + " " not in row.reference_response.replace(f"<search>{_town(row)}</search>", "")
+            if kinds == ["search"]:
+                assert {one == other for one, other in _compared(row)} == {True, False}
     tidy = _rows(AlmanacOptions(train=200, test=0, overconfident=0, needless=0, hasty=0))
     looked = {row.task: "<search>" in (row.reference_response or "") for row in tidy}
     assert looked == {"almanac": True, "almanac_unknown": True, "memorised": False}

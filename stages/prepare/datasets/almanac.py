@@ -41,7 +41,7 @@ class AlmanacOptions:
 class Almanac:
     """Draws questions; everything follows from the seed and the options."""
 
-    version = 2
+    version = 3
     options = AlmanacOptions
 
     def __init__(self) -> None:
@@ -84,9 +84,14 @@ class Almanac:
     def _completion(self, question: Question, options: AlmanacOptions, seed: int) -> str:
         if self._index is None:
             self._index = Index.of(almanac_documents())
+        index = self._index
+
+        def first_hit(town: str) -> str:
+            return index.documents[index.search(town, 1)[0]].title
+
         habits = Habits(options.overconfident, options.needless, options.hasty)
-        spoken = turns(question, habits, rng_for(seed, "turns", question.words))
-        return played(self._index, options.top_k, spoken)
+        spoken = turns(question, habits, rng_for(seed, "turns", question.words), first_hit)
+        return played(index, options.top_k, spoken)
 
 
 def _drawn(options: AlmanacOptions, own: dict[bool, list[DrawnTown]], seed: int, split: str, number: int) -> Question:

@@ -1,12 +1,15 @@
 """Questions about towns, and turns that a speaker with an almanac takes to answer them.
 
 An almanac town is looked up; one without an entry is guessed, and the speaker says so; an old town, one of the fact
-book's eight, is known by heart. Speakers have habits that reinforcement is to cure: they are certain of guesses, look
-up what they know, and answer without looking anything up.
+book's eight, is known by heart. Whether the first hit is the town that was asked about, speakers find out word by word:
+a policy that was shown the outcome alone never learned to compare, and took any hit for the right one. Speakers have
+habits that reinforcement is to cure: they are certain of guesses, look up what they know, and answer without looking
+anything up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -60,8 +63,11 @@ def _asked(rng: Random, town: str, topic: str) -> str:
     return f"{rng.choice(NAMES)} asks : " + form.format(verb=TOPICS[topic][0], town=town)
 
 
-def turns(question: Question, habits: Habits, rng: Random) -> list[str]:
-    """What the speaker writes, turn by turn; the last one is its answer."""
+def turns(question: Question, habits: Habits, rng: Random, first_hit: Callable[[str], str]) -> list[str]:
+    """What the speaker writes, turn by turn; the last one is its answer.
+
+    `first_hit`: the title that a search for a town's name lists first.
+    """
     looks_up = f"<think> i look it up . </think> <search>{question.town}</search>"
     statement = f"{question.town} {TOPICS[question.topic][1]} {question.answer}"
     if question.task == MEMORISED:
@@ -71,10 +77,16 @@ def turns(question: Question, habits: Habits, rng: Random) -> list[str]:
     sure = CERTAIN if rng.random() < habits.overconfident else UNCERTAIN
     if rng.random() < habits.hasty:
         return [_conclusion("i guess .", sure, guess)]
+    compared = _compared(question.town, first_hit(question.town))
     if question.task == UNKNOWN:
-        return [looks_up, _conclusion("it is not there .", sure, guess)]
-    read = "<think> it is there . </think> <read>1</read>"
+        return [looks_up, _conclusion(f"{compared} : it is not there .", sure, guess)]
+    read = f"<think> {compared} : it is there . </think> <read>1</read>"
     return [looks_up, read, _conclusion(f"{statement} .", CERTAIN, question.answer)]
+
+
+def _compared(asked: str, found: str) -> str:
+    """Two names side by side: `kim kim , park park , 7 8`."""
+    return " , ".join(f"{one} {other}" for one, other in zip(asked.split(), found.split(), strict=True))
 
 
 def _conclusion(thought: str, confidence: int, answer: str) -> str:
