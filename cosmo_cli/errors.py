@@ -12,7 +12,7 @@ from typing import Any
 
 from cosmo_cli.process import debugging
 from cosmo_cli.terminal.output import ClosedPipe, complain
-from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, NoRoomError, first_line
+from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, NoRoomError, first_line, system_number
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
@@ -83,8 +83,8 @@ def explain(error: BaseException, verb: str = "") -> tuple[str, str, int]:
             getattr(error, "exit_code", USAGE),
         )
     # Whoever wrote the file, a full disk is nobody's fault.
-    if isinstance(error, OSError) and error.errno in _PLACE:
-        return _of_system(error)
+    if (number := system_number(error)) in _PLACE:
+        return _of_system(error if isinstance(error, OSError) else OSError(number, ""))
     # By now a plugin's module is loaded, or there is none that could be at fault.
     outside = sys.modules.get("stages.core.plugins.outside")
     if outside is not None and (where := outside.line_of_plugin(error)) is not None:

@@ -11,7 +11,7 @@ from cosmo_cli.recipe.schema import Phase, Recipe
 from cosmo_cli.terminal.output import Output
 from stages.capacity.machine import existing
 from stages.capacity.units import BYTES, MOMENTS, STATES, size
-from stages.core.errors import CosmoError
+from stages.core.errors import UnavailableError
 
 # Per completion token: an id, a log-prob, a few characters of text, grades. Measured at 14 bytes compressed.
 TOKEN_BYTES = 20
@@ -68,7 +68,7 @@ def weights_bytes(recipe: Recipe) -> int | None:
 
 
 def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
-    """Say what is needed; CosmoError when the disk has less. Bytes of a policy's weights, None where nobody knows."""
+    """Say what is needed; UnavailableError when the disk has less. Bytes of a policy's weights, None where nobody knows."""
     weights = weights_bytes(recipe)
     if weights is None:
         return None
@@ -77,7 +77,7 @@ def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
     free = shutil.disk_usage(place).free
     output.say(f"disk: about {size(need)} at the peak for models and rollouts, {size(free)} free at {place}")
     if need > free:
-        raise CosmoError(
+        raise UnavailableError(
             f"the run needs about {size(need)} and {place} has {size(free)} free",
             MORE_ROOM,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 FAILED, USAGE, BAD_INPUT, UNAVAILABLE = 1, 2, 3, 4
@@ -60,6 +61,14 @@ class BadSample(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something; its type where none does."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def system_number(error: BaseException) -> int | None:
+    """The system's number of an error, also where safetensors wrote: its own error has it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
 
 
 def what_failed(error: BaseException) -> str:

@@ -150,13 +150,13 @@ def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe
         )
     if config.dtype == "bfloat16":
         _round(policy, config.dtype)
-        load("export", config.target).write(policy, folder, config.max_shard_size)
+        _write(policy, folder, config)
         # Back in float32 the values are the rounded ones, and what is compared is the rounding alone.
         _round(policy, "float32")
         before, probes = probes, make_probes(policy)
         rounding = gaps(before, probes)
     else:
-        load("export", config.target).write(policy, folder, config.max_shard_size)
+        _write(policy, folder, config)
     facts = {
         "policy_id": ref.id,
         "vision": policy.processor.image_token_id is not None,
@@ -165,6 +165,13 @@ def _write_model(ctx: Context, folder: Path) -> tuple[dict[str, Any], list[Probe
         "rounding": rounding,
     }
     return facts, probes
+
+
+def _write(policy: Policy, folder: Path, config: ExportConfig) -> None:
+    from stages.core.storage.room import room_for
+
+    with room_for(folder, dict(policy.model.named_parameters())):
+        load("export", config.target).write(policy, folder, config.max_shard_size)
 
 
 def _round(policy: Policy, dtype: str) -> None:

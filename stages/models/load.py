@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +34,10 @@ from stages.models.value_record import ValueRecord, record_of
 
 # transformers' classes for one number a sequence, and the head they add to a language model.
 _SCALAR, _HEAD = "ForSequenceClassification", "score.weight"
+_LAYERS = re.compile(r"layers?$|^depth$|blocks$")
+_MOST_UNUSED_LAYERS = 256
+# Tied and fused weights, adapters and heads of one's own: a file may hold less than a model has, but not by so much.
+_MOST_MISSING = 4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -183,6 +190,8 @@ def _from_folder(
     family: Any, folder: Path, config: Any, dtype: torch.dtype, trust_remote_code: bool, **placed: Any
 ) -> tuple[Any, set[str]]:
     """The model from safetensors in the folder alone, and the names of weights that are not there."""
+    if not trust_remote_code:
+        _check_sizes(family, folder, config)
     model, report = family.from_pretrained(
         folder,
         config=config,
@@ -197,6 +206,40 @@ def _from_folder(
         **placed,
     )
     return model, set(report["missing_keys"])
+
+
+def _check_sizes(family: Any, folder: Path, config: Any) -> None:
+    """ValueError for a config that asks for far more than the folder's weights hold.
+
+    transformers would first make up the rest, layer by layer and number by number, and then find that it doesn't fit.
+    """
+    stored = [shape for file in sorted(folder.glob("*.safetensors")) for shape in _shapes(file)]
+    for name, value in _integers(config.to_dict()):
+        # A config may have parts that the model does not use, at their defaults.
+        if _LAYERS.search(name) and value > _MOST_UNUSED_LAYERS + len(stored):
+            raise ValueError(f"{name} = {value} in its config, and its weights are {len(stored)} tensors")
+    if not stored or getattr(config, "quantization_config", None) or type(config) not in family._model_mapping:
+        return
+    with torch.device("meta"), no_report():
+        model = family._model_mapping[type(config)](copy.deepcopy(config))
+    asked, held = sum(p.numel() for p in model.parameters()), sum(map(math.prod, stored))
+    if asked > _MOST_MISSING * held:
+        raise ValueError(f"its config asks for {asked:,} numbers, and its weights are {held:,}")
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as weights:
+        return [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 (no mapping)
+
+
+def _integers(values: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _integers(value)
+        elif isinstance(value, int):
+            yield name, value
 
 
 def _missing(keys: Iterable[str]) -> str:

@@ -16,10 +16,10 @@ from stages.core.errors import InputError
 from stages.core.registry import load
 from stages.core.resources import Kind
 from stages.core.runs.folder import artifact
+from stages.core.storage.room import room_for
 from stages.models.policy_ref import PolicyRef, folder_id
 from stages.models.warm import POLICY, TRAINED
 from stages.train.parallel import ranks
-from stages.train.room import room_for
 
 if TYPE_CHECKING:
     import torch

@@ -1,8 +1,9 @@
-"""`python -m tests.campaign`: kills and damaged input by the hundred, seeded, with one line that sums it up.
+"""`python -m tests.campaign`: kills, full disks, bad servers, strangers' folders and damaged input, by the hundred.
 
 Each command runs in a fork of this process, which has imported everything: tenths of a second for ten. What counts is
-that the same rows and weights come out after a kill, that nothing is left or written elsewhere, and that whatever is
-wrong with input is one line with a hint and an exit code of ours.
+that the same rows and weights come out afterwards, that nothing is left, run, asked or written elsewhere, and that
+whatever is wrong is one line with a hint and an exit code of ours. A seed is the same campaign again, and one line sums
+it up.
 """
 
 from __future__ import annotations
@@ -15,34 +16,47 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.campaign import damage, disks, kills, servers, strangers, surroundings
 from tests.campaign.chain import Faults, commands
-from tests.campaign.damage import damaged
-from tests.campaign.kills import kills
+
+KINDS = {
+    "kills": (kills.kills, 300, "kills", "died in the midst"),
+    "disks": (disks.disks, 60, "full disks", "met"),
+    "servers": (servers.servers, 40, "bad servers", "complained of"),
+    "surroundings": (surroundings.surroundings, 100, "odd surroundings", "ended with an error"),
+    "models": (strangers.models, 60, "strangers' models", "taken"),
+    "runs": (strangers.runs, 50, "strangers' runs", "taken"),
+    "damaged": (damage.damaged, 10_000, "damaged inputs", "taken"),
+}
+"""(what tries so many, how many, what they are called, what is counted of them) by name."""
 
 
 def main() -> int:
     """0 where nothing was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--damaged", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", choices=list(KINDS), default=list(KINDS))
+    for name, (_, count, called, _) in KINDS.items():
+        parser.add_argument(f"--{name}", type=int, default=count, help=called)
     options = parser.parse_args()
     # Forks share what is set up here, and threads do not survive them.
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COSMO_DEBUG": ""}
-    began, faults = time.monotonic(), Faults([])
+    began, faults, tried = time.monotonic(), Faults([]), []
     with tempfile.TemporaryDirectory(prefix="campaign-") as place:
         os.environ["COSMO_CACHE"] = str(Path(place) / "cache")
         _preload()
         reference = Path(place) / "reference"
         reference.mkdir()
         made = commands(reference)
-        died = kills(reference, made, options.kills, random.Random(options.seed), faults)
-        taken = damaged(reference, made, options.damaged, random.Random(options.seed), faults)
+        for name in options.only:
+            work, _, called, counted = KINDS[name]
+            count = getattr(options, name)
+            found = work(reference, made, count, random.Random(options.seed), faults)
+            tried.append(f"{count} {called} ({found} {counted})")
     for fault in faults.found:
         print(fault)
-    tried = f"{options.kills} kills ({died} died in the midst), {options.damaged} damaged inputs ({taken} taken)"
     seconds = time.monotonic() - began
-    print(f"campaign, seed {options.seed}: {tried}, {len(faults.found)} faults, {seconds:.0f} s")
+    print(f"campaign, seed {options.seed}: {', '.join(tried)}, {len(faults.found)} faults, {seconds:.0f} s")
     return 1 if faults.found else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,9 @@ import pyarrow.parquet as pq
 
 from stages.core.file_digest import file_sha256
 
+CLOSED_PIPE = 141
+PATIENCE = 300
+"""Seconds that a command may take: the machine may be busy, and a pipe without a writer is waited for without end."""
 RECIPE = """
 name = "campaign"
 seed = 5
@@ -82,13 +86,15 @@ def call(words: list[str], folder: Path, before: Callable[[], None] | None = Non
                 os.dup2(handle, number)
             sys.stdin = io.StringIO()
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            signal.alarm(PATIENCE)
             if before is not None:
                 before()
             from cosmo_cli.app import main
 
             code = main(words)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
         except SystemExit as error:
             code = int(error.code or 0)
         except BaseException as error:
@@ -166,14 +172,14 @@ class Faults:
 
     found: list[str]
 
-    def look(self, what: str, said: Said, codes: tuple[int, ...] = (0, 2, 3, 4)) -> None:
-        """Note a command that ended otherwise than a person may expect."""
+    def look(self, what: str, said: Said, codes: tuple[int, ...] = (0, 2, 3, 4), quiet: bool = False) -> None:
+        """Note a command that ended otherwise than a person may expect; `quiet`: where it can't give a reason."""
         if said.code not in codes:
             self.found.append(f"{what}: exit {said.code}: {said.err[-300:]}")
         for sign in ("Traceback", "looks like a bug"):
             if sign in said.err or sign in said.out:
                 self.found.append(f"{what}: {sign}: {said.err[-500:]}")
-        if said.code not in (0, *range(-64, 0)) and "hint:" not in said.err:
+        if said.code not in (0, CLOSED_PIPE, *range(-64, 0)) and "hint:" not in said.err and not quiet:
             self.found.append(f"{what}: no hint: {said.err[-300:]}")
 
 

@@ -43,15 +43,15 @@ def _file(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
     kind = rng.choice(("jsonl", "toml", "import"))
     if kind == "toml":
         text = 'name = "x"\nseed = 1\n[prepare]\nsources = ["builtin"]\n[rollout]\nsamples = 2\n'
-        (folder / "r.toml").write_bytes(_bytes(text.encode(), rng))
+        (folder / "r.toml").writechanged_bytes(changed_bytes(text.encode(), rng))
         return kind, [rng.choice(("config", "plan", "run")), "r.toml", *(["--dry-run"] if rng.random() < 0.3 else [])]
     if rng.random() < 0.5:
-        data = _bytes(LINES.encode(), rng)
+        data = changed_bytes(LINES.encode(), rng)
     else:
         rows = [json.loads(line) for line in LINES.splitlines()[:4]]
-        _change(rng.choice(rows), rng)
+        change(rng.choice(rows), rng)
         data = "\n".join(json.dumps(row) for row in rows).encode()
-    (folder / "rows.jsonl").write_bytes(data)
+    (folder / "rows.jsonl").writechanged_bytes(data)
     words = ["prepare", "jsonl:rows.jsonl"] if kind == "jsonl" else ["import", "rows.jsonl"]
     return kind, [*words, "--runs", "runs"]
 
@@ -63,14 +63,14 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
     shards = sorted(there.glob("shards/*.parquet"))
     if shards and rng.random() < 0.3:
         path = rng.choice(shards)
-        path.write_bytes(_bytes(path.read_bytes(), rng))
+        path.writechanged_bytes(changed_bytes(path.readchanged_bytes(), rng))
     else:
         path = there / rng.choice([name for name in _JSON if (there / name).is_file()])
         if rng.random() < 0.5:
-            path.write_bytes(_bytes(path.read_bytes(), rng))
+            path.writechanged_bytes(changed_bytes(path.readchanged_bytes(), rng))
         else:
             record = json.loads(path.read_text())
-            _change(record, rng)
+            change(record, rng)
             path.write_text(json.dumps(record))
     verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export"))
     words = {
@@ -87,7 +87,7 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
     return f"{path.relative_to(there)} of a {run.name.partition('-')[0]} run", words
 
 
-def _bytes(data: bytes, rng: random.Random) -> bytes:
+def changed_bytes(data: bytes, rng: random.Random) -> bytes:
     """The bytes with some lost, doubled, changed or put in."""
     found = bytearray(data)
     for _ in range(rng.randint(1, 3)):
@@ -106,7 +106,7 @@ def _bytes(data: bytes, rng: random.Random) -> bytes:
     return bytes(found)
 
 
-def _change(record: Any, rng: random.Random) -> None:
+def change(record: Any, rng: random.Random) -> None:
     """Put something odd at a random place of a JSON value, or take something away."""
     target = record
     while True:

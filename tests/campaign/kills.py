@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import Faults, Said, call, contents, staged
+from tests.campaign.chain import Faults, call, contents, staged
 
 OPERATIONS = ("fsync", "link", "mkdir", "open", "remove", "rename", "replace", "rmdir", "unlink")
 
@@ -26,7 +26,7 @@ def kills(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
         folder = reference.parent / "killed"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(reference, folder, symlinks=True)
-        _forget(folder, name, commands[name])
+        forget(folder, name, commands[name])
         at_operation = number % 2 == 0
         how = _at_operation(rng.randrange(400)) if at_operation else _after(rng.random() * 2.0)
         first = call(commands[name], folder, how)
@@ -35,11 +35,13 @@ def kills(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
         faults.look(f"{what}, first", first, codes=(0, -signal.SIGKILL))
         again = call(commands[name], folder)
         faults.look(f"{what}, again", again, codes=(0,))
-        _compare(what, folder, expected, again, faults)
+        compare(what, folder, expected, faults)
+        if again.code == 0 and not again.path:
+            faults.found.append(f"{what}: no path was printed")
     return died
 
 
-def _forget(folder: Path, name: str, command: list[str]) -> None:
+def forget(folder: Path, name: str, command: list[str]) -> None:
     """Take the run that the command made away, and what was made of it: the command has to do its work again."""
     done = call(command, folder)
     if name == "run":
@@ -49,7 +51,8 @@ def _forget(folder: Path, name: str, command: list[str]) -> None:
     shutil.rmtree(path)
 
 
-def _compare(what: str, folder: Path, expected: dict[str, Any], again: Said, faults: Faults) -> None:
+def compare(what: str, folder: Path, expected: dict[str, Any], faults: Faults) -> None:
+    """Note runs whose rows or weights are others than they were, and what is left in them or written beside them."""
     found = contents(folder / "runs")
     # Without the runs of other commands, where all were taken away.
     wrong = [name for name, value in found.items() if expected.get(name) != value]
@@ -67,8 +70,6 @@ def _compare(what: str, folder: Path, expected: dict[str, Any], again: Said, fau
     }
     if outside:
         faults.found.append(f"{what}: written outside: {sorted(outside)}")
-    if again.code == 0 and not again.path:
-        faults.found.append(f"{what}: no path was printed")
 
 
 def _at_operation(number: int) -> Callable[[], None]:

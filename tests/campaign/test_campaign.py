@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.chain import Faults, Said, contents, staged
-from tests.campaign.damage import _bytes, _change
-from tests.campaign.kills import _compare
+from tests.campaign.damage import change, changed_bytes
+from tests.campaign.kills import compare
 from tests.support.cli import PATIENCE, ROOT, environment
 
 
 def test_a_short_one_finds_nothing(tmp_path: Path) -> None:
+    counts = {"kills": 3, "disks": 3, "servers": 2, "surroundings": 3, "models": 3, "runs": 3, "damaged": 12}
+    words = [word for name, count in counts.items() for word in (f"--{name}", str(count))]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.campaign", "--kills", "3", "--damaged", "12", "--seed", "7"],
+        [sys.executable, "-m", "tests.campaign", "--seed", "7", *words],
         cwd=ROOT, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -50,12 +52,12 @@ def test_other_rows_leftovers_and_strays_are_faults(tmp_path: Path) -> None:
 
     place = tmp_path / "place"
     run = run_stage(ToyStage(), ToyConfig(), [], options=Options(runs=place / "runs")).path
-    expected, again = contents(place / "runs"), Said(0, str(run), "")
+    expected = contents(place / "runs")
     assert expected
 
     def found() -> list[str]:
         faults = Faults([])
-        _compare("it", place, expected, again, faults)
+        compare("it", place, expected, faults)
         return faults.found
 
     assert found() == []
@@ -71,8 +73,8 @@ def test_a_seed_is_the_same_damage() -> None:
     def made(seed: int) -> list[object]:
         rng, record = random.Random(seed), {"a": [1, {"b": "c"}], "d": "e"}
         for _ in range(4):
-            _change(record, rng)
-        return [_bytes(b"some bytes of a file", rng), repr(record)]
+            change(record, rng)
+        return [changed_bytes(b"some bytes of a file", rng), repr(record)]
 
     assert made(3) == made(3)
     assert len({str(made(seed)) for seed in range(20)}) > 15

@@ -19,7 +19,7 @@ from cosmo_cli.recipe.schema import Retention, parse, stage_table
 from cosmo_cli.recipe.steps import Step, command_line, steps_of, toml_value
 from cosmo_cli.recipe.tables import Ref, flatten
 from stages.core.config import assign, parse_assignment
-from stages.core.errors import CosmoError, InputError, UsageError
+from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Quality, ShardWriter, Work
@@ -291,6 +291,6 @@ def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.Mo
     from cosmo_cli.terminal.output import Output
 
     monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)
-    with pytest.raises(CosmoError, match=r"the run needs about .* and .* has"):
+    with pytest.raises(UnavailableError, match=r"the run needs about .* and .* has"):
         disk.check_room(parse(SMALL), tmp_path / "runs", Output("run", quiet=True))
     assert shutil.disk_usage(tmp_path).free < 10**18

@@ -300,3 +300,40 @@ def test_vllm_gets_one_placeholder_a_image() -> None:
     )
     blind = Probe("?", False, [1, 1, 2], [3, 3], [])
     assert prompt_of(blind, {"model_type": "llama"}) == {"prompt_token_ids": [1, 1, 2, 3, 3]}
+
+
+def test_a_disk_that_takes_no_more_is_said_as_one(tmp_path: Path, text_run: RunFolder) -> None:
+    """safetensors has an error of its own for it, raised in an export target's code."""
+    import errno
+    import resource
+
+    from cosmo_cli.errors import explain
+    from stages.core.errors import UNAVAILABLE
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            export(tmp_path, text_run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG
+    message, _, code = explain(caught.value, "export")
+    assert code == UNAVAILABLE
+    assert "a file grew over the size limit" in message
+    assert " were to be written, " in message
+    assert export(tmp_path, text_run).complete
+
+
+def test_a_full_disk_is_one_wherever_safetensors_meets_it() -> None:
+    import errno
+
+    from safetensors import SafetensorError
+
+    from cosmo_cli.errors import explain
+    from stages.core.errors import UNAVAILABLE, system_number
+
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert system_number(error) == errno.ENOSPC
+    assert explain(error)[0::2] == ("the disk is full", UNAVAILABLE)
+    assert system_number(ValueError("(os error 28)")) is None

@@ -68,6 +68,8 @@ def _text_config(**fields: object) -> Callable[[Path], None]:
         (_text_config(num_hidden_layers="many"), "num_hidden_layers"),
         (_text_config(vocab_size=10**12), "vocab_size = 1000000000000 in its config, and its tokenizer has"),
         (_text_config(vocab_size=0), "vocab_size = 0"),
+        # transformers would make these up first.
+        (_text_config(intermediate_size=10**6), "its config asks for [0-9,]+ numbers, and its weights are [0-9,]+"),
     ],
 )
 def test_a_spoilt_folder_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path], None], words: str) -> None:
@@ -78,6 +80,14 @@ def test_a_spoilt_folder_is_one_clear_line(tmp_path: Path, spoil: Callable[[Path
         load_policy(resolve_policy(str(folder)), device="cpu")
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_layers_without_end_are_refused_before_one_is_made(tmp_path: Path) -> None:
+    folder = shutil.copytree(resolve_policy("tiny:llama").path, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2**40}))
+    with pytest.raises(UnavailableError, match="num_hidden_layers = 1099511627776 in its config, and its weights are"):
+        load_policy(resolve_policy(str(folder)), device="cpu")
 
 
 def test_devices_and_types() -> None:
