@@ -231,11 +231,15 @@ def _verification(facts: Facts) -> str:
             f"- Rounding the weights to {facts.dtype} moved the same log-probs by {mean:.1e} on average and "
             f"{largest:.1e} at most, computed in float32."
         )
-    if facts.vllm is not None:
+    unchecked = ["conversion to GGUF (llama.cpp)"]
+    if facts.vllm is None:
+        unchecked.insert(0, "vLLM (`cosmo export --set vllm_check=true` does)")
+    else:
         lines.append(
             f"- Loaded in vLLM {facts.vllm['version']}: log-probs of {facts.vllm['tokens']} probe tokens differ "
             f"by {facts.vllm['max_gap']:.1e} at most."
         )
+    lines.append(f"- Not checked: {', '.join(unchecked)}.")
     lines.append("- Check again: `python -m stages.export.verify FOLDER`; probes in `cosmo_export.json`.")
     return "\n".join(lines)
 

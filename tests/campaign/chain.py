@@ -78,31 +78,40 @@ def call(words: list[str], folder: Path, before: Callable[[], None] | None = Non
     out, err = folder / ".out", folder / ".err"
     child = os.fork()
     if child == 0:
-        os.chdir(folder)
         code = 70
         try:
-            for number, path in ((1, out), (2, err)):
-                handle = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-                os.dup2(handle, number)
-            sys.stdin = io.StringIO()
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            signal.alarm(PATIENCE)
-            if before is not None:
-                before()
-            from cosmo_cli.app import main
-
-            code = main(words)
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()
+            code = _called(words, folder, out, err, before)
         except SystemExit as error:
             code = int(error.code or 0)
         except BaseException as error:
-            os.write(2, f"Traceback of the campaign: {error!r}\n".encode())
-        os._exit(code)
+            # By its path: the streams may be closed.
+            with err.open("a", encoding="utf-8") as file:
+                file.write(f"Traceback of the campaign: {error!r}\n")
+        finally:
+            # Whatever happens, this is a copy of the campaign, and may not go on as one.
+            os._exit(code)
     _, status = os.waitpid(child, 0)
     texts = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (out, err)]
     return Said(os.waitstatus_to_exitcode(status), *texts)
+
+
+def _called(words: list[str], folder: Path, out: Path, err: Path, before: Callable[[], None] | None) -> int:
+    os.chdir(folder)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), os.fdopen(1, "w"), os.fdopen(2, "w")
+    signal.alarm(PATIENCE)
+    if before is not None:
+        before()
+    from cosmo_cli.app import main
+    from cosmo_cli.process import open_streams
+
+    # As a process begins.
+    open_streams()
+    code = main(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 def commands(folder: Path) -> dict[str, list[str]]:

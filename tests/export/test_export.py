@@ -238,6 +238,7 @@ def test_card(exported: RunFolder, vision_run: RunFolder) -> None:
     assert vision_run.fingerprint[:12] in card
     assert 'objective = "sft"' in card
     assert "Reloaded in a fresh process: log-probs of 128 probe tokens, with and without an image," in card
+    assert "- Not checked: vLLM (`cosmo export --set vllm_check=true` does), conversion to GGUF (llama.cpp)." in card
     assert "/" + "root" not in card
     assert str(exported.path.parent) not in card
 
