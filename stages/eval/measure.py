@@ -84,6 +84,8 @@ class Measured:
     """By (policy name, metric), then by prompt id."""
     seen: dict[str, set[str]] = field(default_factory=dict)
     """Prompt ids by policy name."""
+    formulas: set[tuple[str, str]] = field(default_factory=set)
+    """(label, reward formula) as the scored rows say."""
     judges: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """Who gave the verdicts, by (policy name, metric), in the order of coming."""
     units: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -158,6 +160,8 @@ def _count(found: Measured, group: GroupView, number: int, namer: Namer, setting
             group.label, group.task, group.family, group.harmful, group.source, group.parent_id
         )
         found.seen.setdefault(name, set()).add(group.id)
+        if group.reward_formula:
+            found.formulas.add((group.label, group.reward_formula))
         for metric_name, metric in found.metrics.items():
             observed = metric.observe(part, settings)
             if observed is not None:

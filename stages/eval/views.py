@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GROUP_COLUMNS = (
     "id", "label", "task", "source", "family", "harmful", "answer", "answer_kind", "risk", "category",
-    "flags", "extra", "parent_id",
+    "flags", "extra", "parent_id", "reward_formula",
 )  # fmt: skip
 COMPLETION_COLUMNS = ("index", "policy_id", "text", "finish_reason", "error", "reward", "grades", "observed")
 _BATCH_ROWS = 512
@@ -84,6 +84,7 @@ class GroupView:
     flags: list[str] = field(default_factory=list)
     extra: str | None = None
     parent_id: str | None = None
+    reward_formula: str | None = None
     completions: list[CompletionView] = field(default_factory=list)
 
 

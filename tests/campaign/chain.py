@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,10 @@ def _called(words: list[str], folder: Path, out: Path, err: Path, before: Callab
     # As a process begins.
     open_streams()
     code = main(words)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        # The command has flushed them and said what became of it.
+        with suppress(OSError):
+            stream.flush()
     return code
 
 

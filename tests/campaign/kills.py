@@ -47,8 +47,8 @@ def forget(folder: Path, name: str, command: list[str]) -> None:
     if name == "run":
         shutil.rmtree(folder / "runs")
         return
-    path = folder / done.path
-    shutil.rmtree(path)
+    assert done.path, (name, done)
+    shutil.rmtree(folder / done.path)
 
 
 def compare(what: str, folder: Path, expected: dict[str, Any], faults: Faults) -> None:

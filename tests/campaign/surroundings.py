@@ -60,7 +60,7 @@ def _closed(*numbers: int) -> Callable[[], None]:
 def _no_reader() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    os.dup2(writing, 1)
+    _new_stdout(writing)
 
 
 def _encoded(encoding: str) -> Callable[[], None]:
@@ -84,7 +84,13 @@ def _told(**variables: str | None) -> Callable[[], None]:
 
 
 def _full() -> None:
-    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    _new_stdout(os.open("/dev/full", os.O_WRONLY))
+
+
+def _new_stdout(descriptor: int) -> None:
+    """In the place of the file that it was: whether it can be sought is asked once, when a stream is made."""
+    os.dup2(descriptor, 1)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
 
 
 def _nobody() -> None:

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the runs behind the inputs, what each left out, and the reward formulas."""
+"""Where the numbers come from: the runs behind the inputs, and what each left out."""
 
 from __future__ import annotations
 
@@ -34,13 +34,3 @@ def rejected_by_reason(folder: RunFolder) -> list[tuple[str, int]]:
         for reason, count in receipt.rejected.items():
             found[reason] = found.get(reason, 0) + count
     return sorted(found.items())
-
-
-def formulas(folders: list[RunFolder]) -> list[tuple[str, str]]:
-    """(label, formula) as the scored rows say, each pair once."""
-    pairs: set[tuple[str, str]] = set()
-    for folder in folders:
-        table = folder.columns(["label", "reward_formula"])
-        labels, found = table.column("label").to_pylist(), table.column("reward_formula").to_pylist()
-        pairs.update(zip(labels, found, strict=True))
-    return sorted((label, formula) for label, formula in pairs if formula)

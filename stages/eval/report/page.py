@@ -23,7 +23,7 @@ from stages.eval.measure import ALL, Measured
 from stages.eval.paired import paired_table
 from stages.eval.report import figures
 from stages.eval.report import numbers as wording
-from stages.eval.report.lineage import ancestors, formulas, run_line
+from stages.eval.report.lineage import ancestors, run_line
 from stages.eval.table import asked_rows, undecided_share
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "comparisons": len(shown) * (len(policies) - 1),
         "heldout": found.config.heldout_families,
         "runs": [run_line(run) for run in ancestors([*found.inputs, *found.training])],
-        "formulas": formulas(found.inputs),
+        "formulas": sorted(found.measured.formulas),
     }
 
 

@@ -132,10 +132,15 @@ def choose(found: Measured, size: int, seed: int) -> list[str]:
 
 def cards(folders: list[RunFolder], chosen: list[str], namer: Namer, config: EvalConfig) -> list[Card]:
     """Cards in the order chosen, as many as fit into the size the report may take."""
+    from stages.core.runs.shards import read_columns
+
     prompt_ids = set(chosen)
     made: dict[str, Card] = {}
     for number, folder in enumerate(folders):
         for shard in folder.shard_paths():
+            # Of a hundred thousand rows a page shows a few dozen: most shards have none of them.
+            if prompt_ids.isdisjoint(read_columns(shard, ["id"]).column("id").to_pylist()):
+                continue
             for row in _prompts(shard, prompt_ids - made.keys()):
                 made.setdefault(row.id, _card(row, config.image_pixels))
             for group in read_views(shard, prompt_ids):
