@@ -155,7 +155,11 @@ def _add(weight: Any, change: Tensor, alpha: int) -> None:
 
 
 def targets(model: Any) -> list[str]:
-    """Linear layers that get gradients and are called as layers, the output head left out."""
+    """Linear layers that get gradients and are called as layers, the output head left out.
+
+    A family's own layer that is more than linear is none of them: an adapter would add to all that it returns (the
+    router of Llama 4 returns its scores and its logits).
+    """
     # A head is often the embedding itself: an adapter that is merged into one would change the other, too.
     head = model.get_output_embeddings()
     unused = _READ_BY_KERNELS if model.config.model_type in _STATE_SPACES else ()
@@ -163,6 +167,7 @@ def targets(model: Any) -> list[str]:
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
+        and type(module).forward is torch.nn.Linear.forward
         and module is not head
         and module.weight.requires_grad
         and name.rpartition(".")[2] not in unused

@@ -7,11 +7,13 @@ import shutil
 
 import pytest
 import torch
+import transformers
 
 from schemas.tables import SCORED
 from stages.core.stage import Resources
 from stages.models.policy_ref import resolve_policy
 from stages.train.config import LoraOptions
+from stages.train.lora import targets
 from tests.train.made import Stop, StopAfter, contents, scored_group, steps, tiny_weights, train, weights, write_shard
 
 TINY = "tiny:qwen2_5_vl"
@@ -134,3 +136,21 @@ def test_where_the_adapters_began_nobody_knows_none_are_kept(tmp_path, shards, f
     receipt.write_text(json.dumps(record))
     second = train(shards[1], tmp_path / "runs", **{**SETTINGS, "policy": str(copied)})
     assert not (second.path / "adapter").exists()
+
+
+def test_a_layer_that_returns_more_than_a_product_gets_no_adapter():
+    """The router of Llama 4 is linear by its class and returns two tensors: an adapter can't add to both."""
+    text = transformers.Llama4TextConfig(
+        vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        intermediate_size_mlp=8,
+        head_dim=4,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=2,
+    )
+    names = targets(transformers.Llama4ForCausalLM(text))
+    assert "model.layers.0.self_attn.q_proj" in names
+    assert not any(name.endswith("router") for name in names)
