@@ -234,12 +234,13 @@ def _shapes(file: Path) -> list[list[int]]:
         return [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 (no mapping)
 
 
-def _integers(values: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def _integers(values: dict[Any, Any]) -> Iterator[tuple[str, int]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _integers(value)
         elif isinstance(value, int):
-            yield name, value
+            # Tables of numbers (Aria's patches and queries) have numbers for names.
+            yield str(name), value
 
 
 def _missing(keys: Iterable[str]) -> str:

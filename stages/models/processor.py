@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Small files that make a folder's tokenizer and processor; saved again byte for byte.
 _KEPT_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+_ENDLESS = 1 << 31
+"""Positions of a model whose config counts none: state-space models read on for ever."""
 _MOST_SPARE_IDS = 1 << 20
 """Models round their vocabularies up, or leave room for tokens to come: a few hundred to some thousands."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -55,7 +57,7 @@ class PromptProcessor:
         self.family = family_named(config.model_type)
         self.image_token_id = image_token_id(self.family, config, self._processor) if has_vision else None
         self.vocab_size: int = _checked_size(text.vocab_size, len(self.tokenizer))
-        self.max_positions: int = text.max_position_embeddings
+        self.max_positions: int = _first(getattr(text, "max_position_embeddings", None), _ENDLESS)
         self.eos_token_ids: list[int] = _eos_token_ids(folder, self.tokenizer)
         self.pad_token_id: int = _first(self.tokenizer.pad_token_id, self.eos_token_ids[0])
         self.banned_token_ids: list[int] = self._banned()

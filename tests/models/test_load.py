@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Florence2Config
+from transformers import AriaConfig, Florence2Config
 
 from stages.core.errors import UnavailableError, UsageError
+from stages.models import load
 from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 
@@ -107,3 +108,8 @@ def test_a_model_that_encodes_its_prompt_is_refused_by_what_it_is(tmp_path: Path
     Florence2Config().save_pretrained(tmp_path / "model")
     with pytest.raises(UnavailableError, match="florence2 encodes its prompt and decodes its completion"):
         load_policy(resolve_policy(str(tmp_path / "model")), device="cpu")
+
+
+def test_a_config_with_a_table_of_numbers_is_read() -> None:
+    """Aria's says how many queries go with how many patches: numbers are its names."""
+    assert ("1225", 128) in load._integers(AriaConfig().to_dict())
