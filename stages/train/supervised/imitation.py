@@ -15,7 +15,8 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from schemas.prompts import PromptRow
-from stages.core.errors import BadSample
+from stages.core.errors import BadSample, InputError
+from stages.engines.base import error_line
 from stages.engines.system_turn import AS_IT_IS, encoded_row
 from stages.models.processor import PromptProcessor, text_ids
 from stages.train.parallel import ranks
@@ -174,7 +175,9 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         super().__init__(
             model=session.policy.model,
             # TRL would apply the chat template and tokenise; the dataset is positions alone.
-            args=SFTConfig(**session.arguments(**more, dataset_kwargs={"skip_prepare_dataset": True})),
+            args=SFTConfig(
+                **session.arguments(**more, **_balance(session), dataset_kwargs={"skip_prepare_dataset": True})
+            ),
             data_collator=CompletionCollator(session, rows, self.part, given),  # type: ignore[arg-type]
             train_dataset=Dataset.from_dict({"position": list(positions)}),
             processing_class=session.policy.processor.tokenizer,
@@ -201,7 +204,18 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         if not self.step_log.add(rows) and "input_ids" not in inputs:
             return torch.zeros((), device=self.args.device)
         self.tokens.append(sum(length for _, length in rows))
-        return super().training_step(model, inputs, num_items_in_batch)
+        try:
+            return super().training_step(model, inputs, num_items_in_batch)
+        # What a family's own code raises of inputs that it can't take: its processor may count an image's tokens
+        # otherwise than its tower. Where ranks wait for each other the first error has to stay the one that is told.
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+            if ranks.count() > 1 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            name = type(self.session.policy.model).__name__
+            raise InputError(
+                f"{name} fails on a micro-batch of {len(rows)} examples: {error_line(error)}",
+                "cosmo check MODEL says what it takes; COSMO_DEBUG=1 for the traceback",
+            ) from error
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -233,6 +247,22 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
         if "grad_norm" in logs:
             self.tokens = []
             self.step_log.record(logs, entropy=_entropy(entropies, tokens))
+
+
+def _balance(session: Session) -> dict[str, float]:
+    """TrainingArguments: no loss over how evenly experts are asked where TRL can't tell how many there are.
+
+    TRL adds it wherever a config has `output_router_logits`, and reads two numbers that some configs call otherwise.
+    """
+    text = session.policy.model.config.get_text_config()
+    if getattr(text, "output_router_logits", None) not in (True, False):
+        return {}
+    experts, chosen = (getattr(text, name, None) for name in ("num_experts", "num_experts_per_tok"))
+    if experts is None or chosen is None:
+        session.ctx.progress.log(f"no loss balances the experts: {type(text).__name__} does not say how many there are")
+        return {"router_aux_loss_coef": 0.0}
+    # One expert is an ordinary layer, and has no router.
+    return {} if experts > 1 else {"router_aux_loss_coef": 0.0}
 
 
 def _entropy(means: list[float], tokens: list[int]) -> float | None:
