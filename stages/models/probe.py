@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from schemas.values import Image, text_message
+from stages.core.errors import BadSample, UnavailableError
 
 if TYPE_CHECKING:
     from stages.models.load import Policy
@@ -37,16 +38,25 @@ class Probe:
 
 
 def make_probes(policy: Policy) -> list[Probe]:
-    """Every text without an image, where the policy takes words alone, and with one where it sees."""
+    """Every text without an image, where the policy takes words alone, and with one where it sees.
+
+    UnavailableError where it refuses each of them, so that nothing could be compared.
+    """
     sees = policy.processor.image_token_id is not None
     images = [image for image in (False, True) if (sees if image else policy.processor.family.words_alone)]
     probes = []
     for text in _TEXTS:
         for image in images:
-            token_ids, image_inputs = encode(policy.processor, text, image)
+            try:
+                token_ids, image_inputs = encode(policy.processor, text, image)
+            # What the processor refuses before the export it refuses after it.
+            except BadSample:
+                continue
             completion_ids = _completion(policy.processor, text)
             found = completion_logprobs(policy, token_ids, image_inputs, completion_ids)
             probes.append(Probe(text, image, token_ids, completion_ids, found))
+    if not probes:
+        raise UnavailableError(f"{policy.ref.name} refuses every probe", "cosmo check MODEL says why")
     return probes
 
 
