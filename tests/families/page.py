@@ -48,7 +48,7 @@ Further toys, made elsewhere and given to the page by their folders. SmolVLM, Pi
 with `cosmo-rl[vision]`. Phi-4's processor counts tokens for images of 448 pixels whatever the model's config says: on a
 toy with a tower of that size the check finds words, one image and two images exact to 2e-06; with another tower the
 model's forward tells, and each prompt with an image is an error. Idefics2, Janus and Ovis2 were checked as well: each
-is exact to 2e-06, without torchvision. BLIP-2 takes no prompt without an image.
+is exact to 2e-06, without torchvision. BLIP-2 is not sampled: its forward takes no cache.
 
 | family | images | sampling | RL | RL, prompts shared | SFT | prompts shared | chunked head | by commands |
 |---|---|---|---|---|---|---|---|---|

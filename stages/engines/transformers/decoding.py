@@ -40,7 +40,9 @@ class CopiedPrompts:
         self._mask_RL = torch.cat([self._mask_RL, self._mask_RL.new_ones(len(self._mask_RL), 1)], dim=1)
         # As transformers' `generate` does: whole, and a further token has what the one before it had.
         self._along = {name: torch.cat([value, value[:, -1:]], dim=1) for name, value in self._along.items()}
-        return {"attention_mask": self._mask_RL, self._keyword: self._cache, **self._along}
+        # Without attention a mask is of the tokens that a forward is given, and a completion's are no padding.
+        mask = self._mask_RL if self._keyword == "past_key_values" else self._mask_RL[:, -1:]
+        return {"attention_mask": mask, self._keyword: self._cache, **self._along}
 
 
 class SharedPrompts:

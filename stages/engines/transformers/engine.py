@@ -19,7 +19,7 @@ from stages.core.runs.halved import Halved
 from stages.engines.base import Engine, SampledCompletion, SampleRequest, batch_failed
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share, batches, halves
-from stages.engines.transformers.kv_cache import growing_cache, keeps_states
+from stages.engines.transformers.kv_cache import check_cache, growing_cache, keeps_states
 from stages.models.families import uncached_reason
 from stages.models.load import Policy
 
@@ -36,6 +36,7 @@ class TransformersEngine(Engine):
         self.banned_token_ids = policy.processor.banned_token_ids
         self.max_positions = policy.processor.max_positions
         self._budget = batch_tokens
+        check_cache(policy.model)
         self._sampler = BatchSampler(policy)
         self._halved = Halved()
         # Padding would go into a state that holds all that was read.

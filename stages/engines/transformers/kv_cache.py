@@ -12,8 +12,11 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from stages.core.errors import UnavailableError
 from stages.models.forward_inputs import forward_names
 
+# What a model without any attention calls its cache.
+_OF_STATES = "cache_params"
 # Positions: at most 63 are room for nothing, and all is copied once in 64 tokens.
 _STRIDE = 64
 
@@ -84,7 +87,26 @@ def keeps_states(cache: Cache) -> bool:
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
 
 
+def check_cache(model: Any) -> None:
+    """UnavailableError for a model whose memory of what it read is none that rows can be chosen from here.
+
+    It would swallow our cache and sample each token as if nothing, or another row's words, were before.
+    """
+    names = forward_names(model)
+    if names is not None and names.isdisjoint(("past_key_values", _OF_STATES)):
+        why = "its forward takes no cache"
+    elif getattr(model, "_is_stateful", False) and not keeps_states(growing_cache(model.config)):
+        # RecurrentGemma's layers keep it themselves, xLSTM has a cache of a class of its own.
+        why = "it keeps the state of what it read in a place of its own"
+    else:
+        return
+    raise UnavailableError(
+        f"{type(model).__name__} can't be sampled here: {why}",
+        "SFT trains it as it is (cosmo train PROMPTS --objective sft); for the rest name another model",
+    )
+
+
 def cache_keyword(model: Any) -> str:
     """What a model's forward calls its cache: state-space models have a name of their own."""
     names = forward_names(model) or frozenset()
-    return "cache_params" if "cache_params" in names and "past_key_values" not in names else "past_key_values"
+    return _OF_STATES if _OF_STATES in names and "past_key_values" not in names else "past_key_values"

@@ -74,7 +74,10 @@ Drawn = list[tuple[Question, SampleRequest, list[SampledCompletion]]]
 
 
 def check_model(policy: Policy) -> CheckResult:
-    """Ask the policy the questions in every way that training and sampling do; never raises for what a model does."""
+    """Ask the policy the questions in every way that training and sampling do; what a model does goes into the table.
+
+    UnavailableError for a model that can't be sampled in any way.
+    """
     began = time.monotonic()
     model = policy.model
     result = CheckResult(policy.ref.name, model.config.model_type, str(model.dtype).removeprefix("torch."))
