@@ -118,7 +118,8 @@ class BatchMaker:
 
     def apart(self, image_inputs: list[dict[str, torch.Tensor]]) -> list[list[int]]:
         """Places of the rows that may share a forward: one list, unless their images can't be put together."""
-        return apart(image_inputs, self._along)
+        alone = self._family.images_alone
+        return apart(image_inputs, self._along, pads_pixels=self._family.pads_pixels, alone=alone)
 
     def continued(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch's inputs along the sequence that a forward over one further token takes too, (B, L, ...).

@@ -45,11 +45,17 @@ def _mrope(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """An image takes as many positions as its longer side has merged patches (arXiv:2409.12191, section 2.1)."""
     if "image_grid_thw" not in batch:
         positions_BL, following_B = _counted(model, batch)
-        return positions_BL.expand(3, -1, -1), following_B
+        return positions_BL.expand(_mrope_axes(model), -1, -1), following_B
     of_model = _rope_index(model)
     taken = inspect.signature(of_model).parameters
     positions_3BL, _ = of_model(**{name: value for name, value in batch.items() if name in taken})
     return positions_3BL, positions_3BL.amax(dim=(0, 2)) + 1
+
+
+def _mrope_axes(model: Any) -> int:
+    """Time, height and width; HunYuan-VL counts a fourth axis, and its config has a share of each head for each."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return len(rope.get("mrope_section") or range(3))
 
 
 def _rope_index(model: Any) -> Any:
@@ -90,6 +96,11 @@ def counted_by_inputs(processor: Any, inputs: Mapping[str, Tensor]) -> int | Non
     """By the grid where the processor gives one; None where not: an `image_seq_length` may be a maximum (Gemma 4)."""
     known = "image_grid_thw" in inputs and hasattr(processor.image_processor, "merge_size")
     return merged_patches(processor, inputs) if known else None
+
+
+def uncounted(processor: Any, inputs: Mapping[str, Tensor]) -> int | None:
+    """Not told here: the model's forward itself compares."""
+    return None
 
 
 def marked_images(ids_BL: Tensor, image_token_id: int | None) -> dict[str, Tensor]:
@@ -162,6 +173,12 @@ class Family:
     not named here, and for others what the prompt's last token has."""
     words_alone: bool = True
     """Whether a prompt may have no image."""
+    images_alone: bool = False
+    """Whether a sequence with images goes through the model by itself: what it gives for one's images depends on those
+    of the others in a batch."""
+    pads_pixels: bool = True
+    """Whether its tower gives for an image padded to a larger one's height and width what it gives for it alone, by the
+    images' sizes and with no mask of pixels. Convolutions that overlap would see where the image ends (Emu3)."""
     tower: Callable[[Any], Any] = image_encoder
     """A model -> its vision tower: what `freeze_vision` freezes, and where the kept outputs of a frozen one enter."""
     vision_outputs: tuple[str, ...] = ()
@@ -220,7 +237,21 @@ _COPIED = {
     "mllama": "its layers look at the images at each token",
     **dict.fromkeys(("mamba2", "qwen3_next", "qwen3_5"), _STATES),
 }
+# They number images, or cut them by the first one's size, through a whole batch.
+_ALONE = {
+    # Its tower gives the ends of rows beside a grid's patches.
+    "hunyuan_vl": uncounted,
+    "minicpmv4_6": counted_by_inputs,
+}
+_UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None, pads_pixels=False)
+
+
+def _unshared(name: str) -> Family:
+    return replace(_UNKNOWN, name=name, unshared=f"not known to work for {name}")
+
+
 _RECORDS = (
+    *(replace(_unshared(name), feature_count=count, images_alone=True) for name, count in _ALONE.items()),
     _QWEN2_5_VL,
     replace(_QWEN2_5_VL, name="qwen2_vl"),
     _QWEN3_VL,
@@ -236,13 +267,11 @@ _RECORDS = (
     Family("gemma2", unshared=WINDOWS, kernels=(), head_is_last=False),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in _RECORDS}
-_UNKNOWN = Family("", unshared="not known to work", kernels=(), head_is_last=False, positions=None)
 
 
 def family_named(model_type: str) -> Family:
     """The record of a config's `model_type`; for one without a record, what is right for any family."""
-    unknown = replace(_UNKNOWN, name=model_type, unshared=f"not known to work for {model_type}")
-    return FAMILIES.get(model_type, unknown)
+    return FAMILIES.get(model_type, _unshared(model_type))
 
 
 def family_of(model: Any) -> Family:

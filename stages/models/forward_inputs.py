@@ -25,7 +25,8 @@ _IDS = ("input_ids", "attention_mask")
 # A loss over the prompt, which some processors compute; with it a forward would compare its logits with them.
 _TARGETS = ("labels",)
 # What a padded `pixel_values` is read by: sizes, or a mask of the pixels that are image.
-_SIZES = ("image_sizes", "pixel_attention_mask", "image_attention_mask")
+_MASKS = ("pixel_attention_mask", "image_attention_mask")
+_SIZES = ("image_sizes", *_MASKS)
 
 
 def forward_names(model: Any) -> frozenset[str] | None:
@@ -105,11 +106,12 @@ def lengthened(
     return row
 
 
-def together(inputs: Mapping[str, Tensor], along: Iterable[str]) -> Hashable:
+def together(inputs: Mapping[str, Tensor], along: Iterable[str], pads_pixels: bool = True) -> Hashable:
     """Rows may share a forward where this is equal for both; None goes with all but row by row inputs.
 
-    Shapes that padding can make alike are alike. An input along the sequence that is no kind of token (`*_type_ids`)
-    ties images to rows, one set a row: such rows are never padded, and never beside one without images.
+    Shapes that padding can make alike are alike, those of the pixels themselves without a mask only by `pads_pixels`.
+    An input along the sequence that is no kind of token (`*_type_ids`) ties images to rows, one set a row: such rows
+    are never padded, and never beside one without images.
     """
     images = {name: value for name, value in inputs.items() if name not in set(along)}
     if not images:
@@ -117,7 +119,10 @@ def together(inputs: Mapping[str, Tensor], along: Iterable[str]) -> Hashable:
     if any(not name.endswith("_type_ids") for name in inputs if name in set(along)):
         return "rows", tuple(sorted((name, tuple(value.shape)) for name, value in images.items()))
     if sized(images):
-        return "padded"
+        if pads_pixels or any(name in images for name in _MASKS):
+            return ("padded",)
+        pixels = {name: value for name, value in images.items() if name.startswith("pixel")}
+        return "padded", tuple(sorted((name, tuple(value.shape[-2:])) for name, value in pixels.items()))
     return "equal", tuple(sorted((name, tuple(value.shape[1:])) for name, value in images.items()))
 
 
@@ -126,14 +131,20 @@ def sized(inputs: Mapping[str, Tensor]) -> bool:
     return any(name in inputs for name in _SIZES)
 
 
-def apart(rows: Sequence[Mapping[str, Tensor]], along: Iterable[str]) -> list[list[int]]:
-    """Places of rows that may share a forward, each list ascending; one list where all may."""
+def apart(
+    rows: Sequence[Mapping[str, Tensor]], along: Iterable[str], *, pads_pixels: bool = True, alone: bool = False
+) -> list[list[int]]:
+    """Places of rows that may share a forward, each list ascending; one list where all may.
+
+    `alone`: a row with images shares it with none.
+    """
     found: dict[Hashable, list[int]] = {}
     for place, inputs in enumerate(rows):
-        found.setdefault(together(inputs, along), []).append(place)
+        key = ("alone", place) if alone and inputs else together(inputs, along, pads_pixels)
+        found.setdefault(key, []).append(place)
     words = found.get(None)
     others = [key for key in found if key is not None]
-    if words is not None and others and not (isinstance(others[0], tuple) and others[0][0] == "rows"):
+    if words is not None and others and not (isinstance(others[0], tuple) and others[0][0] in ("rows", "alone")):
         found[others[0]] = sorted([*found[others[0]], *found.pop(None)])
     return sorted(found.values())
 

@@ -50,6 +50,13 @@ def completion_logprobs(
     """
     device = next(model.parameters()).device
     completions = [torch.tensor(c) for g in groups for c in g.completions]
+    if processor.family.images_alone:
+        # One group with one completion each: a prompt's images would be there once for every completion of it.
+        groups = [
+            TokenGroup(g.prompt, g.image_inputs, [c], [t])
+            for g in groups
+            for c, t in zip(g.completions, g.temperatures, strict=True)
+        ]
     parts = [list(range(len(groups)))] if share else processor.batches.apart([g.image_inputs for g in groups])
     # Images that can't be in one forward: prompts whose images can, at a time.
     scored = [
