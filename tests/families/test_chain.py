@@ -9,16 +9,26 @@ import pytest
 import torch
 import transformers
 
+from stages.core.errors import BadSample, UnavailableError
 from stages.core.stage_list import load_stage
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.batching import Share
+from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
+from stages.models.probe import make_probes
 from tests.families.chain import STAGES, Chain, checked_here
 from tests.families.toys import build
 
-# Images that no one forward takes, images of any number of tiles, no words alone, no cache: all of TOYS go the same
-# way where docs/reference/models.md is made.
-QUICK = {"mllama": {}, "llava_next": {}, "paligemma": {"no_image": 1}, "mamba2": {"no_vision": 3}}
+# Images that no one forward takes, images of any number of tiles, no words alone, no cache, experts that TRL can't
+# count, images each in a forward of its own: all of TOYS go the same way where docs/reference/models.md is made.
+QUICK = {
+    "mllama": {},
+    "llava_next": {},
+    "paligemma": {"no_image": 1},
+    "mamba2": {"no_vision": 3},
+    "granitemoe": {"no_vision": 3},
+    "hunyuan_vl": {},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +85,35 @@ def test_images_that_no_forward_takes_together_are_imitated_as_alone(tmp_path: P
     assert (together.groups, together.tokens) == (single.groups, single.tokens)
     assert together.loss == pytest.approx(single.loss, abs=1e-5)
     assert together.grad_norm == pytest.approx(single.grad_norm, rel=1e-4)
+
+
+def test_a_forward_that_refuses_examples_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor may count an image's tokens otherwise than its tower: the forward tells."""
+
+    def refused(self: Any, *given: Any, **named: Any) -> None:
+        raise ValueError("Image features and image tokens do not match")
+
+    chain = Chain(build("llama", tmp_path / "llama"), tmp_path / "runs").go("prepare")
+    monkeypatch.setattr(transformers.LlamaModel, "forward", refused)
+    chain.go("SFT")
+    what = "ValueError Image features and image tokens do not match"
+    assert chain.failed == {"SFT": f"LlamaForCausalLM fails on a micro-batch of 1 examples: {what}"}
+
+
+def test_an_export_goes_without_probes_that_the_processor_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load_policy(resolve_policy(str(build("llava", tmp_path / "llava"))), device="cpu")
+    assert [probe.image for probe in make_probes(policy)] == [False, True] * 4
+
+    def refused(*given: Any) -> dict[str, Any]:
+        raise BadSample("bad_image", "KeyError: 980")
+
+    monkeypatch.setattr(type(policy.processor), "whole_output", refused)
+    assert not any(probe.image for probe in make_probes(policy))
+    monkeypatch.setattr(type(policy.processor), "encode", refused)
+    with pytest.raises(UnavailableError, match="refuses every probe"):
+        make_probes(policy)
 
 
 def test_the_closing_line_says_which_batches_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

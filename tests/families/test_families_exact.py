@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from transformers import GenerationMixin
 
 from schemas.rollouts import Sampling
 from schemas.values import Message, Part, text_message
-from stages.core.errors import BadSample, InputError
+from stages.core.errors import BadSample, InputError, UnavailableError
 from stages.engines.transformers.batch_sampler import BatchSampler
 from stages.engines.transformers.engine import TransformersEngine
+from stages.engines.transformers.kv_cache import check_cache
 from stages.models import families, forward_inputs
 from stages.models.attention.shared_inputs import TokenGroup
 from stages.models.batch_maker import BatchMaker
@@ -29,7 +31,10 @@ from tests.families.toys import TOYS, build
 from tests.support.cli import cosmo
 
 # What each kind of fault shows on; all of TOYS are checked where docs/reference/models.md is made.
-QUICK = ["gemma3", "llava_next", "mllama", "paligemma", "qwen3_vl", "qwen3_next", "mamba2"]
+QUICK = [
+    *("gemma3", "llava_next", "mllama", "paligemma", "qwen3_vl", "qwen3_next", "mamba2"),
+    *("emu3", "hunyuan_vl", "mamba"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +137,26 @@ def test_a_model_that_refuses_every_question_is_not_found_exact(policies, monkey
 
 
 def test_images_of_two_sizes_meet_in_one_forward_or_do_not(policies) -> None:
-    for name, parts in (("llava_next", 1), ("qwen3_vl", 1), ("gemma3", 1), ("mllama", 3)):
+    # Emu3's are of other heights and widths each; beside one of HunYuan-VL's none may stand.
+    counts = {"llava_next": 1, "qwen3_vl": 1, "gemma3": 1, "mllama": 3, "emu3": 3, "hunyuan_vl": 4}
+    for name, parts in counts.items():
         processor = policies(name).processor
         asked = [request.image_inputs for _, request in requests(processor)[0]]
         found = processor.batches.apart(asked)
         assert len(found) == parts, name
         assert sorted(place for part in found for place in part) == list(range(len(asked)))
+
+
+def test_a_memory_of_its_own_is_no_cache() -> None:
+    """RWKV would swallow a cache, RecurrentGemma's layers keep what they read themselves: both sampled nonsense."""
+    small = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 3}
+    rwkv = transformers.RwkvForCausalLM(transformers.RwkvConfig(**small, context_length=8))
+    griffin = transformers.RecurrentGemmaForCausalLM(
+        transformers.RecurrentGemmaConfig(**small, num_attention_heads=2, intermediate_size=8, lru_width=8)
+    )
+    for model, why in ((rwkv, "takes no cache"), (griffin, "in a place of its own")):
+        with pytest.raises(UnavailableError, match=f"can't be sampled here: .*{why}"):
+            check_cache(model)
 
 
 def test_a_batch_that_fails_is_told(policies, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,7 +233,66 @@ def _mllama_processor(tokenizer: Any) -> Any:
     return transformers.MllamaProcessor(images, tokenizer, chat_template=tokenizer.chat_template)
 
 
+_HUNYUAN = {"image_token": "<imgpad>", "image_start_token": "<img>", "image_end_token": "</img>"}
+
+
+def _hunyuan(ids: dict[str, int], size: int) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}
+    eye = {**_EYE, "out_hidden_size": 32, "patch_size": 16, "text_hidden_size": 32, "max_image_size": 256}
+    tokens = {"image_token_id": "<imgpad>", "im_start_id": "<img>", "im_end_id": "</img>", "im_newline_id": "<nl>"}
+    text = _words(ids, size, head_dim=16, rope_parameters=rope)
+    return {"text_config": text, "vision_config": eye, "tie_word_embeddings": True} | {
+        name: ids[token] for name, token in tokens.items()
+    }
+
+
+def _hunyuan_processor(tokenizer: Any) -> Any:
+    # transformers' index says that it needs torchvision, and it does not.
+    from transformers.models.hunyuan_vl.image_processing_pil_hunyuan_vl import HunYuanVLImageProcessorPil
+
+    images = HunYuanVLImageProcessorPil(size={"shortest_edge": 4 * 32 * 32, "longest_edge": 16 * 32 * 32})
+    return transformers.HunYuanVLProcessor(images, tokenizer, chat_template=tokenizer.chat_template)
+
+
+_EMU = {
+    "image_token": "<image>",
+    "boi_token": "<|image start|>",
+    "eoi_token": "<|image end|>",
+    "image_wrapper_token": "<|image token|>",
+    "eof_token": "<|extra_201|>",
+}
+_SEEN = tuple(f"<|visual token {number:06d}|>" for number in range(16))
+
+
+def _emu3(ids: dict[str, int], size: int) -> dict[str, Any]:
+    seen = {
+        "codebook_size": len(_SEEN),
+        # Its normalisation has groups of 32 channels.
+        "base_channels": 32,
+        "hidden_size": 32,
+        "channel_multiplier": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+    }
+    text = _words(ids, size, tie_word_embeddings=False, bos_token_id=ids["<bos>"])
+    return {"text_config": text, "vq_config": seen, "vocabulary_map": dict(ids)}
+
+
+def _emu3_processor(tokenizer: Any) -> Any:
+    images = transformers.Emu3ImageProcessor(min_pixels=32 * 32, max_pixels=64 * 64)
+    return transformers.Emu3Processor(images, tokenizer, chat_template=tokenizer.chat_template)
+
+
 TOYS: dict[str, Toy] = {
+    "emu3": Toy(
+        "Emu3Config",
+        "Emu3ForConditionalGeneration",
+        _emu3,
+        (*_EMU.values(), "<|extra_200|>", "<bos>", *_SEEN),
+        "<image>",
+        _emu3_processor,
+        {**_EMU, "bos": "<bos>"},
+    ),
     "gemma3": Toy(
         "Gemma3Config",
         "Gemma3ForConditionalGeneration",
@@ -242,6 +301,15 @@ TOYS: dict[str, Toy] = {
         "<start_of_image>",
         _gemma3_processor,
         _GEMMA,
+    ),
+    "hunyuan_vl": Toy(
+        "HunYuanVLConfig",
+        "HunYuanVLForConditionalGeneration",
+        _hunyuan,
+        (*_HUNYUAN.values(), "<nl>"),
+        "<img><imgpad></img>",
+        _hunyuan_processor,
+        _HUNYUAN,
     ),
     "llava": _llava("Llava", _llava_processor, _eyes_of("clip_vision_model", projection_dim=16), image_seq_length=16),
     "llava_next": _llava(
@@ -280,7 +348,21 @@ TOYS: dict[str, Toy] = {
     "qwen3_vl": _qwen("Qwen3VL", _DEEP),
     "qwen3_vl_moe": _qwen("Qwen3VLMoe", _DEEP, **_EXPERTS),
     "gemma2": _of_words("Gemma2", head_dim=8),
+    "granitemoe": _of_words("GraniteMoe", num_local_experts=4, logits_scaling=4.0),
     "llama": _of_words("Llama"),
+    "mamba": Toy(
+        "MambaConfig",
+        "MambaForCausalLM",
+        lambda ids, size: {
+            "vocab_size": size,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "state_size": 8,
+            "bos_token_id": None,
+            "pad_token_id": ids[_ENDS[0]],
+            "eos_token_id": ids["<|im_end|>"],
+        },
+    ),
     "mamba2": Toy(
         "Mamba2Config",
         "Mamba2ForCausalLM",
