@@ -68,7 +68,7 @@ def weights_bytes(recipe: Recipe) -> int | None:
 
 
 def check_room(recipe: Recipe, runs: Path, output: Output) -> int | None:
-    """Say what is needed; UnavailableError when the disk has less. Bytes of a policy's weights, None where nobody knows."""
+    """Say what is needed; UnavailableError when there is less. Bytes of a policy's weights, None where nobody knows."""
     weights = weights_bytes(recipe)
     if weights is None:
         return None
