@@ -14,6 +14,7 @@ from typing import Any
 from cosmo_cli.staleness import Survey
 from stages.core.errors import CosmoError, InputError, first_line
 from stages.core.plugins.outside import ForeignCodeError
+from stages.core.runner import saved_quality
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.lineage import earliest_first, policy_places
 from stages.core.storage.location import is_url, public
@@ -43,6 +44,10 @@ class RunReport:
     date: str = ""
     """When its plan was written, in local time; empty for a run in a bucket."""
     rows: int = 0
+    size: int = 0
+    """Bytes of what it committed, rows, weights and pages."""
+    figures: str = ""
+    """What it came to, as its closing line says; empty for one without a report."""
     shards: int = 0
     shards_done: int = 0
     fingerprint: str = ""
@@ -97,6 +102,8 @@ def _report(path: Path, survey: Survey) -> RunReport:
         report.name = str(folder.manifest.provenance.get("name") or "")
         report.stage, report.fingerprint = folder.stage, folder.fingerprint
         report.rows = sum(r.rows for r in receipts.values())
+        report.size = sum(f.size for r in receipts.values() for f in r.kept)
+        report.figures = quality.line if (quality := saved_quality(folder)) is not None else ""
         report.shards, report.shards_done = folder.total, folder.total - len(missing)
         report.parents = [public(parent) for parent in _parents(folder, survey)]
         report.model, report.data = _model(folder, survey), _data(folder, survey)

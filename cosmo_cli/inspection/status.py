@@ -15,6 +15,7 @@ import typer
 
 from cosmo_cli.options import JsonOption, RunCodeOption, RunsOption
 from cosmo_cli.run_reports import RunReport
+from stages.capacity.units import size
 from stages.core.storage.location import is_url
 
 WIDE = 110
@@ -47,11 +48,15 @@ def table(found: list[RunReport], width: int | None) -> list[tuple[str, str, int
     """The reports as styled lines: one a run where the width allows it or is None (a pipe), else two; then reasons."""
     # Below their common folder, named once: with it in every line 80 columns would hold little else.
     folder = _common_folder(found) if width is not None else ""
-    first = [("run", "state", "rows", "date", "name"), *(_first(r, folder) for r in found)]
+    first = [("run", "state", "rows", "size", "date", "name"), *(_first(r, folder) for r in found)]
     second = [("model", "data", "from"), *(_second(r) for r in found)]
+    figures = ["figures", *(r.figures or "-" for r in found)]
     wide = width is None or width >= WIDE
     one_line = [(*a, *b) for a, b in zip(first, second, strict=True)]
-    heads = _aligned(one_line if wide else first, right=2)
+    if width is None:
+        # A terminal has no room for them beside the rest: there they are a line of their own.
+        one_line = [(*line, last) for line, last in zip(one_line, figures, strict=True)]
+    heads = _aligned(one_line if wide else first, right=(2, 3))
     lines = [(f"in {folder}", "dim", 0)] if folder else []
     indent = 2
     for number, head in enumerate(heads):
@@ -61,6 +66,8 @@ def table(found: list[RunReport], width: int | None) -> list[tuple[str, str, int
             continue
         if not wide and (facts := "; ".join(_named(second[0], second[number]))):
             lines.append((f"{'':{indent}}{facts}", "dim", 2 * indent))
+        if width is not None and found[number - 1].figures:
+            lines.append((f"{'':{indent}}{found[number - 1].figures}", "dim", 2 * indent))
         lines += [(f"{'':{indent}}{reason}", "dim", 2 * indent) for reason in found[number - 1].why]
     return lines
 
@@ -69,7 +76,7 @@ def _first(report: RunReport, folder: str) -> tuple[str, ...]:
     shards = "" if report.shards_done == report.shards else f" {report.shards_done}/{report.shards}"
     path = os.path.relpath(report.path, folder) if folder and not is_url(report.path) else report.path
     # `01-31 12:34` of `2026-01-31 12:34:56`; --json has it whole.
-    return path, report.state + shards, f"{report.rows:,}", report.date[5:16], report.name or "-"
+    return path, report.state + shards, f"{report.rows:,}", size(report.size), report.date[5:16], report.name or "-"
 
 
 def _common_folder(found: list[RunReport]) -> str:
@@ -87,12 +94,12 @@ def _named(titles: tuple[str, ...], values: tuple[str, ...]) -> list[str]:
     return [f"{title} {value}" for title, value in zip(titles, values, strict=True) if value != "-"]
 
 
-def _aligned(rows: list[tuple[str, ...]], right: int) -> list[str]:
-    """Rows as lines with columns two spaces apart, the one at `right` set to the right."""
+def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...]) -> list[str]:
+    """Rows as lines with columns two spaces apart, those at `right` set to the right."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     return [
         "  ".join(
-            c.rjust(w) if n == right else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))
+            c.rjust(w) if n in right else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]

@@ -187,7 +187,7 @@ def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
     """What a complete run came to: the stage's own numbers, or that not one row came out, and why."""
     if result.rows:
         # The report says it: no row is read, and no shard of a bucket travels, for a closing line.
-        saved = _saved_quality(folder) if result.state == "cached" else None
+        saved = saved_quality(folder) if result.state == "cached" else None
         return saved or stage.quality(folder)
     reasons = sorted(result.rejected.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{count} {reason}" for reason, count in reasons[:3])
@@ -198,7 +198,7 @@ def quality_of(stage: Stage, folder: RunFolder, result: Result) -> Quality:
     return Quality(failure=f"nothing came out of cosmo {stage.name}{why}", hint=hint)
 
 
-def _saved_quality(folder: RunFolder) -> Quality | None:
+def saved_quality(folder: RunFolder) -> Quality | None:
     """What the report of a complete run says it came to; None where it does not say so in our words."""
     try:
         report = folder.files.report()

@@ -20,6 +20,10 @@ from tests.support.cli import complaint, cosmo
 from tests.support.toy import ToyConfig, ToyStage
 
 
+def saved_line(run: Path) -> str:
+    return str(json.loads((run / "report.json").read_text())["quality"]["line"])
+
+
 def made(verb: str, values: dict[str, Any], inputs: list[Path], runs: Path, name: str = "") -> Path:
     config = build(load_config(verb), values, verb)
     return run_stage(load_stage(verb), config, inputs, options=Options(runs, name=name)).path
@@ -46,6 +50,10 @@ def test_each_run_says_what_it_is_and_stands_below_its_parents(chain: dict[str, 
     assert [r.stage for r in found] == ["prepare", "rollout", "score"]
     assert [r.name for r in found] == ["", "first try", ""]
     assert [r.rows for r in found] == [2, 2, 2]
+    sizes = [sum(p.stat().st_size for p in run.rglob("*.parquet")) for run in chain.values()]
+    assert [r.size for r in found] == sizes
+    assert [r.figures for r in found][1:] == [saved_line(run) for run in (chain["rollout"], chain["score"])]
+    assert found[2].figures.startswith("reward ")
     assert {tuple(r.data) for r in found} == {(f"jsonl:{tmp_path / 'mine.jsonl'}",)}
     assert [list(map(Path, r.parents)) for r in found] == [[], [chain["prepare"]], [chain["rollout"]]]
     assert all(r.date.startswith("1970-01-12 ") for r in found)
@@ -140,18 +148,22 @@ def test_a_narrow_terminal_has_short_lines_and_a_wide_one_has_a_line_a_run() -> 
     run = RunReport(
         "runs/a/rollout-7f3a9c21", "stale", ["config.seed changed: 1 -> 2"], "tiny try", "rollout",
         model="Qwen/Qwen2.5-VL-7B-Instruct", data=["builtin", "gsm8k:data/gsm8k"], parents=["runs/a/prepare-1a2b3c4d"],
-        date="2026-11-25 10:11:12", rows=15_600, shards=2, shards_done=2,
+        date="2026-11-25 10:11:12", rows=15_600, size=3_500_000, figures="16 tokens each, 0% truncated", shards=2,
+        shards_done=2,
     )  # fmt: skip
     narrow = [line for line, _, _ in table([run], 80)]
     assert narrow == [
         "in runs/a",
-        "run               state    rows  date         name",
-        "rollout-7f3a9c21  stale  15,600  11-25 10:11  tiny try",
+        "run               state    rows     size  date         name",
+        "rollout-7f3a9c21  stale  15,600  3.3 MiB  11-25 10:11  tiny try",
         "  model Qwen/Qwen2.5-VL-7B-Instruct; data builtin, gsm8k:data/gsm8k; from prepare-1a2b3c4d",
+        "  16 tokens each, 0% truncated",
         "  config.seed changed: 1 -> 2",
     ]
     wide = [line for line, _, _ in table([run], 120)]
-    assert len(wide) == 4
+    assert len(wide) == 5
+    assert wide[3] == "  16 tokens each, 0% truncated"
     piped = [line for line, _, _ in table([run], None)]
     assert piped[1].startswith("runs/a/rollout-7f3a9c21  stale")
-    assert piped[1].endswith("prepare-1a2b3c4d")
+    assert piped[1].endswith("prepare-1a2b3c4d  16 tokens each, 0% truncated")
+    assert len(piped) == 3
