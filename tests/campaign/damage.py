@@ -43,7 +43,7 @@ def _file(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
     kind = rng.choice(("jsonl", "toml", "import"))
     if kind == "toml":
         text = 'name = "x"\nseed = 1\n[prepare]\nsources = ["builtin"]\n[rollout]\nsamples = 2\n'
-        (folder / "r.toml").writechanged_bytes(changed_bytes(text.encode(), rng))
+        (folder / "r.toml").write_bytes(changed_bytes(text.encode(), rng))
         return kind, [rng.choice(("config", "plan", "run")), "r.toml", *(["--dry-run"] if rng.random() < 0.3 else [])]
     if rng.random() < 0.5:
         data = changed_bytes(LINES.encode(), rng)
@@ -51,7 +51,7 @@ def _file(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
         rows = [json.loads(line) for line in LINES.splitlines()[:4]]
         change(rng.choice(rows), rng)
         data = "\n".join(json.dumps(row) for row in rows).encode()
-    (folder / "rows.jsonl").writechanged_bytes(data)
+    (folder / "rows.jsonl").write_bytes(data)
     words = ["prepare", "jsonl:rows.jsonl"] if kind == "jsonl" else ["import", "rows.jsonl"]
     return kind, [*words, "--runs", "runs"]
 
@@ -63,11 +63,11 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
     shards = sorted(there.glob("shards/*.parquet"))
     if shards and rng.random() < 0.3:
         path = rng.choice(shards)
-        path.writechanged_bytes(changed_bytes(path.readchanged_bytes(), rng))
+        path.write_bytes(changed_bytes(path.read_bytes(), rng))
     else:
         path = there / rng.choice([name for name in _JSON if (there / name).is_file()])
         if rng.random() < 0.5:
-            path.writechanged_bytes(changed_bytes(path.readchanged_bytes(), rng))
+            path.write_bytes(changed_bytes(path.read_bytes(), rng))
         else:
             record = json.loads(path.read_text())
             change(record, rng)
