@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--start-steps", type=int, default=360, help="steps of the supervised start")
     parser.add_argument("--prompts", type=int, default=300, help="training questions that are answered")
     parser.add_argument("--examples", type=int, default=200, help="completions to imitate, once each")
-    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of imitating them")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="of imitating them")
     parser.add_argument("--test", type=int, default=600, help="test questions")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
