@@ -47,7 +47,7 @@ class Bench:
         self.engine = _engine(policy)
         # No completion ends before the others.
         self.banned = sorted({*self.engine.banned_token_ids, *self.processor.eos_token_ids})
-        self.engine._banned = torch.tensor(self.banned)
+        self.engine._sampler._banned = torch.tensor(self.banned)
         self.sampling = Sampling(1.0, 1.0, 0, NEW_TOKENS, 0)
         self.requests = []
         for number in range(PROMPTS):
