@@ -10,6 +10,14 @@ from pathlib import Path
 from cosmo_cli.app import main as cosmo_main
 
 
+def supervised_start(runs: Path, recipe: Path, prompts: str, seed: int, steps: int) -> str:
+    """The policy that a recipe's world is first imitated with, from a tiny model."""
+    return cosmo(
+        runs, "train", prompts, "--config", recipe, "--objective", "sft", "--policy", "tiny:qwen2_5_vl", "--seed", seed,
+        "--steps", steps, "--set", "select.split=train",
+    )  # fmt: skip
+
+
 def cosmo(runs: Path, *args: object) -> str:
     """`cosmo ARGS` in this process, so that libraries are imported once; what it printed. Ends with it on a failure."""
     printed = io.StringIO()

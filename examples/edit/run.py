@@ -52,10 +52,7 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return in_process.cosmo(options.runs, *args)
 
     prompts = cosmo("prepare", "--config", RECIPE, "--seed", seed)
-    start = cosmo(
-        "train", prompts, "--config", RECIPE, "--objective", "sft", "--policy", "tiny:qwen2_5_vl", "--seed", seed,
-        "--steps", options.start_steps, "--set", "select.split=train",
-    )  # fmt: skip
+    start = in_process.supervised_start(options.runs, RECIPE, prompts, seed, options.start_steps)
 
     def answered(given: str, policy: str, samples: int, *more: object) -> str:
         run = cosmo(

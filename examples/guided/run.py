@@ -51,10 +51,7 @@ def one_seed(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return in_process.cosmo(options.runs, *args)
 
     prompts = cosmo("prepare", "--config", RECIPE, "--seed", seed)
-    start = options.start or cosmo(
-        "train", prompts, "--config", RECIPE, "--objective", "sft", "--policy", "tiny:qwen2_5_vl", "--seed", seed,
-        "--steps", options.start_steps, "--set", "select.split=train",
-    )  # fmt: skip
+    start = options.start or in_process.supervised_start(options.runs, RECIPE, prompts, seed, options.start_steps)
     sampled = ("--config", RECIPE, "--policy", start, "--seed", seed)
     train = ("--set", "select.split=train", "--set", LABELS, "--set", f"select.take={options.prompts}")
     groups = cosmo("score", cosmo("rollout", prompts, *sampled, *train))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class Said:
         return self.out.strip()
 
 
-def call(words: list[str], folder: Path, before: Callable[[], None] | None = None) -> Said:
+def call(words: list[str], folder: Path, before: Callable[[], object] | None = None) -> Said:
     """`cosmo WORDS` in a fork of this process, which has everything imported; `before` runs in it first."""
     out, err = folder / ".out", folder / ".err"
     child = os.fork()
@@ -95,7 +96,7 @@ def call(words: list[str], folder: Path, before: Callable[[], None] | None = Non
     return Said(os.waitstatus_to_exitcode(status), *texts)
 
 
-def _called(words: list[str], folder: Path, out: Path, err: Path, before: Callable[[], None] | None) -> int:
+def _called(words: list[str], folder: Path, out: Path, err: Path, before: Callable[[], object] | None) -> int:
     os.chdir(folder)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
@@ -151,6 +152,13 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return made
 
 
+def fresh(reference: Path, name: str) -> Path:
+    """A copy of the finished chain beside it, in the place of the one before of that name."""
+    folder = reference.parent / name
+    shutil.rmtree(folder, ignore_errors=True)
+    return shutil.copytree(reference, folder, symlinks=True)
+
+
 def contents(runs: Path) -> dict[str, Any]:
     """What counts of all runs in a folder: rows without wall times, and every weight."""
     found: dict[str, Any] = {}
@@ -192,6 +200,11 @@ class Faults:
                 self.found.append(f"{what}: {sign}: {said.err[-500:]}")
         if said.code not in (0, CLOSED_PIPE, *range(-64, 0)) and "hint:" not in said.err and not quiet:
             self.found.append(f"{what}: no hint: {said.err[-300:]}")
+
+    def strays(self, what: str, folder: Path, before: set[str]) -> None:
+        """Note what a command made in a folder beside what was there, its output, and run folders."""
+        if new := sorted({p.name for p in folder.iterdir()} - {*before, "runs", ".out", ".err"}):
+            self.found.append(f"{what}: written outside: {new}")
 
 
 def quiet(work: Callable[[], Any]) -> Any:

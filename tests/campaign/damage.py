@@ -29,12 +29,11 @@ def damaged(reference: Path, commands: dict[str, list[str]], count: int, rng: ra
             what, words = _file(folder, rng)
         else:
             what, words = _run(folder, rng.choice(runs), rng)
-        before = sorted(p.name for p in folder.iterdir())
+        before = {p.name for p in folder.iterdir()}
         said = call(words, folder)
         taken += said.code == 0
         faults.look(f"damage {number}, {what}: cosmo {' '.join(words)[:80]}", said)
-        if new := sorted({p.name for p in folder.iterdir()} - {*before, "runs", ".out", ".err"}):
-            faults.found.append(f"damage {number}, {what}: written outside: {new}")
+        faults.strays(f"damage {number}, {what}", folder, before)
     return taken
 
 

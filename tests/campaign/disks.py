@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import Faults, call, contents
+from tests.campaign.chain import Faults, call, contents, fresh
 from tests.campaign.kills import compare, forget
 
 WRITING = ("fsync", "link", "mkdir", "open", "rename", "replace")
@@ -27,9 +27,7 @@ def disks(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
     met = 0
     for number in range(count):
         name = rng.choice(sorted(commands))
-        folder = reference.parent / "full"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(reference, folder, symlinks=True)
+        folder = fresh(reference, "full")
         forget(folder, name, commands[name])
         way = ("operation", "file size", "disk")[number % 3]
         what = f"full {number} of {name} ({way})"
@@ -49,7 +47,7 @@ def _twice(
     what: str,
     command: list[str],
     folder: Path,
-    before: Callable[[], None] | None,
+    before: Callable[[], object] | None,
     then: Callable[[], object],
     faults: Faults,
 ) -> bool:

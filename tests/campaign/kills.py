@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import Faults, call, contents, staged
+from tests.campaign.chain import Faults, call, contents, fresh, staged
 
 OPERATIONS = ("fsync", "link", "mkdir", "open", "remove", "rename", "replace", "rmdir", "unlink")
 
@@ -23,9 +23,7 @@ def kills(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
     died = 0
     for number in range(count):
         name = rng.choice(sorted(commands))
-        folder = reference.parent / "killed"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(reference, folder, symlinks=True)
+        folder = fresh(reference, "killed")
         forget(folder, name, commands[name])
         at_operation = number % 2 == 0
         how = _at_operation(rng.randrange(400)) if at_operation else _after(rng.random() * 2.0)
@@ -60,16 +58,7 @@ def compare(what: str, folder: Path, expected: dict[str, Any], faults: Faults) -
         faults.found.append(f"{what}: {len(wrong)} files differ: {wrong[:3]}")
     if left := staged(folder / "runs"):
         faults.found.append(f"{what}: left behind: {left[:3]}")
-    outside = {p.name for p in folder.iterdir()} - {
-        "rows.jsonl",
-        "completions.jsonl",
-        "recipe.toml",
-        "runs",
-        ".out",
-        ".err",
-    }
-    if outside:
-        faults.found.append(f"{what}: written outside: {sorted(outside)}")
+    faults.strays(what, folder, {"rows.jsonl", "completions.jsonl", "recipe.toml"})
 
 
 def _at_operation(number: int) -> Callable[[], None]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.campaign.chain import Faults, call
+from tests.campaign.chain import Faults, call, fresh
 from tests.campaign.damage import change
 from tests.engines.test_openai import vllm
 from tests.support.server import Body, choice, completion, serving
@@ -27,10 +26,8 @@ Answer = Callable[[Body, int], Any]
 def servers(reference: Path, commands: dict[str, list[str]], count: int, rng: random.Random, faults: Faults) -> int:
     """Have `count` commands ask a server that misbehaves, then one that does not; how many were told of it."""
     told = 0
-    made = reference.parent / "served"
     for number in range(count):
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.copytree(reference, made, symlinks=True)
+        made = fresh(reference, "served")
         judged = number % 2 == 0
         right = _judges if judged else vllm()
         how, wrong = _way(number // 2, right, rng)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import Faults, call
+from tests.campaign.chain import Faults, call, fresh
 from tests.campaign.damage import change, changed_bytes
 
 TEMPLATES = (
@@ -19,7 +19,7 @@ TEMPLATES = (
     "{{ messages[0]['content'] * 2 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ 1 // 0 }}", "",
     "{{ cycler.__init__.__globals__.os.system('touch ran') }}", "{{ messages | tojson }}", "\x00", "{{ bos_token }}",
 )  # fmt: skip
-Way = Callable[[Path, random.Random], None]
+Way = Callable[[Path, random.Random], object]
 """Does something odd to a model folder."""
 CODE = "import pathlib\npathlib.Path('ran').touch()\n\n\nclass Made:\n    pass\n"
 
@@ -33,11 +33,10 @@ class _Runs:
 
 def models(reference: Path, commands: dict[str, list[str]], count: int, rng: random.Random, faults: Faults) -> int:
     """Hand `count` model folders with something odd in them to a command; how many it took."""
-    made, taken = reference.parent / "strangers", 0
+    taken = 0
     good = reference / call(commands["export"], reference).path / "model"
     for number in range(count):
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.copytree(reference, made, symlinks=True)
+        made = fresh(reference, "strangers")
         shutil.copytree(good, made / "model")
         way = rng.choice(sorted(MODELS))
         MODELS[way](made / "model", rng)
@@ -54,14 +53,13 @@ def models(reference: Path, commands: dict[str, list[str]], count: int, rng: ran
 
 def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: random.Random, faults: Faults) -> int:
     """Hand `count` run folders with links and pipes in them to a command; how many it took."""
-    made, taken = reference.parent / "strangers", 0
+    taken = 0
     for number in range(count):
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.copytree(reference, made, symlinks=True)
+        made = fresh(reference, "strangers")
         theirs = rng.choice(sorted(p for p in (made / "runs").iterdir() if (p / "manifest.json").is_file()))
         way = _replaced(theirs, rng)
         verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export", "config"))
-        words = [verb, str(theirs.relative_to(made)), *{"gc": ["--weights", "--yes"]}.get(verb, [])]
+        words = [verb, str(theirs.relative_to(made)), *{"gc": ["--weights", "--delete"]}.get(verb, [])]
         if verb in ("rollout", "train"):
             words += ["--policy", "tiny:llama", "--runs", "runs", "--device", "cpu"]
         elif verb in ("score", "eval", "export"):
@@ -75,24 +73,23 @@ def _tried(what: str, made: Path, words: list[str], faults: Faults) -> bool:
     elsewhere = made / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     (elsewhere / "kept").write_text("kept")
-    before = sorted(p.name for p in made.iterdir())
+    before = {p.name for p in made.iterdir()}
     said = call(words, made)
     faults.look(f"{what}: cosmo {' '.join(words)[:60]}", said)
-    if new := sorted({p.name for p in made.iterdir()} - {*before, ".out", ".err"}):
-        faults.found.append(f"{what}: written outside: {new}")
+    faults.strays(what, made, before)
     if [p.name for p in elsewhere.iterdir()] != ["kept"] or (elsewhere / "kept").read_text() != "kept":
         faults.found.append(f"{what}: something elsewhere was changed")
     return said.code == 0
 
 
-def _replaced(run: Path, rng: random.Random) -> str:
-    """Something of a run folder gives way to a link, a pipe or a folder; what was done."""
-    path = rng.choice(sorted(p for p in run.rglob("*") if not p.is_symlink()))
+def _replaced(folder: Path, rng: random.Random) -> str:
+    """Something of a folder gives way to a link, a pipe or a folder; what was done."""
+    path = rng.choice(sorted(p for p in folder.rglob("*") if not p.is_symlink()))
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     way = rng.choice(("a link out", "a link to a file", "a link to itself", "a pipe", "a folder", "nothing"))
     match way:
         case "a link out":
-            path.symlink_to(run.parent.parent / "elsewhere")
+            path.symlink_to(folder.parent.parent / "elsewhere")
         case "a link to a file":
             path.symlink_to("/etc/hostname")
         case "a link to itself":
@@ -101,12 +98,10 @@ def _replaced(run: Path, rng: random.Random) -> str:
             os.mkfifo(path)
         case "a folder":
             path.mkdir()
-    return f"{path.relative_to(run)} is {way}"
+    return f"{path.relative_to(folder)} is {way}"
 
 
-def _json(
-    name: str, change_it: Callable[[dict[str, Any], random.Random], None]
-) -> Callable[[Path, random.Random], None]:
+def _json(name: str, change_it: Callable[[dict[str, Any], random.Random], None]) -> Way:
     def apply(model: Path, rng: random.Random) -> None:
         record = json.loads((model / name).read_text())
         change_it(record, rng)
@@ -148,10 +143,6 @@ def _adapter(model: Path, rng: random.Random) -> None:
     (model / "adapter_model.bin").write_bytes(pickle.dumps({"x": _Runs()}))
 
 
-def _another_thing(model: Path, rng: random.Random) -> None:
-    _replaced(model, rng)
-
-
 def _template(model: Path, rng: random.Random) -> None:
     text = rng.choice(TEMPLATES)
     (model / "chat_template.jinja").write_text(text)
@@ -174,6 +165,6 @@ MODELS: dict[str, Way] = {
     "a pickle named safetensors": _pickled("model.safetensors"),
     "code of its own": _own_code,
     "an adapter in a pickle": _adapter,
-    "another thing for a file": _another_thing,
+    "another thing for a file": _replaced,
     "a chat template": _template,
 }

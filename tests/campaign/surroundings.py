@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.campaign.chain import CLOSED_PIPE, Faults, call, contents
+from tests.campaign.chain import CLOSED_PIPE, Faults, call, contents, fresh
 from tests.campaign.kills import compare, forget
 
 NOBODY = 65534
@@ -28,9 +27,7 @@ def surroundings(
     failed = 0
     for number in range(count):
         name = rng.choice(sorted(commands))
-        folder = reference.parent / "odd"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(reference, folder, symlinks=True)
+        folder = fresh(reference, "odd")
         if rng.random() < 0.7:
             forget(folder, name, commands[name])
         way = rng.choice(sorted(WAYS))
@@ -100,7 +97,7 @@ def _nobody() -> None:
         os.setuid(NOBODY)
 
 
-WAYS: dict[str, Callable[[], None]] = {
+WAYS: dict[str, Callable[[], object]] = {
     "no stdin": _closed(0),
     "no stdout": _closed(1),
     "no stderr": _closed(2),
@@ -117,7 +114,7 @@ WAYS: dict[str, Callable[[], None]] = {
     "a dumb terminal": _told(TERM="dumb", COLUMNS="1", LINES="1"),
     "no variables": lambda: os.environ.clear(),
     "few open files": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
-    "no right to write": lambda: os.umask(0o777) and None,
+    "no right to write": lambda: os.umask(0o777),
     "another user": _nobody,
 }
 SILENT = {"no stderr", "no streams"}
