@@ -64,7 +64,8 @@ def reports(paths: list[Path], run_code: bool = False) -> list[RunReport]:
     plan those again, too, whose config names code by its place.
     """
     survey = Survey(run_code)
-    found = [_report(path, survey) for path in find_runs(paths)]
+    origins = Origins(survey)
+    found = [_report(path, survey, origins) for path in find_runs(paths)]
     return list(_by_lineage(found))
 
 
@@ -93,7 +94,7 @@ def _below(path: Path) -> Iterator[Path]:
             folders.clear()
 
 
-def _report(path: Path, survey: Survey) -> RunReport:
+def _report(path: Path, survey: Survey, origins: Origins) -> RunReport:
     report = RunReport(public(path), "broken", date=_date(path))
     try:
         folder = survey.open(path)
@@ -105,8 +106,8 @@ def _report(path: Path, survey: Survey) -> RunReport:
         report.size = sum(f.size for r in receipts.values() for f in r.kept)
         report.figures = quality.line if (quality := saved_quality(folder)) is not None else ""
         report.shards, report.shards_done = folder.total, folder.total - len(missing)
-        report.parents = [public(parent) for parent in _parents(folder, survey)]
-        report.model, report.data = _model(folder, survey), _data(folder, survey)
+        report.parents = [public(parent) for parent in origins.parents(folder)]
+        report.model, report.data = ", ".join(origins.models(folder)), origins.sources(folder)
         report.why = [f"shard {i:05d} is not committed" for i in missing[:SHARDS_NAMED]]
         if len(missing) > SHARDS_NAMED:
             report.why.append(f"and {len(missing) - SHARDS_NAMED} more")
@@ -133,58 +134,85 @@ def _date(path: Path) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
 
 
-def _parents(folder: RunFolder, survey: Survey) -> list[Path]:
-    """Where its inputs lie and, where a run of ours made it, its policy."""
-    found = [folder.input_path(entry) for entry in folder.manifest.inputs]
-    if (policy := _policy_run(folder, survey)) is not None:
-        found.append(Path(policy.where))
-    return found
+class Origins:
+    """Where runs come from, one look for all of them: what is known of a run's parents is not traced again for it."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self._models: dict[str, list[str]] = {}
+        self._sources: dict[str, list[str]] = {}
+        self._policies: dict[str, RunFolder | None] = {}
+
+    def parents(self, folder: RunFolder) -> list[Path]:
+        """Where its inputs lie and, where a run of ours made it, its policy."""
+        found = [folder.input_path(entry) for entry in folder.manifest.inputs]
+        if (policy := self._policy(folder)) is not None:
+            found.append(Path(policy.where))
+        return found
+
+    def models(self, folder: RunFolder) -> list[str]:
+        """The models at the beginning: of its policy, or of the runs that it was made from."""
+
+        def untrained(run: RunFolder) -> list[str]:
+            spec = _policy_spec(run)
+            # What has no policy at all says `none`.
+            return [spec] if spec not in ("", "none") and self._policy(run) is None else []
+
+        return _gathered(folder, self._model_parents, untrained, self._models)
+
+    def sources(self, folder: RunFolder) -> list[str]:
+        """The sources named by the prepare runs that it goes back to."""
+
+        def named(run: RunFolder) -> list[str]:
+            loose = [run.where] if run.stage == "files" else []
+            return loose + [_source(s) for s in self._survey.config(run).get("sources", [])]
+
+        return _gathered(folder, self._inputs, named, self._sources)
+
+    def _policy(self, folder: RunFolder) -> RunFolder | None:
+        """The training run that its policy is, where it is one and still there."""
+        if folder.where not in self._policies:
+            self._policies[folder.where] = None
+            for path in policy_places(folder):
+                if is_url(path) or (path / "manifest.json").is_file():
+                    with suppress(CosmoError):
+                        self._policies[folder.where] = self._survey.open(path)
+                        break
+        return self._policies[folder.where]
+
+    def _model_parents(self, folder: RunFolder) -> list[RunFolder]:
+        """The runs that its model comes from: what trained its policy, or its inputs where it names no policy."""
+        if not _policy_spec(folder):
+            return self._inputs(folder)
+        trained = self._policy(folder)
+        return [trained] if trained is not None else []
+
+    def _inputs(self, folder: RunFolder) -> list[RunFolder]:
+        """Those of its inputs that can be opened."""
+        found = []
+        for entry in folder.manifest.inputs:
+            with suppress(CosmoError):
+                found.append(self._survey.open(folder.input_path(entry)))
+        return found
+
+
+def _gathered(
+    folder: RunFolder,
+    parents: Callable[[RunFolder], list[RunFolder]],
+    own: Callable[[RunFolder], list[str]],
+    known: dict[str, list[str]],
+) -> list[str]:
+    """What a run and all that it goes back to have, each once; `known` keeps it by the run's place."""
+    new = earliest_first([folder], lambda run: [p for p in parents(run) if p.where not in known])
+    for run in new:
+        # Manifests from elsewhere may name each other in a ring: a parent may not be known yet.
+        inherited = [name for parent in parents(run) for name in known.get(parent.where, [])]
+        known[run.where] = list(dict.fromkeys([*own(run), *inherited]))
+    return known[folder.where]
 
 
 def _policy_spec(folder: RunFolder) -> str:
     return str(folder.manifest.provenance.get("policy") or "")
-
-
-def _policy_run(folder: RunFolder, survey: Survey) -> RunFolder | None:
-    """The training run that its policy is, where it is one and still there."""
-    for path in policy_places(folder):
-        if is_url(path) or (path / "manifest.json").is_file():
-            with suppress(CosmoError):
-                return survey.open(path)
-    return None
-
-
-def _model(folder: RunFolder, survey: Survey) -> str:
-    """The model at the beginning: of its policy, or of the runs that it was made from."""
-    # What has no policy at all says `none`.
-    untrained = [
-        spec
-        for run in _latest_first(folder, lambda run: _model_parents(run, survey))
-        if (spec := _policy_spec(run)) not in ("", "none") and _policy_run(run, survey) is None
-    ]
-    return ", ".join(dict.fromkeys(untrained))
-
-
-def _model_parents(folder: RunFolder, survey: Survey) -> list[RunFolder]:
-    """The runs that its model comes from: the one that trained its policy, or its inputs where it names no policy."""
-    if not _policy_spec(folder):
-        return _inputs(folder, survey)
-    trained = _policy_run(folder, survey)
-    return [trained] if trained is not None else []
-
-
-def _data(folder: RunFolder, survey: Survey) -> list[str]:
-    """The sources named by the prepare runs that it goes back to."""
-    found = dict[str, None]()
-    for run in _latest_first(folder, lambda run: _inputs(run, survey)):
-        if run.stage == "files":
-            found[run.where] = None
-        found.update(dict.fromkeys(_source(s) for s in survey.config(run).get("sources", [])))
-    return list(found)
-
-
-def _latest_first(folder: RunFolder, parents: Callable[[RunFolder], list[RunFolder]]) -> list[RunFolder]:
-    return earliest_first([folder], parents)[::-1]
 
 
 def _source(value: Any) -> str:
@@ -192,17 +220,6 @@ def _source(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return f"{value.get('name', '?')}:{value['path']}" if value.get("path") else str(value.get("name", "?"))
-
-
-def _inputs(folder: RunFolder, survey: Survey) -> list[RunFolder]:
-    """Those of its inputs that can be opened."""
-    found = []
-    for entry in folder.manifest.inputs:
-        try:
-            found.append(survey.open(folder.input_path(entry)))
-        except CosmoError:
-            continue
-    return found
 
 
 def _by_lineage(found: Iterable[RunReport]) -> Iterator[RunReport]:

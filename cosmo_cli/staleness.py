@@ -43,7 +43,8 @@ class Survey:
         key = str(path) if is_url(path) else os.path.abspath(path)
         if key not in self._opened:
             try:
-                self._opened[key] = RunFolder.open(path)
+                self._opened[key] = folder = RunFolder.open(path)
+                folder.files.one_look = True
             except CosmoError as error:
                 self._opened[key] = error
         found = self._opened[key]
@@ -79,7 +80,9 @@ class Survey:
             config = build(stage.config, self.config(folder), folder.stage)
             # A config in a run folder is whoever's made it, and to plan is to load its plugins.
             with nullcontext() if self._run_code else no_named_code(public(folder.path)):
-                plan = stage.plan(Context(config, inputs, Silent(), self._resources))
+                plan = stage.plan(
+                    Context(config, inputs, Silent(), self._resources, before=folder.manifest.key.get("plan"))
+                )
         # A CosmoError as well, and the only one that is no reason: whoever asks has to decide on it.
         except ForeignCodeError:
             raise

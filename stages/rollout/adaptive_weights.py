@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stages.core.config import option
 from stages.core.errors import InputError, UsageError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Selection
+
+T = TypeVar("T")
 
 # A label that is done keeps this part of a hopeless one's pull: what is never seen is never measured again.
 LEAST_NEED = 0.1
@@ -29,8 +31,11 @@ class AdaptiveSelection(Selection):
     adapt_strength: float = option(0.5, "0 keeps the label weights, 1 adapts them altogether", high=1.0, low=0.0)
 
 
-def adapted(selection: AdaptiveSelection) -> tuple[AdaptiveSelection, dict[str, Any]]:
-    """The selection with the weights to draw with, and what the plan's key says of it."""
+def adapted(selection: AdaptiveSelection, before: Any = None) -> tuple[AdaptiveSelection, dict[str, Any]]:
+    """The selection with the weights to draw with, and what the plan's key says of it.
+
+    `before`: the key of the same plan made earlier (`Context.before`), whose weights hold where the folders do.
+    """
     if not selection.adapt_to:
         return selection, {}
     if not selection.labels:
@@ -39,13 +44,19 @@ def adapted(selection: AdaptiveSelection) -> tuple[AdaptiveSelection, dict[str, 
             "--set 'select.labels={general = 1.0, safety = 1.0}'",
         )
     folders = [scored_folder(path, "adapt_to") for path in selection.adapt_to]
-    shares = reward_shares(folders)
-    weights = adapted_weights(selection.labels, shares, selection.adapt_strength)
-    key = {
-        "adapt_to": [folder.fingerprint for folder in folders],
-        "adapted_labels": weights,
-    }
-    return replace(selection, labels=weights), key
+    key: dict[str, Any] = {"adapt_to": [folder.fingerprint for folder in folders]}
+    weights = known_before(before, key, "adapted_labels", dict)
+    if weights is None:
+        weights = adapted_weights(selection.labels, reward_shares(folders), selection.adapt_strength)
+    return replace(selection, labels=weights), {**key, "adapted_labels": weights}
+
+
+def known_before(before: Any, key: dict[str, Any], name: str, kind: type[T]) -> T | None:
+    """What an earlier plan's key has under `name`, where the rest of `key` is as it was; None where nothing fits."""
+    if not isinstance(before, dict) or any(before.get(k) != value for k, value in key.items()):
+        return None
+    found = before.get(name)
+    return found if isinstance(found, kind) else None
 
 
 def adapted_weights(labels: Mapping[str, float], shares: Mapping[str, float], strength: float) -> dict[str, float]:

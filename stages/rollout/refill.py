@@ -19,7 +19,7 @@ from schemas.scored import counting_value, is_live
 from stages.core.config import option
 from stages.core.errors import UsageError
 from stages.core.runs.folder import RunFolder
-from stages.rollout.adaptive_weights import AdaptiveSelection, scored_folder
+from stages.rollout.adaptive_weights import AdaptiveSelection, known_before, scored_folder
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,23 @@ class RefillSelection(AdaptiveSelection):
     refill_by: str = option("", "Verifier by whose values a group is live, as in [train] flat_by; else by its rewards")
 
 
-def refilled(selection: RefillSelection) -> tuple[int | None, dict[str, Any]]:
-    """How many prompts of the draw are wanted, None for all of them, and what the plan's key says of it."""
+def refilled(selection: RefillSelection, before: Any = None) -> tuple[int | None, dict[str, Any]]:
+    """How many prompts of the draw are wanted, None for all of them, and what the plan's key says of it.
+
+    `before`: the key of the same plan made earlier (`Context.before`), whose number holds where the folders do.
+    """
     if not selection.refill_of:
         return None, {}
     if not selection.take or not selection.refill_to:
         missing = "take" if not selection.take else "refill_to"
         raise UsageError(f"select.refill_of is set and select.{missing} is not", f"--set select.{missing}=32")
     folders = [scored_folder(path, "refill_of") for path in selection.refill_of]
-    found = Counter(live for folder in folders for live in _live(folder, selection.refill_by))
-    wanted = prompts_wanted(found[True], found.total(), selection.refill_to, selection.take)
-    return wanted, {"refill_of": [folder.fingerprint for folder in folders], "wanted": wanted}
+    key: dict[str, Any] = {"refill_of": [folder.fingerprint for folder in folders]}
+    wanted = known_before(before, key, "wanted", int)
+    if wanted is None:
+        found = Counter(live for folder in folders for live in _live(folder, selection.refill_by))
+        wanted = prompts_wanted(found[True], found.total(), selection.refill_to, selection.take)
+    return wanted, {**key, "wanted": wanted}
 
 
 def prompts_wanted(live: int, groups: int, goal: int, most: int) -> int:

@@ -14,8 +14,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from schemas.identity import digest
 from schemas.tables import ROLLOUTS, SCORED, Table
+from stages.core.config import as_dict
 from stages.core.registry import plugin_key, short_name
+from stages.core.resources import Kind
 from stages.core.runs.halved import keep_halved
 from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.score.config import ScoreConfig
@@ -26,6 +29,11 @@ if TYPE_CHECKING:
     from stages.score.grading import Grader
     from stages.score.rewards import RewardFormula
     from stages.score.verifiers.base import ModelVerifier, Verifier
+
+    Resolved = tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]
+
+RESOLVED: Kind[dict[str, Any]] = Kind("score.resolved")
+"""Formulas and verifiers of the configs of runs that are planned again, by a config's digest."""
 
 
 class ScoreStage(Stage):
@@ -42,7 +50,7 @@ class ScoreStage(Stage):
         from stages.score.rewards import left_to, verifiers_named
         from stages.score.verifiers.base import Verifier
 
-        formulas, verifiers = _resolve(ctx.config)
+        formulas, verifiers = _resolved(ctx)
         shards = []
         for index, folder in enumerate(ctx.inputs):
             missing = set(folder.missing())
@@ -126,7 +134,18 @@ def _failed_grades(scored: ScoredGroup, names: Collection[str]) -> Iterator[tupl
             yield from ((g.name, g.status) for g in completion.grades if g.name in names and g.failed)
 
 
-def _resolve(config: ScoreConfig) -> tuple[dict[str, RewardFormula], dict[str, Verifier | ModelVerifier]]:
+def _resolved(ctx: Context) -> Resolved:
+    if ctx.before is None:
+        return _resolve(ctx.config)
+    # Runs that are looked at together are looked at at one moment: no file of a verifier changes between two of them.
+    known = ctx.resources.get(RESOLVED, "", dict)
+    key = digest(as_dict(ctx.config))
+    if key not in known:
+        known[key] = _resolve(ctx.config)
+    return known[key]
+
+
+def _resolve(config: ScoreConfig) -> Resolved:
     """The formulas and every verifier that they, `also` or `undecided` name; a judge goes before a file of its name."""
     from stages.score.rewards import resolve, verifiers_named
     from stages.score.verifiers.load import load_verifier

@@ -16,7 +16,7 @@ from schemas.tables import PROMPTS
 from schemas.values import text_message
 from stages.core.errors import InputError
 from stages.core.runs.folder import RunFolder
-from stages.core.runs.select import Entry, Selection, index, select
+from stages.core.runs.select import Entry, Prompts, Selection, index, select
 from stages.core.runs.shards import ShardFile
 from stages.core.stage import Resources
 
@@ -101,6 +101,25 @@ def test_another_seed_is_another_order_and_so_is_the_next_round_of_the_same_prom
     assert sorted(drawn()) == sorted(drawn(seed=1)) == sorted(drawn(draw=1)) == sorted(e.id for e in pool)
     assert drawn() == drawn(seed=0, draw=0)
     assert len({tuple(drawn(**more)) for more in ({}, {"seed": 1}, {"draw": 1}, {"draw": 2})}) == 4
+
+
+@given(st.data())
+def test_what_earlier_draws_left_behind_changes_no_draw(data: st.DataObject) -> None:
+    """More selections than are kept, in any order, from one list and each from a list of its own."""
+    kept = Prompts([*entries({"a": 7, "b": 5}), *entries({"c": 4}, split="test", flags=("odd",))])
+    labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from([0.5, 1.0, 3.0]))
+    selections = st.builds(
+        Selection,
+        labels=labels,
+        split=st.sampled_from(["", "train"]),
+        take=st.integers(0, 9),
+        draw=st.integers(0, 4),
+        seed=st.integers(0, 20),
+        exclude_flags=st.sampled_from([[], ["odd"]]),
+    )
+    for selection in data.draw(st.lists(selections, min_size=2, max_size=60)):
+        moving = data.draw(st.booleans())
+        assert select(kept, selection, moving=moving) == select(list(kept), selection, moving=moving)
 
 
 def test_moving_weights_give_each_draw_the_place_of_a_whole_one() -> None:

@@ -13,8 +13,9 @@ from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.rollout.adaptive_weights import AdaptiveSelection, adapted
 from stages.rollout.config import RolloutConfig
-from stages.rollout.refill import prompts_wanted
+from stages.rollout.refill import RefillSelection, prompts_wanted, refilled
 from stages.rollout.stage import STAGE
 from tests.eval.made import answered, scored_run
 from tests.prepare.made import prepare
@@ -87,3 +88,22 @@ def test_what_a_further_draw_needs_is_named(prompts: Path, tmp_path: Path) -> No
         drawn(prompts, tmp_path, refill_of=[before])
     with pytest.raises(InputError, match=r"select\.refill_of: .* holds prompts"):
         drawn(prompts, tmp_path, refill_of=[str(prompts)], refill_to=8)
+
+
+def test_a_plan_made_again_takes_over_what_the_same_scored_runs_came_to_and_nothing_else(tmp_path: Path) -> None:
+    """`cosmo status` plans a thousand runs again: their scored groups have been read once."""
+    folder = scored(tmp_path, *[LIVE] * 2, *[RIGHT] * 2)
+    refill = RefillSelection(refill_of=[folder], refill_to=6, refill_by="answer", take=8)
+    wanted, key = refilled(refill)
+    assert wanted == key["wanted"] == 8
+    # A number that no count gives shows where it comes from.
+    assert refilled(refill, {**key, "wanted": 3})[0] == 3
+    for other in (None, [], {}, {**key, "refill_of": ["0" * 64], "wanted": 3}, {**key, "wanted": "3"}):
+        assert refilled(refill, other) == (8, key)
+    adaptive = AdaptiveSelection(labels={"general": 1.0, "safety": 1.0}, adapt_to=[folder])
+    drawn_with, key = adapted(adaptive)
+    assert drawn_with.labels == key["adapted_labels"]
+    mine = {"general": 0.25, "safety": 0.75}
+    assert adapted(adaptive, {**key, "adapted_labels": mine})[0].labels == mine
+    for other in (None, {**key, "adapt_to": [], "adapted_labels": mine}, {**key, "adapted_labels": 7}):
+        assert adapted(adaptive, other) == (drawn_with, key)

@@ -28,6 +28,10 @@ class RunFiles(ABC):
         self.manifest = manifest
         self.path = location.path
         """The run folder on this machine; for a bucket, its mirror."""
+        self.one_look = False
+        """Whether receipts and missing shards may stay as they were found first: for who looks at a thousand runs that
+        are made from each other. Whoever makes or waits must look each time."""
+        self._missing: list[int] | None = None
 
     @property
     @abstractmethod
@@ -76,9 +80,12 @@ class RunFiles(ABC):
 
     def missing(self) -> list[int]:
         """Indices of planned shards that are not committed, or whose files are gone: looks again."""
-        self.look()
-        receipts = self.receipts()
-        return [i for i in range(len(self.manifest.shards)) if i not in receipts or not self.whole(receipts[i])]
+        if self._missing is None or not self.one_look:
+            self.look()
+            receipts = self.receipts()
+            planned = range(len(self.manifest.shards))
+            self._missing = [i for i in planned if i not in receipts or not self.whole(receipts[i])]
+        return list(self._missing)
 
     def committed(self, index: int) -> bool:
         """True when a shard is committed and its files are there: looks again."""

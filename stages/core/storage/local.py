@@ -21,20 +21,33 @@ _SMALL = ("manifest.json", "config.json", "report.json")
 
 def inside(root: Path, name: str) -> Path:
     """`root/name`; InputError where a part of it on the way from `root` is a link, which could lead anywhere."""
-    path = root
+    _status(root, name)
+    return root / name
+
+
+def file_status(root: Path, name: str) -> os.stat_result | None:
+    """The status of the file `root/name`, None where there is no such file; InputError as of `inside`."""
+    status = _status(root, name)
+    return status if status is not None and stat.S_ISREG(status.st_mode) else None
+
+
+def _status(root: Path, name: str) -> os.stat_result | None:
+    """Of `root/name`, None where it is not there."""
+    # Texts: building paths is most of the time that a look takes, and `cosmo status` takes a hundred thousand.
+    path, status = os.fspath(root), None
     for part in name.split("/"):
-        path = path / part
+        path = f"{path}/{part}"
         try:
-            linked = stat.S_ISLNK(os.lstat(path).st_mode)
+            status = os.lstat(path)
         # What is not there is no link: it will be made by us, as a plain file or folder.
         except (FileNotFoundError, NotADirectoryError):
-            return root / name
-        if linked:
+            return None
+        if stat.S_ISLNK(status.st_mode):
             raise InputError(
                 f"{path} is a link: a run folder holds its own files",
                 "copy the whole run folder instead (cp -rL), or delete it and rerun its command",
             )
-    return path
+    return status
 
 
 class LocalFiles(RunFiles):
@@ -44,6 +57,7 @@ class LocalFiles(RunFiles):
         manifest = inside(location.path, "manifest.json")
         super().__init__(location, Manifest.parse(read_json(manifest), str(manifest)))
         self._read: dict[int, tuple[tuple[int, int, int], Receipt]] = {}
+        self._receipts: dict[int, Receipt] | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -64,21 +78,31 @@ class LocalFiles(RunFiles):
 
     def receipts(self) -> dict[int, Receipt]:
         """All receipts by shard index; each is parsed once while its file stays as it is."""
-        folder = inside(self.path, "receipts")
-        found = {n: self.receipt(n) for n in (range(len(self.manifest.shards)) if folder.is_dir() else ())}
-        return {index: receipt for index, receipt in found.items() if receipt is not None}
+        if self._receipts is None or not self.one_look:
+            found = {index: self.receipt(index) for index in self._listed()}
+            self._receipts = {index: receipt for index, receipt in found.items() if receipt is not None}
+        return dict(self._receipts)
+
+    def _listed(self) -> list[int]:
+        """The planned shards that have a file for their receipt."""
+        try:
+            # One look at the folder tells which are there, and a run of a thousand shards has a thousand.
+            there = set(os.listdir(inside(self.path, "receipts")))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [index for index in range(len(self.manifest.shards)) if f"{index:05d}.json" in there]
 
     def receipt(self, index: int) -> Receipt | None:
         """One shard's, looked at alone: who asks after each of a run's shards is not to look at all for each."""
         if not 0 <= index < len(self.manifest.shards):
             return None
-        path = inside(self.path, f"receipts/{index:05d}.json")
-        if not path.is_file():
+        name = f"receipts/{index:05d}.json"
+        if (status := file_status(self.path, name)) is None:
             return None
-        status = path.stat()
         # Pruning replaces a receipt by rename, which gives it another inode even within one tick of the clock.
         mark = (status.st_ino, status.st_size, status.st_mtime_ns)
         if index not in self._read or self._read[index][0] != mark:
+            path = self.path / name
             self._read[index] = (mark, Receipt.parse(read_json(path), str(path), index))
         return self._read[index][1]
 
@@ -86,15 +110,20 @@ class LocalFiles(RunFiles):
         """Where a file lies: where it was staged, as long as it is there, then at its final name."""
         # Staged first: at the final name may still lie what an earlier receipt, forgotten since, has left.
         for name in (receipt.staged(entry), entry.path):
-            path = inside(self.path, name)
-            if path.is_file():
-                return path
+            if file_status(self.path, name) is not None:
+                return self.path / name
         return None
 
     def whole(self, receipt: Receipt) -> bool:
         """True when every file of a receipt is there in its size, but for pruned ones."""
-        found = ((e, self._found(e, receipt)) for e in receipt.kept)
-        return all(path is not None and path.stat().st_size == entry.size for entry, path in found)
+        # Most commits were finished, and then nothing of them is staged: one look for all files.
+        staged = os.path.lexists(self.path / receipt.staging)
+        for entry in receipt.kept:
+            status = file_status(self.path, receipt.staged(entry)) if staged else None
+            status = status or file_status(self.path, entry.path)
+            if status is None or status.st_size != entry.size:
+                return False
+        return True
 
     def fetch(self, entry: FileEntry, receipt: Receipt) -> Path:
         """A committed file where it lies; InputError when it is gone, or its content is not what the receipt says."""

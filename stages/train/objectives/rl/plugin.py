@@ -44,7 +44,8 @@ class Rl(Objective):
         InputError for completions made elsewhere, which come without token ids or without log-probs.
         """
         super().check(ctx)
-        for folder in ctx.inputs:
+        # Planned before, it was checked then, and the same inputs have the same rows.
+        for folder in ctx.inputs if ctx.before is None else ():
             _check_tokens(folder, ctx.config.old_logprobs == "stored")
         if ctx.config.ref_kl > 0.0 and ctx.config.ref_policy is None:
             raise UsageError("ref_kl is set and ref_policy is not", "--set ref_policy=POLICY")
