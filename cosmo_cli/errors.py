@@ -12,7 +12,7 @@ from typing import Any
 
 from cosmo_cli.process import debugging
 from cosmo_cli.terminal.output import ClosedPipe, complain
-from stages.core.errors import FAILED, UNAVAILABLE, USAGE, CosmoError, NoRoomError, first_line, system_number
+from stages.core.errors import FAILED, NO_ROOM, UNAVAILABLE, USAGE, CosmoError, NoRoomError, first_line, system_number
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 
@@ -32,7 +32,7 @@ _SYSTEM = {
 }
 
 
-_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_PLACE = (*NO_ROOM, errno.EROFS)
 """What the place for the run lacks: exit 4, as for anything that this machine lacks."""
 
 

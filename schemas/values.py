@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -52,3 +53,12 @@ def text_message(role: str, text: str, images: int = 0) -> Message:
 def plain_text(messages: list[Message]) -> str:
     """All words of a conversation, one part a line, without roles or images."""
     return "\n".join(p.text for m in messages for p in m.content if p.text)
+
+
+def finite_number(text: str) -> float | None:
+    """The number that a text is; None for other words, NaN and infinities."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from cosmo_cli.view.index import RunIndex
+from schemas.values import finite_number
 from stages.eval.report.sample import TOLD_APART
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Query:
     def parse(cls, given: Mapping[str, str]) -> Query:
         """From an address. What makes no sense in it is left out: a page is no place for errors of typing."""
         found: dict[str, Any] = {f.name: given.get(f.name, "").strip() for f in fields(cls)}
-        found |= {name: _number(found[name]) for name in ("least", "most")}
+        found |= {name: finite_number(found[name]) for name in ("least", "most")}
         found["only"] = found["only"] if found["only"] in ONLY else ""
         found["order"] = found["order"] if found["order"] in ORDERS else ""
         page = found["page"]
@@ -78,14 +79,6 @@ class Query:
     def filtered(self) -> bool:
         """Whether it leaves anything out."""
         return replace(self, order="", beside="", page=1) != Query()
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def positions(index: RunIndex, query: Query, beside: RunIndex | None = None) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -63,6 +64,10 @@ def first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The system's numbers for a disk, a quota or a file size that is used up."""
+
+
 def system_number(error: BaseException) -> int | None:
     """The system's number of an error, also where safetensors wrote: its own error has it in words alone."""
     if isinstance(error, OSError):
@@ -73,8 +78,9 @@ def system_number(error: BaseException) -> int | None:
 
 def what_failed(error: BaseException) -> str:
     """What a library's error says, with its type where that is one which says little by itself: `KeyError: 'model'`."""
-    speaks = isinstance(error, OSError | ValueError | RuntimeError) or type(error).__name__ == "SafetensorError"
-    return first_line(error) if speaks else f"{type(error).__name__}: {first_line(error)}"
+    name, line = type(error).__name__, first_line(error)
+    speaks = isinstance(error, OSError | ValueError | RuntimeError) or name == "SafetensorError"
+    return line if speaks or line == name else f"{name}: {line}"
 
 
 def closest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
 from stages.core.config import option
-from stages.core.errors import CosmoError, InputError, UsageError, first_line
+from stages.core.errors import CosmoError, InputError, UsageError, what_failed
 from stages.core.stage import Resources
 
 if TYPE_CHECKING:
@@ -325,18 +325,12 @@ class EnginePlugin(ABC):
         return 0
 
 
-def error_line(error: BaseException) -> str:
-    """A foreign error's type and the first line of its text: many say little without the one or the other."""
-    name, line = type(error).__name__, first_line(error)
-    return name if line == name else f"{name} {line}"
-
-
 def batch_failed(error: Exception) -> str:
     """Why a batch failed; of one that memory was too small for, what it held is given back."""
     import torch
 
     if not isinstance(error, torch.OutOfMemoryError):
-        return error_line(error)
+        return what_failed(error)
     # Blocks of the failed attempt are of sizes that the halves will not ask for.
     torch.cuda.empty_cache()
     return "out of memory"

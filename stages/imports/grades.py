@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.rollouts import Completion
 from schemas.scored import OK, Grade, ScoredCompletion, Term
+from schemas.values import finite_number
 from stages.imports.config import ImportConfig
 from stages.imports.layouts import PREFERENCE
 
@@ -47,7 +48,7 @@ def _grade(name: str, value: Any, config: ImportConfig) -> Grade | None:
     elif isinstance(value, str) and value.strip():
         text = value.strip()
         verdict = config.verdicts.get(text, text)
-        number = _number(text)
+        number = finite_number(text)
         worth = config.values.get(verdict, _WORTH.get(verdict.lower(), number))
         # 0.5 as a text, which is all that CSV has, is a value as well and no class.
         if number is not None and not number.is_integer() and verdict == text:
@@ -55,11 +56,3 @@ def _grade(name: str, value: Any, config: ImportConfig) -> Grade | None:
     else:
         return None
     return Grade(name=name, version=1, value=worth, status=OK, verdict=verdict or None)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -206,6 +206,6 @@ def test_memory_that_it_does_not_get_again_is_told(on_gpu: list[VllmSession], mo
     session._llm = Slept(can_sleep=True)
     session.sleep()
     monkeypatch.setattr(Slept, "wake_up", none_left)
-    with pytest.raises(UnavailableError, match="can't take its memory again: RuntimeError CUDA out of memory"):
+    with pytest.raises(UnavailableError, match="can't take its memory again: CUDA out of memory"):
         session.wake()
     assert on_gpu == [session]

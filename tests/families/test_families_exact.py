@@ -121,7 +121,7 @@ def test_a_generate_that_loses_its_logits_processor_is_not_taken_for_the_models_
     assert not check_model(policy).failures
     monkeypatch.setattr(GenerationMixin, "generate", type(policy.model).generate)
     [error] = {cell.error for cell in check_model(policy).failures if cell.way == "the model's own generate"}
-    assert error == "ValueError its generate takes no logits processor"
+    assert error == "its generate takes no logits processor"
 
 
 def test_a_model_that_refuses_every_question_is_not_found_exact(policies, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_a_batch_that_fails_is_told(policies, monkeypatch: pytest.MonkeyPatch) -
     assert [c.error for c in completions] == [None, None]
     told = engine.trouble()
     assert told is not None
-    assert told["halved"] == {"RuntimeError too many rows": 1}
+    assert told["halved"] == {"too many rows": 1}
     assert told["planned"] == 1
     assert engine.trouble() is None
 

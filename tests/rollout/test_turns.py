@@ -119,7 +119,7 @@ def test_the_environment_ends_a_completion(prompts: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("fails", "table", "error"),
     [
-        ("raise", {}, "the environment: LookupError no such document"),
+        ("raise", {}, "the environment: LookupError: no such document"),
         ("sleep", {"time_limit_s": 0.05}, "the environment timed out after 0.05 s"),
         ("nothing", {}, "the environment gave a NoneType and no Observation"),
     ],

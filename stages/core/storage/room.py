@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.errors import NoRoomError, system_number
+from stages.core.errors import NO_ROOM, NoRoomError, system_number
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -27,7 +24,7 @@ def room_for(place: Path, *tensors: Mapping[str, Tensor]) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, OSError) as error:
-        if (number := system_number(error)) not in _NUMBERS:
+        if (number := system_number(error)) not in NO_ROOM:
             raise
         # Of a tensor that lies in parts: all of it.
         needed = sum(value.numel() * value.element_size() for values in tensors for value in values.values())

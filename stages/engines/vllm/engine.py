@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.rollouts import FinishReason, Sampling
 from schemas.values import Image, Message
-from stages.core.errors import CosmoError, UnavailableError, UsageError
-from stages.engines.base import Encoding, Engine, SampledCompletion, SampleRequest, error_line
+from stages.core.errors import CosmoError, UnavailableError, UsageError, what_failed
+from stages.engines.base import Encoding, Engine, SampledCompletion, SampleRequest
 from stages.engines.seeds import sampler_seed
 from stages.engines.stop_strings import StopStrings
 from stages.engines.vllm.session import VllmSession
@@ -79,7 +79,7 @@ class VllmEngine(Engine):
                 if len(batch) > 1:
                     waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 else:
-                    yield batch[0].id, _failed(batch[0], error_line(error))
+                    yield batch[0].id, _failed(batch[0], what_failed(error))
                 continue
             for request, outputs in zip(batch, answers, strict=True):
                 if (other := _other_prompt(request, outputs)) is not None:

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import CosmoError, UnavailableError
+from stages.core.errors import CosmoError, UnavailableError, what_failed
 from stages.core.resources import thaw_objects
-from stages.engines.base import EngineSettings, error_line
+from stages.engines.base import EngineSettings
 from stages.engines.vllm.arguments import ENVIRONMENT, arguments, hint_for, offline, with_head
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def start(
     except CosmoError:
         raise
     except Exception as error:
-        raise UnavailableError(f"vLLM can't start with {ref.spec}: {error_line(error)}", hint_for(error)) from None
+        raise UnavailableError(f"vLLM can't start with {ref.spec}: {what_failed(error)}", hint_for(error)) from None
 
 
 def put_to_sleep(llm: Any) -> bool:
@@ -58,7 +58,7 @@ def wake_up(llm: Any) -> None:
     try:
         llm.wake_up()
     except Exception as error:
-        raise UnavailableError(f"vLLM can't take its memory again: {error_line(error)}", hint_for(error)) from None
+        raise UnavailableError(f"vLLM can't take its memory again: {what_failed(error)}", hint_for(error)) from None
 
 
 def free_cached() -> None:

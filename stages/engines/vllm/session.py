@@ -6,8 +6,8 @@ import json
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import CosmoError, UnavailableError
-from stages.engines.base import EngineSettings, error_line
+from stages.core.errors import CosmoError, UnavailableError, what_failed
+from stages.engines.base import EngineSettings
 from stages.engines.vllm.arguments import dtype_of, on_cpu, shape_of
 from stages.engines.vllm.memory import collect_engine, load_weights, put_to_sleep, start, wake_up
 from stages.engines.vllm.probe import ask, distance, expected
@@ -58,7 +58,7 @@ class VllmSession:
                 # It broke under way: what it still holds would come out among the next answers.
                 self.close()
                 raise CosmoError(
-                    f"vLLM broke down: {error_line(error)}", "run it again: finished shards are kept"
+                    f"vLLM broke down: {what_failed(error)}", "run it again: finished shards are kept"
                 ) from None
             raise
         return outputs

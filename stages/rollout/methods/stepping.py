@@ -6,7 +6,8 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from schemas.prompts import PromptRow
-from stages.engines.base import TIMED_OUT, Engine, error_line
+from stages.core.errors import what_failed
+from stages.engines.base import TIMED_OUT, Engine
 from stages.rollout.environments.base import Action, Environment, Observation, escaped
 
 _CUT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -36,7 +37,7 @@ def step_in_time(environment: Environment, row: PromptRow, action: Action, secon
     except Empty:
         raise StepFailed(f"the environment {TIMED_OUT} after {seconds:g} s") from None
     if isinstance(found, BaseException):
-        raise StepFailed(f"the environment: {error_line(found)}")
+        raise StepFailed(f"the environment: {what_failed(found)}")
     if not isinstance(found, Observation):
         raise StepFailed(f"the environment gave a {type(found).__name__} and no Observation")
     return found

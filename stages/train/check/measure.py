@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from schemas.rollouts import FinishReason, Sampling
-from stages.core.errors import BadSample, CosmoError, first_line
-from stages.engines.base import SampledCompletion, SampleRequest, error_line
+from stages.core.errors import BadSample, CosmoError, first_line, what_failed
+from stages.engines.base import SampledCompletion, SampleRequest
 from stages.engines.system_turn import IN_USER_TURN
 from stages.engines.transformers.engine import TransformersEngine
 from stages.models.attention.shared_inputs import TokenGroup
@@ -132,7 +132,7 @@ def _own(policy: Policy, question: Question, request: SampleRequest, completions
         found = [own_logits(policy, question, completion.token_ids) for completion in completions]
     # Whatever the family's own code raises: it is what the table is about.
     except Exception as error:
-        return error_line(error)
+        return what_failed(error)
     if any(prompt_ids != request.token_ids for prompt_ids, _ in found):
         return "the processor gives other ids alone than with cosmo"
     return [logits_TV for _, logits_TV in found]
@@ -174,7 +174,7 @@ def _compare_training(policy: Policy, drawn: Drawn, own: dict[str, Any], result:
         try:
             rows = compute()
         except Exception as error:
-            line = error.args[0] if isinstance(error, CosmoError) and error.args else error_line(error)
+            line = error.args[0] if isinstance(error, CosmoError) and error.args else what_failed(error)
             result.cells.append(Cell(way, "all", None, first_line(Exception(line))))
             continue
         at = 0

@@ -15,8 +15,7 @@ from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from schemas.prompts import PromptRow
-from stages.core.errors import BadSample, InputError
-from stages.engines.base import error_line
+from stages.core.errors import BadSample, InputError, what_failed
 from stages.engines.system_turn import AS_IT_IS, encoded_row
 from stages.models.processor import PromptProcessor, text_ids
 from stages.train.parallel import ranks
@@ -213,7 +212,7 @@ class CompletionTrainer(RankTrainer, SFTTrainer):
                 raise
             name = type(self.session.policy.model).__name__
             raise InputError(
-                f"{name} fails on a micro-batch of {len(rows)} examples: {error_line(error)}",
+                f"{name} fails on a micro-batch of {len(rows)} examples: {what_failed(error)}",
                 "cosmo check MODEL says what it takes; COSMO_DEBUG=1 for the traceback",
             ) from error
 
