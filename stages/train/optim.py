@@ -50,20 +50,20 @@ def make_optimizer(model: Any, config: TrainConfig, state: Mapping[str, Tensor])
         # Adapters of another rank have moments of another shape; the fused kernel would not look.
         if f"{name}.step" in state and state[f"{name}.exp_avg"].shape == parameter.shape:
             given = {kind: state[f"{name}.{kind}"] for kind in STATE if f"{name}.{kind}" in state}
-            optimizer.state[parameter] = _fitting(given, parameter, coarse)
+            # Copied: AdamW writes into its state, and what fits already is the very same tensor.
+            optimizer.state[parameter] = {k: v.clone() for k, v in fitting(optimizer, parameter, given).items()}
     return optimizer
 
 
-def _fitting(given: dict[str, Tensor], parameter: Tensor, coarse: bool) -> dict[str, Tensor]:
-    """A parameter's saved state as its optimizer wants it: where the parameter is, moments in their dtype, copied."""
-    if parameter.dtype == torch.float32 or not coarse:
-        # Masters of another run's coarser weights.
-        given.pop(MASTER, None)
+def fitting(optimizer: torch.optim.Optimizer, parameter: Tensor, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A parameter's saved state as its optimizer wants it: where the parameter is, moments in their dtype."""
+    coarse = isinstance(optimizer, MasterAdamW)
     moments = torch.float32 if coarse else parameter.dtype
-    # A copy: AdamW writes into its state, and `.to` gives the very same tensor where the device is the same.
     return {
-        kind: value.to(parameter.device, moments if kind.startswith("exp_") else torch.float32).clone()
+        kind: value.to(parameter.device, moments if kind.startswith("exp_") else torch.float32)
         for kind, value in given.items()
+        # Masters of another run's coarser weights are left out.
+        if kind != MASTER or (coarse and parameter.dtype != torch.float32)
     }
 
 

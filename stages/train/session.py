@@ -84,11 +84,11 @@ class Session:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Around a trainer: no traces of it are left, and the model is whole again."""
+        """Around a trainer: no traces of it are left, and the model lies as it did before."""
         with isolated(self.policy.model, self.policy.device):
             yield
             # No `finally`: after an error other ranks may be gone, and gathering would wait for them.
-            self.policy, self.optimizer = self.layout.make_whole(self.policy, self.optimizer, self.config)
+            self.optimizer = self.layout.end(self.policy, self.optimizer, self.config)
 
     def all_gather(self, own: Any) -> list[Any]:
         """After each step, before its row: what every rank has of it, in order of ranks.
@@ -129,12 +129,12 @@ class Session:
     def _checkpoint(self) -> None:
         tensors, facts = self.extra_state()
         found: dict[str, dict[str, Tensor]] = {}
-        # Sharded weights are gathered by all ranks at once; whole ones the writing rank alone takes to the host.
+        # Of sharded weights each rank has its parts; whole ones the writing rank alone takes to the host.
         if self.layout.sharded or ranks.rank() == 0:
             found["model"] = self.layout.weights(self.policy.model)
             found["optimizer"] = self.layout.moments(self.policy.model, self.optimizer)
         extra = {"extra": tensors}
-        whole, parts = (extra, found) if self.layout.in_parts else (found | extra, {})
+        whole, parts = (extra, found) if self.layout.sharded else (found | extra, {})
         self.checkpoints.save(len(self.rows), whole, {**self.log.record(), **facts}, parts)
 
     def finish(self, rollouts: int, carried: dict[str, float] | None = None) -> None:
@@ -142,7 +142,7 @@ class Session:
         position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
         if ranks.rank() == 0:
             self.log.write(self.writer)
-        if self.layout.in_parts:
+        if self.layout.sharded:
             save_run_in_parts(self.writer, self.policy, position, self.layout, self.optimizer, self.adapters)
         elif ranks.rank() == 0:
             save_run(self.ctx, self.writer, self.policy, position, self.optimizer, self.adapters)

@@ -35,7 +35,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     layout = layout_of(config)
     # An engine that sampled in this process holds most of a GPU.
     ctx.resources.sleep()
-    if config.lora.rank and layout.sharded and not layout.in_parts:
+    if config.lora.rank and not layout.takes_adapters:
         raise UsageError(
             f"LoRA with --parallel {config.parallel}: adapters are not sharded", "--parallel fsdp2, or --parallel ddp"
         )
@@ -54,7 +54,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     )
     checkpoints = Checkpoints(ctx.scratch)
     if (moment := checkpoints.last()) is not None:
-        found = checkpoints.stored if layout.in_parts else checkpoints.tensors
+        found = checkpoints.stored if layout.sharded else checkpoints.tensors
         layout.put_weights(policy.model, found(moment, "model"))
         moments = found(moment, "optimizer")
         log.restore(moment.record)
@@ -73,7 +73,6 @@ def _warm_or_load(
 ) -> tuple[Policy, TrainerState | None]:
     """The start policy and its trainer state, as an earlier stage left them in memory or else from disk.
 
-    One that is to be sharded later is loaded into the CPU's memory: a GPU may have no room for the whole.
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
@@ -83,22 +82,21 @@ def _warm_or_load(
     ctx.resources.drop(TRAINER_STATE)
     if policy is None or not _is_as_loaded(policy, config):
         device = ranks.device_of_rank(config.device)
-        later = layout.sharded and not layout.in_parts
         ctx.progress.start(f"loading {ref.name}", None, "")
         with layout.constructing(device):
             policy = objective.load(
                 ref,
                 config,
-                device="cpu" if later else device,
+                device="cpu" if layout.on_host else device,
                 dtype=config.dtype,
                 trust_remote_code=config.trust_remote_code,
             )
-        # Where it is to be trained, although its weights lie on the CPU until a layout takes them.
-        if later and device != "auto":
+        # Where it is to be trained, although its weights lie on the CPU until then.
+        if layout.on_host and device != "auto":
             policy = replace(policy, device=torch.device(device))
     policy = replace(policy, ref=ref)
     if state is None and (folder := state_folder(ref)) is not None:
-        state = read_state(folder, layout.in_parts)
+        state = read_state(folder, layout.sharded)
     return policy, state
 
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import signal
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.trainer_callback import CallbackHandler
 
 from stages.core.runs.folder import RunFolder
 from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
+from stages.train import trainer_isolation
+from stages.train.parallel import zero
 from tests.support.cli import COSMO, environment
-from tests.train.made import steps, train
-from tests.train.parallel import SETTINGS, TINY, assert_same, ended_by, flags, parallel_inputs
+from tests.train.made import steps, train, weights
+from tests.train.parallel import (
+    SETTINGS,
+    TINY,
+    assert_same,
+    ended_by,
+    flags,
+    live_bytes,
+    parallel_inputs,
+    train_on_ranks,
+)
+
+RANKS, BYTES = 4, 4
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +115,76 @@ def test_the_same_run(
     assert done.returncode == 0, done.stderr
     # Adam turns the rounding of a tiny gradient into a step of some size.
     assert_same(alone[objective], RunFolder.open(tmp_path / done.stdout.strip()), weight=2e-4)
+
+
+class Spy(TorchDispatchMode):
+    """The most that a rank has until its first step and after its last one, in bytes.
+
+    It looks whenever something large is made. While an engine computes it looks away: ZeRO 3 gathers as much then as
+    `stage3_max_live_parameters` allows.
+    """
+
+    def __init__(self, folder: Path, bucket: int) -> None:
+        super().__init__()
+        self.folder, self.bucket = folder, bucket
+        self.computing, self.at, self.most = False, "start", {"start": 0, "end": 0}
+
+    def __call__(self) -> None:
+        """Look on from here to the end, at what is made from here on."""
+        from deepspeed.runtime.engine import DeepSpeedEngine
+
+        gc.freeze()
+        # It would hide what is there before a trainer is.
+        trainer_isolation.frozen_objects = nullcontext
+        forward, step = DeepSpeedEngine.forward, DeepSpeedEngine.step
+
+        def spied_forward(engine: Any, *args: Any, **kwargs: Any) -> Any:
+            self.computing = True
+            return forward(engine, *args, **kwargs)
+
+        def spied_step(engine: Any, *args: Any, **kwargs: Any) -> Any:
+            found = step(engine, *args, **kwargs)
+            self.computing = False
+            return found
+
+        def spied_step_end(*args: Any, **kwargs: Any) -> Any:
+            self.at, self.most["end"] = "end", 0
+            return step_end(*args, **kwargs)
+
+        step_end = CallbackHandler.on_step_end
+        DeepSpeedEngine.forward, DeepSpeedEngine.step = spied_forward, spied_step
+        CallbackHandler.on_step_end = spied_step_end
+        self.__enter__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        # A look is a walk over all objects.
+        made = isinstance(found, torch.Tensor) and found.numel() > 200_000 and "view" not in str(func)
+        if made and not self.computing:
+            self.most[self.at] = max(self.most[self.at], live_bytes(self.bucket))
+            path = self.folder / f"{torch.distributed.get_rank()}.json"
+            path.write_text(json.dumps(self.most), encoding="utf-8")
+        return found
+
+
+def test_no_rank_has_the_whole_at_the_start_or_the_end(
+    tmp_path: Path, inputs: dict[str, list[Path]], alone: dict[str, RunFolder]
+) -> None:
+    """With its moments, which it gets from a run of one process."""
+    one = alone["rl"]
+    about = json.loads((Path(zero.__file__).parent / "zero3.json").read_text())["zero_optimization"]
+    settings = {**SETTINGS["rl"], "parallel": "zero3", "epochs": 1, "policy": str(one.path), "updates_per_rollout": 1}
+    # DeepSpeed reserves a bucket for gradients that a model as small as this never fills.
+    spy = Spy(tmp_path, about["reduce_bucket_size"])
+    train_on_ranks(inputs["rl"][1], tmp_path, spy, count=RANKS, **settings)
+    sizes = {name: value.numel() for name, value in weights(one).items()}
+    parameters, trained = sum(sizes.values()), sum(n for name, n in sizes.items() if not name.startswith("visual."))
+    # Small ones ZeRO 3 keeps whole.
+    small = sum(n for n in sizes.values() if n <= about["stage3_param_persistence_threshold"])
+    part, moments, gradients = parameters / RANKS, 2 * trained / RANKS, trained / RANKS
+    # Here the host's memory is the GPU's: what lies in parts before and after, and what DeepSpeed has of it. On a CPU
+    # it copies its part of the weights once more. And what is whole: a parameter, as it is gathered and as it is laid.
+    most = 2 * (part + moments) + 2 * gradients + small + 3 * max(sizes.values())
+    for rank in range(RANKS):
+        seen = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert all(0 < number <= BYTES * most for number in seen.values()), (seen, BYTES * most)

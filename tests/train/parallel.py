@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
@@ -80,6 +82,25 @@ def assert_same(one: RunFolder, other: RunFolder, weight: float = 2e-5) -> None:
     assert one.fingerprint == other.fingerprint
 
 
+def live_bytes(ignored: int = -1) -> int:
+    """Bytes of all the tensors that there are, what several are views of once; those of `ignored` numbers left out.
+
+    Not of storages: a weight that was read is a view of its whole file, whose other pages nobody touches.
+    """
+    places: list[tuple[int, int]] = []
+    for value in gc.get_objects():
+        # Not `isinstance`: lazy modules would be imported by it.
+        if issubclass(type(value), DTensor):
+            value = value._local_tensor
+        if type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta and value.numel() != ignored:
+            places.append((value.data_ptr(), value.data_ptr() + value.nbytes))
+    total, end = 0, 0
+    for begin, until in sorted(places):
+        total += max(0, until - max(begin, end))
+        end = max(end, until)
+    return total
+
+
 def ended_by(number: signal.Signals, command: list[str], folder: Path, step: int) -> tuple[int, str]:
     """(exit code, the one line) of a run that gets a signal once it has kept this step; SIGKILL goes to one rank."""
     process = subprocess.Popen(
@@ -111,12 +132,17 @@ def on_ranks(folder: Path, work: Callable[..., Any], *args: Any, count: int = 2)
 
 
 def train_on_ranks(
-    inputs: Any, runs: Path, before: Callable[[], None] = lambda: None, progress: Any = None, **settings: Any
+    inputs: Any,
+    runs: Path,
+    before: Callable[[], None] = lambda: None,
+    progress: Any = None,
+    count: int = 2,
+    **settings: Any,
 ) -> RunFolder:
-    """As `made.train`, by two ranks, each of which calls `before` first."""
+    """As `made.train`, by `count` ranks, each of which calls `before` first."""
     runs.mkdir(exist_ok=True)
-    codes = on_ranks(runs, train_as_rank, inputs, runs, before, progress, settings)
-    assert codes == [0, 0], codes
+    codes = on_ranks(runs, train_as_rank, inputs, runs, before, progress, settings, count=count)
+    assert codes == [0] * count, codes
     # How many there were does not identify a run: it is there.
     return train(inputs, runs, **settings)
 

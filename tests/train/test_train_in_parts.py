@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import signal
 from pathlib import Path
@@ -22,7 +21,16 @@ from stages.train.parallel import fsdp, stream
 from stages.train.parallel.fsdp import Fsdp
 from tests.families import toys
 from tests.train.made import KillAt, contents, steps, train, weights
-from tests.train.parallel import SETTINGS, TINY, assert_same, on_ranks, parallel_inputs, train_as_rank, train_on_ranks
+from tests.train.parallel import (
+    SETTINGS,
+    TINY,
+    assert_same,
+    live_bytes,
+    on_ranks,
+    parallel_inputs,
+    train_as_rank,
+    train_on_ranks,
+)
 
 PARTS = {**SETTINGS["rl"], "parallel": "fsdp2", "epochs": 1}
 RANKS, BYTES = 2, 4
@@ -38,21 +46,6 @@ def inputs(policies, tmp_path_factory):
 def first(inputs, tmp_path_factory):
     """A run over the first rollout, in parts."""
     return train_on_ranks(inputs[0], tmp_path_factory.mktemp("first"), **PARTS)
-
-
-def live_bytes() -> int:
-    """Bytes of all the tensors that there are, of views of one place the largest.
-
-    Not of storages: a weight that was read is a view of its whole file, whose other pages nobody touches.
-    """
-    found: dict[int, int] = {}
-    for value in gc.get_objects():
-        # Not `isinstance`: lazy modules would be imported by it.
-        if issubclass(type(value), DTensor):
-            value = value._local_tensor
-        if type(value) in (torch.Tensor, torch.nn.Parameter) and not value.is_meta:
-            found[value.data_ptr()] = max(found.get(value.data_ptr(), 0), value.nbytes)
-    return sum(found.values())
 
 
 class Spy:

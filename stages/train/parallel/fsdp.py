@@ -16,22 +16,22 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from stages.core.errors import UnavailableError
 from stages.train.config import TrainConfig, autocasts
-from stages.train.optim import STATE, empty_state, make_optimizer, trainable
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import Tensors
-from stages.train.parallel.layout import Layout
-from stages.train.parallel.parts import StoredTensors
-
-_HOOK = "maybe_distribute_model"
+from stages.train.parallel.layout import Layout, Tensors
+from stages.train.parallel.parts import (
+    StoredTensors,
+    moments_in_parts,
+    optimizer_in_parts,
+    read_in_parts,
+    weights_in_parts,
+)
 
 
 class Fsdp(Layout):
     """Parameters, gradients and moments are `DTensor`s, one slice a rank."""
 
     sharded = True
-    in_parts = True
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
@@ -43,29 +43,8 @@ class Fsdp(Layout):
 
         UnavailableError where transformers can't read weights by parts.
         """
-        from transformers import PreTrainedModel
-
-        try:
-            from transformers.distributed.sharding_utils import DtensorShardOperation  # noqa: F401
-        except ImportError:
-            raise UnavailableError("--parallel fsdp2 needs transformers 5.17", "pip install -U transformers") from None
-
-        def lay_out(cls: Any, model: Any, *_: Any) -> Any:
-            # transformers ties weights when it has read them: until then the head would be a parameter of its own.
-            model.tie_weights()
-            self._shard(model, device, frozen)
-            return model
-
-        # transformers calls this hook between making a model on `meta` and reading its weights, and of a DTensor it
-        # reads this rank's part alone. Its own hook has a plan for few families and knows one precision.
-        own = vars(PreTrainedModel).get(_HOOK)
-        setattr(PreTrainedModel, _HOOK, classmethod(lay_out))
-        try:
+        with read_in_parts(lambda model: self._shard(model, device, frozen), self._config.parallel):
             yield
-        finally:
-            delattr(PreTrainedModel, _HOOK)
-            if own is not None:
-                setattr(PreTrainedModel, _HOOK, own)
 
     def _shard(self, model: Any, device: str, frozen: bool) -> None:
         """In place: layers, then the rest, which stays gathered between a forward and its backward."""
@@ -106,20 +85,7 @@ class Fsdp(Layout):
 
     def optimizer(self, model: Any, config: TrainConfig, moments: Mapping[str, Tensor]) -> torch.optim.AdamW:
         """Of the slices, each rank with its own part of the moments."""
-        optimizer = make_optimizer(model, config, {})
-        if not moments:
-            return optimizer
-        assert isinstance(moments, StoredTensors)
-        into: Tensors = {}
-        for name, parameter in trainable(model).items():
-            # Adapters of another rank have moments of another shape.
-            if f"{name}.step" in moments and moments.shape(f"{name}.exp_avg") == parameter.shape:
-                state = empty_state(optimizer, parameter, [k for k in STATE if f"{name}.{k}" in moments])
-                optimizer.state[parameter] = state
-                into |= {f"{name}.{kind}": value for kind, value in state.items()}
-        if into:
-            moments.read_into(into)
-        return optimizer
+        return optimizer_in_parts(model, config, moments)
 
     def put_weights(self, model: Any, weights: Mapping[str, Tensor]) -> None:
         """Fill the model from a checkpoint, each rank its parts."""
@@ -132,20 +98,11 @@ class Fsdp(Layout):
             # A forward without a backward leaves the root gathered.
             if isinstance(module, FSDPModule):
                 module.reshard()
-        saved = model.state_dict().keys()
-        return {n: p.detach() for n, p in model.named_parameters()} | {
-            n: b for n, b in model.named_buffers() if n in saved
-        }
+        return weights_in_parts(model)
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """The optimizer's state as `optimizer_state` names it, in parts."""
-        return {
-            f"{name}.{kind}": optimizer.state[p][kind]
-            for name, p in trainable(model).items()
-            if p in optimizer.state
-            for kind in STATE
-            if kind in optimizer.state[p]
-        }
+        return moments_in_parts(model, optimizer)
 
 
 def _is_new(module: torch.nn.Module) -> bool:

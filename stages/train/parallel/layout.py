@@ -16,16 +16,23 @@ from torch import Tensor
 from stages.models.load import Policy
 from stages.train.config import TrainConfig
 from stages.train.optim import make_optimizer
-from stages.train.parallel.gather import Tensors, put_weights
+
+Tensors = dict[str, Tensor]
+"""Tensors by the name of the parameter or buffer that they belong to."""
 
 
 class Layout(ABC):
-    """One way to lay a model over the ranks. Where it is not `in_parts` the model is whole outside of training."""
+    """One way to lay a model over the ranks."""
 
     sharded: bool
-    """While training no rank has all of it, and every forward is a meeting of all."""
-    in_parts: bool = False
-    """No rank ever has the whole model: it is read, kept in checkpoints and written part by part."""
+    """No rank has all of it and its optimizer: it is read, kept in checkpoints and written in parts (`parts.py`).
+
+    Every forward is a meeting of all.
+    """
+    on_host: bool = False
+    """Outside of training a rank has its part in the host's memory, not on its GPU."""
+    takes_adapters: bool = True
+    """Whether LoRA's adapters can be laid out."""
 
     @contextmanager
     def constructing(self, device: str, frozen: bool = False) -> Iterator[None]:
@@ -41,7 +48,11 @@ class Layout(ABC):
 
     def put_weights(self, model: Any, weights: Mapping[str, Tensor]) -> None:
         """Fill a loaded model from a checkpoint. KeyError for a name that it has not."""
-        put_weights(model, weights)
+        with torch.no_grad():
+            there = dict(model.named_parameters()) | dict(model.named_buffers())
+            for name, value in weights.items():
+                # In place: the optimizer and tied layers hold these very tensors.
+                there[name].copy_(value)
 
     @abstractmethod
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
@@ -50,22 +61,17 @@ class Layout(ABC):
     def prepare(self, trainer: Any) -> None:  # noqa: B027
         """Before the trainer lays its model out; by default nothing."""
 
-    def begin(self, trainer: Any, moments: Tensors) -> None:  # noqa: B027
-        """Give the trainer, whose model is laid out by now, the moments; by default the optimizer has kept them."""
-
     @abstractmethod
     def weights(self, model: Any) -> Tensors:
         """Parameters by name, tied ones once, and the buffers that are saved with a model.
 
-        Whole and on the CPU, or `in_parts`.
+        Whole and on the CPU, or in parts where it is sharded.
         """
 
     @abstractmethod
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
-        """The optimizer's state as `optimizer_state` names it: whole and on the CPU, or `in_parts`."""
+        """The optimizer's state as `optimizer_state` names it: whole and on the CPU, or in parts."""
 
-    def make_whole(
-        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
-    ) -> tuple[Policy, torch.optim.AdamW]:
-        """After training: the policy with its whole model in one place, and its optimizer; by default as they are."""
-        return policy, optimizer
+    def end(self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig) -> torch.optim.AdamW:
+        """After a trainer: the policy's model as it was loaded, and its optimizer; by default they are."""
+        return optimizer

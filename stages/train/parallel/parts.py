@@ -1,13 +1,16 @@
 """Tensors that lie in parts on the ranks, and on disk: torch's distributed checkpoints, as safetensors files.
 
-A folder may hold whole tensors in one file, as a trained policy's does, or each rank's parts in a file of its own, as a
-checkpoint of a sharded run does: both are read by whoever asks, each rank what it keeps.
+Each is a `DTensor`, of whose first dimension a rank has a share. A folder may hold whole tensors in one file, as a
+trained policy does, or each rank's parts in a file of its own, as a checkpoint of a sharded run does: both are read by
+whoever asks, each rank what it keeps.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,15 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
+from stages.core.errors import UnavailableError
+from stages.train.config import TrainConfig
+from stages.train.optim import STATE, empty_state, make_optimizer, trainable
 from stages.train.parallel import ranks
+
+_HOOK = "maybe_distribute_model"
 
 
 class StoredTensors(Mapping[str, Tensor]):
@@ -38,6 +47,10 @@ class StoredTensors(Mapping[str, Tensor]):
     def __len__(self) -> int:
         """How many tensors there are."""
         return len(self._about)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether some file has it; `Mapping` would read it."""
+        return name in self._about
 
     def shape(self, name: str) -> torch.Size:
         """The size of a whole tensor. KeyError for a name that no file has."""
@@ -74,7 +87,100 @@ def write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
         dcp.save(tensors, storage_writer=writer, no_dist=ranks.count() == 1)
 
 
+def part_of(value: Tensor, mesh: DeviceMesh) -> DTensor:
+    """Of a tensor that every rank has, or that has no memory, this rank's part: a copy in the host's memory."""
+    chunks = value.chunk(ranks.count()) if value.dim() else (value,) * ranks.count()
+    # Fewer rows than ranks: the last ones have none.
+    own = chunks[ranks.rank()] if ranks.rank() < len(chunks) else value[:0]
+    placement = Shard(0) if value.dim() else Replicate()
+    own = own if own.is_meta else own.to("cpu", copy=True)
+    # Of views as of others: what is whole lies in one piece.
+    stride = torch.empty(value.shape, device="meta").stride()
+    return DTensor.from_local(own, mesh, [placement], run_check=False, shape=value.shape, stride=stride)
+
+
 def whole(value: Tensor) -> Tensor:
-    """A tensor that lies in parts whole, where it is computed with; any other as it is. A meeting of all ranks."""
+    """A tensor that lies in parts whole, where ranks can meet over it; any other as it is. A meeting of all ranks."""
     value = value.detach()
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    if value.device.type == "cpu" and torch.distributed.get_backend() == "nccl":
+        # NCCL sends nothing that lies on a CPU.
+        own, shape, stride = value.to_local().cuda(), value.shape, value.stride()
+        value = DTensor.from_local(
+            own, _gpus(ranks.count()), value.placements, run_check=False, shape=shape, stride=stride
+        )
+    return value.full_tensor()
+
+
+@cache
+def _gpus(count: int) -> DeviceMesh:
+    return init_device_mesh("cuda", (count,))
+
+
+@contextmanager
+def read_in_parts(lay_out: Callable[[Any], None], parallel: str) -> Iterator[None]:
+    """Models that are loaded within have no memory until `lay_out` has made parameters DTensors: then they are read.
+
+    UnavailableError where transformers can't read weights by parts.
+    """
+    from transformers import PreTrainedModel
+
+    try:
+        from transformers.distributed.sharding_utils import DtensorShardOperation  # noqa: F401
+    except ImportError:
+        raise UnavailableError(
+            f"--parallel {parallel} needs transformers 5.17", "pip install -U transformers"
+        ) from None
+
+    def hook(cls: Any, model: Any, *_: Any) -> Any:
+        # transformers ties weights when it has read them: until then the head would be a parameter of its own.
+        model.tie_weights()
+        lay_out(model)
+        return model
+
+    # transformers calls this hook between making a model on `meta` and reading its weights, and of a DTensor it
+    # reads this rank's part alone. Its own hook has a plan for few families and knows one precision.
+    own = vars(PreTrainedModel).get(_HOOK)
+    setattr(PreTrainedModel, _HOOK, classmethod(hook))
+    try:
+        yield
+    finally:
+        delattr(PreTrainedModel, _HOOK)
+        if own is not None:
+            setattr(PreTrainedModel, _HOOK, own)
+
+
+def weights_in_parts(model: Any) -> dict[str, Tensor]:
+    """Parameters of a model in parts, and the buffers that are saved with it."""
+    saved = model.state_dict().keys()
+    return {n: p.detach() for n, p in model.named_parameters()} | {n: b for n, b in model.named_buffers() if n in saved}
+
+
+def moments_in_parts(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer over parts, as `optimizer_state` names it."""
+    return {
+        f"{name}.{kind}": optimizer.state[p][kind]
+        for name, p in trainable(model).items()
+        if p in optimizer.state
+        for kind in STATE
+        if kind in optimizer.state[p]
+    }
+
+
+def optimizer_in_parts(model: Any, config: TrainConfig, moments: Mapping[str, Tensor]) -> torch.optim.AdamW:
+    """The optimizer of a model in parts, each rank with its own part of stored moments. A meeting of all ranks."""
+    optimizer = make_optimizer(model, config, {})
+    if not moments:
+        return optimizer
+    assert isinstance(moments, StoredTensors)
+    into: dict[str, Tensor] = {}
+    for name, parameter in trainable(model).items():
+        # Adapters of another rank have moments of another shape.
+        if f"{name}.step" in moments and moments.shape(f"{name}.exp_avg") == parameter.shape:
+            state = empty_state(optimizer, parameter, [k for k in STATE if f"{name}.{k}" in moments])
+            optimizer.state[parameter] = state
+            into |= {f"{name}.{kind}": value for kind, value in state.items()}
+    if into:
+        moments.read_into(into)
+    return optimizer

@@ -6,10 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from transformers import TrainerCallback
-
-from stages.train.optim import optimizer_state
 from stages.train.parallel import ranks
 from stages.train.parallel.split import Part
 
@@ -29,7 +25,6 @@ class RankTrainer:
     optimizer: Any
     lr_scheduler: Any
     accelerator: Any
-    _moments: dict[str, Tensor]
 
     @property
     def part(self) -> Part:
@@ -37,18 +32,11 @@ class RankTrainer:
         return Part(ranks.rank(), ranks.count(), self.session.layout.sharded)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The session's, with its moments; transformers would make a new AdamW.
-
-        A sharded one starts empty: `begin` gives it its moments once the parameters are laid out.
-        """
+        """The session's, with its moments; transformers would make a new AdamW."""
         if self.optimizer is None:
-            self.optimizer, self._moments = self.session.optimizer, {}
+            self.optimizer = self.session.optimizer
             # The one moment for it: the accelerator is there, and has not laid the model out yet.
             self.session.layout.prepare(self)
-            if self.session.layout.sharded and not self.session.layout.in_parts:
-                self._moments = optimizer_state(self.model, self.optimizer)
-                self.optimizer.state.clear()
-                self.add_callback(_Begin(self))  # type: ignore[attr-defined]
         return self.optimizer
 
     def create_scheduler(
@@ -61,7 +49,7 @@ class RankTrainer:
 
     def _move_model_to_device(self, model: Any, device: Any) -> None:
         """transformers would put a model on its device when the trainer is made; in parts it lies where it is to."""
-        if not self.session.layout.in_parts:
+        if not self.session.layout.sharded:
             super()._move_model_to_device(model, device)  # type: ignore[misc]
 
     @contextmanager
@@ -72,14 +60,3 @@ class RankTrainer:
         self.accelerator.sync_gradients = last
         with nullcontext() if last else self.accelerator.no_sync(model):
             yield
-
-
-class _Begin(TrainerCallback):
-    """Hands the moments over once model and optimizer are laid out."""
-
-    def __init__(self, trainer: RankTrainer) -> None:
-        self._trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Called by transformers before the first step, when accelerate has laid the model out."""
-        self._trainer.session.layout.begin(self._trainer, self._trainer._moments)

@@ -8,8 +8,7 @@ import torch
 from stages.train.config import TrainConfig
 from stages.train.optim import optimizer_state, trainable
 from stages.train.parallel import ranks
-from stages.train.parallel.gather import Tensors, saved_buffers
-from stages.train.parallel.layout import Layout
+from stages.train.parallel.layout import Layout, Tensors
 
 
 class Whole(Layout):
@@ -45,7 +44,8 @@ class Whole(Layout):
 
     def weights(self, model: Any) -> Tensors:
         """As they are, copied to the CPU: every rank has all of it."""
-        return {n: p.detach().cpu() for n, p in model.named_parameters()} | saved_buffers(model)
+        saved = {n: b.cpu() for n, b in model.state_dict().items() if n in dict(model.named_buffers())}
+        return {n: p.detach().cpu() for n, p in model.named_parameters()} | saved
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
         """As they are, copied to the CPU: every rank has all of it."""

@@ -4,33 +4,71 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from stages.core.errors import UnavailableError
 from stages.models.load import Policy
 from stages.train.config import TrainConfig
-from stages.train.masters import MASTER
-from stages.train.optim import trainable
-from stages.train.parallel.gather import Tensors, saved_buffers, whole_policy
-from stages.train.parallel.layout import Layout
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+from stages.train.optim import STATE, fitting, make_optimizer, trainable
+from stages.train.parallel import ranks
+from stages.train.parallel.layout import Layout, Tensors
+from stages.train.parallel.parts import (
+    StoredTensors,
+    moments_in_parts,
+    optimizer_in_parts,
+    part_of,
+    read_in_parts,
+    weights_in_parts,
+)
+from stages.train.parallel.zero_model import InEngine, Places
 
 
 class Zero(Layout):
-    """Gradients and moments are sharded (2), parameters too (3)."""
+    """Gradients and moments are sharded (2), parameters too (3).
+
+    Outside of training both lie in parts in the host's memory, as DTensors, whatever DeepSpeed makes of them within.
+    """
 
     sharded = True
+    on_host = True
+    takes_adapters = False
 
     def __init__(self, name: str, reduce_dtype: str) -> None:
         if importlib.util.find_spec("deepspeed") is None:
             raise UnavailableError(f"--parallel {name} needs DeepSpeed", "pip install 'cosmo-rl[deepspeed]'")
         self.config = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
-        self._reduce = reduce_dtype
+        self._name, self._reduce = name, reduce_dtype
+        self._mesh: DeviceMesh | None = None
+        self._engine: InEngine | None = None
+        """Model and moments while a trainer has them."""
+
+    @contextmanager
+    def constructing(self, device: str, frozen: bool = False) -> Iterator[None]:
+        """A policy is read in parts. A model that is not trained is whole, as DeepSpeed would not gather it."""
+        if frozen:
+            yield
+            return
+
+        def lay_out(model: Any) -> None:
+            places = Places(model)
+            for name, parameter in list(model.named_parameters()):
+                part = part_of(parameter.detach(), self._host_mesh())
+                places.put(name, torch.nn.Parameter(part, requires_grad=parameter.requires_grad))
+
+        with read_in_parts(lay_out, self._name):
+            yield
+
+    def _host_mesh(self) -> DeviceMesh:
+        if self._mesh is None:
+            self._mesh = init_device_mesh("cpu", (ranks.count(),))
+        return self._mesh
 
     def arguments(self, model: Any, autocast: bool) -> dict[str, Any]:
         """Weights stay in float32 under autocast, which DeepSpeed does itself: nobody else may."""
@@ -46,82 +84,37 @@ class Zero(Layout):
             more["torch_autocast"] = cast
         return {"deepspeed": {**self.config, **more}, "bf16": False}
 
-    def begin(self, trainer: Any, moments: Tensors) -> None:
-        """DeepSpeed links the moments to parameters in the first step: one of nothing, at rate 0, then they are set."""
-        optimizer, engine = trainer.session.optimizer, trainer.model_wrapped
-        # ZeRO 2 links all groups after the step of the first, when the others would have none yet.
-        for group in optimizer.param_groups:
-            for flat in group["params"]:
-                optimizer.state[flat] = {"step": torch.zeros((), device=flat.device)}
-                optimizer.state[flat] |= {kind: torch.zeros_like(flat) for kind in _MOMENTS}
-        if not moments:
-            return
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+    def optimizer(self, model: Any, config: TrainConfig, moments: Mapping[str, Tensor]) -> torch.optim.AdamW:
+        """Of the parts, each rank with its own part of the moments."""
+        return optimizer_in_parts(model, config, moments)
 
-        rates = [group["lr"] for group in optimizer.param_groups]
-        for group in optimizer.param_groups:
-            # AdamW's decay is a share of the rate, so it rests, too.
-            group["lr"] = 0.0
-        _step_of_nothing(trainer, engine)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        for name, parameter in trainable(trainer.model).items():
-            for kind in _MOMENTS:
-                if f"{name}.{kind}" in moments:
-                    value = moments[f"{name}.{kind}"].to(engine.device)
-                    safe_set_full_optimizer_state(parameter, value, kind)
-            if f"{name}.{MASTER}" in moments:
-                safe_set_full_fp32_param(parameter, moments[f"{name}.{MASTER}"].to(engine.device))
-        steps = max(float(v) for n, v in moments.items() if n.endswith(".step"))
-        for state in optimizer.state.values():
-            # One for all: DeepSpeed's state is of flat groups and not of parameters.
-            state["step"].fill_(steps)
+    def put_weights(self, model: Any, weights: Mapping[str, Tensor]) -> None:
+        """Fill the model from a checkpoint, each rank its parts."""
+        assert isinstance(weights, StoredTensors)
+        weights.read_into(weights_in_parts(model))
+
+    def prepare(self, trainer: Any) -> None:
+        """Hand model and moments over, one parameter after the other."""
+        self._engine = InEngine(trainer, trainer.args.hf_deepspeed_config.config, self._host_mesh())
 
     def weights(self, model: Any) -> Tensors:
-        """The float32 ones where DeepSpeed keeps some."""
-        from deepspeed import zero
-        from deepspeed.utils import safe_get_full_fp32_param
-
-        found: Tensors = {}
-        for name, parameter in model.named_parameters():
-            value = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-            if value is None:
-                # ZeRO 3 marks what it has partitioned by `ds_id`. What was gathered is freed on leaving: hence the
-                # copy.
-                with zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-                    value = parameter.detach().clone()
-            # As the policy's own dtype: the masters of bfloat16 weights go with the moments.
-            found[name] = value.to("cpu", parameter.dtype)
-        return found | saved_buffers(model)
+        """In parts; the float32 ones where DeepSpeed keeps some."""
+        return weights_in_parts(model) if self._engine is None else self._engine.weights()
 
     def moments(self, model: Any, optimizer: torch.optim.Optimizer) -> Tensors:
-        """By DeepSpeed's own functions; the step is the same for all."""
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+        """In parts, as the weights are."""
+        return moments_in_parts(model, optimizer) if self._engine is None else self._engine.moments()
 
-        steps = [state["step"] for state in optimizer.state.values() if "step" in state]
-        if not steps:
-            return {}
-        found: Tensors = {}
-        for name, parameter in trainable(model).items():
-            found |= {f"{name}.{kind}": safe_get_full_optimizer_state(parameter, kind).cpu() for kind in _MOMENTS}
-            found[f"{name}.step"] = torch.tensor(float(max(steps)))
-            if parameter.dtype != torch.float32:
-                found[f"{name}.{MASTER}"] = safe_get_full_fp32_param(parameter).cpu()
-        return found
-
-    def make_whole(
-        self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig
-    ) -> tuple[Policy, torch.optim.AdamW]:
-        """A newly loaded model with these weights: every rank has all of it again."""
-        # Both are gathered from the sharded model before it is let go.
-        weights, moments = self.weights(policy.model), self.moments(policy.model, optimizer)
-        return whole_policy(policy, config, weights, moments)
-
-
-def _step_of_nothing(trainer: Any, engine: Any) -> None:
-    ids: Tensor = torch.zeros(1, 2, dtype=torch.long, device=engine.device)
-    loss = engine(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.sum() * 0.0
-    trainer.accelerator.backward(loss)
+    def end(self, policy: Policy, optimizer: torch.optim.AdamW, config: TrainConfig) -> torch.optim.AdamW:
+        """Take both back, if there was a step to take; the optimizer of the parts that the model has now."""
+        if self._engine is None:
+            return optimizer
+        moments, self._engine = self._engine.end(), None
+        made = make_optimizer(policy.model, config, {})
+        for name, parameter in trainable(policy.model).items() if moments else ():
+            given = {kind: moments.pop(f"{name}.{kind}") for kind in STATE if f"{name}.{kind}" in moments}
+            made.state[parameter] = fitting(made, parameter, given)
+        return made
 
 
 def _skip_build() -> None:
