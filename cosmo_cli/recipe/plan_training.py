@@ -43,7 +43,7 @@ def _step(question: Question, phase: Phase, more: dict[str, Any]) -> StepPlan:
         step.gpu, step.gpu_limit = training.gpu_moments(shape, how), machine.usable_gpu
         if (stays := _vllm_stays(question, phase, config)) and how.ranks == 1:
             step.gpu = {name: parts | {"vLLM, which stays": stays} for name, parts in step.gpu.items()}
-    step.host = training.host(shape, how, on_cpu=not on_gpu)
+    step.host = training.host(shape, how, machine.usable_gpu if on_gpu else 0)
     if shape.vision and phase.needs_rollouts:
         inputs = phase.prompts * question.prompt_tokens * shape.patches * shape.patch_values * 4
         step.host["inputs of images"] = how.local * min(_KEPT_IMAGES, inputs)
@@ -81,7 +81,6 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
         dtype=config.dtype,
         lora=config.lora.rank,
         reference=(config.ref_dtype or config.dtype) if phase.needs_rollouts and config.ref_kl > 0 else "",
-        parent=phase.iterations > 1,
         one_pass=one_pass,
     )
 
@@ -121,7 +120,7 @@ def _shortages(question: Question, how: Training, step: StepPlan) -> Iterator[Pr
     machine = question.machine
     if step.gpu_limit and step.gpu_bytes > step.gpu_limit:
         # Weights, gradients and moments are there whatever the rows are.
-        sure = max(_total(training.at_start(question.shape, how)), _total(training.resident(question.shape, how)))
+        sure = _total(training.resident(question.shape, how))
         when = next(name for name, parts in step.gpu.items() if parts == step.fullest)
         which = "" if when == "step" else f" ({when})"
         what = f"{size(step.gpu_bytes)} of each GPU{which}, and {size(step.gpu_limit)} can be used"

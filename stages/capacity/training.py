@@ -44,8 +44,6 @@ class Training:
     """Rank of the adapters; 0: whole weights."""
     reference: str
     """What weights of a reference model for the KL are in; empty: none. In parts with fsdp2, else whole on each GPU."""
-    parent: bool
-    """Whether it goes on from moments that an earlier turn saved."""
     one_pass: Pass
     """Its largest forward and backward."""
 
@@ -120,19 +118,13 @@ def forward_end(shape: Shape, how: Training) -> Parts:
     return resident(shape, how) | parts | {"bfloat16 copies of weights": 2 * shape.linear} | reference
 
 
-def at_start(shape: Shape, how: Training) -> Parts:
-    """Bytes of one GPU when DeepSpeed takes the model over: all of it has been placed there before.
+def at_start_and_end(shape: Shape, how: Training) -> Parts:
+    """Bytes of one GPU while what lies in parts is set or saved: each tensor is gathered, in float32 the largest.
 
-    With fsdp2 a GPU never has more than its part.
+    Nothing is there beside what a step has: zero2's parameters are read in parts and gathered one by one, zero3's are
+    partitioned again at once.
     """
-    if how.parallel not in ("zero2", "zero3"):
-        return {}
-    return {"weights": BYTES[how.dtype] * shape.parameters}
-
-
-def at_end(shape: Shape, how: Training) -> Parts:
-    """Bytes of one GPU while what lies in parts is saved: each tensor is gathered, in float32 the largest."""
-    if how.parallel != "fsdp2":
+    if not how.sharded:
         return {}
     return resident(shape, how) | {"one tensor, whole": 4 * max(shape.head, shape.largest)}
 
@@ -142,33 +134,38 @@ def gpu_moments(shape: Shape, how: Training) -> dict[str, Parts]:
     found = {
         "step": at_work(shape, how),
         "end of the forward pass": forward_end(shape, how),
-        "start, whole model placed": at_start(shape, how),
-        "end, while it is saved": at_end(shape, how),
+        "start and end, a tensor whole": at_start_and_end(shape, how),
     }
     return {name: parts for name, parts in found.items() if parts}
 
 
-def host(shape: Shape, how: Training, on_cpu: bool) -> Parts:
-    """Bytes of one machine's memory, all its processes together; `on_cpu`: there is no GPU, and all of it lies here.
+def host(shape: Shape, how: Training, gpu: int) -> Parts:
+    """Bytes of one machine's memory, all its processes together.
 
-    Every process of zero2 and zero3 reads the whole policy and its parent's moments, and at the end gathers both, loads
-    the model once more and gives its optimizer a copy: 2 b N + 2 m T + 2 b T, m bytes of a parameter's moments. With
-    fsdp2 each reads its part, b N / W, and at the end has one tensor at a time (of converted weights, a layer).
+    `gpu` is what tensors can have of one GPU; 0: there is none, and all of it lies here. In parts, each process reads
+    (b N + m T) / W, m bytes of a parameter's moments, and has one tensor whole at a time (of converted weights, a
+    layer). With fsdp2 the parts lie on the GPU but for the weights as they are read; zero2 and zero3 have them here at
+    the start, in each checkpoint and at the end. Where zero2's flat copy of the weights has no room on the GPU,
+    DeepSpeed makes it here, of a copy: 2 b T.
     """
     b, t = BYTES[how.dtype], trained(shape, how)
     # A master beside the moments of weights with fewer digits.
     model, moments = b * shape.parameters, (MOMENTS + (b != 4)) * 4 * t
-    parent = moments if how.parent else 0
     each = {"processes": PROCESS}
-    if on_cpu:
-        # What a GPU would hold, whole again at the end of a sharded run.
+    if not gpu:
+        # What a GPU would hold; one process of a sharded layout has all of it.
         own = replace(how, parallel="ddp") if how.ranks == 1 else how
         each |= at_work(shape, own)
-    if how.parallel == "fsdp2":
-        each |= {} if on_cpu else {"weights as they are read": model // how.ranks}
+    if how.sharded:
+        if how.parallel != "fsdp2":
+            each["weights and moments in parts"] = (model + moments) // how.ranks
+        elif gpu:
+            each["weights as they are read"] = model // how.ranks
         each["one tensor as it is saved"] = 4 * max(shape.head, shape.largest)
-    elif how.sharded:
-        each |= {"whole models": 2 * model, "whole moments": 2 * moments + parent}
+        if how.reference and how.parallel != "fsdp2" and gpu:
+            each["reference model as it is loaded"] = BYTES[how.reference] * shape.parameters
+        if how.parallel == "zero2" and gpu and model + b * t > gpu:
+            each["weights that DeepSpeed lays flat"] = 2 * b * t
     else:
-        each |= {"model as it is loaded or saved": model, "moments as they are": max(moments, parent)}
+        each |= {"model as it is loaded or saved": model, "moments as they are": moments}
     return {name: how.local * number for name, number in each.items()}

@@ -12,7 +12,7 @@ from stages.capacity.shape import Shape
 from stages.capacity.training import (
     PROCESS,
     Training,
-    at_start,
+    at_start_and_end,
     at_work,
     forward_end,
     gpu_moments,
@@ -50,7 +50,7 @@ SHAPE = Shape(
 PLAIN = Pass(10, 0, half=False, autocast=False, checkpointing=False, trains_vision=False)
 CAST = replace(PLAIN, half=True, autocast=True)
 BUCKETS = "reduction buckets"
-TRAINING = Training("ddp", 4, 4, "float32", 0, reference="", parent=True, one_pass=PLAIN)
+TRAINING = Training("ddp", 4, 4, "float32", 0, reference="", one_pass=PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_what_a_step_adds():
     assert at_work(SHAPE, replace(TRAINING, reference="bfloat16"))["reference model"] == 2000
 
 
-def test_what_deepspeed_takes_over_is_whole_on_each_gpu_first_and_fsdp2_never():
-    assert at_start(SHAPE, TRAINING) == {}
-    assert at_start(SHAPE, replace(TRAINING, parallel="zero3")) == {"weights": 4000}
+def test_no_gpu_begins_or_ends_with_more_than_it_trains_with_and_a_tensor():
+    assert at_start_and_end(SHAPE, TRAINING) == {}
     assert list(gpu_moments(SHAPE, TRAINING)) == ["step"]
-    fsdp = replace(TRAINING, parallel="fsdp2")
-    assert at_start(SHAPE, fsdp) == {}
     # A part of everything, and one tensor whole in float32.
-    assert sum(gpu_moments(SHAPE, fsdp)["end, while it is saved"].values()) == (4000 + 3200 + 6400) // 4 + 4 * 100
+    fsdp = gpu_moments(SHAPE, replace(TRAINING, parallel="fsdp2"))["start and end, a tensor whole"]
+    assert sum(fsdp.values()) == (4000 + 3200 + 6400) // 4 + 4 * 100
+    zero = at_start_and_end(SHAPE, replace(TRAINING, parallel="zero3"))
+    assert (zero["weights"], zero["moments"], zero["one tensor, whole"]) == (1000, 1600, 4 * 100)
 
 
 def test_a_reference_lies_as_the_policy_does():
@@ -174,24 +174,34 @@ def test_a_reference_lies_as_the_policy_does():
 
 def test_memory_of_the_machine():
     ddp = {"processes": PROCESS, "model as it is loaded or saved": 4000, "moments as they are": 6400}
-    assert host(SHAPE, TRAINING, on_cpu=False) == {name: 4 * number for name, number in ddp.items()}
+    assert host(SHAPE, TRAINING, gpu=GIB) == {name: 4 * number for name, number in ddp.items()}
     zero = replace(TRAINING, parallel="zero3", ranks=8)
-    assert host(SHAPE, zero, on_cpu=False) == {
-        "processes": 4 * PROCESS,
-        "whole models": 4 * 2 * 4000,
-        "whole moments": 4 * (2 * 6400 + 6400),
-    }
-    assert host(SHAPE, replace(zero, parallel="fsdp2"), on_cpu=False) == {
+    in_parts = {"weights and moments in parts": 4 * (4000 + 6400) // 8, "one tensor as it is saved": 4 * 4 * 100}
+    assert host(SHAPE, zero, gpu=GIB) == {"processes": 4 * PROCESS} | in_parts
+    assert host(SHAPE, replace(zero, parallel="fsdp2"), gpu=GIB) == {
         "processes": 4 * PROCESS,
         "weights as they are read": 4 * 500,
         "one tensor as it is saved": 4 * 4 * 100,
     }
-    first = replace(zero, parent=False, parallel="zero2", dtype="bfloat16")
+    half = replace(zero, dtype="bfloat16")
     # Moments are float32 whatever the weights are, and masters go with them.
-    assert host(SHAPE, first, on_cpu=False)["whole moments"] == 4 * 2 * 3 * 4 * 800
-    on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), on_cpu=True)
+    assert host(SHAPE, half, gpu=GIB)["weights and moments in parts"] == 4 * (2000 + 3 * 4 * 800) // 8
+    on_cpu = host(SHAPE, replace(TRAINING, ranks=1, local=1), gpu=0)
     assert on_cpu["weights"] == 4000
     assert on_cpu["output head"] == head(SHAPE, PLAIN)
+
+
+def test_zero2_lays_weights_flat_in_the_machine_s_memory_where_a_gpu_has_no_room_for_a_copy():
+    zero = replace(TRAINING, parallel="zero2", ranks=8)
+    assert "weights that DeepSpeed lays flat" not in host(SHAPE, zero, gpu=4000 + 3200)
+    assert host(SHAPE, zero, gpu=4000 + 3199)["weights that DeepSpeed lays flat"] == 4 * 2 * 3200
+    assert "weights that DeepSpeed lays flat" not in host(SHAPE, replace(zero, parallel="zero3"), gpu=4000)
+
+
+def test_a_reference_is_read_whole_but_with_fsdp2():
+    asked = replace(TRAINING, ranks=8, reference="bfloat16")
+    assert host(SHAPE, replace(asked, parallel="zero3"), gpu=GIB)["reference model as it is loaded"] == 4 * 2000
+    assert "reference model as it is loaded" not in host(SHAPE, replace(asked, parallel="fsdp2"), gpu=GIB)
 
 
 SAMPLING = Sampling("vllm", "bfloat16", 1, 0.5, 0, longest=64, prompt=4, new_tokens=6, batch_tokens=100)

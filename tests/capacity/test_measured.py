@@ -31,7 +31,7 @@ from tests.capacity.live_memory import LiveMemory
 CONFIGS = Path(__file__).parent / "configs"
 MODELS = {n: Shape(**s) for n, s in json.loads((CONFIGS.parent / "shapes.json").read_text()).items()}
 PASS = Pass(1, 0, half=False, autocast=False, checkpointing=False, trains_vision=False)
-TRAINING = Training("ddp", 1, 1, "float32", 0, reference="", parent=False, one_pass=PASS)
+TRAINING = Training("ddp", 1, 1, "float32", 0, reference="", one_pass=PASS)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_a_config_alone_says_what_the_loaded_model_has(policies, name):
     set_frozen(model, freeze_vision=True)
     assert trained(shape, TRAINING) == sum(p.numel() for p in trainable(model).values())
     Adapters(model, LoraOptions(rank=3), 0, {})
-    lora = Training("ddp", 1, 1, "float32", 3, reference="", parent=False, one_pass=PASS)
+    lora = Training("ddp", 1, 1, "float32", 3, reference="", one_pass=PASS)
     assert trained(shape, lora) == sum(p.numel() for p in trainable(model).values())
 
 
@@ -172,7 +172,7 @@ def test_the_peak_of_a_step_is_what_the_formulas_say(policies, checkpointing, au
     shape = replace(full, layers=layers, linear=linear, vocabulary=vocabulary)
     one = Pass(prompt + sum(completions), 0, True, autocast, checkpointing, trains_vision=False)
     dtype = "float32" if autocast else "bfloat16"
-    how = Training("ddp", 1, 1, dtype, 0, reference="", parent=False, one_pass=one)
+    how = Training("ddp", 1, 1, dtype, 0, reference="", one_pass=one)
     with FakeTensorMode():
         model = on_fake(CONFIGS / "qwen2_5_vl_7b", layers, getattr(torch, dtype), vocabulary)
         forward, backward = peaks(model, processor, group, checkpointing, autocast)
