@@ -22,7 +22,7 @@ from stages.models.policy_ref import resolve_policy
 from stages.train import trainer_isolation
 from stages.train.parallel import zero
 from tests.support.cli import COSMO, environment
-from tests.train.made import steps, train, weights
+from tests.train.made import contents, steps, train, weights
 from tests.train.parallel import (
     SETTINGS,
     TINY,
@@ -115,6 +115,16 @@ def test_the_same_run(
     assert done.returncode == 0, done.stderr
     # Adam turns the rounding of a tiny gradient into a step of some size.
     assert_same(alone[objective], RunFolder.open(tmp_path / done.stdout.strip()), weight=2e-4)
+
+
+@pytest.mark.parametrize("parallel", ["zero2", "zero3"])
+def test_calls_in_a_row_are_one_to_the_bit(tmp_path: Path, inputs: dict[str, list[Path]], parallel: str) -> None:
+    same = {**SETTINGS["rl"], "parallel": parallel, "epochs": 1}
+    one = train_on_ranks(inputs["rl"], tmp_path / "one", **same)
+    first = train_on_ranks(inputs["rl"][0], tmp_path / "two", **same)
+    second = train_on_ranks(inputs["rl"][1], tmp_path / "two", **{**same, "policy": str(first.path)})
+    assert contents(second) == contents(one)
+    assert [row.loss for row in [*steps(first), *steps(second)]] == [row.loss for row in steps(one)]
 
 
 class Spy(TorchDispatchMode):
