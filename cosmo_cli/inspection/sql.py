@@ -36,11 +36,16 @@ def run_query(folder: RunFolder, query: str) -> tuple[list[str], list[tuple[Any,
         import duckdb
     except ImportError:
         raise UnavailableError("--query needs DuckDB, which is not installed", "pip install duckdb") from None
+    from stages.core.runs.shards import open_shard
+
     paths = [str(path) for path in folder.shard_paths()]
     if not paths:
         raise InputError(
             f"{folder.where} has no committed shard", f"finish it with the same cosmo {folder.stage} command"
         )
+    for path in folder.shard_paths():
+        # Looked at by us first: what can't be read, or stands for too much, is said as everywhere.
+        open_shard(path, None).close()
     with duckdb.connect() as connection:
         connection.read_parquet(paths).create_view("rows")
         try:

@@ -39,6 +39,7 @@ def _steps(folder: RunFolder, ident: str, completion: int) -> list[GuidedStep]:
 
     from schemas.arrow import rows_from
     from schemas.tables import STEPS_GUIDED
+    from stages.core.runs.shards import open_shard
 
     # A scored run has its groups' choices in the rollout that it was made from.
     for run in (folder, *folder.upstream()):
@@ -48,7 +49,8 @@ def _steps(folder: RunFolder, ident: str, completion: int) -> list[GuidedStep]:
             if not path.is_file():
                 continue
             own = (pc.field("id") == ident) & (pc.field("index") == completion)
-            rows += rows_from(STEPS_GUIDED, pq.read_table(path, filters=own), 0)
+            with open_shard(path, STEPS_GUIDED):
+                rows += rows_from(STEPS_GUIDED, pq.read_table(path, filters=own), 0)
         if rows:
             return sorted(rows, key=lambda s: (s.step, s.beam))
     return []

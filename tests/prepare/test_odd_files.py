@@ -17,6 +17,7 @@ from schemas.values import plain_text
 from stages.core.errors import InputError
 from stages.reading.containers.found import found
 from tests.prepare.made import Prepared, image, prepare, write_lines
+from tests.support import bombs
 
 TABLE = "question,answer\nWie gro\u00df?,drei\nUnd nun?,vier\n"
 LINES = [{"question": "Wie gro\u00df?", "answer": "drei"}, {"question": "Und nun?", "answer": "vier"}]
@@ -239,3 +240,18 @@ def test_verls_reward_model_as_text_and_llama_factorys_history(tmp_path: Path) -
     (row,) = run(tmp_path / "l.json").rows
     assert [m.role for m in row.messages] == ["user", "assistant", "user"]
     assert (plain_text(row.messages[-1:]), row.reference_response) == ("q?\nx", "red")
+
+
+@pytest.mark.parametrize("source", ["{}", "parquet:{}"])
+@pytest.mark.parametrize("kind", ["dictionary", "inside_lists", "pages"])
+def test_a_small_file_that_stands_for_gigabytes_is_refused_by_its_name(kind: str, source: str, tmp_path: Path) -> None:
+    bombs.PARQUET[kind](tmp_path / "q.parquet")
+    with pytest.raises(InputError, match=r"q\.parquet has [0-9,]+ bytes and stands for [0-9,]+ or more") as error:
+        prepare(tmp_path / "runs", source.format(tmp_path / "q.parquet"))
+    assert "write it anew" in error.value.hint
+
+
+def test_an_arrow_file_that_stands_for_gigabytes_is_refused_by_its_name(tmp_path: Path) -> None:
+    bombs.arrow(tmp_path / "q.arrow")
+    with pytest.raises(InputError, match=r"q\.arrow has [0-9,]+ bytes and stands for [0-9,]+ or more"):
+        run(tmp_path / "q.arrow")

@@ -17,6 +17,7 @@ from schemas.arrow import RowError, arrow_schema, check_schema, hints, rows_from
 from schemas.columns import column, integers
 from schemas.tables import Table
 from stages.core.errors import InputError, first_line
+from stages.core.storage.unpacked import check_parquet
 
 # Large row groups read fast, but a recipe draws its prompts from everywhere: who wants one row reads its row group.
 ROW_GROUP_BYTES = 4 << 20
@@ -179,10 +180,11 @@ class ShardFile:
 
 
 def open_shard(path: Path, table: Table | None) -> pq.ParquetFile:
-    """An open shard whose schema fits the table; InputError names shard and column."""
+    """An open shard whose schema fits the table; InputError names shard and column, or how much too much it holds."""
     try:
         # pyarrow's read-ahead takes the whole file into memory, images and all, before the first row is out.
         file = pq.ParquetFile(path, pre_buffer=False)
+        check_parquet(file, path)
     except FileNotFoundError:
         raise InputError(f"shard {path} is missing", "copy it back, or rerun the stage that made it") from None
     except (pa.ArrowInvalid, OSError) as error:

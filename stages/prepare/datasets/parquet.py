@@ -24,6 +24,7 @@ from schemas.identity import digest
 from schemas.prompts import PromptRow
 from stages.core.config import option
 from stages.core.errors import BadSample, InputError, UsageError, first_line
+from stages.core.storage.unpacked import check_parquet
 from stages.prepare.datasets.base import Record
 from stages.prepare.kept_rows import KeptRows
 from stages.prepare.reading.columns import KINDS, item_of, mapping
@@ -173,7 +174,9 @@ def _opened(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        check_parquet(file, path)
+        return file
     except (pa.ArrowInvalid, OSError) as error:
         first = first_line(error)
         raise InputError(f"{path} can't be read as Parquet: {first}", "copy it again") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import InputError, first_line
+from stages.core.storage.unpacked import check_parquet, checked_batches
 from stages.reading.containers.base import Container, Item
 
 _BATCH = 128
@@ -134,7 +135,9 @@ class _failures:
 def _parquet(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path)
+    file = pq.ParquetFile(path)
+    check_parquet(file, path)
+    return file
 
 
 # One group only: with images in it, it may be hundreds of megabytes. Rows are asked for in the source's order.
@@ -159,10 +162,12 @@ def _arrow(path: Path, mtime_ns: int) -> Any:
 
     source = pa.memory_map(str(path))
     try:
-        return pa.ipc.open_stream(source).read_all()
+        batches = reader = pa.ipc.open_stream(source)
     except pa.ArrowInvalid:
         source.seek(0)
-        return pa.ipc.open_file(source).read_all()
+        reader = pa.ipc.open_file(source)
+        batches = (reader.get_batch(n) for n in range(reader.num_record_batches))
+    return pa.Table.from_batches(checked_batches(batches, path), reader.schema)
 
 
 def _classes(schema: Any) -> dict[str, list[str]]:
