@@ -14,6 +14,7 @@ from stages.models.batch_maker import BatchMaker
 from stages.models.families import family_named, image_token_id, marked_images
 from stages.models.find_processor import find_processor
 from stages.models.images import decode_image
+from stages.models.templates.render import render
 
 if TYPE_CHECKING:
     from stages.models.policy_ref import PolicyRef
@@ -121,10 +122,10 @@ class PromptProcessor:
         return _returned(self._processor, text, images)
 
     def render(self, messages: list[Message]) -> str:
-        """The conversation as text; BadSample where the chat template refuses a turn or, a program, fails on it."""
+        """The conversation as text; BadSample where the chat template refuses a turn, fails or takes too much."""
         turns = [_as_dict(m) for m in messages]
         try:
-            return str(self._renderer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+            return render(self._renderer, turns)
         # A template is a stranger's program: it may fail in any way that a program can.
         except Exception as error:
             roles = ", ".join(m.role for m in messages)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign.chain import LINES, Faults, call
+from tests.support import bombs
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 2**63, 10**30, 1e308, float("nan"), "", "x" * 3000, "../../x", "/etc/passwd", "\x00", "\ud800",
@@ -38,8 +39,13 @@ def damaged(reference: Path, commands: dict[str, list[str]], count: int, rng: ra
 
 
 def _file(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
-    """A JSON Lines file, a recipe or an edit with something wrong in it."""
-    kind = rng.choice(("jsonl", "toml", "import"))
+    """A JSON Lines file or a recipe with something wrong in it, or a small file that stands for gigabytes."""
+    kind = rng.choice((*("jsonl", "toml", "import") * 3, "bomb"))
+    if kind == "bomb":
+        name = rng.choice(sorted(bombs.PARQUET))
+        (folder / "rows.parquet").write_bytes(bombs.content(name))
+        verb, source = rng.choice((("prepare", "parquet:"), ("prepare", ""), ("import", "")))
+        return f"{kind} ({name})", [verb, f"{source}rows.parquet", "--runs", "runs"]
     if kind == "toml":
         text = 'name = "x"\nseed = 1\n[prepare]\nsources = ["builtin"]\n[rollout]\nsamples = 2\n'
         (folder / "r.toml").write_bytes(changed_bytes(text.encode(), rng))
@@ -60,7 +66,10 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
     there = folder / "theirs"
     shutil.copytree(run, there, symlinks=True)
     shards = sorted(there.glob("shards/*.parquet"))
-    if shards and rng.random() < 0.3:
+    if shards and rng.random() < 0.1:
+        path = rng.choice(shards)
+        path.write_bytes(bombs.content(rng.choice(sorted(bombs.PARQUET))))
+    elif shards and rng.random() < 0.3:
         path = rng.choice(shards)
         path.write_bytes(changed_bytes(path.read_bytes(), rng))
     else:

@@ -18,7 +18,11 @@ TEMPLATES = (
     "{{ raise_exception('no') }}", "{{ nothing.at.all }}", "{% for x in range(3) %}", "{{ ''.__class__.__mro__ }}",
     "{{ messages[0]['content'] * 2 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ 1 // 0 }}", "",
     "{{ cycler.__init__.__globals__.os.system('touch ran') }}", "{{ messages | tojson }}", "\x00", "{{ bos_token }}",
+    "{{ 'x' * 10**10 }}", "{{ 'x' | center(30000000) }}", "{{ 9 ** (10 ** 9) }}",
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ messages }}",
 )  # fmt: skip
+"""Chat templates that fail, reach for what they may not, loop for ever or make gigabytes."""
 Way = Callable[[Path, random.Random], object]
 """Does something odd to a model folder."""
 CODE = "import pathlib\npathlib.Path('ran').touch()\n\n\nclass Made:\n    pass\n"
@@ -57,7 +61,7 @@ def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: rando
     for number in range(count):
         made = fresh(reference, "strangers")
         theirs = rng.choice(sorted(p for p in (made / "runs").iterdir() if (p / "manifest.json").is_file()))
-        way = _replaced(theirs, rng)
+        way = replaced(theirs, _elsewhere(made), rng)
         verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export", "config"))
         words = [verb, str(theirs.relative_to(made)), *{"gc": ["--weights", "--delete"]}.get(verb, [])]
         if verb in ("rollout", "train"):
@@ -70,9 +74,7 @@ def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: rando
 
 def _tried(what: str, made: Path, words: list[str], faults: Faults) -> bool:
     """Whether the command went through; notes code that ran, and what was changed elsewhere."""
-    elsewhere = made / "elsewhere"
-    elsewhere.mkdir(exist_ok=True)
-    (elsewhere / "kept").write_text("kept")
+    elsewhere = _elsewhere(made)
     before = {p.name for p in made.iterdir()}
     said = call(words, made)
     faults.look(f"{what}: cosmo {' '.join(words)[:60]}", said)
@@ -82,14 +84,23 @@ def _tried(what: str, made: Path, words: list[str], faults: Faults) -> bool:
     return said.code == 0
 
 
-def _replaced(folder: Path, rng: random.Random) -> str:
+def _elsewhere(made: Path) -> Path:
+    """A folder with a file that no command has to do with."""
+    elsewhere = made / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    (elsewhere / "kept").write_text("kept")
+    return elsewhere
+
+
+def replaced(folder: Path, elsewhere: Path, rng: random.Random) -> str:
     """Something of a folder gives way to a link, a pipe or a folder; what was done."""
     path = rng.choice(sorted(p for p in folder.rglob("*") if not p.is_symlink()))
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    was_folder = path.is_dir()
+    shutil.rmtree(path) if was_folder else path.unlink()
     way = rng.choice(("a link out", "a link to a file", "a link to itself", "a pipe", "a folder", "nothing"))
     match way:
         case "a link out":
-            path.symlink_to(folder.parent.parent / "elsewhere")
+            path.symlink_to(elsewhere if was_folder else elsewhere / "kept")
         case "a link to a file":
             path.symlink_to("/etc/hostname")
         case "a link to itself":
@@ -165,6 +176,6 @@ MODELS: dict[str, Way] = {
     "a pickle named safetensors": _pickled("model.safetensors"),
     "code of its own": _own_code,
     "an adapter in a pickle": _adapter,
-    "another thing for a file": _replaced,
+    "another thing for a file": lambda model, rng: replaced(model, _elsewhere(model.parent), rng),
     "a chat template": _template,
 }

@@ -13,6 +13,7 @@ import pytest
 from tests.campaign.chain import Faults, Said, contents, staged
 from tests.campaign.damage import change, changed_bytes
 from tests.campaign.kills import compare
+from tests.campaign.strangers import MODELS, replaced
 from tests.support.cli import PATIENCE, ROOT, environment
 
 
@@ -78,3 +79,30 @@ def test_a_seed_is_the_same_damage() -> None:
 
     assert made(3) == made(3)
     assert len({str(made(seed)) for seed in range(20)}) > 15
+
+
+def test_a_link_out_of_a_folder_leads_to_something(tmp_path: Path) -> None:
+    """One that dangles is refused as missing, whatever is done about links."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    seen = set()
+    for seed in range(60):
+        folder = tmp_path / str(seed)
+        (folder / "a").mkdir(parents=True)
+        (folder / "a" / "b").write_text("")
+        if replaced(folder, elsewhere, random.Random(seed)).endswith("a link out"):
+            (link,) = (path for path in folder.rglob("*") if path.is_symlink())
+            assert link.resolve(strict=True).is_relative_to(elsewhere)
+            seen.add(link.is_dir())
+    assert seen == {True, False}
+    # A model lies one folder higher than a run does.
+    for seed in range(60):
+        model = tmp_path / f"made {seed}" / "model"
+        model.mkdir(parents=True)
+        (model / "config.json").write_text("{}")
+        MODELS["another thing for a file"](model, random.Random(seed))
+        if (model / "config.json").is_symlink() and (model / "config.json").readlink().name == "kept":
+            assert (model / "config.json").read_text() == "kept"
+            return
+    pytest.fail("no link out of a model folder was tried")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,3 +61,12 @@ def arrow(path: Path) -> None:
 PARQUET: dict[str, Callable[[Path], None]] = {
     made.__name__: made for made in (dictionary, inside_lists, prefixes, pages, nothings)
 }
+
+
+@lru_cache
+def content(kind: str) -> bytes:
+    """The bytes of such a Parquet file, made once: writing one costs a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bomb.parquet"
+        PARQUET[kind](path)
+        return path.read_bytes()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.models.tiny._tokenizer import train, wrap
 from stages.models.tiny._weights import initialise, save
+from stages.models.tiny.chat_templates import INTERNVL
 
 _NAMED = {
     "start_image_token": "<img>",
@@ -14,15 +15,6 @@ _NAMED = {
     "video_token": "<video>",
 }
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *_NAMED.values()]
-_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{{ '<IMG_CONTEXT>\\n' }}"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 # 84 x 84 is 6 x 6 patches, halved twice by pixel shuffle to nine tokens; six tiles and a thumbnail are 63.
 _TILE, _PATCH, _TOKENS_A_TILE, _MOST_TILES = 84, 14, 9, 6
 
@@ -37,7 +29,7 @@ class TinyInternVL:
         from transformers import GenerationConfig, InternVLConfig, InternVLForConditionalGeneration
 
         trained = train(2048, _SPECIAL)
-        tokenizer = wrap(trained, eos="<|im_end|>", pad="<|endoftext|>", template=_TEMPLATE, **_NAMED)
+        tokenizer = wrap(trained, eos="<|im_end|>", pad="<|endoftext|>", template=INTERNVL, **_NAMED)
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = InternVLConfig(
             text_config={

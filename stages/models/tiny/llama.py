@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.models.tiny._tokenizer import train, wrap
 from stages.models.tiny._weights import initialise, save
+from stages.models.tiny.chat_templates import LLAMA
 
 _SPECIAL = [
     "<|begin_of_text|>",
@@ -16,14 +17,6 @@ _SPECIAL = [
     "<|eot_id|>",
     "<|finetune_right_pad_id|>",
 ]
-_TEMPLATE = (
-    "{{ '<|begin_of_text|>' }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
-)
 
 
 class TinyLlama:
@@ -46,7 +39,7 @@ class TinyLlama:
             bos="<|begin_of_text|>",
             eos="<|eot_id|>",
             pad="<|finetune_right_pad_id|>",
-            template=_TEMPLATE,
+            template=LLAMA,
         )
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = LlamaConfig(

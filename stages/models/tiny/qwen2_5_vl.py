@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.models.tiny._tokenizer import train, wrap
 from stages.models.tiny._weights import initialise, save
+from stages.models.tiny.chat_templates import QWEN2_5_VL
 
 _SPECIAL = [
     "<|endoftext|>",
@@ -18,15 +19,6 @@ _SPECIAL = [
     "<|video_pad|>",
 ]
 # The family's template without its default system line, which would only cost tokens here.
-_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
-    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 _PATCH, _MERGE = 14, 2
 # One language-model token is a 28 x 28 square: 84 x 84 stays nine tokens, and no image costs more than 64.
 _PIXELS = {"shortest_edge": 4 * 28 * 28, "longest_edge": 64 * 28 * 28}
@@ -63,7 +55,7 @@ class TinyQwen25VL:
         from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
         trained = train(2048, _SPECIAL, self.described)
-        tokenizer = wrap(trained, eos="<|im_end|>", pad="<|endoftext|>", template=_TEMPLATE)
+        tokenizer = wrap(trained, eos="<|im_end|>", pad="<|endoftext|>", template=QWEN2_5_VL)
         ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(_SPECIAL), strict=True))
         config = Qwen2_5_VLConfig(
             text_config={

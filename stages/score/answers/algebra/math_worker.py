@@ -1,24 +1,18 @@
 """The child process of `math_pool`: compares mathematical answers with math-verify, one JSON line a job.
 
-It can't outlive its parent: its input ends when the parent dies, and while it is busy the kernel's alarm
-ends it soon after the job's limit, even inside C code. Runs as a plain script; imports nothing of ours.
+Its jobs are asked for by `stages.core.children.serve`, which loads this file by its path; imports nothing of ours.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import resource
-import signal
-import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 MEMORY_BYTES = 3 << 30
-"""Address space: a huge power raises MemoryError here instead of filling the machine."""
+"""Memory for all jobs: a huge power raises MemoryError here instead of filling the machine."""
 
 KNOWN_SHAPES = 64
 """How many token sequences' decisions are kept: those of the groups in hand, and of what comes again and again."""
@@ -241,34 +235,14 @@ def compare(gold: str, candidate: str) -> dict[str, object]:
     return {"correct": correct, "seen": str(found[-1])[:200]}
 
 
-def serve() -> None:
-    """Answer jobs until the input ends."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not look like an answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; our input ends with it
-    # The default action ends the process even inside C code; a Python handler would wait for the interpreter.
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    try:
-        with contextlib.suppress(ImportError, AttributeError):
-            parse_quickly()  # a parser of another version is slower, and as right
-        # The first job loads the parser too; a warm-up keeps that out of a real job's time.
-        compare("\\frac{1}{2}", "$0.5$")
-        hello: dict[str, object] = {"ready": os.getpid()}
-    except ImportError as error:
-        hello = {"error": str(error)}
-    print(json.dumps(hello), file=out, flush=True)
-    for line in sys.stdin:
-        job = json.loads(line)
-        # Processor time: what is easy on a quiet machine is not too hard on a busy one.
-        signal.setitimer(signal.ITIMER_PROF, job["limit_s"])
-        try:
-            answer = compare(job["gold"], job["candidate"])
-        except (Exception, RecursionError, MemoryError) as error:
-            answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        print(json.dumps(answer), file=out, flush=True)
+def start() -> None:
+    """Load the algebra system; ImportError where it is not installed."""
+    with contextlib.suppress(ImportError, AttributeError):
+        parse_quickly()  # a parser of another version is slower, and as right
+    # The first job loads the parser too; a warm-up keeps that out of a real job's time.
+    compare("\\frac{1}{2}", "$0.5$")
 
 
-if __name__ == "__main__":
-    serve()
+def answer(job: dict[str, Any]) -> dict[str, object]:
+    """The comparison that a job asks for."""
+    return compare(job["gold"], job["candidate"])

@@ -1,0 +1,1 @@
+"""Chat templates of strangers, rendered where they can be stopped."""
