@@ -126,6 +126,7 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     from stages.eval.paired import record as paired_record
     from stages.eval.paired import settings as paired_settings
     from stages.eval.report.curves import charts
+    from stages.eval.report.interventions import interventions
     from stages.eval.report.page import Findings, render
     from stages.eval.report.sample import cards, choose
 
@@ -156,7 +157,10 @@ def evaluate(ctx: Context, writer: ShardWriter) -> None:
     runs = training_runs(config)
     chosen = choose(found, config.sample, config.seed)
     shown = cards(ctx.inputs, chosen, namer, config)
-    findings = Findings(config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks, paired)
+    findings = Findings(
+        config, found, rows, changes, charts(runs), shown, ctx.inputs, runs, judged, benchmarks, paired,
+        interventions(ctx.inputs, runs),
+    )  # fmt: skip
     report = writer.artifact(REPORT)
     report.write_text(render(findings), encoding="utf-8")
     if config.report:

@@ -1,7 +1,8 @@
-"""The report's filters in a real browser: by reward, and where policies differ."""
+"""The report in a real browser: its filters, and figures of interventions that stay where they are drawn."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from stages.core.config import build
 from stages.core.runner import Options, run_stage
 from stages.eval.config import EvalConfig
+from stages.eval.report import page
+from stages.eval.report.interventions import EVALUATED, Kind, Part, Tally
 from stages.eval.stage import STAGE
 from tests.eval.made import answered, attacked, scored_run
 from tests.support.browser import Browser, browser, found
@@ -53,3 +56,35 @@ def test_cards_are_found_by_reward_and_by_what_policies_make_of_them(tab: Browse
     assert shown(least="none") == {"one", "two", "three", "four"}
     assert shown(differ="1") == {"two", "four"}
     assert shown(differ="1", least="0.9") == {"two"}
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("dark", [False, True])
+def test_interventions_fit_their_figures(
+    tab: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, dark: bool
+) -> None:
+    labels = {"w" * 300: Tally(1_234_567, 1_234_567), "general": Tally(5, 1)}
+    kinds = [Kind(f"Edited by {name}", "edit", "said otherwise", Tally(9, 3), labels) for name in ("ann", "m" * 300)]
+    part = Part(EVALUATED, {kind.name: kind for kind in kinds})
+    render = page.render
+    monkeypatch.setattr(page, "render", lambda found: render(dataclasses.replace(found, interventions=[part])))
+    config = build(EvalConfig, {}, "eval")
+    result = run_stage(
+        STAGE, config, [scored_run(tmp_path, [answered("one", [True])]).path], options=Options(runs=tmp_path)
+    )
+    tab.resize(width, dark)
+    tab.open((result.path / "report.html").as_uri())
+    assert tab.value("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.value("document.querySelectorAll('#interventions figure').length") == 3
+    # No name lies on the numbers beside it, no drawing leaves its figure, and bars are seen on their ground.
+    gaps = """[...document.querySelectorAll('#interventions g')].map((bar) =>
+        bar.querySelector('.value').getBBox().x - bar.querySelector('svg').width.baseVal.value)"""
+    assert min(tab.value(gaps)) > 0
+    assert tab.value("getComputedStyle(document.querySelector('#interventions g svg')).overflow") == "hidden"
+    beyond = """[...document.querySelectorAll('#interventions figure')].flatMap((figure) =>
+        [...figure.querySelectorAll('.value, rect')].map((drawn) =>
+        drawn.getBoundingClientRect().right - figure.getBoundingClientRect().right))"""
+    assert max(tab.value(beyond)) < 0
+    bars = set(tab.value("[...document.querySelectorAll('#interventions .bar')].map((r) => getComputedStyle(r).fill)"))
+    ground = tab.value("getComputedStyle(document.querySelector('figure')).backgroundColor")
+    assert bars.isdisjoint({ground, "rgb(0, 0, 0)"})

@@ -54,6 +54,12 @@ class Browser:
             time.sleep(0.1)
         return value
 
+    def resize(self, width: int, dark: bool = False) -> None:
+        """Show pages in a window so wide, to somebody who wants them light or dark."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+
     def press(self, key: str) -> None:
         """Press a key that writes a character."""
         for kind in ("keyDown", "keyUp"):

@@ -10,15 +10,18 @@ from schemas.terms import COSMO_TERMS
 from stages.core.registry import find
 from stages.eval.measure import ALL, SLICES, Measured
 from stages.eval.report.curves import LABELS, STEP, TERMS, WATCH, is_watched
-from stages.eval.report.numbers import listed, value
-from stages.eval.report.svg import Band, Dot, DotRow, Line, Spot, dot_plot, line_chart, scatter, strip
+from stages.eval.report.numbers import change, listed, value
+from stages.eval.report.svg import Band, Bar, Dot, DotRow, Line, Spot, bars, dot_plot, line_chart, scatter, strip
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
     from stages.eval.report.curves import Chart
+    from stages.eval.report.interventions import Kind, Part, Tally
 
 POLICY_COLOURS, LABEL_COLOURS = 6, 9
+MOST_BARS, LONGEST_NAME = 12, 120
+"""Names of kinds and labels are a stranger's words: of more of them the largest are drawn."""
 # (x metric, y metric, title): both turned so that up and to the right is better.
 _TRADEOFFS = (
     ("capability", "unsafe_compliance_heldout", "Capable and safe"),
@@ -178,3 +181,54 @@ def _curve(chart: Chart, colours: dict[str, str], height: int = 170) -> Panel:
     rate = chart.note.startswith("share")
     label = f"{chart.title}: {ends}" + "".join(f"; alarm {band.name}" for band in bands)
     return Panel(chart.title, chart.note, line_chart(lines, rate=rate, label=label, height=height, bands=bands))
+
+
+def interventions(parts: list[Part]) -> list[dict[str, Any]]:
+    """How many interventions of each kind there were; then a figure a kind: what they made of each label."""
+    drawn = []
+    for part in parts:
+        kinds = sorted(part.kinds.values(), key=lambda kind: (-kind.made.all, kind.name))
+        shown = [(f"l{i % LABEL_COLOURS}", kind) for i, kind in enumerate(kinds[:MOST_BARS])]
+        panels = [_kinds(shown), *(_reached(colour, kind) for colour, kind in shown)] if shown else []
+        more = len(kinds) - len(shown)
+        notes = [f"{more:,} more kinds with fewer interventions are not drawn."] if more else []
+        if part.untold:
+            notes.append(f"{part.untold:,} guided completions have no choices here: their rollout is not at hand.")
+        drawn.append({"title": part.title, "panels": panels, "note": " ".join(notes)})
+    return drawn
+
+
+def _kinds(shown: list[tuple[str, Kind]]) -> Panel:
+    rows = [_bar(colour, _name(kind.name), kind.made, f" {kind.unit}s") for colour, kind in shown]
+    note = "how many; in full colour those that changed something"
+    return Panel("Interventions by kind", note, _bars("Interventions by kind", rows))
+
+
+def _reached(colour: str, kind: Kind) -> Panel:
+    """Of one kind, the share of the completions it reached that it changed, by label."""
+    labels = sorted(kind.labels.items(), key=lambda item: (-item[1].all, item[0]))
+    rows = [_bar(colour, _name(label), tally, "") for label, tally in labels[:MOST_BARS]]
+    title = _name(kind.name)
+    said = [
+        f"{kind.made.all:,} {kind.unit}s, {kind.made.changed:,} of them {kind.about}; completions changed, by label"
+    ]
+    if more := len(labels) - len(rows):
+        said.append(f"{more:,} more labels are not drawn")
+    if kind.rewards:
+        before, after = (sum(values) / len(values) for values in zip(*kind.rewards, strict=True))
+        moved = f"{value(before, rate=False)} before, {value(after, rate=False)} after"
+        said.append(f"mean reward {moved} ({change(after - before, rate=False)}; {len(kind.rewards):,} of them graded)")
+    return Panel(title, "; ".join(said), _bars(f"{title}, completions changed", rows))
+
+
+def _name(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def _bar(colour: str, name: str, tally: Tally, unit: str) -> Bar:
+    note = f"{tally.changed:,} of {tally.all:,}{unit}, {value(tally.changed / max(1, tally.all), rate=True)}"
+    return Bar(colour, name, tally.all, tally.changed, note)
+
+
+def _bars(title: str, rows: list[Bar]) -> Markup:
+    return bars(rows, label=f"{title}: " + ", ".join(f"{bar.name} {bar.note}" for bar in rows))

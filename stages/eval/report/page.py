@@ -29,6 +29,7 @@ from stages.eval.table import asked_rows, undecided_share
 if TYPE_CHECKING:
     from stages.core.runs.folder import RunFolder
     from stages.eval.report.curves import Chart
+    from stages.eval.report.interventions import Part
     from stages.eval.report.sample import Card
 
 _PAGE = Path(__file__).parent
@@ -53,6 +54,8 @@ class Findings:
     """Of benchmarks that were asked for, what `summary.json` says of them."""
     paired: list[dict[str, Any]] = field(default_factory=list)
     """Of families that were to be compared with their parents, what `summary.json` says of them."""
+    interventions: list[Part] = field(default_factory=list)
+    """What was guided or edited; none where nobody intervened."""
 
 
 def render(found: Findings) -> str:
@@ -101,6 +104,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "tradeoffs": figures.tradeoffs(measured, found.rows),
         "slices": figures.slice_panels(measured, found.rows),
         "training": figures.training(found.charts),
+        "interventions": figures.interventions(found.interventions),
         "paired": paired_table(found.paired) if found.paired else [],
         "verifier": section(found.agreements, found.rows, found.config.verifier),
         "cards": found.cards,

@@ -42,6 +42,17 @@ class DotRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """So many, of which a part; `note` says both in words."""
+
+    colour: str
+    name: str
+    all: int
+    part: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a chart, in segments of (x, y)."""
 
@@ -156,6 +167,25 @@ def dot_plot(rows: Sequence[DotRow], *, rate: bool, label: str) -> Markup:
             at = middle + (i - (len(row.dots) - 1) / 2) * 13
             out += [*_dot(dot, at, to_x, rate), _number(dot, at, to_x, rate)]
         y += height
+    return Markup("".join([*out, "</svg>"]))
+
+
+def bars(rows: Sequence[Bar], *, label: str) -> Markup:
+    """A bar a row on one scale from 0, its part in full colour; name and numbers stand above it, for names are long."""
+    height, last = 31, max(1, *(bar.all for bar in rows))
+    to_x = _scale(0.0, last, 0.0, WIDTH)
+    out = _open(height * len(rows) + 2, label)
+    for number, bar in enumerate(rows):
+        y = height * number
+        # About 6 units a letter; a picture of its own cuts off what a name of wide ones takes beyond that.
+        room = max(50.0, WIDTH - 6.2 * len(bar.note) - 8)
+        name = bar.name if len(bar.name) <= room / 6.2 else bar.name[: int(room / 6.2) - 1] + "…"
+        out.append(f'<g class="{bar.colour}"><title>{escape(bar.name)}: {escape(bar.note)}</title>')
+        out.append(f'<svg y="{y}" width="{room:.1f}" height="17">{_text("name", 0, 12, name, "start")}</svg>')
+        out.append(_text("value", WIDTH, y + 12, bar.note, "end"))
+        for kind, count in (("rest", bar.all), ("bar", bar.part)):
+            out.append(f'<rect class="{kind}" x="0" y="{y + 17}" width="{to_x(count):.1f}" height="8" rx="2"/>')
+        out.append("</g>")
     return Markup("".join([*out, "</svg>"]))
 
 
