@@ -1,20 +1,30 @@
 """cosmo show.
 
 Reads any run folder or Parquet shard. A prompt group is a card of one screen, its completions by reward; --all and
---json have every field. An image is named with its type and size, never dumped.
+--json have every field. An image is named with its type and size, and shown small on a terminal that can.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cosmo_cli.options import JsonOption
+from cosmo_cli.terminal.images import Images
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from cosmo_cli.terminal.output import Output
+    from schemas.values import Image
 
 TOKENS = ("token_ids", "prompt_token_ids", "banned_token_ids", "logprobs", "generated", "written")
 """Fields for programs, left out of what people read."""
+_MOST_DRAWN = 4
 
 
 def command(
@@ -27,10 +37,17 @@ def command(
     query: Annotated[
         str | None, typer.Option("--query", help="SQL over the table `rows`, by DuckDB.", metavar="SQL")
     ] = None,
+    images: Annotated[
+        Images,
+        typer.Option(
+            "--images",
+            help="Images of a group as pictures: where the terminal says that it can, never, or so.",
+        ),
+    ] = Images.AUTO,
     json: JsonOption = False,
 ) -> None:
     """Print the first rows that fit; InputError where an id or a label was asked for and none does."""
-    from cosmo_cli.terminal.output import Output, stdout_width
+    from cosmo_cli.terminal.output import Output
     from schemas.arrow import to_record
     from schemas.tables import TABLES
     from stages.core.errors import InputError
@@ -49,12 +66,14 @@ def command(
         )
     rows = folder.rejected() if rejected else folder.rows(TABLES[folder.table or ""])
     shown: list[dict[str, Any]] = []
+    drawn: list[list[tuple[str | Text, int]]] = []
     for row in rows:
         if id is not None and not str(getattr(row, "id", "")).startswith(id):
             continue
         if label is not None and getattr(row, "label", None) != label:
             continue
         shown.append(readable(with_step_words(to_record(row))))
+        drawn.append([] if json or all else drawn_images(getattr(row, "images", []), images))
         if len(shown) == limit:
             break
     if not shown and (id or label):
@@ -62,17 +81,48 @@ def command(
     if json:
         output.document(shown)
         return
-    for number, record in enumerate(shown):
+    for number, (record, own) in enumerate(zip(shown, drawn, strict=True)):
         output.lines([""] if number else [])
-        output.styled(lines_of(record, all, stdout_width()))
+        _show(output, record, all, own)
 
 
-def lines_of(record: dict[str, Any], every_field: bool, width: int | None) -> list[tuple[str, str, int]]:
-    """A row for a person: a group as a card, anything else field by field; token ids only with every field."""
+def _show(output: Output, record: dict[str, Any], every_field: bool, drawn: list[tuple[str | Text, int]]) -> None:
+    """A row, its images below the line that says which row it is."""
+    from cosmo_cli.terminal.output import stdout_width
+
+    lines = lines_of(record, every_field, stdout_width(), sum(rows for _, rows in drawn))
+    output.styled(lines[:1])
+    for one, _ in drawn:
+        output.image(one)
+    output.styled(lines[1:])
+
+
+def drawn_images(stored: list[Image], asked: Images) -> list[tuple[str | Text, int]]:
+    """A row's images as the terminal shows them, with the lines each may take; none for a pipe."""
+    from cosmo_cli.terminal.images import MOST_ROWS, drawn_image, way_of
+    from cosmo_cli.terminal.output import stdout_width
+
+    width = stdout_width()
+    way = way_of(os.environ) if asked == Images.AUTO else asked
+    if width is None or way == Images.NEVER or not stored:
+        return []
+    # A third of the screen for all of them: the rest is the group's.
+    room = max(2, min(MOST_ROWS, shutil.get_terminal_size().lines // 3 // len(stored)))
+    drawn = (drawn_image(image, way, width - 1, room) for image in stored[:_MOST_DRAWN])
+    return [(one, room) for one in drawn if one is not None]
+
+
+def lines_of(
+    record: dict[str, Any], every_field: bool, width: int | None, taken: int = 0
+) -> list[tuple[str, str, int]]:
+    """A row for a person: a group as a card, anything else field by field; token ids only with every field.
+
+    `taken`: lines of the screen that are not the card's.
+    """
     from cosmo_cli.terminal.card import card
 
     if not every_field and "messages" in record:
-        return card(record, width)
+        return card(record, width, shutil.get_terminal_size().lines - taken)
     lines = spell(record if every_field else {k: v for k, v in record.items() if k not in TOKENS})
     return [(line, "", len(line) - len(line.lstrip()) + 2) for line in lines]
 
@@ -100,16 +150,13 @@ def readable(value: Any) -> Any:
 
 def image(image: dict[str, Any]) -> str:
     """Type, size and name of an encoded image, from its header."""
-    import io
-
-    from PIL import Image, UnidentifiedImageError
+    from stages.models.image_checks import header
 
     name = f" {image['path']}" if image["path"] else ""
-    try:
-        with Image.open(io.BytesIO(image["bytes"])) as opened:
-            return f"<{opened.format} {opened.width}x{opened.height}, {len(image['bytes']):,} bytes{name}>"
-    except (UnidentifiedImageError, OSError):
+    if (found := header(image["bytes"])) is None:
         return f"<not an image, {len(image['bytes']):,} bytes{name}>"
+    kind, width, height = found
+    return f"<{kind} {width}x{height}, {len(image['bytes']):,} bytes{name}>"
 
 
 def spell(record: dict[str, Any], indent: str = "") -> list[str]:

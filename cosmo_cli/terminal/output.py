@@ -14,6 +14,7 @@ from cosmo_cli.terminal.visible import in_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 
 class ClosedPipe(Exception):
@@ -116,6 +117,15 @@ class Output:
             for piece in broken or [""]:
                 # `soft_wrap` keeps Rich from breaking once more what is broken already.
                 console.print(Text(piece, style=style), soft_wrap=True)
+
+    def image(self, shown: str | Text) -> None:
+        """An image as `drawn_image` made it, on lines of its own: nothing in it is anybody's words."""
+        if isinstance(shown, str):
+            emit(shown)
+            return
+        from rich.console import Console
+
+        Console(highlight=False).print(shown, soft_wrap=True)
 
     def say(self, message: str) -> None:
         """One line for the person."""

@@ -42,9 +42,10 @@ _STARTS = (
     (b"<html", "a web page"),
 )
 _ORIENTATION = 0x0112
-# All that Pillow's decoders raise on broken bytes: SyntaxError for PNG chunks, struct.error, IndexError and TypeError
+# From its decoders: SyntaxError for PNG chunks, struct.error, IndexError and TypeError
 # for short headers and odd tags, OSError for the rest (UnidentifiedImageError is one).
-_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError)
+"""All that Pillow raises on broken bytes but its DecompressionBombError, which is of the class Exception alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,17 @@ def sniff(data: bytes) -> str | None:
     # Markup may begin with a byte order mark or blanks, and in capitals; a magic number is matched as it is.
     start = data[:64].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     return next((kind for head, kind in _STARTS if data.startswith(head) or start.startswith(head)), None)
+
+
+def header(data: bytes) -> tuple[str, int, int] | None:
+    """Type, width and height of an image that is read here, by its header alone; None for anything else."""
+    if (kind := sniff(data)) not in _READ:
+        return None
+    try:
+        with silence_pillow(), Pillow.open(io.BytesIO(data), formats=[kind]) as image:
+            return kind, image.width, image.height
+    except (Pillow.DecompressionBombError, *UNDECODABLE):
+        return None
 
 
 def suffix_is_wrong(name: str, data: bytes) -> bool:
@@ -104,7 +116,7 @@ def check_image(data: bytes, name: str, limits: Limits) -> Image:
     image = _header(data, kind, name, limits)
     try:
         plain = None if _decodes_small(image) else _plain_rgb(image)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise _undecodable(data, kind, name, error) from None
     if plain is None:
         return Image(data, name)
@@ -121,7 +133,7 @@ def _header(data: bytes, kind: str, name: str, limits: Limits) -> Pillow.Image:
     # Pillow raises this by itself above twice its MAX_IMAGE_PIXELS, while it reads the header.
     except Pillow.DecompressionBombError as error:
         raise BadSample("too_many_pixels", f"{name}: {error}") from None
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise _undecodable(data, kind, name, error) from None
     width, height = image.size
     if width * height > limits.max_pixels:
@@ -205,6 +217,6 @@ def _orientation(image: Pillow.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where EXIF is absent or broken, as viewers take it."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except _UNDECODABLE:
+    except UNDECODABLE:
         return 1
     return value if value in range(1, 9) else 1

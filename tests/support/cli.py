@@ -35,10 +35,14 @@ def cosmo(*args: object, cwd: Path, stdin: str | None = None, **env: str) -> sub
     )
 
 
-def on_terminal(*args: object, cwd: Path, columns: int) -> list[str]:
+UNTOLD = {"NO_COLOR": "", "COLORTERM": "", "TERM_PROGRAM": "", "KITTY_WINDOW_ID": "", "TMUX": "", "LINES": "40"}
+"""A terminal that says no more than that it has colours, whatever the tests are run in."""
+
+
+def on_terminal(*args: object, cwd: Path, columns: int, **env: str) -> list[str]:
     """The lines that `cosmo ARGS` shows on a terminal so wide, its bold and dim taken away; it must succeed."""
     ours, theirs = pty.openpty()
-    environ = {**environment(COLUMNS=str(columns), TERM="xterm-256color"), "NO_COLOR": ""}
+    environ = {**environment(COLUMNS=str(columns), TERM="xterm-256color"), **UNTOLD, **env}
     command = [*COSMO, *map(str, args)]
     process = subprocess.Popen(command, stdout=theirs, stdin=subprocess.DEVNULL, env=environ, cwd=cwd)
     os.close(theirs)

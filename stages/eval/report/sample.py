@@ -279,6 +279,8 @@ def scaled_image(image: Image, pixels: int) -> tuple[str, bytes] | None:
     from PIL import Image as Pillow
     from PIL import ImageOps
 
+    from stages.models.image_checks import UNDECODABLE
+
     try:
         with Pillow.open(io.BytesIO(image.bytes)) as opened:
             # Lets a JPEG be decoded at a fraction of its size; other formats pass over it.
@@ -288,7 +290,7 @@ def scaled_image(image: Image, pixels: int) -> tuple[str, bytes] | None:
             small = Pillow.new("RGB", upright.size, "white")
             small.paste(upright, mask=upright.getchannel("A"))
     # A row's images were checked by prepare, but shards may come from elsewhere, and one image must not cost a report.
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError):
+    except (Pillow.DecompressionBombError, *UNDECODABLE):
         return None
     encoded = []
     # Drawings are smaller as PNG, photographs as JPEG, so both are tried.
