@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from cosmo_cli.recipe.steps import Step
 from cosmo_cli.terminal.output import Output
 from stages.core.errors import InputError
 from stages.core.runner import Result
+from stages.core.runs.noted import Note
 
 
 class Turns:
-    """One line a training turn, and the stage's own progress for the long single steps."""
+    """One line a training turn, and the stage's own progress for the long single steps.
 
-    def __init__(self, output: Output, steps: list[Step]) -> None:
-        self._output = output
+    `note`: where it also keeps how far it is, for whoever looks on while `noted` lasts.
+    """
+
+    def __init__(self, output: Output, steps: list[Step], name: str = "", note: Path | None = None) -> None:
+        self._output, self._name, self._note = output, name, note
+        self._numbers: dict[str, str] = {}
         self._left = [s for s in steps if s.verb == "train" and s.iterations > 1]
         self._times: list[float] = []
         self._begun = time.monotonic()
@@ -30,9 +38,11 @@ class Turns:
         if title != self._phase:
             self._phase = title
             self._output.say(f"-- {title}" + (f" ({step.iterations} iterations)" if step.iterations > 1 else ""))
+            self._numbers = {"phase": title}
         if step.verb == "rollout":
             # A turn's time counts from its rollout: score and train belong to it.
             self._begun = time.monotonic()
+        self._keep()
 
     def over(self) -> None:
         """A training step's work is done: its turn's time ends, though its files may be on their way still."""
@@ -64,13 +74,38 @@ class Turns:
             return
         took = self._took
         self._times.append(took)
-        # The median of five: the first turn loads models, and one slow turn must not move the estimate.
-        recent = sorted(self._times[-5:])
-        left = len(self._left) * recent[len(recent) // 2]
+        left = len(self._left) * self._turn_seconds()
         numbers = turn_numbers(result) if result.quality.failure is None else "nothing learned"
         self._output.say(
             f"{step.phase} {step.iteration}/{step.iterations}  {numbers}  {took:.1f} s, {clock(left)} left"
         )
+        self._numbers = {"phase": f"{step.phase} {step.iteration}/{step.iterations}", "": numbers}
+        self._keep()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep the note as long as this lasts."""
+        try:
+            yield
+        finally:
+            if self._note is not None:
+                with suppress(OSError):
+                    self._note.unlink(missing_ok=True)
+
+    def _turn_seconds(self) -> float:
+        """What a turn takes: the median of five, for the first one loads models, and a slow one must not move it."""
+        recent = sorted(self._times[-5:])
+        return recent[len(recent) // 2] if recent else 0.0
+
+    def _keep(self) -> None:
+        """Say how far it is: of the turns of this start, for those found done took no time."""
+        if self._note is None:
+            return
+        done, total = len(self._times), len(self._times) + len(self._left)
+        now, unit = time.time(), "turns" if total else ""
+        # As if each turn had taken what one takes by now: what is left is then what the lines say.
+        began = now - done * self._turn_seconds()
+        Note(self._name, done, total or None, unit, self._numbers, began, now).keep(self._note)
 
     def alarms(self, lines: dict[str, str]) -> None:
         """Say each alarm of a turn that the turn before did not have; `lines` are the turn's, by name."""

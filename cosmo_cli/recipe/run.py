@@ -32,6 +32,7 @@ from stages.core.executors.base import LOCAL
 from stages.core.runner import Options, Started, start_stage
 from stages.core.runs.behind import Behind
 from stages.core.runs.folder import RunFolder
+from stages.core.runs.noted import SUFFIX
 from stages.core.stage import Resources
 from stages.core.stage_list import STAGES, load_config, load_stage
 from stages.engines.base import engine_name
@@ -85,34 +86,40 @@ def run_recipe(
     check_machine(recipe, runs, output, executor[0])
     clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
     steps = steps_of(recipe)
-    turns = Turns(output, steps)
-    # What is to be done about a turn whose policy is being committed.
-    finish_previous: Callable[[], None] = _nothing
+    turns = Turns(output, steps, recipe.name, (runs / recipe.summary).with_suffix(SUFFIX))
     try:
-        for number, step in enumerate(steps, start=1):
-            if step.verb not in ("rollout", "score"):
-                finish_previous()
-                finish_previous = _nothing
-            config = build(load_config(step.verb), step_values(recipe, step, run.folders), step.verb)
-            following = steps[number:]
-            apart = goes_on_before_commit(run, step, config, following)
-            started = _start(run, step, config, turns, run.behind if apart else None)
-            run.folders[step.name] = started.path
-            if step.verb == "train":
-                turns.over()
-            finish_this = partial(_finish_step, run, step, config, started, following, turns, clock)
-            if apart and _is_warm(run, started.path):
-                finish_previous = finish_this
-            else:
-                finish_this()
-            if step.verb == "train":
-                give_back_memory()
+        with turns.noted():
+            _do(run, steps, turns, clock)
     finally:
         # After an error, too: what is trained is kept.
         with suppress(Exception):
             run.behind.wait()
         run.resources.close()
     return _finish(run, clock)
+
+
+def _do(run: Run, steps: list[Step], turns: Turns, clock: Clock) -> None:
+    """One step after the other."""
+    # What is to be done about a turn whose policy is being committed.
+    finish_previous: Callable[[], None] = _nothing
+    for number, step in enumerate(steps, start=1):
+        if step.verb not in ("rollout", "score"):
+            finish_previous()
+            finish_previous = _nothing
+        config = build(load_config(step.verb), step_values(run.recipe, step, run.folders), step.verb)
+        following = steps[number:]
+        apart = goes_on_before_commit(run, step, config, following)
+        started = _start(run, step, config, turns, run.behind if apart else None)
+        run.folders[step.name] = started.path
+        if step.verb == "train":
+            turns.over()
+        finish_this = partial(_finish_step, run, step, config, started, following, turns, clock)
+        if apart and _is_warm(run, started.path):
+            finish_previous = finish_this
+        else:
+            finish_this()
+        if step.verb == "train":
+            give_back_memory()
 
 
 def goes_on_before_commit(run: Run, step: Step, config: Any, following: list[Step]) -> bool:

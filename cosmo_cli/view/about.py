@@ -14,7 +14,7 @@ from cosmo_cli.view.lineage import draw_lineage
 from schemas.arrow import from_record
 from schemas.steps import StepRow
 from stages.capacity.units import size
-from stages.core.runs.noted import notes
+from stages.core.runs.noted import Note, notes
 from stages.core.storage.local import inside
 from stages.core.storage.location import is_url, public
 from stages.eval.report.lineage import rejected_by_reason
@@ -28,7 +28,7 @@ STEPS = "steps"
 """The table of training runs."""
 _LEVELS = 8
 """So many runs up the lineage the last one of the same stage is looked for: a turn has three."""
-_LONGEST_SETTING = 300
+_LONGEST_SETTING, _SLOWEST = 300, 0.01
 _LARGEST = 100_000_000
 """Bytes of steps of a run that goes on: of more the page waits until they are committed."""
 
@@ -42,6 +42,7 @@ def about(library: Library, entry: Entry, folder: RunFolder) -> dict[str, Any]:
         "fingerprint": folder.fingerprint[:12],
         "lineage": draw_lineage(entries, entry),
         "working": working(entry, folder),
+        "following": False,
         "rejected": rejected_by_reason(folder),
         "settings": flat(folder.config),
         "changed": changed(library, entry, folder),
@@ -52,8 +53,34 @@ def working(entry: Entry, folder: RunFolder) -> dict[str, Any]:
     """What processes at work on a run that is not complete say of it, and how much room they have."""
     if entry.complete or is_url(entry.path):
         return {"said": []}
-    said = [{"note": n, "left": "" if n.seconds_left is None else clock(n.seconds_left)} for n in notes(folder)]
-    return {"said": said, "free": size(shutil.disk_usage(entry.path).free)}
+    return {"said": [_spelled(note) for note in notes(folder)], "free": size(shutil.disk_usage(entry.path).free)}
+
+
+def all_working(library: Library) -> dict[str, Any]:
+    """What everything that is at work says: recipes, then runs, each with a link; and the room of the first place."""
+    said = [_spelled(note, entry) for entry, found in library.at_work() for note in found]
+    place = next((p for p in library.places if not is_url(p)), None)
+    return {"said": said, "free": size(shutil.disk_usage(place).free) if said and place is not None else ""}
+
+
+def _spelled(note: Note, entry: Entry | None = None) -> dict[str, Any]:
+    left = "" if note.seconds_left is None else clock(note.seconds_left)
+    # Of turns that take minutes a second is no measure, and where tokens are counted they say it better.
+    slow = note.speed is None or note.speed < _SLOWEST or "tokens_per_second" in note.numbers
+    return {"note": note, "left": left, "speed": "" if slow else f"{note.speed:.3g}", "entry": entry}
+
+
+class Committed:
+    """The steps of a training run that is complete: a page of hundreds of turns asks for all of them every time."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        from schemas.tables import STEPS as STEPS_TABLE
+
+        self._rows = list(folder.rows(STEPS_TABLE))
+
+    def rows(self, table: Table) -> list[Any]:
+        """Its steps; it has no other rows."""
+        return self._rows if table.name == STEPS else []
 
 
 class WhileTraining:

@@ -15,7 +15,7 @@ from schemas.identity import digest
 from stages.core.errors import CosmoError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.lineage import policy_places
-from stages.core.runs.noted import notes
+from stages.core.runs.noted import Note, notes, notes_in
 from stages.core.storage.location import is_url
 
 FRESH_S = 1.0
@@ -91,7 +91,21 @@ class Library:
             told = {"rows": entry.rows, "done": entry.shards_done, "shards": entry.shards, "complete": entry.complete}
             folder = None if entry.complete else self.open(key)
             return told | {"at": [note.at for note in notes(folder)] if folder is not None else []}
-        return {"rows": sum(e.rows for e in entries.values()), "done": sum(e.shards_done for e in entries.values())}
+        told = {"rows": sum(e.rows for e in entries.values()), "done": sum(e.shards_done for e in entries.values())}
+        return told | {"at": [note.at for _, said in self.at_work() for note in said]}
+
+    def at_work(self) -> list[tuple[Entry | None, list[Note]]]:
+        """What processes say that are at work: recipes first, then each run that is not complete."""
+        found: list[tuple[Entry | None, list[Note]]] = []
+        found += [(None, notes_in(place)) for place in self.places if not is_url(place)]
+        for entry in self.entries().values():
+            if entry.stage and not entry.complete and not is_url(entry.path):
+                found.append((entry, notes(RunFolder.open(entry.path))))
+        return [(entry, said) for entry, said in found if said]
+
+    def newest(self, table: str) -> Entry | None:
+        """The run of that table that was begun last, or None."""
+        return next((entry for entry in self.entries().values() if entry.table == table), None)
 
     def _list(self) -> dict[str, Entry]:
         paths = find_runs(self.places)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosmo_cli.view.about import STEPS, WhileTraining, about, trained_before
+from cosmo_cli.view.about import STEPS, Committed, WhileTraining, about, all_working, trained_before
 from cosmo_cli.view.cards import Card, cards
 from cosmo_cli.view.index import RunIndex
 from cosmo_cli.view.library import Entry, Library
@@ -14,6 +14,7 @@ from cosmo_cli.view.query import DIFFER, ONLY, ORDERS, PAGE_GROUPS, Query, posit
 from cosmo_cli.view.render import Renderer
 from cosmo_cli.view.rows import GROUPS, Rows
 from cosmo_cli.view.words import Words
+from stages.core.storage.location import is_url
 from stages.judging.words import WORTH
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _SAMPLE = 2_000
 """Groups whose verdicts are offered as filters."""
 _BESIDE = 200
 """Runs that are offered to stand beside, the newest."""
+_TURN_STEPS = 200
+"""Steps of a run that is kept: a turn has a few, and there may be hundreds of turns."""
 
 
 class Pages:
@@ -34,11 +37,19 @@ class Pages:
         self.library = library
         self.rows = Rows(library, words)
         self._renderer = Renderer(base)
+        self._committed: dict[tuple[Path, float], Committed] = {}
 
     def runs(self) -> str:
         """All runs, the newest first, with what they were made from."""
+        facts = {"working": all_working(self.library), "trained": self.library.newest(STEPS) is not None}
         entries = list(self.library.entries().values())
-        return self._renderer.page("runs", entries=entries, places=self.library.places)
+        return self._renderer.page("runs", entries=entries, places=self.library.places, **facts)
+
+    def newest_training(self) -> str | None:
+        """The curves of the training run that was begun last, while one turn follows the other. None without any."""
+        entry = self.library.newest(STEPS)
+        folder = self.library.open(entry.key) if entry is not None else None
+        return self._training(entry, folder, following=True) if entry is not None and folder is not None else None
 
     def run(self, key: str, asked: Mapping[str, str]) -> str | None:
         """A run: its rows as cards, its curves, or what it is. None for a key that is none."""
@@ -111,15 +122,27 @@ class Pages:
             shown["other"] = opened[0]
         return shown
 
-    def _training(self, entry: Entry, folder: RunFolder) -> str:
+    def _training(self, entry: Entry, folder: RunFolder, following: bool = False) -> str:
         from stages.eval.report.curves import charts
         from stages.eval.report.figures import training
 
         trained = trained_before(self.library, entry)
-        runs = [run for e in trained if (run := self.library.open(e.key)) is not None]
-        facts = about(self.library, entry, folder)
-        drawn = charts([WhileTraining(run) for run in runs])
+        facts = about(self.library, entry, folder) | {"following": following}
+        if following:
+            facts["working"] = all_working(self.library)
+        drawn = charts(steps for e in trained if (steps := self._steps(e)) is not None)
         return self._renderer.page("training", **facts, training=training(drawn), trained=trained)
+
+    def _steps(self, entry: Entry) -> Committed | WhileTraining | None:
+        """The steps of a training run, kept where they are few and none will come; None for a run that is gone."""
+        # A folder that was removed and made anew has another date.
+        if (known := self._committed.get((entry.path, entry.date))) is not None:
+            return known
+        if (folder := self.library.open(entry.key)) is None:
+            return None
+        if not entry.complete or entry.rows > _TURN_STEPS or is_url(entry.path):
+            return WhileTraining(folder)
+        return self._committed.setdefault((entry.path, entry.date), Committed(folder))
 
 
 def _by_position(folder: RunFolder, index: RunIndex, chosen: list[int]) -> dict[int, Card]:

@@ -34,6 +34,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         made.filters["number"] = lambda value: f"{value:,}"
+        made.filters["plural"] = lambda unit: f"{unit}s" if unit and not unit.endswith("s") else unit
         made.filters["moment"] = lambda value: time.strftime("%m-%d %H:%M", time.localtime(value)) if value else "–"
         made.filters["pair"] = lambda value: (value, value)
         made.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "−")

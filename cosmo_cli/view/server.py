@@ -83,6 +83,7 @@ def application(pages: Pages, token: str) -> Starlette:
     """The web application of these pages, at addresses below the token."""
     found: dict[str, Callable[[Request], Response]] = {
         "/": lambda request: HTMLResponse(pages.runs()),
+        "/training": lambda request: _page(pages.newest_training()),
         "/state": lambda request: JSONResponse(pages.library.state(request.query_params.get("run", ""))),
         "/static/{name}": _static,
         "/run/{key}/": lambda request: _page(pages.run(request.path_params["key"], request.query_params)),

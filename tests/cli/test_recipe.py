@@ -284,6 +284,36 @@ def test_what_looks_wrong_is_said_and_a_phase_that_learned_nothing_ends_the_run(
     assert said.endswith("run: warning: one 1/2: 56 of 72 completions failed\n")
 
 
+def test_who_looks_on_is_told_turns_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cosmo_cli.recipe import progress
+    from cosmo_cli.terminal.output import Output
+    from stages.core.runs.noted import notes_in
+
+    monkeypatch.setattr(progress, "turn_numbers", lambda result: "reward 1.42")
+    steps = {s.name: s for s in steps_of(parse(SMALL))}
+    many = [s for s in steps.values() if s.verb == "train" and s.iterations > 1]
+    turns = progress.Turns(Output("run", quiet=True), list(steps.values()), "mini", tmp_path / "summary.progress.json")
+    with turns.noted():
+        turns.begin(steps["one_1_groups"])
+        (note,) = notes_in(tmp_path)
+        assert (note.what, note.done, note.total, note.unit) == ("mini", 0, len(many), "turns")
+        assert (note.numbers, note.seconds_left) == ({"phase": "one"}, None)
+        # A turn that was found done took no time, and is none of those that are to come.
+        turns.trained(steps["one_1"], Result(Path("x"), "train", "f", "cached", 1, 1))
+        monkeypatch.setattr(turns, "_took", 7.0)
+        turns.trained(steps["one_2"], Result(Path("x"), "train", "f", "done", 1, 1))
+        (note,) = notes_in(tmp_path)
+        assert (note.done, note.total) == (1, len(many) - 1)
+        assert note.numbers == {"phase": "one 2/2", "": "reward 1.42"}
+        assert note.seconds_left == pytest.approx(7.0 * (len(many) - 2), abs=1e-3)
+        # The first turn loads models: as in the lines, one slow turn moves no estimate.
+        monkeypatch.setattr(turns, "_times", [100.0, 7.0, 7.0])
+        turns.begin(steps["one_1_groups"])
+        (note,) = notes_in(tmp_path)
+        assert note.seconds_left == pytest.approx(7.0 * (len(many) - 2), abs=1e-3)
+    assert notes_in(tmp_path) == []
+
+
 def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 

@@ -54,7 +54,9 @@ def test_what_is_said_is_passed_on_and_can_be_read_meanwhile(run: RunFolder, mon
 
 def test_time_left_is_by_the_speed_so_far() -> None:
     assert module.Note("train", 25, 100, "step", {}, began=1000.0, at=1050.0).seconds_left == 150.0
+    assert module.Note("train", 25, 100, "step", {}, began=1000.0, at=1050.0).speed == 0.5
     assert module.Note("train", 120, 100, "step", {}, began=1000.0, at=1050.0).seconds_left == 0.0
+    assert module.Note("train", 0, 100, "step", {}, began=1000.0, at=1050.0).speed is None
 
 
 def test_it_is_gone_after_an_error_and_after_a_finished_run(tmp_path: Path) -> None:

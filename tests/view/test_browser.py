@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 
 from schemas.tables import SCORED
 from stages.core.runner import Options, run_stage
+from stages.core.runs.noted import Note
 from stages.judging.words import parse_words
-from tests.eval.made import RowsConfig, RowsStage, completion, grade, group, scored_run
+from tests.eval.made import RowsConfig, RowsStage, completion, grade, group, scored_run, step, steps_run
 from tests.support.browser import Browser, browser, found
 from tests.support.cli import COSMO, environment
 from tests.view.made import varied
@@ -131,3 +133,39 @@ def test_a_run_that_goes_on_is_followed(tab: Browser, tmp_path: Path) -> None:
         assert tab.value("document.querySelector('.card.here').id") == "row-0"
         tab.value("document.querySelector('#landed a').click()")
         tab.wait("document.querySelector('form.filters output')?.textContent === '40 of 40 groups'")
+
+
+def test_the_newest_training_is_followed_from_turn_to_turn(tab: Browser, tmp_path: Path) -> None:
+    more = {"grad_norm": 1.0, "completion_length": 9.0, "ref_kl": 0.1, "truncated_fraction": 0.5}
+    first = steps_run(tmp_path, [step(n, reward_mean=1.0, **more) for n in range(1, 5)])
+    with served(tmp_path) as address:
+        tab.open(address)
+        tab.value("document.querySelector('#working a').click()")
+        tab.wait("location.pathname.endsWith('/training')")
+        assert tab.wait("document.querySelector('#title')?.textContent") == first.path.name
+        tab.value("document.querySelector('#lineage summary').click()")
+        tab.value("document.querySelectorAll('#curves details').forEach((fold) => { fold.open = true; })")
+        folds = tab.value("document.querySelectorAll('#curves details').length")
+        assert folds
+        second = steps_run(tmp_path, [step(n, reward_mean=2.0, **more) for n in range(1, 9)])
+        tab.wait(f"document.querySelector('#title').textContent === '{second.path.name}'")
+        assert "8 optimizer steps" in tab.value("document.querySelector('#curves').innerText")
+        # What was folded and opened stays so.
+        assert not tab.value("document.querySelector('#lineage').open")
+        assert tab.value("[...document.querySelectorAll('#curves details')].map((f) => f.open)") == [True] * folds
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_is_at_work_fits_its_page(tab: Browser, tmp_path: Path, width: int, dark: bool) -> None:
+    steps_run(tmp_path, [step(n, reward_mean=1.0) for n in range(1, 5)])
+    numbers = {"phase": "stage2 16/36", "": "reward 1.95 (general 1.77, instruction 2.22, jailbreak 1.95)  refused 1%"}
+    Note("mini", 16, 36, "turns", numbers, time.time() - 9, time.time()).keep(tmp_path / "summary.progress.json")
+    with served(tmp_path) as address:
+        tab.resize(width, dark)
+        for page in ("", "training"):
+            tab.open(f"{address}{page}")
+            assert "16 of 36 turns" in tab.value("document.querySelector('.working').innerText")
+            assert tab.value("document.documentElement.scrollWidth <= innerWidth")
+            # What the browser itself draws, as the bar's empty part, is dark as well.
+            assert tab.value("document.querySelector('meta[name=color-scheme]').content") == "light dark"

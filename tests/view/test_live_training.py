@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ import pytest
 from schemas.tables import SCORED
 from stages.core.stage import Silent
 from stages.train.run_log import LIVE
+from tests.eval.made import scored_run
 from tests.train.made import scored_group, steps, train, write_shard
-from tests.view.made import TOKEN, client
+from tests.view.made import TOKEN, client, varied
 
 
 class Stopped(Exception):
@@ -24,7 +26,7 @@ class LooksOn(Silent):
 
     def __init__(self, runs: Path) -> None:
         self.runs, self.done = runs, 0
-        self.page = self.state = ""
+        self.page = self.state = self.list = self.newest = self.all = ""
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         self.done += n
@@ -33,6 +35,8 @@ class LooksOn(Silent):
             reader = client(self.runs)
             self.page = reader.get(f"/{TOKEN}/run/{path.name}/").text
             self.state = reader.get(f"/{TOKEN}/state?run={path.name}").json()
+            self.list, self.newest = (reader.get(f"/{TOKEN}/{page}").text for page in ("", "training"))
+            self.all = reader.get(f"/{TOKEN}/state?run=").json()
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +57,19 @@ def test_steps_are_curves_while_training_goes_on(tmp_path, shard, monkeypatch):
     looks = LooksOn(tmp_path)
     run = train(shard, tmp_path, progress=looks, **SETTINGS)
     assert "No step has landed yet" not in looks.page
-    assert "4 of 6" in " ".join(looks.page.split())
+    assert "4 of 6 steps ·" in " ".join(looks.page.split())
+    assert " a second · loss " in looks.page
     assert "free on disk" in looks.page
     assert " left" in looks.page
     assert looks.page.count("<svg") > 5
     assert looks.state["complete"] is False
     assert len(looks.state["at"]) == 1
+    # The list says it of all that is at work, and so does the page that goes from turn to turn.
+    for page in (looks.list, looks.newest):
+        assert "4 of 6 steps ·" in " ".join(page.split())
+        assert "free on disk" in page
+    assert looks.newest.count("<svg") == looks.page.count("<svg")
+    assert looks.all["at"] == looks.state["at"]
     # What stands there is what was committed in the end.
     done = client(tmp_path).get(f"/{TOKEN}/run/{run.path.name}/").text
     assert "free on disk" not in done
@@ -114,3 +125,24 @@ def test_a_link_to_steps_elsewhere_is_not_followed(tmp_path, shard):
 class _Stop(Silent):
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         raise Stopped
+
+
+def test_a_recipes_turns_stand_above_the_list_and_a_strangers_note_is_words(tmp_path, shard):
+    from stages.core.runs.noted import Note
+
+    train(shard, tmp_path, **SETTINGS)
+    numbers = {"phase": "stage2 16/36", "": "reward 1.95"}
+    note = Note("<script>", 16, 36, "turns", numbers, began=time.time() - 160, at=time.time())
+    note.keep(tmp_path / "summary.progress.json")
+    for address in ("", "training"):
+        page = " ".join(client(tmp_path).get(f"/{TOKEN}/{address}").text.split())
+        assert "&lt;script&gt;" in page
+        assert "16 of 36 turns · 0.1 a second · phase stage2 16/36 · reward 1.95 · 3:20 left" in page
+    (tmp_path / "summary.progress.json").unlink()
+    assert "16 of 36" not in client(tmp_path).get(f"/{TOKEN}/").text
+
+
+def test_without_any_training_there_is_no_such_page(tmp_path):
+    scored_run(tmp_path, varied(1))
+    assert client(tmp_path).get(f"/{TOKEN}/training").status_code == 404
+    assert "Curves of the newest training" not in client(tmp_path).get(f"/{TOKEN}/").text

@@ -69,7 +69,8 @@
   });
 
   // The run itself stands at the right of its lineage.
-  for (const wide of document.querySelectorAll(".lineage .wide")) wide.scrollLeft = wide.scrollWidth;
+  const settle = () => { for (const wide of document.querySelectorAll(".lineage .wide")) wide.scrollLeft = wide.scrollWidth; };
+  settle();
 
   // A list of runs is narrowed down as one types.
   const find = document.querySelector("#find");
@@ -122,8 +123,14 @@
     const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const part of document.querySelectorAll("[data-refresh]")) {
       const now = fresh.getElementById(part.id);
-      if (now) part.replaceWith(document.adoptNode(now));
+      if (!now) continue;
+      // What somebody opened or folded stays so.
+      const folds = [part, ...part.querySelectorAll("details")].filter((fold) => fold.tagName === "DETAILS");
+      [now, ...now.querySelectorAll("details")].filter((fold) => fold.tagName === "DETAILS")
+        .forEach((fold, n) => { if (folds[n]) fold.open = folds[n].open; });
+      part.replaceWith(document.adoptNode(now));
     }
+    settle();
     if (fresh.body.dataset.live === undefined) delete body.dataset.live;
     narrow();
   };

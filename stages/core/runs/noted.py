@@ -1,4 +1,7 @@
-"""How far a process is with a run, kept in the run's folder while it is at it, for whoever looks on from elsewhere."""
+"""How far a process is with a run, kept in the run's folder while it is at it, for whoever looks on from elsewhere.
+
+What does many runs, as `cosmo run` does, keeps a note beside them in the same form.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from stages.core.stage import Progress
 from stages.core.storage.local import inside
 from stages.core.storage.location import is_url
 
+SUFFIX = ".progress.json"
 _EVERY = 1.0
 """Seconds between two notes."""
 _FORGOTTEN = 600.0
@@ -39,11 +43,22 @@ class Note:
     """When it said so."""
 
     @property
+    def speed(self) -> float | None:
+        """So many a second so far; None where nobody can tell."""
+        return self.done / (self.at - self.began) if self.done and self.at > self.began else None
+
+    @property
     def seconds_left(self) -> float | None:
         """At the speed so far; None where nobody can tell."""
-        if not self.done or self.total is None or self.at <= self.began:
+        if self.total is None or (speed := self.speed) is None:
             return None
-        return max(0, self.total - self.done) * (self.at - self.began) / self.done
+        return max(0, self.total - self.done) / speed
+
+    def keep(self, path: Path) -> None:
+        """Put it there, for whoever looks on; on a full disk nothing is kept, and nothing raised."""
+        # Nobody waits for it: a reader that meets half of it looks again, and a full disk is for rows to meet.
+        with suppress(OSError):
+            path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def noted(progress: Progress, folder: RunFolder) -> Iterator[Progress]:
     if is_url(folder.where):
         yield progress
         return
-    path = inside(folder.path, "staging") / f"{os.getpid()}.progress.json"
+    path = inside(folder.path, "staging") / f"{os.getpid()}{SUFFIX}"
     try:
         yield _Noted(progress, path)
     finally:
@@ -64,7 +79,12 @@ def notes(folder: RunFolder) -> list[Note]:
     """What processes that are at work on a run of this machine said lately, by what they do."""
     if is_url(folder.where):
         return []
-    paths = inside(folder.path, "staging").glob("*.progress.json")
+    return notes_in(inside(folder.path, "staging"))
+
+
+def notes_in(place: Path) -> list[Note]:
+    """What the notes in a folder of this machine said lately."""
+    paths = place.glob(f"*{SUFFIX}")
     found = [note for path in sorted(paths) if (note := _read(path)) is not None]
     return sorted((n for n in found if time.time() - n.at < _FORGOTTEN), key=lambda note: (note.what, note.began))
 
@@ -103,13 +123,7 @@ class _Noted:
             return
         self._last = now
         what, total, unit = self._asked
-        record = {
-            "what": what, "done": self._done, "total": total, "unit": unit, "numbers": self._numbers,
-            "began": self._began, "at": now,
-        }  # fmt: skip
-        # Nobody waits for it: a reader that meets half of it looks again, and a full disk is for rows to meet.
-        with suppress(OSError):
-            self._path.write_text(json.dumps(record), encoding="utf-8")
+        Note(what, self._done, total, unit, self._numbers, self._began, now).keep(self._path)
 
 
 def _read(path: Path) -> Note | None:
