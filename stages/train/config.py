@@ -171,6 +171,9 @@ class OptimizerSettings(RolloutSettings):
     max_grad_norm: float = option(1.0, "Gradient norm is clipped to this; 0: not clipped", low=0.0)
     lora: LoraOptions = section(LoraOptions, "LoRA: adapters are trained, whole weights are saved")
     freeze_vision: bool | None = option(None, "Keep the vision tower as it is; not given: only for RL")
+    freeze_language: bool = option(
+        False, "Keep the language model as it is: the tower, unless frozen, and what joins them are trained"
+    )
 
 
 @dataclass(frozen=True)

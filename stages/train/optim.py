@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.core.errors import UsageError
 from stages.models.families import family_of
 from stages.train.config import TrainConfig, peak_rate
 from stages.train.masters import MASTER, MasterAdamW
@@ -22,13 +23,28 @@ def trainable(model: Any) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def set_frozen(model: Any, freeze_vision: bool) -> None:
-    """Make every parameter trainable, or all but the vision tower's."""
+def set_frozen(model: Any, freeze_vision: bool, freeze_language: bool = False) -> None:
+    """Make every parameter trainable, or all but the vision tower's, the language model's, or both.
+
+    With the language model go embeddings and the output head; what joins a tower to it stays trainable, which is how
+    LLaVA begins (arXiv:2304.08485, section 4.2). UsageError where nothing is left.
+    """
     model.requires_grad_(True)
     # A family without a tower gives the model itself, all of which is trained then.
     tower = family_of(model).tower(model)
     if freeze_vision and tower is not model:
         tower.requires_grad_(False)
+    if not freeze_language:
+        return
+    for part in (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings()):
+        if part is not None:
+            part.requires_grad_(False)
+    if not trainable(model):
+        seen = "its vision tower is frozen, too" if tower is not model else "it has no vision tower"
+        raise UsageError(
+            f"freeze_language leaves nothing of {type(model).__name__} to train: {seen}",
+            "--set freeze_language=false, or --set freeze_vision=false",
+        )
 
 
 def make_optimizer(model: Any, config: TrainConfig, state: Mapping[str, Tensor]) -> torch.optim.AdamW:

@@ -42,7 +42,7 @@ def open_session(ctx: Context, writer: ShardWriter, ref: PolicyRef) -> Session:
     policy, parent = _warm_or_load(ctx, ref, objective, layout)
     start, moments = _carried(config, parent)
     # Before the adapters: they go to layers that are to be trained, and then freeze all else.
-    set_frozen(policy.model, vision_frozen(config))
+    set_frozen(policy.model, vision_frozen(config), config.freeze_language)
     # Before the checkpoint's weights: adapters are parameters of their own, and the checkpoint has their values.
     adapters = None
     if config.lora.rank:

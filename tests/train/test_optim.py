@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stages.core.errors import UsageError
+from stages.models.families import family_of
+from stages.models.load import load_policy
+from stages.models.policy_ref import resolve_policy
 from stages.train.config import TrainConfig
-from stages.train.optim import make_optimizer, make_scheduler, optimizer_state
+from stages.train.optim import make_optimizer, make_scheduler, optimizer_state, set_frozen, trainable
 
 
 def layers() -> torch.nn.Module:
@@ -35,6 +39,34 @@ def test_frozen_parameters_have_no_place_in_it():
     optimizer = make_optimizer(model, TrainConfig(), {})
     kept = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert kept == {id(p) for p in model[1].parameters()}
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "internvl"])
+def test_a_frozen_language_model_leaves_what_sees_and_what_joins_them(name):
+    model = load_policy(resolve_policy(f"tiny:{name}"), device="cpu").model
+    set_frozen(model, freeze_vision=False, freeze_language=True)
+    tower = {id(p) for p in family_of(model).tower(model).parameters()}
+    assert tower <= {id(p) for p in trainable(model).values()}
+    # Of InternVL the projector is no part of the tower; of Qwen2.5-VL it is.
+    joins = [n for n, p in trainable(model).items() if id(p) not in tower]
+    assert all("multi_modal_projector" in n for n in joins)
+    assert bool(joins) is (name == "internvl")
+    set_frozen(model, freeze_vision=False)
+    assert len(trainable(model)) == len(list(model.named_parameters()))
+    set_frozen(model, freeze_vision=True)
+    assert not tower & {id(p) for p in trainable(model).values()}
+    if joins:
+        set_frozen(model, freeze_vision=True, freeze_language=True)
+        assert list(trainable(model)) == joins
+    else:
+        with pytest.raises(UsageError, match=r"leaves nothing of .* its vision tower is frozen, too"):
+            set_frozen(model, freeze_vision=True, freeze_language=True)
+
+
+def test_without_a_tower_a_frozen_language_model_leaves_nothing():
+    model = load_policy(resolve_policy("tiny:llama"), device="cpu").model
+    with pytest.raises(UsageError, match="leaves nothing of LlamaForCausalLM to train: it has no vision tower"):
+        set_frozen(model, freeze_vision=False, freeze_language=True)
 
 
 @pytest.mark.parametrize(("first_step", "rates"), [(0, [0.25, 0.5, 0.75, 1.0, 1.0]), (2, [0.75, 1.0, 1.0])])

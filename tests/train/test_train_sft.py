@@ -233,3 +233,11 @@ def test_selection_decides_what_is_learned(tmp_path, shard):
 def test_stdout_stays_empty(tmp_path, shard, capfd):
     train(shard, tmp_path, **FAST)
     assert capfd.readouterr().out == ""
+
+
+def test_a_frozen_language_model_stays_as_it_is_while_the_tower_learns(tmp_path, shard):
+    after, before = weights(train(shard, tmp_path, **FAST, freeze_language=True)), tiny_weights()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    # Biases of keys get no gradient: softmax does not see what all keys have in common.
+    assert {name for name in before if "visual" in name and "qkv" not in name} <= moved
+    assert all("visual" in name for name in moved)
