@@ -91,17 +91,20 @@ def ours(runs: Path, policy: Path, turns: int) -> dict[str, Any]:
 
 def theirs(runs: Path, policy: Path, turns: int) -> dict[str, Any]:
     """TRL's trainer on the prompts that ours took, in that order."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+    from transformers import AutoConfig, AutoModelForImageTextToText, TrainerCallback
     from trl import GRPOTrainer
 
     from bench.loop_overhead import Clock
+    from stages.models.find_processor import find_processor
 
     clock = Clock(cpu_seconds)
     GRPOTrainer._generate = clock.call("generate", GRPOTrainer._generate)
     GRPOTrainer._calculate_rewards = clock.call("verify", GRPOTrainer._calculate_rewards)
     GRPOTrainer.training_step = clock.call("train", GRPOTrainer.training_step)
     groups = sampled_groups(runs)[: PROMPTS * turns]
-    processor = AutoProcessor.from_pretrained(policy / "policy")
+    # As ours has it, with Pillow: AutoProcessor wants torchvision for videos, which nobody here shows.
+    processor = find_processor(policy / "policy", AutoConfig.from_pretrained(policy / "policy"), False)
+    accept_prompts_without_images(processor)
     model = AutoModelForImageTextToText.from_pretrained(policy / "policy", dtype="float32")
 
     class Turns(TrainerCallback):
@@ -190,6 +193,19 @@ def reward_of(groups: list[Any]) -> Any:
         return found
 
     return reward
+
+
+def accept_prompts_without_images(processor: Any) -> None:
+    """TRL says None of a prompt without images, where transformers takes an empty list alone."""
+    call = type(processor).__call__
+
+    class Accepting(type(processor)):  # type: ignore[misc]
+        def __call__(self, images: Any = None, *given: Any, **named: Any) -> Any:
+            images = [i or [] for i in images] if isinstance(images, list) else images
+            return call(self, images, *given, **named)
+
+    Accepting.__name__ = type(processor).__name__
+    processor.__class__ = Accepting
 
 
 def check_same_prompts(trainer: Any, groups: list[Any]) -> None:
