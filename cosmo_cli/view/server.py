@@ -194,6 +194,8 @@ def serve(app: Starlette, port: int, ready: Callable[[int], None]) -> None:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
+        # Whoever is told the address may ask at once.
+        listening.listen()
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
         ready(listening.getsockname()[1])
         server.run(sockets=[listening])

@@ -30,6 +30,7 @@ def set_frozen(model: Any, freeze_vision: bool, freeze_language: bool = False) -
     LLaVA begins (arXiv:2304.08485, section 4.2). UsageError where nothing is left.
     """
     model.requires_grad_(True)
+    _always_differentiable(model.get_input_embeddings(), freeze_language)
     # A family without a tower gives the model itself, all of which is trained then.
     tower = family_of(model).tower(model)
     if freeze_vision and tower is not model:
@@ -45,6 +46,27 @@ def set_frozen(model: Any, freeze_vision: bool, freeze_language: bool = False) -
             f"freeze_language leaves nothing of {type(model).__name__} to train: {seen}",
             "--set freeze_language=false, or --set freeze_vision=false",
         )
+
+
+def _always_differentiable(embeddings: torch.nn.Module | None, wanted: bool) -> None:
+    """Have whatever comes of the embeddings take part in gradients, though they are frozen, or no longer.
+
+    A micro-batch without images would have nothing to go back to, which ends autograd, and DDP's reduction with it.
+    """
+    if embeddings is None:
+        return
+    for key, hook in list(embeddings._forward_hooks.items()):
+        if hook is _with_gradient:
+            del embeddings._forward_hooks[key]
+    if wanted:
+        embeddings.register_forward_hook(_with_gradient)
+
+
+def _with_gradient(module: torch.nn.Module, given: object, output: Tensor) -> Tensor | None:
+    if output.requires_grad or not torch.is_grad_enabled():
+        return None
+    # A copy: some families write images' features into it in place, which a leaf would not allow.
+    return output.requires_grad_().clone()
 
 
 def make_optimizer(model: Any, config: TrainConfig, state: Mapping[str, Tensor]) -> torch.optim.AdamW:

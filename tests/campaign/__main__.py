@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.campaign import damage, disks, kills, servers, strangers, surroundings
+from tests.campaign import damage, disks, kills, processes, servers, strangers, surroundings, views
 from tests.campaign.chain import Faults, commands
 
 KINDS = {
@@ -26,6 +26,9 @@ KINDS = {
     "surroundings": (surroundings.surroundings, 100, "odd surroundings", "ended with an error"),
     "models": (strangers.models, 60, "strangers' models", "taken"),
     "runs": (strangers.runs, 50, "strangers' runs", "taken"),
+    "ranks": (processes.ranks, 10, "launchers killed", "died in the midst"),
+    "views": (views.views, 200, "damaged runs in a browser", "refused"),
+    "confirmed": (processes.confirmed, 200, "damaged inputs in processes of their own", "taken"),
     "damaged": (damage.damaged, 10_000, "damaged inputs", "taken"),
 }
 """(what tries so many, how many, what they are called, what is counted of them) by name."""

@@ -26,16 +26,20 @@ def damaged(reference: Path, commands: dict[str, list[str]], count: int, rng: ra
     for number in range(count):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        if rng.random() < 0.5:
-            what, words = _file(folder, rng)
-        else:
-            what, words = _run(folder, rng.choice(runs), rng)
+        what, words = one(folder, runs, rng)
         before = {p.name for p in folder.iterdir()}
         said = call(words, folder)
         taken += said.code == 0
         faults.look(f"damage {number}, {what}: cosmo {' '.join(words)[:80]}", said)
         faults.strays(f"damage {number}, {what}", folder, before)
     return taken
+
+
+def one(folder: Path, runs: list[Path], rng: random.Random) -> tuple[str, list[str]]:
+    """A damaged input in an empty folder: what it is, and the command to hand it to."""
+    if rng.random() < 0.5:
+        return _file(folder, rng)
+    return _run(folder, rng.choice(runs), rng)
 
 
 def _file(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
@@ -65,6 +69,24 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
     """A run folder of a stranger: a small file or a shard of it changed, and a command that reads it."""
     there = folder / "theirs"
     shutil.copytree(run, there, symlinks=True)
+    path = damage_run(there, rng)
+    verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export"))
+    words = {
+        "show": [
+            "show",
+            "theirs",
+            *rng.choice(([], ["--rejected"], ["--json"], ["--query", "select count(*) from rows"])),
+        ],
+        "status": ["status", "theirs"],
+        "gc": ["gc", "theirs", "--weights"],
+        "rollout": ["rollout", "theirs", "--engine", "fake", "--samples", "1", "--runs", "runs"],
+        "train": ["train", "theirs", "--policy", "tiny:llama", "--runs", "runs", "--dry-run"],
+    }.get(verb, [verb, "theirs", "--runs", "runs"])
+    return f"{path.relative_to(there)} of a {run.name.partition('-')[0]} run", words
+
+
+def damage_run(there: Path, rng: random.Random) -> Path:
+    """Change a small file or a shard of a run folder; the file."""
     shards = sorted(there.glob("shards/*.parquet"))
     if shards and rng.random() < 0.1:
         path = rng.choice(shards)
@@ -80,19 +102,7 @@ def _run(folder: Path, run: Path, rng: random.Random) -> tuple[str, list[str]]:
             record = json.loads(path.read_text())
             change(record, rng)
             path.write_text(json.dumps(record))
-    verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export"))
-    words = {
-        "show": [
-            "show",
-            "theirs",
-            *rng.choice(([], ["--rejected"], ["--json"], ["--query", "select count(*) from rows"])),
-        ],
-        "status": ["status", "theirs"],
-        "gc": ["gc", "theirs", "--weights"],
-        "rollout": ["rollout", "theirs", "--engine", "fake", "--samples", "1", "--runs", "runs"],
-        "train": ["train", "theirs", "--policy", "tiny:llama", "--runs", "runs", "--dry-run"],
-    }.get(verb, [verb, "theirs", "--runs", "runs"])
-    return f"{path.relative_to(there)} of a {run.name.partition('-')[0]} run", words
+    return path
 
 
 def changed_bytes(data: bytes, rng: random.Random) -> bytes:

@@ -61,7 +61,7 @@ def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: rando
     for number in range(count):
         made = fresh(reference, "strangers")
         theirs = rng.choice(sorted(p for p in (made / "runs").iterdir() if (p / "manifest.json").is_file()))
-        way = replaced(theirs, _elsewhere(made), rng)
+        way = replaced(theirs, elsewhere_of(made), rng)
         verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export", "config"))
         words = [verb, str(theirs.relative_to(made)), *{"gc": ["--weights", "--delete"]}.get(verb, [])]
         if verb in ("rollout", "train"):
@@ -74,7 +74,7 @@ def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: rando
 
 def _tried(what: str, made: Path, words: list[str], faults: Faults) -> bool:
     """Whether the command went through; notes code that ran, and what was changed elsewhere."""
-    elsewhere = _elsewhere(made)
+    elsewhere = elsewhere_of(made)
     before = {p.name for p in made.iterdir()}
     said = call(words, made)
     faults.look(f"{what}: cosmo {' '.join(words)[:60]}", said)
@@ -84,7 +84,7 @@ def _tried(what: str, made: Path, words: list[str], faults: Faults) -> bool:
     return said.code == 0
 
 
-def _elsewhere(made: Path) -> Path:
+def elsewhere_of(made: Path) -> Path:
     """A folder with a file that no command has to do with."""
     elsewhere = made / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
@@ -176,6 +176,6 @@ MODELS: dict[str, Way] = {
     "a pickle named safetensors": _pickled("model.safetensors"),
     "code of its own": _own_code,
     "an adapter in a pickle": _adapter,
-    "another thing for a file": lambda model, rng: replaced(model, _elsewhere(model.parent), rng),
+    "another thing for a file": lambda model, rng: replaced(model, elsewhere_of(model.parent), rng),
     "a chat template": _template,
 }

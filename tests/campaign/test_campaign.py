@@ -18,7 +18,10 @@ from tests.support.cli import PATIENCE, ROOT, environment
 
 
 def test_a_short_one_finds_nothing(tmp_path: Path) -> None:
-    counts = {"kills": 3, "disks": 3, "servers": 2, "surroundings": 3, "models": 3, "runs": 3, "damaged": 12}
+    counts = {
+        "kills": 3, "disks": 3, "servers": 2, "surroundings": 3, "models": 3, "runs": 3, "ranks": 1, "views": 10,
+        "confirmed": 2, "damaged": 12,
+    }  # fmt: skip
     words = [word for name, count in counts.items() for word in (f"--{name}", str(count))]
     done = subprocess.run(
         [sys.executable, "-m", "tests.campaign", "--seed", "7", *words],

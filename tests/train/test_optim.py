@@ -63,6 +63,24 @@ def test_a_frozen_language_model_leaves_what_sees_and_what_joins_them(name):
             set_frozen(model, freeze_vision=True, freeze_language=True)
 
 
+def test_frozen_embeddings_take_part_in_gradients_only_while_they_have_to():
+    model = load_policy(resolve_policy("tiny:internvl"), device="cpu").model
+    ids = torch.tensor([[1, 2, 3]])
+
+    def differentiable(**frozen):
+        model.requires_grad_(True)
+        set_frozen(model, **frozen)
+        if not frozen.get("freeze_language"):
+            model.get_input_embeddings().requires_grad_(False)
+        return model.get_input_embeddings()(ids).requires_grad
+
+    for _ in range(2):
+        assert differentiable(freeze_vision=False, freeze_language=True)
+        with torch.no_grad():
+            assert not model.get_input_embeddings()(ids).requires_grad
+        assert not differentiable(freeze_vision=True)
+
+
 def test_without_a_tower_a_frozen_language_model_leaves_nothing():
     model = load_policy(resolve_policy("tiny:llama"), device="cpu").model
     with pytest.raises(UsageError, match="leaves nothing of LlamaForCausalLM to train: it has no vision tower"):

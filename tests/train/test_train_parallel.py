@@ -74,6 +74,18 @@ def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
     assert_same(alone["rl"], RunFolder.open(tmp_path / done.stdout.strip()))
 
 
+def test_ddp_where_a_rank_has_nothing_that_moves(tmp_path, inputs):
+    """The language model is frozen and a rank's micro-batch holds no image: it would give no gradient to wait for."""
+    eyes = ["--set", "policy=tiny:internvl", "--set", "freeze_language=true", "--set", "micro_batch_size=1"]
+    words = ["train", *map(str, inputs["sft"]), *flags("sft"), *eyes]
+    runs = []
+    for count in ("1", "2"):
+        done = cosmo(*words, "--runs", count, "--nproc", count, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        runs.append(RunFolder.open(tmp_path / done.stdout.strip()))
+    assert_same(*runs)
+
+
 def test_fsdp2_on_unequal_completions_under_torchrun(tmp_path, inputs, alone):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     more = ["--set", "micro_batch_size=1", "--parallel", "fsdp2", "--runs", "many"]

@@ -241,3 +241,11 @@ def test_a_frozen_language_model_stays_as_it_is_while_the_tower_learns(tmp_path,
     # Biases of keys get no gradient: softmax does not see what all keys have in common.
     assert {name for name in before if "visual" in name and "qkv" not in name} <= moved
     assert all("visual" in name for name in moved)
+
+
+def test_beside_a_frozen_language_model_a_row_without_an_image_moves_nothing(tmp_path, shard):
+    """Not even where it is a micro-batch of its own, and a gradient has nowhere to go."""
+    frozen = {**FAST, "policy": "tiny:internvl", "freeze_language": True}
+    together, apart = (weights(train(shard, tmp_path / str(size), **frozen, micro_batch_size=size)) for size in (4, 1))
+    for name, value in together.items():
+        torch.testing.assert_close(apart[name], value, rtol=0, atol=2e-4)

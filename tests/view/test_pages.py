@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cosmo_cli.view.library import Library
+from cosmo_cli.view.server import serve
 from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import Image
 from stages.core.runs.folder import RunFolder
@@ -320,3 +322,16 @@ def test_choices_of_a_guided_completion(tmp_path: Path) -> None:
     assert "data-choices" in reader.get(f"/{TOKEN}/run/{groups.name}/").text
     assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=0&index=9").json() == []
     assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=99&index=0").status_code == 404
+
+
+class _Stop(Exception):
+    """Ends a server before it has begun."""
+
+
+def test_whoever_is_told_the_address_may_ask_at_once(tmp_path: Path) -> None:
+    def ready(port: int) -> None:
+        socket.create_connection(("127.0.0.1", port)).close()
+        raise _Stop
+
+    with pytest.raises(_Stop):
+        serve(client(tmp_path).app, 0, ready)  # type: ignore[arg-type]

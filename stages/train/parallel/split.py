@@ -2,8 +2,8 @@
 
 A completion's weight is its share in the whole step's loss, so ranks may have as many groups as they like. Where the
 model is whole on each rank (DDP), a rank without a group takes part with a filler: a completion of weight 0. Where
-it is sharded, every forward is a meeting of all ranks: then they have equally many micro-batches, and where the
-step has images, each of these has one.
+it is sharded, or learns from images alone, every forward is a meeting of all ranks: then they have equally many
+micro-batches, and where the step has images, each of these has one.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ class RankTrainer:
     @property
     def part(self) -> Part:
         """Which part of every step is this rank's."""
-        return Part(ranks.rank(), ranks.count(), self.session.layout.sharded)
+        # Of a frozen language model texts move nothing, and DDP waits for ever for a rank without any gradient.
+        together = self.session.layout.sharded or self.session.config.freeze_language
+        return Part(ranks.rank(), ranks.count(), together and ranks.count() > 1)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The session's, with its moments; transformers would make a new AdamW."""
