@@ -39,6 +39,7 @@ class Bench:
         from stages.core.registry import load
         from stages.core.stage import Resources
         from stages.engines.base import EngineSettings
+        from stages.engines.vllm.engine import vllm_prompt
         from stages.engines.vllm.plugin import SESSION
         from stages.models.policy_ref import resolve_policy
 
@@ -48,7 +49,7 @@ class Bench:
         self.sampling = Sampling(1.0, 1.0, 0, NEW_TOKENS, 0)
         self.conversations = [self._conversation(i) for i in range(PROMPTS)]
         self.requests = self.encode()
-        self.prompts = [self.engine._prompt(r) for r in self.requests]
+        self.prompts = [vllm_prompt(self.engine._processor, r) for r in self.requests]
         for prompt in self.prompts:
             prompt.pop("multi_modal_uuids", None)
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.timing import in_turn, medians, ratio, seconds  # noqa: E402
 
+GROUPS, ROUNDS = 100_000, 5
 REWARDS = "list_transform(completions, lambda c: c.reward)"
 WORD = (
     "where len(list_filter(completions, lambda c: contains(lower(c.text), 'boat'))) > 0 or len(list_filter(messages,"
@@ -37,14 +38,10 @@ PAGES = {
 """By name: what is asked of us, and as a condition, an order and an offset."""
 
 
-def main() -> None:
-    """Measure and print, as a table and then as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--groups", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def main(groups: int = GROUPS, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Seconds of both sides by page, and ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), options.groups, options.rounds)))
+        return measure(Path(folder), groups, rounds)
 
 
 def measure(folder: Path, groups: int, rounds: int) -> dict[str, Any]:
@@ -106,4 +103,8 @@ def many_groups(folder: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--groups", type=int, default=GROUPS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    print(json.dumps(main(given.groups, given.rounds)))

@@ -72,7 +72,7 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
         autocast=half and config.dtype == "float32" and config.parallel != "fsdp2",
         checkpointing=config.gradient_checkpointing,
         trains_vision=not vision_frozen(config),
-        trains_head=not config.lora.rank,
+        trains_head=not (config.lora.rank or config.freeze_language),
     )
     return Training(
         parallel=config.parallel,
@@ -82,6 +82,7 @@ def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: b
         lora=config.lora.rank,
         reference=(config.ref_dtype or config.dtype) if phase.needs_rollouts and config.ref_kl > 0 else "",
         one_pass=one_pass,
+        trains_language=not config.freeze_language,
     )
 
 

@@ -46,7 +46,7 @@ class Pass:
     trains_vision: bool
     """The tower gets gradients."""
     trains_head: bool = True
-    """The output head gets some: not with LoRA."""
+    """The output head gets some: not with LoRA, nor where the language model is frozen."""
 
     @property
     def compute(self) -> int:

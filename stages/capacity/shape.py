@@ -12,7 +12,7 @@ from stages.core.atomic import read_json, write_json
 from stages.core.cache import cache_root
 from stages.core.errors import UnavailableError, first_line
 
-_VERSION = 1
+_VERSION = 2
 """Raised when a `Shape` means something else: kept ones of before are not read."""
 
 
@@ -26,6 +26,8 @@ class Shape:
     """All of them, tied ones once."""
     vision: int
     """Those of the vision tower; 0 without one."""
+    language: int
+    """Those of decoder, embeddings and output head, tied ones once: what `freeze_language` leaves as it is."""
     head: int
     """Those of the output head where it is a matrix of its own; 0 where it is the embedding."""
     linear: int
@@ -99,7 +101,7 @@ def shape_of(model: Any) -> Shape:
     """The sizes of a model, real or on `meta`."""
     import torch
 
-    from stages.models.families import family_of
+    from stages.models.families import family_of, language_parts
 
     tower = family_of(model).tower(model)
     tower = None if tower is model else tower
@@ -115,6 +117,7 @@ def shape_of(model: Any) -> Shape:
         model_type=model.config.model_type,
         parameters=count(model),
         vision=count(tower) if tower is not None else 0,
+        language=sum({id(p): p.numel() for part in language_parts(model) for p in part.parameters()}.values()),
         head=0 if tied or head is None else head.weight.numel(),
         linear=sum(m.weight.numel() for m in others),
         layered=sum(layers),

@@ -46,6 +46,8 @@ class Training:
     """What weights of a reference model for the KL are in; empty: none. In parts with fsdp2, else whole on each GPU."""
     one_pass: Pass
     """Its largest forward and backward."""
+    trains_language: bool = True
+    """Not with `freeze_language`."""
 
     @property
     def sharded(self) -> bool:
@@ -54,11 +56,11 @@ class Training:
 
 
 def trained(shape: Shape, how: Training) -> int:
-    """Parameters that get gradients: all, all but the tower's, or adapters of each linear layer's width."""
-    vision = how.one_pass.trains_vision
+    """Parameters that get gradients: all that is not frozen, or adapters of its linear layers' width."""
+    vision, language = how.one_pass.trains_vision, how.trains_language
     if how.lora:
-        return how.lora * (shape.adapter_width + (shape.vision_adapter_width if vision else 0))
-    return shape.parameters - (0 if vision else shape.vision)
+        return how.lora * (language * shape.adapter_width + vision * shape.vision_adapter_width)
+    return shape.parameters - (0 if vision else shape.vision) - (0 if language else shape.language)
 
 
 def resident(shape: Shape, how: Training) -> Parts:

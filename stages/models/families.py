@@ -279,6 +279,15 @@ def family_of(model: Any) -> Family:
     return family_named(model.config.model_type)
 
 
+def language_parts(model: Any) -> list[Any]:
+    """The modules of a loaded model that are its language model: decoder, embeddings and output head, where it has one.
+
+    What joins a tower to it is no part of them.
+    """
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    return [part for part in parts if part is not None]
+
+
 def unshared_reason(model: Any) -> str | None:
     """Why completions of a loaded model can't share their prompt; None where they can."""
     family, text = family_of(model), model.config.get_text_config()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.core.errors import UsageError
-from stages.models.families import family_of
+from stages.models.families import family_of, language_parts
 from stages.train.config import TrainConfig, peak_rate
 from stages.train.masters import MASTER, MasterAdamW
 
@@ -37,9 +37,8 @@ def set_frozen(model: Any, freeze_vision: bool, freeze_language: bool = False) -
         tower.requires_grad_(False)
     if not freeze_language:
         return
-    for part in (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings()):
-        if part is not None:
-            part.requires_grad_(False)
+    for part in language_parts(model):
+        part.requires_grad_(False)
     if not trainable(model):
         seen = "its vision tower is frozen, too" if tower is not model else "it has no vision tower"
         raise UsageError(

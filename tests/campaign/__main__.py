@@ -56,6 +56,8 @@ def main() -> int:
             count = getattr(options, name)
             found = work(reference, made, count, random.Random(options.seed), faults)
             tried.append(f"{count} {called} ({found} {counted})")
+            so_far = f"{len(faults.found)} faults so far, {time.monotonic() - began:.0f} s"
+            print(f"{tried[-1]}; {so_far}", file=sys.stderr, flush=True)
     for fault in faults.found:
         print(fault)
     seconds = time.monotonic() - began

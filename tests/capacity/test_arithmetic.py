@@ -27,6 +27,7 @@ SHAPE = Shape(
     model_type="qwen2",
     parameters=1000,
     vision=200,
+    language=780,
     head=100,
     linear=600,
     layered=700,

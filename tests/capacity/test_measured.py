@@ -46,6 +46,10 @@ def test_a_config_alone_says_what_the_loaded_model_has(policies, name):
     # Built on `meta` from the config, and counted from the weights that were read.
     assert shape == shape_of(model)
     assert shape.parameters == sum(p.numel() for p in model.parameters())
+    if shape.vision:
+        set_frozen(model, freeze_vision=False, freeze_language=True)
+        eyes = replace(TRAINING, one_pass=replace(PASS, trains_vision=True), trains_language=False)
+        assert trained(shape, eyes) == sum(p.numel() for p in trainable(model).values()) > 0
     set_frozen(model, freeze_vision=True)
     assert trained(shape, TRAINING) == sum(p.numel() for p in trainable(model).values())
     Adapters(model, LoraOptions(rank=3), 0, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,8 +12,9 @@ from cosmo_cli.inspection.sql import run_query
 from cosmo_cli.terminal.card import card
 from schemas.arrow import to_record
 from schemas.tables import SCORED, STEPS
-from stages.core.errors import UnavailableError, UsageError
+from stages.core.errors import InputError, UnavailableError, UsageError
 from stages.core.runs.folder import RunFolder
+from tests.support import bombs
 from tests.support.cli import complaint, cosmo, on_terminal
 from tests.train.made import scored_group, write_shard
 
@@ -89,6 +91,14 @@ def test_a_query_reaches_nothing_else(shard, tmp_path, query):
     with pytest.raises(UsageError, match="--query"):
         run_query(RunFolder.open(shard), query.format(secret=secret, folder=tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["secret.csv"]
+
+
+def test_a_query_of_a_shard_that_stands_for_gigabytes_is_refused(tmp_path):
+    """DuckDB would decode it; receipts that a stranger wrote may go with it."""
+    bombs.dictionary(tmp_path / "00000.parquet")
+    theirs = SimpleNamespace(shard_paths=lambda: [tmp_path / "00000.parquet"], where="theirs", stage="rollout")
+    with pytest.raises(InputError, match=r"00000\.parquet has .* and stands for"):
+        run_query(theirs, "select sum(length(prompt)) from rows")
 
 
 def test_without_duckdb_it_is_said(shard, monkeypatch):

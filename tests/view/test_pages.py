@@ -12,10 +12,11 @@ import pytest
 
 from cosmo_cli.view.library import Library
 from cosmo_cli.view.server import serve
-from schemas.tables import PROMPTS, ROLLOUTS
+from schemas.tables import PROMPTS, ROLLOUTS, STEPS_GUIDED
 from schemas.values import Image
 from stages.core.runs.folder import RunFolder
 from tests.eval.made import completion, grade, group, run_of, scored_run, steps_run
+from tests.support import bombs
 from tests.support.cli import ok
 from tests.view.made import TOKEN, client, varied
 
@@ -322,6 +323,11 @@ def test_choices_of_a_guided_completion(tmp_path: Path) -> None:
     assert "data-choices" in reader.get(f"/{TOKEN}/run/{groups.name}/").text
     assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=0&index=9").json() == []
     assert reader.get(f"/{TOKEN}/run/{groups.name}/choices?row=99&index=0").status_code == 404
+    # Decoded it would be gigabytes: a stranger's choices are measured before.
+    (choices,) = groups.glob(f"{STEPS_GUIDED.name}/*.parquet")
+    bombs.inside_lists(choices)
+    answer = reader.get(f"/{TOKEN}/run/{scored.name}/choices?row=0&index=1")
+    assert (answer.status_code, "stands for" in answer.text) == (422, True), answer.text[:2000]
 
 
 class _Stop(Exception):

@@ -96,7 +96,7 @@ class VllmEngine(Engine):
         prompts: list[dict[str, Any]] = []
         params, asked = [], []
         for request in batch:
-            prompt = _prompt(self._processor, request)
+            prompt = vllm_prompt(self._processor, request)
             indices = [0] if request.alike(sampling) else list(range(request.n))
             asked.append([i for i in indices if self._finished(request, i, sampling) is None])
             # A request a sample, and no `n`: of n in one request the k-th would have seed + k, not its place's own.
@@ -145,7 +145,7 @@ class VllmEngine(Engine):
         )
 
 
-def _prompt(processor: PromptProcessor, request: SampleRequest) -> dict[str, Any]:
+def vllm_prompt(processor: PromptProcessor, request: SampleRequest) -> dict[str, Any]:
     """A prompt as vLLM takes it: placeholders as the template writes them, images for vLLM to process."""
     ids = processor.renderer_ids(request.token_ids)
     if not request.images:
