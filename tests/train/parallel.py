@@ -106,12 +106,17 @@ def ended_by(number: signal.Signals, command: list[str], folder: Path, step: int
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    keeps_step(process, folder, step)
+    os.kill(children(process.pid)[-1] if number == signal.SIGKILL else process.pid, number)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, complaint(subprocess.CompletedProcess([], process.returncode, out, err))[0]
+
+
+def keeps_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    """Wait until a run has a checkpoint of this step, or a later one."""
     while not any(int(p.name.split("-")[1]) >= step for p in folder.glob("**/*.scratch/checkpoint-*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    os.kill(_children(process.pid)[-1] if number == signal.SIGKILL else process.pid, number)
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, complaint(subprocess.CompletedProcess([], process.returncode, out, err))[0]
 
 
 def on_ranks(folder: Path, work: Callable[..., Any], *args: Any, count: int = 2) -> list[int]:
@@ -179,6 +184,7 @@ def train_as_rank(inputs: Any, runs: Path, before: Callable[[], None], progress:
     processes.work(config, run, lambda error: 1)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """Process numbers of a process's children."""
     held = (p.read_text() for p in Path("/proc").glob("[0-9]*/stat"))
     return [int(text.split()[0]) for text in held if int(text.rpartition(")")[2].split()[1]) == parent]

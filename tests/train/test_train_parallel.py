@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,10 +19,10 @@ from stages.core.runs.folder import RunFolder
 from stages.train.config import TrainConfig
 from stages.train.parallel.split import Part, part_of, passes, portions
 from stages.train.rl.batches import Group, TrainCompletion, Update, micro_batches
-from tests.support.cli import COSMO, complaint, cosmo, environment
+from tests.support.cli import COSMO, PATIENCE, complaint, cosmo, environment
 from tests.support.forked import cosmo_forked
 from tests.train.made import steps, train
-from tests.train.parallel import SETTINGS, assert_same, ended_by, flags, parallel_inputs
+from tests.train.parallel import SETTINGS, assert_same, children, ended_by, flags, keeps_step, parallel_inputs
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,29 @@ def test_sigterm_in_one_process_keeps_the_step_in_hand(tmp_path, inputs, alone):
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stderr
     assert_same(alone["rl"], RunFolder.open(tmp_path / done.stdout.strip()))
+
+
+def test_a_second_sigterm_ends_ranks_whose_step_does_not(tmp_path, inputs):
+    """One of them stands still, and the other waits for it."""
+    words = ["train", *map(str, inputs["rl"]), *flags("rl"), "--set", "epochs=4000", "--nproc", "2"]
+    launcher = subprocess.Popen(
+        [*COSMO, *words], cwd=tmp_path, env=environment(TMPDIR=str(tmp_path)), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    keeps_step(launcher, tmp_path, 1)
+    ranks = children(launcher.pid)
+    os.kill(ranks[-1], signal.SIGSTOP)
+    launcher.terminate()
+    while not list(tmp_path.glob("cosmo-*/stop")):
+        time.sleep(0.02)
+    launcher.terminate()
+    out, err = launcher.communicate(timeout=PATIENCE)
+    assert launcher.returncode == 143, err
+    message, hint = complaint(subprocess.CompletedProcess([], 143, out, err))
+    assert "stopped by a second SIGTERM" in message
+    assert "the same command" in hint
+    assert len(ranks) == 2
+    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
 
 
 def test_ddp_where_a_rank_has_nothing_that_moves(tmp_path, inputs):

@@ -130,9 +130,21 @@ def end_with_launcher() -> None:
 
 @contextmanager
 def _sigterm_as_file(stop: Path) -> Iterator[Path]:
-    """While the ranks run, SIGTERM to this process is a file that they look for after every step."""
+    """While the ranks run, SIGTERM to this process is a file that they look for after a step; a second one ends them.
+
+    A rank may hang in a step that never ends: of a collective, a lost disk, a dead link.
+    """
+
+    def heard(number: int, frame: object) -> None:
+        if stop.exists():
+            # torch's agent ends the ranks on its way out.
+            raise StoppedError(
+                "stopped by a second SIGTERM, within a step", "the same command goes on from the last checkpoint"
+            )
+        stop.touch()
+
     os.environ[FILE] = str(stop)
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.touch())
+    before = signal.signal(signal.SIGTERM, heard)
     try:
         yield stop
     finally:
