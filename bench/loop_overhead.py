@@ -1,6 +1,6 @@
 """Share of an RL turn of `cosmo run` that is spent outside generating, verifying and training.
 
-    python bench/loop_overhead.py [--policy SPEC] [--turns 9] [--sft-steps 40]
+    python bench/loop_overhead.py [--policy SPEC] [--turns 9] [--sft-steps 40] [--beside 0]
 
 The demo's own recipe (examples/mini_cosmo) with all of its prompts, cut short: SFT is a few steps, and stage 1 takes
 TURNS turns at its own size (64 prompts, 8 completions of up to 32 tokens, 4 updates). It runs in this process through
@@ -14,7 +14,8 @@ is what happens while one of these calls is under way; they are wrapped from her
 All the rest of the turn is overhead: planning, fingerprints, reading and writing shards, digests, syncing, locks, warm
 models handed over, trainers built, the policy and the optimizer's state saved, old policies pruned, the line on the
 screen. The first turn also imports and is left out. There is no peer; `by_stage` says where the overhead is.
-`--policy` takes a larger model (`python bench/sized.py` makes one), which shows what of the overhead grows with it.
+`--policy` takes a larger model (`python bench/sized.py` makes one), which shows what of the overhead grows with it;
+`--beside 1000` has so many other run folders beside its own, of a scored run that nobody asks for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -140,7 +142,7 @@ def recipe(policy: str, turns: int, sft_steps: int) -> Any:
     return parse(values)
 
 
-def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -> dict[str, Any]:
+def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS, beside: int = 0) -> dict[str, Any]:
     """Shares of a turn, medians over turns; prints the table."""
     from bench.timing import table
     from cosmo_cli.recipe.run import run_recipe
@@ -151,6 +153,7 @@ def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -
     clock = Clock()
     watch(clock)
     with tempfile.TemporaryDirectory() as folder:
+        others(Path(folder), beside)
         run_recipe(recipe(policy, turns, sft_steps), Path(folder), Output("bench", quiet=True))
     timed = clock.turns[1:turns]
     figures = {"ratio": round(statistics.median(_share(t, lambda _, kind: kind == OVERHEAD) for t in timed), 4)}
@@ -164,6 +167,17 @@ def main(policy: str = POLICY, turns: int = TURNS, sft_steps: int = SFT_STEPS) -
     turn, *kinds = seconds[0][1:]
     return {"policy": policy, "turns": len(timed), "turn_s": turn, "work_s": round(sum(kinds[:3]), 3),
             "overhead_s": kinds[3], **figures, "by_stage": by_stage}  # fmt: skip
+
+
+def others(runs: Path, count: int) -> None:
+    """So many complete run folders that have nothing to do with the recipe."""
+    if not count:
+        return
+    from bench.view_vs_duckdb import many_groups
+
+    first = many_groups(runs, 100)
+    for number in range(1, count):
+        shutil.copytree(first, runs / f"score-{number:08x}")
 
 
 def _share(turn: Counter[tuple[str, str]], wanted: Callable[[str, str], bool]) -> float:
@@ -181,7 +195,8 @@ if __name__ == "__main__":
     parser.add_argument("--policy", default=POLICY, help="what the recipe starts from")
     parser.add_argument("--turns", type=int, default=TURNS, help="RL turns, the first left out (at least 2)")
     parser.add_argument("--sft-steps", type=int, default=SFT_STEPS, help="steps before the first turn")
+    parser.add_argument("--beside", type=int, default=0, help="other run folders beside its own")
     options = parser.parse_args()
     if options.turns < 2:
         parser.error(f"--turns {options.turns}: the first is left out, so there must be at least 2")
-    print(json.dumps(main(options.policy, options.turns, options.sft_steps)))
+    print(json.dumps(main(options.policy, options.turns, options.sft_steps, options.beside)))
