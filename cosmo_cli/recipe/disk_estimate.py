@@ -27,7 +27,8 @@ def estimate(recipe: Recipe, weights: int) -> int:
     state = weights * max(map(_state_weight, _train_tables(recipe)), default=STATES)
     # One more while the next is written, beside the checkpoint of its run, which holds as much; and weights alone as
     # what is exported.
-    policies = (recipe.retention.policies + 2 + ends) * state + weights
+    kept = max(recipe.retention.policies, *(1 + phase.policy_lag for phase in recipe.phases), 1)
+    policies = (kept + 2 + ends) * state + weights
     return int(policies + sum(_groups(recipe, p) for p in recipe.phases if p.needs_rollouts))
 
 

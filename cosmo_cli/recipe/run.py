@@ -127,6 +127,9 @@ def goes_on_before_commit(run: Run, step: Step, config: Any, following: list[Ste
     the policy out of this process's memory, where nothing that the receipt brings may end the recipe."""
     if not is_turn(step) or step.ends_phase or not following or following[0].verb != "rollout":
         return False
+    # With a lag it samples with an earlier one.
+    if following[0].overrides["policy"] != Ref(step.name):
+        return False
     rollout = {**with_shared(run.recipe, "rollout"), **following[0].overrides}
     in_memory = engine_name(str(rollout.get("engine", "auto"))) == "transformers" and run.executor[0] == LOCAL
     return in_memory and config.watch.action != "stop"

@@ -17,6 +17,8 @@ from stages.core.stage_list import STAGES, load_config, recipe_verbs
 
 RESERVED = ("prompts", "metrics", "model")
 """Names that steps of every recipe go by."""
+STORED = "stored"
+"""`[train] old_logprobs` of a phase with a lag: those that the sampler had."""
 START = "start"
 """The recipe's own policy, where a policy is named by its place: before any phase, unless a phase is called so."""
 
@@ -45,6 +47,13 @@ class Phase:
     )
     refill: int = option(
         0, "Further draws of a turn (rl), until `prompts` groups of it can be learned from: see [train] flat_by", low=0
+    )
+    policy_lag: int = option(
+        0,
+        "At 1 a turn samples with the policy from before the last turn's training (rl), so that another machine can "
+        "sample while this one trains; ratios are to the sampler's log-probs then",
+        low=0,
+        high=1,
     )
     rollout: dict[str, Any] = option({}, "Overrides of [rollout] in this phase")
     score: dict[str, Any] = option({}, "Overrides of [score] in this phase")
@@ -205,6 +214,15 @@ def _check_phase(recipe: Recipe, number: int, phase: Phase) -> None:
         raise UsageError(
             f"phase {phase.name!r} has follow_reward and no label weights to move",
             "labels = { general = 1.0, safety = 1.0 }",
+        )
+
+    if phase.policy_lag and not phase.needs_rollouts:
+        raise UsageError(f"phase {phase.name!r} has policy_lag and samples nothing", "leave policy_lag out")
+    # The policy's own at the start of a turn would pass completions of another policy off as its own.
+    if phase.policy_lag and {**recipe.table("train"), **phase.train}.get("old_logprobs", STORED) != STORED:
+        raise UsageError(
+            f"phase {phase.name!r} has policy_lag = {phase.policy_lag} with old_logprobs that are not the sampler's",
+            f"leave old_logprobs out: it is {STORED!r} there",
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.schema import START, Phase, Recipe, with_shared
+from cosmo_cli.recipe.schema import START, STORED, Phase, Recipe, with_shared
 from cosmo_cli.recipe.tables import Ref, flatten, named
 from stages.core.errors import UsageError
 from stages.core.executors.base import LOCAL
@@ -88,11 +88,12 @@ def _steps(recipe: Recipe) -> Iterator[Step]:
                 trained.append(policy)
         else:
             mix = _mix(recipe.phases[:number], phase)
-            reference = _reference(recipe, phase, policy)
+            reference, sampler = _reference(recipe, phase, policy), policy
             for iteration in range(phase.iterations):
-                turn = list(_turn(recipe, phase, number, iteration, mix, policy, reference))
+                turn = list(_turn(recipe, phase, number, iteration, mix, policy, sampler, reference))
                 yield from turn
-                policy = Ref(turn[-1].name)
+                before, policy = policy, Ref(turn[-1].name)
+                sampler = before if phase.policy_lag else policy
                 trained.append(policy)
         for name in _measured_after(recipe, phase.name):
             yield from _measure(recipe, name, policy)
@@ -131,19 +132,23 @@ def _turn(
     iteration: int,
     mix: dict[str, float],
     policy: str | Ref,
+    sampler: str | Ref,
     reference: dict[str, Any],
 ) -> Iterator[Step]:
+    """Draws, by `sampler`, and the training of `policy` on them."""
     where: dict[str, Any] = {"phase": phase.name, "iteration": iteration + 1, "iterations": phase.iterations}
     scored: list[Ref] = []
     for number_of_draw, name in enumerate(_draws(phase, iteration)):
         draw = iteration * (1 + phase.refill) + number_of_draw
         select = _select(recipe, phase, number, iteration, draw, mix) | _refilled(recipe, phase, scored)
-        rollout = {"policy": policy, **select, **flatten(phase.rollout)}
+        rollout = {"policy": sampler, **select, **flatten(phase.rollout)}
         yield Step("rollout", f"{name}_groups", [Ref("prompts")], rollout, **where)
         yield Step("score", f"{name}_scored", [Ref(f"{name}_groups")], flatten(phase.score), **where)
         scored.append(Ref(f"{name}_scored"))
     later = _carried_on(recipe, phase) if iteration else {}
-    together = {"one_rollout": True} if phase.refill else {}
+    together: dict[str, Any] = {"one_rollout": True} if phase.refill else {}
+    if phase.policy_lag:
+        together["old_logprobs"] = STORED
     # Later ones win: what the phase says of training, then the reference, then what turns after the first have
     # otherwise.
     train = {"objective": phase.objective, "policy": policy, **flatten(phase.train), **together, **reference, **later}
