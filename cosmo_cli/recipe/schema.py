@@ -19,6 +19,8 @@ RESERVED = ("prompts", "metrics", "model")
 """Names that steps of every recipe go by."""
 STORED = "stored"
 """`[train] old_logprobs` of a phase with a lag: those that the sampler had."""
+_LONGEST_NAME = 80
+"""Characters of a recipe's name: in four bytes each no more than a file system takes."""
 START = "start"
 """The recipe's own policy, where a policy is named by its place: before any phase, unless a phase is called so."""
 
@@ -164,6 +166,13 @@ def _run_folder_of(path: Path) -> Path | None:
 def parse(values: dict[str, Any]) -> Recipe:
     """A checked recipe: every stage table is built once against its config, phases are consistent."""
     recipe: Recipe = build(RecipeFile, values, "recipe")
+    # The folder of its runs goes by it.
+    plain = Path(recipe.name).name == recipe.name != ".." and recipe.name.isprintable()
+    if recipe.name and not (plain and len(recipe.name) <= _LONGEST_NAME):
+        raise UsageError(
+            f"name = {recipe.name[:_LONGEST_NAME]!r} is no name for a folder of runs: one word or a few, no path",
+            'name = "mine"',
+        )
     # Every table of every stage now, or a slip in the last one is found after hours of training.
     for verb in recipe_verbs():
         build(load_config(verb), with_shared(recipe, verb), verb)

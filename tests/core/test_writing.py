@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from schemas.rollouts import Completion, RolloutGroup, Sampling
 from schemas.tables import PROMPTS, ROLLOUTS
 from schemas.values import text_message
 from stages.core.atomic import json_bytes, read_json
-from stages.core.errors import InputError
+from stages.core.errors import InputError, UnavailableError
 from stages.core.runner import Options, Result, run_stage
 from stages.core.runs import commit, upkeep
 from stages.core.runs.commit import StagedShard, shard_lock
@@ -26,6 +27,7 @@ from stages.core.runs.shards import open_shard
 from stages.core.runs.upkeep import prune_artifacts
 from stages.core.stage import Context, Plan, ShardWriter, Work
 from stages.core.storage import local
+from stages.core.storage.local import make_folder
 from tests.score.made import group, on_disk
 from tests.support.cli import PATIENCE
 from tests.support.toy import PromptReader, ToyConfig, ToyStage, toy_row
@@ -301,3 +303,15 @@ def test_row_groups_and_reading_are_bounded_by_the_length_of_completions(
 )
 def test_small_files_are_json_as_python_indents_it(value: Any) -> None:
     assert json_bytes(value).decode() == json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def test_a_run_folder_for_which_there_is_no_room_is_what_the_machine_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(UnavailableError, match=r"can't write to .*: No space left on device") as caught:
+        make_folder(tmp_path / "run")
+    assert "--runs" in caught.value.hint

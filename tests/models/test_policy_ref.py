@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -153,6 +154,19 @@ def test_a_cache_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UnavailableError, match="can't write to the cache") as caught:
         tiny_folder("llama", 0)
     assert "COSMO_CACHE" in caught.value.hint
+
+    usual = Path.is_dir
+
+    def refused(path: Path) -> bool:
+        if path.name.startswith("llama-"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path)
+
+    # As of another user's cache.
+    with monkeypatch.context() as theirs:
+        theirs.setattr(Path, "is_dir", refused)
+        with pytest.raises(UnavailableError, match="can't write to the cache"):
+            tiny_folder("llama", 0)
     # A model that needs no building is found all the same, only without remembered digests.
     monkeypatch.delenv("COSMO_CACHE")
     path = resolve_policy("tiny:llama").path

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.atomic import create_json, move_into_place, read_json, remove_asides, write_json
-from stages.core.errors import CosmoError, InputError
+from stages.core.errors import InputError, UnavailableError
 from stages.core.file_digest import known_sha256
 from stages.core.storage.base import RunFiles, RunWriter
 from stages.core.storage.location import LocalLocation
@@ -226,11 +226,11 @@ class LocalWriter(RunWriter):
 
 
 def make_folder(path: Path) -> None:
-    """The run folder's skeleton; CosmoError with the system's reason when it can't be made."""
+    """The run folder's skeleton; UnavailableError with the system's reason when it can't be made."""
     try:
         for name in ("shards", "receipts", "staging", "logs"):
             inside(path, name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CosmoError(
+        raise UnavailableError(
             f"can't write to {path}: {error.strerror}", "choose another place with --runs FOLDER"
         ) from None

@@ -30,9 +30,10 @@ def tiny_folder(name: str, seed: int) -> Path:
     # One from outside goes by its source: nobody looks after its version.
     made = f"v{plugin.version}" if called == name else str(plugin_key("backbone", name)[1])[-12:]
     folder = cache_root() / "tiny" / f"{called}-{made}-s{seed}-{_recipe_digest()}"
-    if folder.is_dir():
-        return folder
     try:
+        # Of another user's folder not even that can be asked.
+        if folder.is_dir():
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{called}-", dir=folder.parent))
     except OSError as error:
