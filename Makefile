@@ -68,7 +68,7 @@ $(ENGINES)/.installed: pyproject.toml $(wildcard tests/engines_real/torchvision_
 	cp tests/engines_real/torchvision_ops.py tests/engines_real/torchvision_ops.pth $(ENGINES)/lib/python3.*/site-packages/
 	@touch $@
 
-campaign: $(STAMP) ## Kills and damaged input by the hundred, seeded, with one line that sums it up (an hour)
+campaign: $(STAMP) ## Kills and damaged input by the hundred, seeded, with one line that sums it up (an hour and more)
 	$(BIN)/python -m tests.campaign
 
 check: $(STAMP) ## Lint, types, import contracts, the house's own rules, docs in step

@@ -225,7 +225,7 @@ def test_a_place_that_cannot_be_written(prompts: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for place in ("/proc/cosmo-runs", tmp_path / "file" / "runs"):
         done = cosmo("rollout", prompts, *FAKE, "--runs", place, cwd=tmp_path)
-        assert done.returncode == 1, done.stderr
+        assert done.returncode == 4, done.stderr
         message, hint = complaint(done)
         assert str(place) in message
         assert "--runs" in hint
