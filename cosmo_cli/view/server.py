@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -82,9 +82,9 @@ class Headers:
 def application(pages: Pages, token: str) -> Starlette:
     """The web application of these pages, at addresses below the token."""
     found: dict[str, Callable[[Request], Response]] = {
-        "/": lambda request: HTMLResponse(pages.runs()),
+        "/": lambda request: _html(pages.runs()),
         "/training": lambda request: _page(pages.newest_training()),
-        "/state": lambda request: JSONResponse(pages.library.state(request.query_params.get("run", ""))),
+        "/state": lambda request: _json(pages.library.state(request.query_params.get("run", ""))),
         "/static/{name}": _static,
         "/run/{key}/": lambda request: _page(pages.run(request.path_params["key"], request.query_params)),
         "/run/{key}/row": lambda request: _page(pages.row(request.path_params["key"], request.query_params)),
@@ -111,13 +111,23 @@ def _answering(pages: Pages, call: Callable[[Request], Response]) -> Callable[[R
         try:
             return call(request)
         except CosmoError as error:
-            return HTMLResponse(pages.wrong(error.message, error.hint), status_code=422)
+            return _html(pages.wrong(error.message, error.hint), 422)
 
     return answer
 
 
 def _page(text: str | None) -> Response:
-    return HTMLResponse(text) if text is not None else _nothing()
+    return _html(text) if text is not None else _nothing()
+
+
+def _html(text: str, status: int = 200) -> Response:
+    # A stranger's JSON may hold half a surrogate pair, which UTF-8 can't.
+    return HTMLResponse(text.encode("utf-8", "backslashreplace"), status)
+
+
+def _json(value: Any) -> Response:
+    # Spelled in ASCII, for the same reason.
+    return Response(json.dumps(value), media_type="application/json")
 
 
 def _nothing() -> Response:
@@ -141,12 +151,12 @@ def _image(pages: Pages, request: Request) -> Response:
 
 def _tokens(pages: Pages, request: Request) -> Response:
     found = pages.rows.tokens(request.path_params["key"], _count(request, "row"), _count(request, "index"))
-    return JSONResponse(found) if found is not None else _nothing()
+    return _json(found) if found is not None else _nothing()
 
 
 def _choices(pages: Pages, request: Request) -> Response:
     found = pages.rows.choices(request.path_params["key"], _count(request, "row"), _count(request, "index"))
-    return JSONResponse(found) if found is not None else _nothing()
+    return _json(found) if found is not None else _nothing()
 
 
 async def _say(pages: Pages, request: Request) -> Response:
@@ -170,7 +180,7 @@ async def _say(pages: Pages, request: Request) -> Response:
         return Response(error.message, status_code=422, media_type="text/plain")
     except OSError as error:
         return Response(f"it can't be kept: {error.strerror}", status_code=507, media_type="text/plain")
-    return JSONResponse({"said": said}) if said is not None else _nothing()
+    return _json({"said": said}) if said is not None else _nothing()
 
 
 def _report(pages: Pages, request: Request) -> Response:

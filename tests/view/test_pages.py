@@ -330,6 +330,17 @@ def test_choices_of_a_guided_completion(tmp_path: Path) -> None:
     assert (answer.status_code, "stands for" in answer.text) == (422, True), answer.text[:2000]
 
 
+def test_half_a_surrogate_pair_in_a_strangers_settings_is_spelled_out(tmp_path: Path) -> None:
+    run = scored_run(tmp_path, [group("words", [completion()])]).path
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "odd": "\ud800"}))
+    answer = client(tmp_path).get(f"/{TOKEN}/run/{run.name}/")
+    assert answer.status_code == 200
+    assert "\\ud800" in answer.text
+    state = client(tmp_path).get(f"/{TOKEN}/state?run={run.name}")
+    assert state.status_code == 200
+
+
 class _Stop(Exception):
     """Ends a server before it has begun."""
 
