@@ -159,6 +159,11 @@ def fresh(reference: Path, name: str) -> Path:
     return shutil.copytree(reference, folder, symlinks=True)
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run folders of a chain, in order."""
+    return sorted(p for p in (folder / "runs").iterdir() if (p / "manifest.json").is_file())
+
+
 def contents(runs: Path) -> dict[str, Any]:
     """What counts of all runs in a folder: rows without wall times, and every weight."""
     found: dict[str, Any] = {}

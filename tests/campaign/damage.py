@@ -5,34 +5,44 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import LINES, Faults, call
+from tests.campaign.chain import LINES, Faults, Said, call, runs_in
 from tests.support import bombs
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 2**63, 10**30, 1e308, float("nan"), "", "x" * 3000, "../../x", "/etc/passwd", "\x00", "\ud800",
     "\x1b]0;t\x07", "\u202e", [], {}, [[]], {"a": {"a": {}}}, ["x"] * 50, "{{ 7*7 }}", "%s%n",
 )  # fmt: skip
+Run = Callable[[list[str], Path], Said]
+"""Runs a command in a folder."""
 _JSON = ("manifest.json", "config.json", "report.json", "receipts/00000.json")
 
 
 def damaged(reference: Path, commands: dict[str, list[str]], count: int, rng: random.Random, faults: Faults) -> int:
     """Try `count` damaged inputs; how many commands took them without complaint."""
     taken = 0
-    runs = sorted(p for p in (reference / "runs").iterdir() if (p / "manifest.json").is_file())
-    folder = reference.parent / "damaged"
+    runs, folder = runs_in(reference), reference.parent / "damaged"
     for number in range(count):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        what, words = one(folder, runs, rng)
-        before = {p.name for p in folder.iterdir()}
-        said = call(words, folder)
+        what, said = handed(f"damage {number}", folder, runs, rng, faults)
         taken += said.code == 0
-        faults.look(f"damage {number}, {what}: cosmo {' '.join(words)[:80]}", said)
-        faults.strays(f"damage {number}, {what}", folder, before)
+        faults.look(what, said)
     return taken
+
+
+def handed(
+    what: str, folder: Path, runs: list[Path], rng: random.Random, faults: Faults, run: Run = call
+) -> tuple[str, Said]:
+    """Make a damaged input in a folder of its own and hand it to its command: what it was, and what was said of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    damage, words = one(folder, runs, rng)
+    before = {p.name for p in folder.iterdir()}
+    said = run(words, folder)
+    faults.strays(f"{what}, {damage}", folder, before)
+    return f"{what}, {damage}: cosmo {' '.join(words)[:80]}", said
 
 
 def one(folder: Path, runs: list[Path], rng: random.Random) -> tuple[str, list[str]]:

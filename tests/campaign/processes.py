@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-import shutil
 import signal
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
-from tests.campaign.chain import PATIENCE, Faults, Said, call, contents, fresh
-from tests.campaign.damage import one
-from tests.campaign.kills import compare
+from tests.campaign.chain import PATIENCE, Faults, Said, contents, fresh, runs_in
+from tests.campaign.damage import handed
+from tests.campaign.kills import compare, forget
 from tests.support.cli import COSMO, environment
 
 MARK = "COSMO_CAMPAIGN"
@@ -22,19 +21,11 @@ MARK = "COSMO_CAMPAIGN"
 def confirmed(reference: Path, commands: dict[str, list[str]], count: int, rng: random.Random, faults: Faults) -> int:
     """Hand `count` damaged inputs to a fork and to a process of its own: both say the same; how many took them."""
     taken = 0
-    runs = sorted(p for p in (reference / "runs").iterdir() if (p / "manifest.json").is_file())
-    folder = reference.parent / "confirmed"
+    runs, folder = runs_in(reference), reference.parent / "confirmed"
     for number in range(count):
-        seed, said = rng.random(), []
-        for run in (call, process):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            what, words = one(folder, runs, random.Random(seed))
-            before = {p.name for p in folder.iterdir()}
-            said.append(run(words, folder))
-            faults.strays(f"confirmed {number}, {what}", folder, before)
-        forked, real = said
-        what = f"confirmed {number}, {what}: cosmo {' '.join(words)[:80]}"
+        seed, name = rng.random(), f"confirmed {number}"
+        _, forked = handed(name, folder, runs, random.Random(seed), faults)
+        what, real = handed(name, folder, runs, random.Random(seed), faults, process)
         faults.look(what, real)
         taken += real.code == 0
         if (forked.code, _complaint(forked)) != (real.code, _complaint(real)):
@@ -65,14 +56,14 @@ def ranks(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
     # What two ranks make is not to the digit what one does.
     began = time.monotonic()
     for words in both:
-        _forget(made, words)
+        forget(made, "train", words)
         faults.look("ranks, whole", process(words, made), codes=(0,))
     lasts = (time.monotonic() - began) / len(both)
     expected = contents(made / "runs")
     for number in range(count):
         words, mark = both[number % 2], uuid.uuid4().hex
         folder = fresh(made, "killed ranks")
-        _forget(folder, words)
+        forget(folder, "train", words)
         died += _killed(words, folder, mark, rng.random() * lasts) == -signal.SIGKILL
         what = f"ranks {number} of {words[1:4]}"
         if left := _left(mark):
@@ -80,13 +71,6 @@ def ranks(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
         faults.look(f"{what}, again", process(words, folder), codes=(0,))
         compare(what, folder, expected, faults)
     return died
-
-
-def _forget(folder: Path, words: list[str]) -> None:
-    """Take the run that the command made away."""
-    done = process(words, folder)
-    assert done.path, (words, done)
-    shutil.rmtree(folder / done.path)
 
 
 def _killed(words: list[str], folder: Path, mark: str, seconds: float) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.chain import Faults, call, fresh
+from tests.campaign.chain import Faults, call, fresh, runs_in
 from tests.campaign.damage import change, changed_bytes
 
 TEMPLATES = (
@@ -60,7 +60,7 @@ def runs(reference: Path, commands: dict[str, list[str]], count: int, rng: rando
     taken = 0
     for number in range(count):
         made = fresh(reference, "strangers")
-        theirs = rng.choice(sorted(p for p in (made / "runs").iterdir() if (p / "manifest.json").is_file()))
+        theirs = rng.choice(runs_in(made))
         way = replaced(theirs, elsewhere_of(made), rng)
         verb = rng.choice(("show", "status", "gc", "score", "rollout", "train", "eval", "export", "config"))
         words = [verb, str(theirs.relative_to(made)), *{"gc": ["--weights", "--delete"]}.get(verb, [])]

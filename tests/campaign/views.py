@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from stages.judging.words import parse_words
-from tests.campaign.chain import PATIENCE, Faults, fresh
+from tests.campaign.chain import PATIENCE, Faults, fresh, runs_in
 from tests.campaign.damage import damage_run
 from tests.campaign.strangers import elsewhere_of, replaced
 from tests.support.cli import COSMO, environment
@@ -74,7 +74,7 @@ def views(reference: Path, commands: dict[str, list[str]], count: int, rng: rand
 
 def _pages(folder: Path, count: int, rng: random.Random, faults: Faults) -> int:
     """How many pages of damaged runs said what is wrong; notes those that failed otherwise, and what was written."""
-    runs = sorted(p for p in (folder / "runs").iterdir() if (p / "manifest.json").is_file())
+    runs = runs_in(folder)
     elsewhere, ways = elsewhere_of(folder), {}
     for number in range(count):
         run = rng.choice(runs)

@@ -30,8 +30,8 @@ class RankTrainer:
     def part(self) -> Part:
         """Which part of every step is this rank's."""
         # Of a frozen language model texts move nothing, and DDP waits for ever for a rank without any gradient.
-        together = self.session.layout.sharded or self.session.config.freeze_language
-        return Part(ranks.rank(), ranks.count(), together and ranks.count() > 1)
+        alike = self.session.config.freeze_language and ranks.count() > 1
+        return Part(ranks.rank(), ranks.count(), self.session.layout.sharded or alike)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The session's, with its moments; transformers would make a new AdamW."""
