@@ -14,7 +14,7 @@ _kept_stderr: list[int] = []
 
 def silence_output() -> None:
     """Send stdout and stderr nowhere: rank 0 says what all have to say, and the others' libraries talk to nobody."""
-    if debugging():
+    if debugging() or _kept_stderr:
         return
     sys.stderr.flush()
     # Kept open under another number, so that it can be put back for a failure.
@@ -23,6 +23,13 @@ def silence_output() -> None:
     # Descriptors, as NCCL, gloo and their like write to them directly.
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+
+
+def mute_stdout() -> None:
+    """Send stdout nowhere, also what libraries write to its descriptor."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def should_report(verb: str, error: BaseException) -> bool:

@@ -6,15 +6,15 @@ What a stage needs for it is in the module that its entry in the list of stages 
 from __future__ import annotations
 
 import importlib
-import json
-import os
 import sys
-import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.rank_output import silence_output
+from cosmo_cli.process import give_back_memory
+from cosmo_cli.rank_output import mute_stdout, silence_output
 from cosmo_cli.stage_run import options_of, run_command
+from stages.core.resources import Resources
 from stages.core.stage_list import STAGES, load_config, load_stage
 
 
@@ -26,7 +26,10 @@ def runs_on_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, A
     if entry.is_one():
         run_as_rank(verb, config, inputs, given)
         return True
-    return bool(entry.wants_processes(config)) and start_ranks(verb, config, inputs, given)
+    if not entry.wants_processes(config):
+        return False
+    with closing(Resources()) as resources:
+        return start_ranks(verb, config, inputs, given, resources)
 
 
 def entry_of(verb: str) -> Any | None:
@@ -35,10 +38,19 @@ def entry_of(verb: str) -> Any | None:
     return importlib.import_module(path) if path else None
 
 
-def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any], mute: bool = False) -> bool:
-    """Launch the ranks and wait for their end; False, and nothing done, where the run is complete already.
+def forget_signals() -> None:
+    """Whatever this process was asked before, as a part of other work, it has not been asked to stop."""
+    for entry in filter(None, map(entry_of, STAGES)):
+        entry.forget_signals()
 
-    With `mute` only failures are told: another command runs the stage as a part of its own work.
+
+def start_ranks(
+    verb: str, config: Any, inputs: list[Path], given: dict[str, Any], resources: Resources, mute: bool = False
+) -> bool:
+    """Have ranks do a run, to its end; False, and nothing done, where it is complete already.
+
+    They are launched where `resources` has none of this kind, and stay there for the next run. With `mute` only
+    failures are told: another command runs the stage as a part of its own work.
     """
     from stages.core.config import as_dict
     from stages.core.runner import run_stage
@@ -50,24 +62,22 @@ def start_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     if (found := RunFolder.find(planned.path)) is not None and found.complete:
         return False
     kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name", "accept_failure")
-    # In a file rather than in arguments: a config is nested, and every process of every rank reads the same one.
     job = {
         "config": as_dict(config),
         "inputs": [str(path) for path in inputs],
         "given": {name: str(given[name]) if name == "runs" else given.get(name) for name in kept},
         "mute": mute,
     }
-    with tempfile.TemporaryDirectory(prefix="cosmo-") as folder:
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
-        entry = entry_of(verb)
-        assert entry is not None
-        entry.start(config, ["-m", "cosmo_cli.ranks", verb, str(path)], planned.fingerprint)
+    entry = entry_of(verb)
+    assert entry is not None
+    entry.do(config, ["-m", "cosmo_cli.ranks", verb], planned.fingerprint, job, resources)
     return True
 
 
-def run_as_rank(verb: str, config: Any, inputs: list[Path], given: dict[str, Any]) -> None:
-    """Rank 0 runs the command; the others work with it, silently."""
+def run_as_rank(
+    verb: str, config: Any, inputs: list[Path], given: dict[str, Any], resources: Resources | None = None
+) -> None:
+    """Rank 0 runs the command; the others work with it, silently. What each keeps warm is in `resources`."""
     from cosmo_cli.errors import explain
     from cosmo_cli.terminal.output import stdout_to_stderr
 
@@ -78,7 +88,11 @@ def run_as_rank(verb: str, config: Any, inputs: list[Path], given: dict[str, Any
     # Joining a process group is where libraries greet on stdout.
     with stdout_to_stderr():
         entry.join(config)
-    entry.work(config, lambda: run_command(verb, config, inputs, given, None), lambda error: explain(error)[2])
+
+    def run() -> None:
+        run_command(verb, config, inputs, given, None, resources)
+
+    entry.work(config, run, lambda error: explain(error)[2], resources)
 
 
 def main() -> int:
@@ -87,26 +101,27 @@ def main() -> int:
     from cosmo_cli.process import set_up_process
 
     set_up_process()
-    verb = sys.argv[1]
+    verb, folder, launcher = sys.argv[1:]
     entry = entry_of(verb)
     assert entry is not None
-    return guarded(verb, lambda: _work(verb, entry, Path(sys.argv[2])))
+    return guarded(verb, lambda: _work(verb, entry, Path(folder), int(launcher)))
 
 
-def _work(verb: str, entry: Any, path: Path) -> None:
-    """Begin as a rank, and do the job that the launcher wrote to this file."""
+def _work(verb: str, entry: Any, folder: Path, launcher: int) -> None:
+    """Be a rank, and do one job after the other; what was loaded for one is there for the next."""
     from stages.core.config import build
 
-    # Before all else, however long that takes: the launcher may be gone by now.
-    entry.begin()
-    job = json.loads(path.read_text(encoding="utf-8"))
-    given = {**job["given"], "runs": Path(job["given"]["runs"])}
-    config = build(load_config(verb), job["config"], verb)
-    if job["mute"]:
-        given["quiet"] = True
-        # The path of the run is the outer command's to print.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    run_as_rank(verb, config, [Path(p) for p in job["inputs"]], given)
+    with closing(Resources()) as resources:
+        for job in entry.jobs(folder, launcher):
+            given = {**job["given"], "runs": Path(job["given"]["runs"])}
+            config = build(load_config(verb), job["config"], verb)
+            if job["mute"]:
+                given["quiet"] = True
+                # The path of the run is the outer command's to print.
+                mute_stdout()
+            run_as_rank(verb, config, [Path(p) for p in job["inputs"]], given, resources)
+            entry.rest(resources)
+            give_back_memory()
 
 
 if __name__ == "__main__":

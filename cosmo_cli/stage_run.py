@@ -34,8 +34,12 @@ def run_command(
     inputs: list[Path],
     given: dict[str, Any],
     after: Callable[[Any, Any, dict[str, Any]], None] | None,
+    resources: Any = None,
 ) -> None:
-    """Run a stage as a command: progress to stderr, the folder or the document to stdout."""
+    """Run a stage as a command: progress to stderr, the folder or the document to stdout.
+
+    What is warm is in `resources`, which outlive the command; None: nothing is, and nothing outlives it.
+    """
     from cosmo_cli.terminal.output import Output, stdout_to_stderr
     from cosmo_cli.terminal.progress import progress_for
     from stages.core.runner import result_json, run_stage
@@ -45,7 +49,9 @@ def run_command(
     progress = progress_for(output)
     try:
         with stdout_to_stderr():
-            result = run_stage(load_stage(verb), config, inputs, options=options, progress=progress)
+            result = run_stage(
+                load_stage(verb), config, inputs, options=options, progress=progress, resources=resources
+            )
     finally:
         progress.close()
     output.say(describe(result))

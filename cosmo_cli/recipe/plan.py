@@ -9,9 +9,9 @@ from typing import Any
 from cosmo_cli.recipe.demands import Problem, Question, StepPlan
 from cosmo_cli.recipe.disk_estimate import MORE_ROOM, estimate
 from cosmo_cli.recipe.plan_sampling import sampling_step
-from cosmo_cli.recipe.plan_training import training_step
+from cosmo_cli.recipe.plan_training import training_step, waiting_ranks
 from cosmo_cli.recipe.schema import Recipe
-from stages.capacity.units import BYTES, size
+from stages.capacity.units import BYTES, Parts, size
 from stages.core.errors import UnavailableError, first_line
 
 
@@ -43,12 +43,24 @@ def plan_recipe(question: Question) -> RecipePlan:
     steps: list[StepPlan] = []
     for phase in recipe.phases:
         if phase.needs_rollouts:
-            steps.append(sampling_step(question, f"{phase.name} rollout", phase.rollout, phase))
+            step = sampling_step(question, f"{phase.name} rollout", phase.rollout, phase)
+            if phase.iterations > 1 and (held := waiting_ranks(question, phase)):
+                _add_host(step, held, question.machine.host_bytes)
+            steps.append(step)
         steps.append(training_step(question, phase))
     if recipe.evaluate.after:
         steps.append(sampling_step(question, "evaluate rollout", recipe.evaluate.rollout, None))
     disk = estimate(recipe, _weights_written(question))
     return RecipePlan(question, steps, disk, _disk_problem(disk, question.machine.disk_bytes))
+
+
+def _add_host(step: StepPlan, held: Parts, limit: int) -> None:
+    """What others hold of the host's memory meanwhile."""
+    fitted = step.host_bytes <= limit
+    step.host |= held
+    if fitted and step.host_bytes > limit:
+        what = f"{size(step.host_bytes)} of memory beside the ranks that wait, and there are {size(limit)}"
+        step.problems.append(Problem(f"{step.name} needs {what}", "no setting of cosmo makes it fit", certain=False))
 
 
 def _weights_written(question: Question) -> int:

@@ -10,8 +10,9 @@ from cosmo_cli.recipe.demands import Problem, Question, StepPlan
 from cosmo_cli.recipe.schema import Phase
 from stages.capacity import training
 from stages.capacity.activations import Pass
+from stages.capacity.sampling import GRAPHS
 from stages.capacity.training import Training
-from stages.capacity.units import GIB, Parts, size
+from stages.capacity.units import BYTES, GIB, Parts, size
 from stages.core.executors.base import LOCAL
 from stages.core.registry import load
 from stages.models.families import family_named
@@ -41,9 +42,11 @@ def _step(question: Question, phase: Phase, more: dict[str, Any]) -> StepPlan:
     step = StepPlan(f"{phase.name} train", _described(config, how, on_gpu))
     if on_gpu:
         step.gpu, step.gpu_limit = training.gpu_moments(shape, how), machine.usable_gpu
-        if (stays := _vllm_stays(question, phase, config)) and how.ranks == 1:
-            step.gpu = {name: parts | {"vLLM, which stays": stays} for name, parts in step.gpu.items()}
+        if asleep := _asleep(question, phase):
+            step.gpu = {name: parts | {"vLLM, asleep": GRAPHS} for name, parts in step.gpu.items()}
     step.host = training.host(shape, how, machine.usable_gpu if on_gpu else 0)
+    if on_gpu and asleep:
+        step.host["weights of vLLM, asleep"] = asleep
     if shape.vision and phase.needs_rollouts:
         inputs = phase.prompts * question.prompt_tokens * shape.patches * shape.patch_values * 4
         step.host["inputs of images"] = how.local * min(_KEPT_IMAGES, inputs)
@@ -98,13 +101,22 @@ def _described(config: TrainConfig, how: Training, on_gpu: bool) -> str:
     return f"{what} {where}, {config.dtype}{', checkpointed' if config.gradient_checkpointing else ''}"
 
 
-def _vllm_stays(question: Question, phase: Phase, config: TrainConfig) -> int:
-    """Bytes that vLLM keeps of the GPU on which one process samples and trains."""
+def _asleep(question: Question, phase: Phase) -> int:
+    """Bytes of the host's memory to which the weights of a vLLM go that samples in turn with training; 0: none does."""
     if not phase.needs_rollouts or question.executor != LOCAL:
         return 0
     rollout = question.config("rollout", phase.rollout)
-    share = rollout.vllm.gpu_memory_utilization if rollout.engine == "vllm" else 0.0
-    return int(share * question.machine.gpu_bytes)
+    if rollout.engine != "vllm":
+        return 0
+    return BYTES["bfloat16" if rollout.dtype == "auto" else rollout.dtype] * question.shape.parameters
+
+
+def waiting_ranks(question: Question, phase: Phase) -> Parts:
+    """Bytes of the host's memory that the ranks of a phase hold while its completions are sampled."""
+    config: TrainConfig = question.config("train", {**phase.train, "objective": phase.objective})
+    on_gpu = bool(question.machine.gpus) and config.device != "cpu"
+    how = training_of(question, phase, config, on_gpu)
+    return training.waiting(question.shape, how, question.machine.usable_gpu if on_gpu else 0)
 
 
 def _mismatches(config: TrainConfig, gpus: int) -> Iterator[Problem]:

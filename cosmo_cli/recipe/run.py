@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.process import give_back_memory
-from cosmo_cli.ranks import entry_of, start_ranks
+from cosmo_cli.ranks import entry_of, forget_signals, start_ranks
 from cosmo_cli.recipe.label_check import warn_of_labels
 from cosmo_cli.recipe.machine_check import check_machine
 from cosmo_cli.recipe.progress import Turns
@@ -83,6 +83,7 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Go through all steps; finished ones are found on disk. Returns the summary document."""
     run = Run(recipe, runs, output, executor)
+    forget_signals()
     check_machine(recipe, runs, output, executor[0])
     clock = Clock((runs / recipe.summary).with_suffix(".clock.json"))
     steps = steps_of(recipe)
@@ -119,7 +120,19 @@ def _do(run: Run, steps: list[Step], turns: Turns, clock: Clock) -> None:
         else:
             finish_this()
         if step.verb == "train":
-            give_back_memory()
+            _after_training(run, step, following, finish_previous)
+
+
+def _after_training(run: Run, step: Step, following: list[Step], finish: Callable[[], None]) -> None:
+    """Let go of what the next step does without; StoppedError where SIGTERM came too late for the last checkpoint."""
+    give_back_memory()
+    entry = entry_of(step.verb)
+    assert entry is not None
+    if not any(later.verb == step.verb for later in following):
+        entry.let_go(run.resources)
+    if entry.asked_to_stop():
+        finish()
+        raise entry.stopped(step.name)
 
 
 def goes_on_before_commit(run: Run, step: Step, config: Any, following: list[Step]) -> bool:
@@ -201,10 +214,10 @@ def _on_ranks(step: Step, config: Any, inputs: list[Path], runs: Path, resources
     if entry is None or not entry.wants_processes(config):
         return False
     # What this process holds in an accelerator's memory is in the way of the others.
-    resources.drop_devices()
+    resources.lend_devices()
     given: dict[str, Any] = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False}
     given |= {"quiet": True, "name": step.name, "accept_failure": is_turn(step)}
-    return start_ranks(step.verb, config, inputs, given, mute=True)
+    return start_ranks(step.verb, config, inputs, given, resources, mute=True)
 
 
 class Clock:

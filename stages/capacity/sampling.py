@@ -13,8 +13,8 @@ from stages.capacity.units import BYTES, GIB, Parts
 
 # vLLM's own on a GPU, each for one step: tokens that are computed at once, sequences whose logits are there.
 _STEP_TOKENS, _SEQUENCES = 8192, 1024
-# CUDA graphs, and what vLLM holds outside its pool: ours, no measurement.
-_GRAPHS = 2 * GIB
+# CUDA graphs, and what vLLM holds outside its pool, asleep or not: ours, no measurement.
+GRAPHS = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ def vllm_parts(shape: Shape, how: Sampling, gpu_bytes: int) -> Parts:
     weights = b * shape.parameters // tp
     widest = max(2 * shape.intermediate // tp, shape.hidden)
     step = _STEP_TOKENS * b * (widest + 4 * shape.hidden) + _SEQUENCES * shape.vocabulary * 8 // tp
-    room = how.kv_cache or int(how.share * gpu_bytes) - weights - step - _GRAPHS
-    return {"weights": weights, "one step": step, "graphs and buffers": _GRAPHS, "keys and values": room}
+    room = how.kv_cache or int(how.share * gpu_bytes) - weights - step - GRAPHS
+    return {"weights": weights, "one step": step, "graphs and buffers": GRAPHS, "keys and values": room}
 
 
 def at_a_time(shape: Shape, how: Sampling, room: int) -> float:

@@ -171,3 +171,19 @@ def host(shape: Shape, how: Training, gpu: int) -> Parts:
     else:
         each |= {"model as it is loaded or saved": model, "moments as they are": moments}
     return {name: how.local * number for name, number in each.items()}
+
+
+def waiting(shape: Shape, how: Training, gpu: int) -> Parts:
+    """Bytes of one machine's memory that its ranks hold between the turns of a recipe, all of them together.
+
+    They keep what they trained last where it lies here anyway: all of it without a GPU, and the parts of zero2 and
+    zero3. One process keeps it, too, and samples with it.
+    """
+    if how.ranks == 1:
+        return {}
+    each = {"ranks that wait": PROCESS}
+    b = BYTES[how.dtype]
+    kept = b * shape.parameters + (MOMENTS + (b != 4)) * 4 * trained(shape, how)
+    if not how.lora and (not gpu or how.parallel in ("zero2", "zero3")):
+        each["weights and moments that they keep"] = kept // how.ranks if how.sharded else kept
+    return {name: how.local * number for name, number in each.items()}

@@ -83,6 +83,16 @@ class Resources:
         for kind in [k for k in self._kept if k.on_device]:
             self.drop(kind)
 
+    def lend_devices(self) -> None:
+        """The same for a while: what can sleep does so and stays, all else goes."""
+        for kind, (_, value) in list(self._kept.items()):
+            if isinstance(value, Resources):
+                value.lend_devices()
+            elif isinstance(value, Sleeps):
+                value.sleep()
+            elif kind.on_device:
+                self.drop(kind)
+
     def sleep(self) -> None:
         """Have what can sleep do so: this very process is about to need an accelerator's memory for training."""
         for _, value in self._kept.values():

@@ -290,15 +290,20 @@ def save_run_in_parts(
         write_policy(policy, weights, folder)
 
 
+def leave_as_loaded(model: Any) -> None:
+    """Take from a trained model what training has added, and leave the weights."""
+    model.zero_grad(set_to_none=True)
+    # The tower may have been frozen for this run alone; the next one decides for itself (`set_frozen`).
+    model.requires_grad_(True)
+    model.eval()
+
+
 def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, state: TrainerState) -> None:
     """Leave the model as `load_policy` would give it, and its trainer state, under the id of what was saved."""
     import torch
 
     model = policy.model
-    model.zero_grad(set_to_none=True)
-    # The tower may have been frozen for this run alone; the next one decides for itself (`set_frozen`).
-    model.requires_grad_(True)
-    model.eval()
+    leave_as_loaded(model)
     new_id = folder_id(folder, writer.sha256)
     # By content alone: the run has no receipt yet. Whoever takes the policy up gives it its own ref
     # (`setup._warm_or_load`).

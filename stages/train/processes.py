@@ -10,17 +10,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+from stages.core.resources import Kind, Resources
 from stages.train.config import TrainConfig
-from stages.train.parallel import ranks
-from stages.train.parallel.launch import LAUNCHER, end_with_launcher, launch, needs_launch
-from stages.train.parallel.stop import hear_launcher
+from stages.train.parallel import ranks, staying
+from stages.train.parallel.launch import LAUNCHER, needs_launch
+from stages.train.parallel.staying import Ranks
+from stages.train.parallel.stop import STOP, StoppedError
 
 # Whoever launched the ranks ends all of them once one has failed, so a rank that waits this long before it reports
 # speaks only where no other has: 3 s for an error of its own that rank 0 will have as well, 15 s for what another
 # rank's death looks like from here. Our own launcher ends those of its machine, however slow that is.
 SECONDS_FOR_FIRST_RANK, SECONDS_FOR_FAILED_RANK, SECONDS_FOR_OUR_LAUNCHER = 3.0, 15.0, 600.0
+RANKS: Kind[Ranks] = Kind("ranks")
+"""The ranks of this machine, by what they have in common. Between their jobs they hold no accelerator's memory."""
 
 
 def wants_processes(config: TrainConfig) -> bool:
@@ -38,22 +44,53 @@ def is_first() -> bool:
     return ranks.first()
 
 
-def start(config: TrainConfig, command: list[str], run: str) -> None:
-    """Run `python COMMAND` as the ranks of this machine, to their end; SystemExit with the code of one that failed.
+def do(config: TrainConfig, command: list[str], run: str, job: dict[str, Any], resources: Resources) -> None:
+    """Have the ranks of this machine do a job, to its end; SystemExit with the code of one that failed.
 
-    `run` is the same on all machines that work on the same run, and on no others.
+    Each is a `python COMMAND FOLDER LAUNCHER`, which takes its jobs from `jobs(FOLDER, LAUNCHER)`. They stay in
+    `resources` for the next job of the same kind. `run` is the same on all machines that work on the same run, and on
+    no others.
     """
-    launch(config, command, run)
+    # What a process that has joined others and trained with them in one layout can do again.
+    key = f"{config.nproc} of {config.nnodes} at {config.rdzv}, {config.parallel} on {config.device}"
+    if (ranks_there := resources.peek(RANKS, key)) is None:
+        # They hold memory, and an address perhaps.
+        let_go(resources)
+        ranks_there = resources.get(RANKS, key, lambda: Ranks(config, command, run))
+    try:
+        ranks_there.do(job)
+    except BaseException:
+        let_go(resources)
+        raise
 
 
-def begin() -> None:
-    """What a launched rank does first: it is to end when its launcher is killed or asked to stop."""
-    end_with_launcher()
-    hear_launcher()
+def jobs(folder: Path, launcher: int) -> Iterator[dict[str, Any]]:
+    """For a launched rank: one job after the other, until there is no more. One is done when the next is asked for."""
+    return staying.jobs(folder, launcher)
+
+
+def let_go(resources: Resources) -> None:
+    """End the ranks that stay in these resources."""
+    resources.drop(RANKS)
+
+
+def asked_to_stop() -> bool:
+    """Whether SIGTERM came while the last run was trained: that one is whole, and no more is to be begun."""
+    return STOP.signalled
+
+
+def forget_signals() -> None:
+    """What came before is nothing to what begins now."""
+    STOP.signalled = False
+
+
+def stopped(what: str) -> StoppedError:
+    """The error of a command that was asked to stop and ends after this."""
+    return StoppedError(f"stopped after {what}, which is kept", "the same command goes on from there")
 
 
 def join(config: TrainConfig) -> None:
-    """Find the other ranks; returns when all are there."""
+    """Find the other ranks; returns when all are there, and at once where they have met before."""
     # Read when torch is loaded: DDP warns of a model that might have unused parts and has none.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from stages.train.trainer_isolation import quiet_imports
@@ -62,10 +99,16 @@ def join(config: TrainConfig) -> None:
     ranks.join(config.device)
 
 
-def work(config: TrainConfig, run: Callable[[], None], exit_code: Callable[[BaseException], int]) -> None:
+def work(
+    config: TrainConfig,
+    run: Callable[[], None],
+    exit_code: Callable[[BaseException], int],
+    resources: Resources | None = None,
+) -> None:
     """Be one of the ranks. Rank 0 calls `run`; the others train with it. SystemExit where rank 0 failed.
 
-    `exit_code` is what the process ends with after an exception: the other ranks end with the same.
+    `exit_code` is what the process ends with after an exception: the other ranks end with the same. What these keep
+    warm is in `resources`.
     """
     from stages.train.parallel.followers import LEADER, work_until_dismissed
 
@@ -79,16 +122,23 @@ def work(config: TrainConfig, run: Callable[[], None], exit_code: Callable[[Base
         return
     from stages.train.stage import train
 
-    if code := work_until_dismissed(train):
+    if code := work_until_dismissed(train, resources or Resources()):
         raise SystemExit(code)
+
+
+def rest(resources: Resources) -> None:
+    """Between two jobs: give back an accelerator's memory, which samplers are about to need."""
+    import torch
+
+    if torch.accelerator.is_available():
+        resources.drop_devices()
+        torch.accelerator.empty_cache()
 
 
 def should_report(error: BaseException) -> bool:
     """Whether this process is to say what went wrong, asked once; it may wait, so that only one rank does."""
     if not ranks.launched():
         return True
-    from stages.train.parallel.stop import STOP, StoppedError
-
     if isinstance(error, StoppedError):
         # After Ctrl-C it is the launcher that says so.
         return ranks.first() and not STOP.by_launcher

@@ -146,3 +146,7 @@ class Session:
             save_run_in_parts(self.writer, self.policy, position, self.layout, self.optimizer, self.adapters)
         elif ranks.rank() == 0:
             save_run(self.ctx, self.writer, self.policy, position, self.optimizer, self.adapters)
+        if ranks.launched():
+            from stages.train.parallel.kept import keep
+
+            keep(self, position)

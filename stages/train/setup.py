@@ -21,6 +21,7 @@ from stages.train.lora import Adapters
 from stages.train.objectives.base import Objective
 from stages.train.optim import set_frozen
 from stages.train.parallel import ranks
+from stages.train.parallel.kept import taken
 from stages.train.parallel.layout import Layout
 from stages.train.parallel.whole import layout_of
 from stages.train.run_log import RunLog
@@ -76,6 +77,8 @@ def _warm_or_load(
     The warm policy is taken away from the others: it is about to change.
     """
     config: TrainConfig = ctx.config
+    if ranks.launched() and (kept := taken(ctx.resources, ref, config)) is not None:
+        return replace(kept[0], ref=ref), kept[1]
     policy: Policy | None = None if objective.reward_model else ctx.resources.peek(POLICY, ref.id)
     state: TrainerState | None = ctx.resources.peek(TRAINER_STATE, ref.id)
     ctx.resources.drop(POLICY)

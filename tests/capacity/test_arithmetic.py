@@ -19,6 +19,7 @@ from stages.capacity.training import (
     host,
     resident,
     trained,
+    waiting,
 )
 from stages.capacity.units import BYTES, GIB, size
 from stages.train.config import PARALLEL
@@ -83,6 +84,25 @@ def test_bfloat16_weights_have_masters_and_float32_moments():
     assert half["zero3"]["float32 masters"] == 4 * 800 // 4
     assert half["fsdp2"] == {"weights": 500, "gradients": 400, "moments": 1600, "float32 masters": 800}
     assert (half["ddp"]["moments"], half["ddp"]["float32 masters"]) == (2 * 4 * 800, 4 * 800)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "gpu", "kept"),
+    [
+        ("ddp", 0, 4 * 10400),
+        ("zero3", 0, 10400),
+        ("fsdp2", 0, 10400),
+        ("zero2", 1, 10400),
+        ("fsdp2", 1, 0),
+        ("ddp", 1, 0),
+    ],
+)
+def test_what_ranks_hold_between_turns(parallel, gpu, kept):
+    """Weights and moments of four ranks, where they lie in the host's memory at the end of training."""
+    held = waiting(SHAPE, replace(TRAINING, parallel=parallel), gpu)
+    assert held.pop("ranks that wait") == 4 * PROCESS
+    assert sum(held.values()) == kept
+    assert waiting(SHAPE, replace(TRAINING, ranks=1), gpu) == {}
 
 
 def test_what_is_trained():

@@ -57,6 +57,23 @@ def test_the_papers_recipes_fit_a_node_as_they_are_written(name, executor):
     assert [note[:24] for note in found.notes] == ([] if executor == "ray" else ["it samples on 1 of 8 GPU"])
 
 
+def test_who_waits_while_others_work_is_counted():
+    """vLLM sleeps beside the ranks, in the host's memory but for its graphs; the ranks wait beside vLLM."""
+    values = recipe("cosmo_r1")
+    values["train"]["parallel"] = "zero3"
+    steps = {s.name: s for s in plan(values, "qwen2_5_vl_7b", executor="local").steps}
+    rollout, train = steps["stage1 rollout"], steps["stage1 train"]
+    assert {parts["vLLM, asleep"] for parts in train.gpu.values()} == {2 * GIB}
+    assert train.host["weights of vLLM, asleep"] == 2 * MODELS["qwen2_5_vl_7b"].parameters
+    assert rollout.host["weights and moments that they keep"] == train.host["weights and moments in parts"]
+    # Ray's vLLM is another process, and gone by then.
+    assert "vLLM, asleep" not in plan(values, "qwen2_5_vl_7b").steps[1].fullest
+    small = replace(NODE, host_bytes=rollout.host_bytes - 1)
+    short = [p for p in plan(values, "qwen2_5_vl_7b", small, "local").problems if "ranks that wait" in p.text]
+    assert short
+    assert not any(p.certain for p in short)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_settings_that_are_named_make_it_fit(name):
     values = recipe(name)

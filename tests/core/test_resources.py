@@ -61,6 +61,20 @@ def test_what_can_sleep_does_so_and_stays() -> None:
     assert kept.peek(DEVICE, "a") is model
 
 
+def test_what_can_sleep_stays_where_devices_are_lent_and_all_else_on_them_goes() -> None:
+    kept = Resources()
+    model, host = kept.get(DEVICE, "a", Model), kept.get(HOST, "a", Model)
+    judge = kept.get(JUDGE, "float32", Resources)
+    inner = judge.get(DEVICE, "a", Model)
+    judge.put(PLAIN, "a", [1])
+    kept.put(PLAIN, "a", [1])
+    kept.lend_devices()
+    assert (model.slept, inner.slept, model.closed, inner.closed) == (1, 1, 0, 0)
+    assert (kept.peek(DEVICE, "a"), kept.peek(HOST, "a"), judge.peek(DEVICE, "a")) == (model, host, inner)
+    assert kept.peek(PLAIN, "a") is None
+    assert judge.peek(PLAIN, "a") is None
+
+
 def test_what_a_judge_keeps_for_itself_is_closed_with_it() -> None:
     kept = Resources()
     model = kept.get(JUDGE, "float32", Resources).get(DEVICE, "a", Model)

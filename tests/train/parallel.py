@@ -22,10 +22,12 @@ from torch.distributed.tensor import DTensor
 from schemas.tables import PROMPTS, SCORED
 from schemas.values import Image
 from stages.core.runs.folder import RunFolder
-from stages.train import processes
+from stages.core.stage import Resources
+from stages.train import processes, setup
 from stages.train.config import TrainConfig
+from stages.train.objectives.base import Objective
 from tests.support.cli import PATIENCE, complaint, environment
-from tests.train.made import prompt_row, rejects, scored_group, steps, train, weights, write_shard
+from tests.train.made import contents, prompt_row, rejects, scored_group, steps, train, weights, write_shard
 
 _FORK = multiprocessing.get_context("fork")
 TINY = "tiny:qwen2_5_vl"
@@ -182,6 +184,46 @@ def train_as_rank(inputs: Any, runs: Path, before: Callable[[], None], progress:
         train(inputs, runs, progress=progress, **settings)
 
     processes.work(config, run, lambda error: 1)
+
+
+def two_runs_as_rank(inputs: list[Path], runs: Path, may_read: bool, settings: dict[str, Any]) -> None:
+    """For a rank that stays: one run after the other, the second going on from what the first one came to.
+
+    Unless it `may_read`, the second one has to do with what it was left.
+    """
+    config = TrainConfig(**{"device": "cpu", **settings})
+    resources = Resources()
+    processes.join(config)
+
+    def one(given: Path, **more: Any) -> None:
+        def run() -> None:
+            train(given, runs, resources=resources, **{**settings, **more})
+
+        processes.work(config, run, lambda error: 1, resources)
+
+    one(inputs[0])
+    (first,) = runs.glob("train-*")
+    if not may_read:
+        setup.read_state = Objective.load = _refused  # type: ignore[assignment]
+    one(inputs[1], policy=str(first))
+
+
+def _refused(*_: Any, **__: Any) -> None:
+    raise AssertionError("what is there already is read again")
+
+
+def assert_two_runs_as_cold(inputs: list[Path], folder: Path, may_read: bool = False, **settings: Any) -> None:
+    """Ranks that stay do two runs to the byte as ranks that are started for each."""
+    for name in ("cold", "warm"):
+        (folder / name).mkdir()
+    codes = on_ranks(folder, two_runs_as_rank, inputs, folder / "warm", may_read, settings)
+    assert codes == [0, 0]
+    first = train_on_ranks(inputs[0], folder / "cold", **settings)
+    second = train_on_ranks(inputs[1], folder / "cold", **{**settings, "policy": str(first.path)})
+    for run in (first, second):
+        there = RunFolder.open(folder / "warm" / run.path.name)
+        assert contents(there) == contents(run)
+        assert steps(there) == steps(run)
 
 
 def children(parent: int) -> list[int]:

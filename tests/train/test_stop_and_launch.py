@@ -14,30 +14,31 @@ import pytest
 
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
-from stages.train.parallel.launch import LAUNCHER, settings
-from stages.train.parallel.stop import FILE, STOP, StoppedError, listening
+from stages.train.parallel.launch import settings
+from stages.train.parallel.stop import STOP, StoppedError, listening
 from tests.support.cli import PATIENCE, environment
 
-LAUNCHED = f"""
+LAUNCHED = """
 import os, subprocess, sys
-os.environ["{LAUNCHER}"] = str(os.getpid())
-rank = subprocess.Popen([sys.executable, "-m", "cosmo_cli.ranks", "train", sys.argv[1]])
+command = ["-m", "cosmo_cli.ranks", "train", sys.argv[1], str(os.getpid())]
+rank = subprocess.Popen([sys.executable, *command], env={**os.environ, "LOCAL_RANK": "0"})
 print(rank.pid, flush=True)
 rank.wait()
 """
 WAITING = """
-import fcntl, sys
-from stages.train.processes import begin
-begin()
+import fcntl, os, sys
+from pathlib import Path
+from stages.train.processes import jobs
+os.environ["LOCAL_RANK"] = "0"
+next(jobs(Path(sys.argv[2]), os.getppid()))
 print("waiting", flush=True)
 fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX)
 """
 
 
 def test_a_rank_ends_with_its_launcher_that_was_killed(tmp_path: Path) -> None:
-    """Its job is a pipe that nobody writes to: it would wait for ever. Its stdout closes when it ends."""
-    os.mkfifo(tmp_path / "job")
-    command = [sys.executable, "-c", LAUNCHED, str(tmp_path / "job")]
+    """Its folder has no job for it: it would wait for ever. Its stdout closes when it ends."""
+    command = [sys.executable, "-c", LAUNCHED, str(tmp_path)]
     launcher = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
     assert launcher.stdout is not None
     rank = int(launcher.stdout.readline())
@@ -51,12 +52,12 @@ def test_a_rank_ends_with_its_launcher_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_waits_for_a_lock_hears_that_it_is_to_stop(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WAITING, str(tmp_path / "lock")]
+    (tmp_path / "job-0.json").write_text("{}")
+    command = [sys.executable, "-c", WAITING, str(tmp_path / "lock"), str(tmp_path)]
     with open(tmp_path / "lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        more: Any = {FILE: str(tmp_path / "stop")}
         waiting = subprocess.Popen(
-            command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert waiting.stdout is not None
         assert waiting.stdout.readline() == "waiting\n"

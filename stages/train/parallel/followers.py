@@ -82,13 +82,12 @@ class Leader:
 LEADER = Leader()
 
 
-def work_until_dismissed(train: Train) -> int:
+def work_until_dismissed(train: Train, resources: Resources) -> int:
     """Do what rank 0 finds to be done until it says that all is done; its exit code."""
     while "code" not in (job := ranks.broadcast(None)):
         inputs = [RunFolder.open(Path(p)) for p in job["inputs"]]
         scratch = Path(job["scratch"]) if job["scratch"] is not None else None
         config = build(TrainConfig, job["config"], "train")
         with tempfile.TemporaryDirectory() as folder:
-            # With nothing kept warm: these processes end with the command.
-            train(Context(config, inputs, Silent(), Resources(), scratch), job["shard"], NullWriter(Path(folder)))
+            train(Context(config, inputs, Silent(), resources, scratch), job["shard"], NullWriter(Path(folder)))
     return int(job["code"])

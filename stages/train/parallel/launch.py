@@ -1,24 +1,18 @@
-"""Starting the ranks of this machine: torch's elastic agent, which ends all of them when one fails."""
+"""Whether and how the ranks of this machine are started: the settings of torch's elastic agent, and their launcher."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
-import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.errors import CosmoError, UnavailableError, UsageError, first_line
+from stages.core.errors import UsageError
 from stages.core.registry import load
 from stages.train.config import TrainConfig
 from stages.train.parallel.ranks import launched
-from stages.train.parallel.stop import FILE, StoppedError
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -50,45 +44,6 @@ def check(config: TrainConfig) -> None:
     host, _, port = config.rdzv.rpartition(":")
     if config.rdzv and not (host and port.isdigit()):
         raise UsageError(f"--rdzv {config.rdzv!r} is not HOST:PORT", "for example --rdzv node0:29500")
-
-
-def launch(config: TrainConfig, command: list[str], run: str) -> None:
-    """Run `python COMMAND` as the ranks of this machine, to their end. SystemExit with the code of the one that failed.
-
-    Machines that meet at one address must be about the same `run`: another's are turned away from it.
-    The failing rank has said why. SIGTERM is passed on as a file, so that no rank is killed within a step.
-    """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.elastic.rendezvous import RendezvousError
-    from torch.distributed.launcher.api import elastic_launch
-
-    os.environ[LAUNCHER] = str(os.getpid())
-    # The agent tells of its work, and of failures with everybody's traceback.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    # The command torchrun sets 1; this way in sets nothing, and each rank would take all cores.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
-    # How long the others may go on once one has failed: they wait for it in vain.
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "10")
-    with tempfile.TemporaryDirectory(prefix="cosmo-") as folder, _sigterm_as_file(Path(folder) / "stop") as stop:
-        try:
-            elastic_launch(settings(config, folder, run), sys.executable)(*command)
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            # Below 0 it is the signal that ended the process.
-            if failure.exitcode > 0:
-                raise SystemExit(failure.exitcode) from None
-            if stop.exists():
-                raise StoppedError("stopped before the first step", "the same command starts it") from None
-            raise CosmoError(
-                f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}",
-                "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
-                "the same command goes on from the last checkpoint",
-            ) from None
-        except RendezvousError as error:
-            raise UnavailableError(
-                f"--rdzv {config.rdzv}: {config.nnodes} machines did not find each other there: {first_line(error)}",
-                "the same command on each, and a port of one of them that all can reach",
-            ) from None
 
 
 def settings(config: TrainConfig, folder: str, run: str) -> LaunchConfig:
@@ -123,30 +78,11 @@ def end_with_launcher() -> None:
     if LAUNCHER not in os.environ or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # It may have gone before it was asked for: then its children have another parent by now.
-    if os.getppid() != int(os.environ[LAUNCHER]):
+    # It may have gone before it was asked for.
+    if not has_launcher():
         os._exit(128 + signal.SIGKILL)
 
 
-@contextmanager
-def _sigterm_as_file(stop: Path) -> Iterator[Path]:
-    """While the ranks run, SIGTERM to this process is a file that they look for after a step; a second one ends them.
-
-    A rank may hang in a step that never ends: of a collective, a lost disk, a dead link.
-    """
-
-    def heard(number: int, frame: object) -> None:
-        if stop.exists():
-            # torch's agent ends the ranks on its way out.
-            raise StoppedError(
-                "stopped by a second SIGTERM, within a step", "the same command goes on from the last checkpoint"
-            )
-        stop.touch()
-
-    os.environ[FILE] = str(stop)
-    before = signal.signal(signal.SIGTERM, heard)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        del os.environ[FILE]
+def has_launcher() -> bool:
+    """Whether the process that started this rank is there: else it has another parent by now."""
+    return os.getppid() == int(os.environ[LAUNCHER])

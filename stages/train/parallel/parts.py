@@ -169,11 +169,13 @@ def moments_in_parts(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 
 def optimizer_in_parts(model: Any, config: TrainConfig, moments: Mapping[str, Tensor]) -> torch.optim.AdamW:
-    """The optimizer of a model in parts, each rank with its own part of stored moments. A meeting of all ranks."""
+    """The optimizer of a model in parts, each rank with its own part of the moments.
+
+    Where they are stored, a meeting of all ranks; where this rank has its parts already, they are copied.
+    """
+    if not isinstance(moments, StoredTensors):
+        return make_optimizer(model, config, moments)
     optimizer = make_optimizer(model, config, {})
-    if not moments:
-        return optimizer
-    assert isinstance(moments, StoredTensors)
     into: dict[str, Tensor] = {}
     for name, parameter in trainable(model).items():
         # Adapters of another rank have moments of another shape.

@@ -1,0 +1,182 @@
+"""The ranks of this machine, which stay from one run of a command to the next: files tell them what to do.
+
+torch's elastic agent starts them, and ends all of them when one fails. It waits in a thread, so that the command goes
+on between runs. What they are told lies in a folder that only this user can read: `job-0.json` and so on, `done-0` when
+all of them are done with it, `stop` when the command was asked to end, `end` when there is no more work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stages.core.atomic import write_json
+from stages.core.errors import CosmoError, UnavailableError, first_line
+from stages.train.config import TrainConfig
+from stages.train.parallel import ranks
+from stages.train.parallel.launch import LAUNCHER, end_with_launcher, has_launcher, settings
+from stages.train.parallel.stop import FILE, STOP, StoppedError, hear_launcher
+
+_LOOK_S = 0.02
+_SECONDS_TO_END = 10.0
+"""How long ranks that are told to end may take, before they are killed: what one has lost the others wait for."""
+
+
+class Ranks:
+    """`python COMMAND FOLDER LAUNCHER` as the ranks of this machine; they wait in `jobs`. Closed by name."""
+
+    def __init__(self, config: TrainConfig, command: list[str], run: str) -> None:
+        """Start them. Machines that meet at one address must be about the same `run`: another's are turned away."""
+        self._rdzv, self._nnodes = config.rdzv, config.nnodes
+        self._folder = Path(tempfile.mkdtemp(prefix="cosmo-"))
+        self._jobs = 0
+        self._working = False
+        self._error: BaseException | None = None
+        # Not the thread's own: a signal that raises within `join` would have it taken for ended.
+        self._ended = threading.Event()
+        # The command torchrun sets 1; this way in sets nothing, and each rank would take all cores.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // config.nproc)))
+        # How long the others may go on once one has failed: they wait for it in vain.
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(int(_SECONDS_TO_END)))
+        how = settings(config, str(self._folder), run)
+        arguments = [*command, str(self._folder), str(os.getpid())]
+        # It lives as long as they do: the system ends them with the thread that started them.
+        threading.Thread(target=self._launch, args=(how, arguments), daemon=True, name="ranks").start()
+
+    def do(self, job: dict[str, Any]) -> None:
+        """Have them do a job, which `jobs` gives to each of them, to its end.
+
+        SystemExit with the code of a rank that failed, which has said why. SIGTERM is passed on as a file, so that no
+        rank is killed within a step, and noted in `STOP`; a second one is StoppedError at once, for ranks that hang.
+        """
+        number, self._jobs, self._working = self._jobs, self._jobs + 1, True
+        STOP.signalled = False
+        done = self._folder / f"done-{number}"
+        with self._sigterm_as_file():
+            write_json(self._folder / f"job-{number}.json", job)
+            while not (self._ended.wait(_LOOK_S) or done.exists()):
+                pass
+        if not done.exists():
+            self._explain()
+        self._working = False
+
+    def close(self) -> None:
+        """End them: at once where they wait, and within seconds where they work; nothing of them is left."""
+        (self._folder / "end").touch()
+        if self._working:
+            self._signal(signal.SIGTERM)
+        if not self._ended.wait(_SECONDS_TO_END):
+            self._signal(signal.SIGKILL)
+            self._ended.wait(_SECONDS_TO_END)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _launch(self, how: Any, command: list[str]) -> None:
+        from torch.distributed.launcher.api import elastic_launch
+
+        # It tells of its work, that a thread hears no signals, and of failures with everybody's traceback.
+        logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+        try:
+            elastic_launch(how, sys.executable)(*command)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for path in self._folder.glob("*.pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int(path.read_text()), number)
+
+    def _explain(self) -> None:
+        """Say why the ranks have ended before their job was done."""
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.elastic.rendezvous import RendezvousError
+
+        error = self._error
+        if isinstance(error, ChildFailedError):
+            rank, failure = error.get_first_failure()
+            # Below 0 it is the signal that ended the process.
+            if failure.exitcode > 0:
+                raise SystemExit(failure.exitcode)
+            if (self._folder / "stop").exists():
+                raise StoppedError("stopped before the first step", "the same command starts it")
+            raise CosmoError(
+                f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}",
+                "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
+                "the same command goes on from the last checkpoint",
+            )
+        if isinstance(error, RendezvousError):
+            raise UnavailableError(
+                f"--rdzv {self._rdzv}: {self._nnodes} machines did not find each other there: {first_line(error)}",
+                "the same command on each, and a port of one of them that all can reach",
+            )
+        raise error or CosmoError("the ranks ended before their work was done", "the same command goes on")
+
+    @contextmanager
+    def _sigterm_as_file(self) -> Iterator[None]:
+        """While the ranks work, SIGTERM to this process is a file that they look for after a step; a second one ends.
+
+        A rank may hang in a step that never ends: of a collective, a lost disk, a dead link.
+        """
+        stop = self._folder / "stop"
+
+        def heard(number: int, frame: object) -> None:
+            if stop.exists():
+                raise StoppedError(
+                    "stopped by a second SIGTERM, within a step", "the same command goes on from the last checkpoint"
+                )
+            # Whoever goes on after this run is to know, too.
+            STOP.signalled = True
+            stop.touch()
+
+        before = signal.signal(signal.SIGTERM, heard)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def jobs(folder: Path, launcher: int) -> Iterator[dict[str, Any]]:
+    """For a rank: one job after the other, until there is no more. A job is done when the next one is asked for."""
+    begin(folder, launcher)
+    local = os.environ["LOCAL_RANK"]
+    (folder / f"{local}.pid").write_text(str(os.getpid()))
+    number = 0
+    while (job := _wait_for(folder, number)) is not None:
+        # Until it trains it ends at once, however long it loads or waits.
+        hear_launcher()
+        yield job
+        # Nothing is lost by ending here, whoever asks for it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ranks.barrier()
+        if local == "0":
+            (folder / f"done-{number}").touch()
+        number += 1
+
+
+def begin(folder: Path, launcher: int) -> None:
+    """What a launched rank does first: it is to end when its launcher is killed, and to know where wishes lie."""
+    os.environ |= {FILE: str(folder / "stop"), LAUNCHER: str(launcher)}
+    end_with_launcher()
+
+
+def _wait_for(folder: Path, number: int) -> dict[str, Any] | None:
+    path = folder / f"job-{number}.json"
+    while not path.exists():
+        # Its folder is gone where the command ended before this rank began.
+        if (folder / "end").exists() or not folder.exists() or not has_launcher():
+            return None
+        time.sleep(_LOOK_S)
+    job: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return job

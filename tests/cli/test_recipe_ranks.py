@@ -1,0 +1,172 @@
+"""A recipe's ranks are started once and stay for all of its turns; however it ends, they end with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosmo_cli.recipe.run import run_recipe
+from cosmo_cli.recipe.schema import parse
+from cosmo_cli.terminal.output import Output
+from stages.core.runs.folder import RunFolder
+from stages.train import processes
+from stages.train.parallel.staying import Ranks
+from tests.support.cli import PATIENCE, complaint, environment
+from tests.support.varied import NAME
+from tests.train.made import contents
+from tests.train.parallel import children
+
+RECIPE: dict[str, Any] = {
+    "name": "together",
+    "seed": 3,
+    "policy": "tiny:llama",
+    "prepare": {"sources": [{"name": "builtin", "train": 120, "test": 20}], "images": "without"},
+    "rollout": {"samples": 2, "max_new_tokens": 6, "device": "cpu"},
+    "score": {"rewards": {label: {"terms": {NAME: 1.0}} for label in ("general", "safety")}},
+    "train": {
+        "updates_per_rollout": 1, "learning_rate": 3e-3, "drop_flat_groups": False, "nproc": 2, "device": "cpu",
+    },
+    "phases": [{"name": "one", "iterations": 3, "prompts": 4, "labels": {"general": 1.0}}],
+    "retention": {"policies": 9},
+}  # fmt: skip
+
+
+def trained(runs: Path) -> dict[str, RunFolder]:
+    """The training runs by their turn's name."""
+    found = map(RunFolder.open, runs.glob("train-*"))
+    return {str(f.manifest.provenance["name"]): f for f in found}
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often ranks were started, and how many jobs they did."""
+    counts = {"started": 0, "jobs": 0}
+    start, do = Ranks.__init__, Ranks.do
+
+    def started(*given: Any) -> None:
+        counts["started"] += 1
+        start(*given)
+
+    def done(*given: Any) -> None:
+        counts["jobs"] += 1
+        do(*given)
+
+    monkeypatch.setattr(Ranks, "__init__", started)
+    monkeypatch.setattr(Ranks, "do", done)
+    return counts
+
+
+def test_they_are_started_once_and_come_to_what_new_ones_do(tmp_path: Path, counted: dict[str, int]) -> None:
+    run_recipe(parse(RECIPE), tmp_path, Output("run", quiet=True))
+    assert counted == {"started": 1, "jobs": 3}
+    # The last turn once more, by ranks that have to read what the second one came to.
+    last = trained(tmp_path)["one_3"]
+    held = contents(last)
+    shutil.rmtree(last.path)
+    run_recipe(parse(RECIPE), tmp_path, Output("run", quiet=True))
+    assert counted == {"started": 2, "jobs": 4}
+    assert contents(trained(tmp_path)["one_3"]) == held
+    assert not any(map(_is_rank, children(os.getpid())))
+
+
+def test_another_layout_has_ranks_of_its_own(tmp_path: Path, counted: dict[str, int]) -> None:
+    phases = [{**RECIPE["phases"][0], "iterations": 2}, {**RECIPE["phases"][0], "name": "two", "iterations": 2}]
+    phases[1]["train"] = {"parallel": "fsdp2"}
+    run_recipe(parse({**RECIPE, "phases": phases}), tmp_path, Output("run", quiet=True))
+    assert counted == {"started": 2, "jobs": 4}
+
+
+def test_sigterm_after_the_last_step_of_a_turn_ends_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too late for a checkpoint: what is trained is kept, and no further turn is begun."""
+    do = Ranks.do
+
+    def done(ranks: Ranks, job: dict[str, Any]) -> None:
+        with ranks._sigterm_as_file():
+            do(ranks, job)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Ranks, "do", done)
+    with pytest.raises(Exception, match="stopped after one_1, which is kept") as stopped:
+        run_recipe(parse(RECIPE), tmp_path, Output("run", quiet=True))
+    assert stopped.value.code == 143  # type: ignore[attr-defined]
+    assert [f.complete for f in trained(tmp_path).values()] == [True]
+    processes.forget_signals()
+
+
+def test_ranks_end_with_a_command_that_is_killed_between_turns(tmp_path: Path) -> None:
+    with at_work(tmp_path, "one_1") as (command, ranks):
+        command.kill()
+        command.wait()
+        until(lambda: not any(map(_is_rank, ranks)))
+
+
+def test_a_rank_that_dies_ends_the_command_which_goes_on_when_it_is_given_again(tmp_path: Path) -> None:
+    """To the same bytes as the recipe that nothing has happened to."""
+    with at_work(tmp_path, "one_1") as (command, ranks):
+        os.kill(ranks[0], signal.SIGKILL)
+        out, err = command.communicate(timeout=PATIENCE)
+        message, hint = complaint(subprocess.CompletedProcess([], command.returncode, out, err))
+        assert re.fullmatch(r"cosmo run: rank [01] was killed by SIGKILL", message)
+        assert "the same command goes on" in hint
+        until(lambda: not any(map(_is_rank, ranks)))
+    run_recipe(parse(RECIPE), tmp_path / "runs", Output("run", quiet=True))
+    run_recipe(parse(RECIPE), tmp_path / "other", Output("run", quiet=True))
+    one, other = trained(tmp_path / "runs"), trained(tmp_path / "other")
+    assert {name: contents(f) for name, f in one.items()} == {name: contents(f) for name, f in other.items()}
+
+
+@contextmanager
+def at_work(tmp_path: Path, turn: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A command that has done this turn of the recipe, and its ranks."""
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "recipe.json"), str(tmp_path / "runs")]
+    more: Any = {"env": environment(TMPDIR=str(tmp_path)), "text": True, "cwd": tmp_path}
+    command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+    try:
+        runs = tmp_path / "runs"
+        until(lambda: command.poll() is not None or (turn in trained(runs) and trained(runs)[turn].complete))
+        assert command.poll() is None, command.communicate()
+        yield command, [child for child in children(command.pid) if _is_rank(child)]
+    finally:
+        command.kill()
+        command.communicate()
+
+
+COMMAND = """
+import json, sys
+from pathlib import Path
+from cosmo_cli.errors import guarded
+from cosmo_cli.recipe.run import run_recipe
+from cosmo_cli.recipe.schema import parse
+from cosmo_cli.terminal.output import Output
+recipe = parse(json.loads(Path(sys.argv[1]).read_text()))
+sys.exit(guarded("run", lambda: run_recipe(recipe, Path(sys.argv[2]), Output("run", quiet=True))))
+"""
+
+
+def until(seen: Callable[[], bool]) -> None:
+    """Wait for something that has to come."""
+    end = time.monotonic() + PATIENCE
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _is_rank(process: int) -> bool:
+    """Whether this process is there and is a rank."""
+    try:
+        return b"cosmo_cli.ranks" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
