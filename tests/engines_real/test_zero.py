@@ -27,6 +27,7 @@ from tests.train.parallel import (
     SETTINGS,
     TINY,
     assert_same,
+    assert_two_runs_as_cold,
     ended_by,
     flags,
     live_bytes,
@@ -72,6 +73,16 @@ def test_layers_in_bfloat16_over_float32_weights(
     assert losses[2] == pytest.approx(losses[0], rel=5e-3)
     weights = load_file(many.path / "policy" / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("parallel", ["zero2", "zero3"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_ranks_that_stay_read_nothing_again(
+    tmp_path: Path, inputs: dict[str, list[Path]], parallel: str, dtype: str
+) -> None:
+    rate = {"float32": 2e-4, "bfloat16": 1e-4}[dtype]
+    settings = {"parallel": parallel, "dtype": dtype, "learning_rate": rate, "epochs": 1, "checkpoint_steps": 0}
+    assert_two_runs_as_cold(inputs["rl"], tmp_path, **{**SETTINGS["rl"], **settings})
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3", "fsdp2"])
