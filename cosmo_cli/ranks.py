@@ -29,13 +29,19 @@ def runs_on_ranks(verb: str, config: Any, inputs: list[Path], given: dict[str, A
     if not entry.wants_processes(config):
         return False
     with closing(Resources()) as resources:
-        return start_ranks(verb, config, inputs, given, resources)
+        return start_ranks(verb, config, inputs, given, resources) is not None
 
 
 def entry_of(verb: str) -> Any | None:
     """The module by which a stage works in several processes, None where it never does."""
     path = STAGES[verb].processes
     return importlib.import_module(path) if path else None
+
+
+def finish_ranks(resources: Resources) -> None:
+    """Return when the ranks that stay in these resources have nothing in hand; SystemExit where one has failed."""
+    for entry in filter(None, map(entry_of, STAGES)):
+        entry.finish(resources)
 
 
 def forget_signals() -> None:
@@ -45,12 +51,19 @@ def forget_signals() -> None:
 
 
 def start_ranks(
-    verb: str, config: Any, inputs: list[Path], given: dict[str, Any], resources: Resources, mute: bool = False
-) -> bool:
-    """Have ranks do a run, to its end; False, and nothing done, where it is complete already.
+    verb: str,
+    config: Any,
+    inputs: list[Path],
+    given: dict[str, Any],
+    resources: Resources,
+    mute: bool = False,
+    hand_over: bool = False,
+) -> Path | None:
+    """Have ranks do a run, to its end; its folder, or None, and nothing done, where it is complete already.
 
     They are launched where `resources` has none of this kind, and stay there for the next run. With `mute` only
-    failures are told: another command runs the stage as a part of its own work.
+    failures are told: another command runs the stage as a part of its own work. With `hand_over` it may return when
+    its policy can be sampled from, and `finish` of the entry is to be called later.
     """
     from stages.core.config import as_dict
     from stages.core.runner import run_stage
@@ -60,18 +73,19 @@ def start_ranks(
     options = options_of({**given, "dry_run": True}, None)
     planned = run_stage(load_stage(verb), config, inputs, options=options)
     if (found := RunFolder.find(planned.path)) is not None and found.complete:
-        return False
+        return None
     kept = ("runs", "worker", "partial", "dry_run", "json", "quiet", "name", "accept_failure")
     job = {
         "config": as_dict(config),
         "inputs": [str(path) for path in inputs],
         "given": {name: str(given[name]) if name == "runs" else given.get(name) for name in kept},
         "mute": mute,
+        "hand_over": hand_over,
     }
     entry = entry_of(verb)
     assert entry is not None
     entry.do(config, ["-m", "cosmo_cli.ranks", verb], planned.fingerprint, job, resources)
-    return True
+    return planned.path
 
 
 def run_as_rank(
@@ -112,7 +126,7 @@ def _work(verb: str, entry: Any, folder: Path, launcher: int) -> None:
     from stages.core.config import build
 
     with closing(Resources()) as resources:
-        for job in entry.jobs(folder, launcher):
+        for job in entry.jobs(folder, launcher, resources):
             given = {**job["given"], "runs": Path(job["given"]["runs"])}
             config = build(load_config(verb), job["config"], verb)
             if job["mute"]:

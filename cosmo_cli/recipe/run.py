@@ -1,8 +1,8 @@
 """`cosmo run`: the recipe's steps in one process, models and optimizer kept warm, the same folders on disk.
 
-A turn's policy is committed beside the rollout that follows it: that needs the weights, which are warm, and what they
-are called, which their files say as soon as they are written. The turn counts as done, and older policies go, when its
-receipt stands: a kill before costs that turn, which comes out the same again.
+A turn's policy is committed beside the rollout that follows it: that needs the weights, which are warm or staged, and
+what they are called, which their files say as soon as they are written. The turn counts as done, and older policies go,
+when its receipt stands: a kill before costs that turn, which comes out the same again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cosmo_cli.process import give_back_memory
-from cosmo_cli.ranks import entry_of, forget_signals, start_ranks
+from cosmo_cli.ranks import entry_of, finish_ranks, forget_signals, start_ranks
+from cosmo_cli.recipe.handing import Reading, can_be_sampled, engine_of, goes_on_before_commit
 from cosmo_cli.recipe.label_check import warn_of_labels
 from cosmo_cli.recipe.machine_check import check_machine
 from cosmo_cli.recipe.progress import Turns
@@ -29,14 +30,13 @@ from cosmo_cli.terminal.progress import QuietProgress, progress_for
 from stages.core.atomic import read_json, write_json
 from stages.core.config import build
 from stages.core.executors.base import LOCAL
-from stages.core.runner import Options, Started, start_stage
+from stages.core.runner import Options, Result, Started, run_stage, start_stage
 from stages.core.runs.behind import Behind
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.noted import SUFFIX
-from stages.core.stage import Resources
+from stages.core.stage import Resources, Stage
 from stages.core.stage_list import STAGES, load_config, load_stage
-from stages.engines.base import engine_name
-from stages.models.warm import POLICY, TRAINED
+from stages.models.warm import forget_handed, hand_over_here, policy_was_read
 
 
 @dataclass(slots=True)
@@ -93,8 +93,10 @@ def run_recipe(
             _do(run, steps, turns, clock)
     finally:
         # After an error, too: what is trained is kept.
-        with suppress(Exception):
+        with suppress(Exception, SystemExit):
+            policy_was_read(run.resources)
             run.behind.wait()
+            finish_ranks(run.resources)
         run.resources.close()
     return _finish(run, clock)
 
@@ -109,13 +111,16 @@ def _do(run: Run, steps: list[Step], turns: Turns, clock: Clock) -> None:
             finish_previous = _nothing
         config = build(load_config(step.verb), step_values(run.recipe, step, run.folders), step.verb)
         following = steps[number:]
-        apart = goes_on_before_commit(run, step, config, following)
-        started = _start(run, step, config, turns, run.behind if apart else None)
+        apart = goes_on_before_commit(run.recipe, run.executor[0], step, config, following)
+        # An engine of this process takes the policy out of memory, vLLM out of the folder that it is staged in.
+        if apart and engine_of(run.recipe, following[0]) == "vllm":
+            hand_over_here(run.resources)
+        started = _start(run, step, config, turns, apart)
         run.folders[step.name] = started.path
         if step.verb == "train":
             turns.over()
         finish_this = partial(_finish_step, run, step, config, started, following, turns, clock)
-        if apart and _is_warm(run, started.path):
+        if apart and can_be_sampled(run.resources, started.path):
             finish_previous = finish_this
         else:
             finish_this()
@@ -135,25 +140,6 @@ def _after_training(run: Run, step: Step, following: list[Step], finish: Callabl
         raise entry.stopped(step.name)
 
 
-def goes_on_before_commit(run: Run, step: Step, config: Any, following: list[Step]) -> bool:
-    """Whether what comes next can begin before the step's run has its receipt: a rollout of the same phase that takes
-    the policy out of this process's memory, where nothing that the receipt brings may end the recipe."""
-    if not is_turn(step) or step.ends_phase or not following or following[0].verb != "rollout":
-        return False
-    # With a lag it samples with an earlier one.
-    if following[0].overrides["policy"] != Ref(step.name):
-        return False
-    rollout = {**with_shared(run.recipe, "rollout"), **following[0].overrides}
-    in_memory = engine_name(str(rollout.get("engine", "auto"))) == "transformers" and run.executor[0] == LOCAL
-    return in_memory and config.watch.action != "stop"
-
-
-def _is_warm(run: Run, path: Path) -> bool:
-    """Whether the policy of a run that was just trained is in memory, as a sampler takes it."""
-    ref = run.resources.peek(TRAINED, str(path))
-    return ref is not None and run.resources.peek(POLICY, ref.id) is not None
-
-
 def _nothing() -> None:
     """What is to be done where nothing is under way."""
 
@@ -162,8 +148,11 @@ def _finish_step(
     run: Run, step: Step, config: Any, started: Started, following: list[Step], turns: Turns, clock: Clock
 ) -> None:
     """Wait until a step's run is complete, say what came of it, and let go of older policies."""
+    policy_was_read(run.resources)
     with stdout_to_stderr():
         result = started.finish()
+    if step.verb == "train":
+        forget_handed(run.resources)
     if result.state == "done":
         clock.add()
     turns.judge(step, result)
@@ -181,26 +170,33 @@ def _finish_step(
         prune(run.recipe.retention, run.trained, [run.folders[name] for name in loaded])
 
 
-def _start(run: Run, step: Step, config: Any, turns: Turns, behind: Behind | None) -> Started:
-    stage = load_stage(step.verb)
+def _start(run: Run, step: Step, config: Any, turns: Turns, apart: bool) -> Started:
+    """Do a step's work; `apart`: its policy may be sampled from before its run has a receipt."""
+    stage, resources = load_stage(step.verb), run.resources
     inputs = [run.folders[r.name] for r in step.inputs]
     turns.begin(step)
+    who, settings = run.executor if STAGES[step.verb].spread else (LOCAL, {})
+    options = Options(
+        runs=run.runs, executor=who, executor_settings=settings, name=step.name, accept_failure=is_turn(step)
+    )
     # A turn is told in one line of its own; only the long single steps show a bar.
     progress = QuietProgress(run.output) if step.iterations > 1 else progress_for(run.output)
     try:
         with stdout_to_stderr():
-            launched = _on_ranks(step, config, inputs, run.runs, run.resources)
-            who, settings = run.executor if STAGES[step.verb].spread else (LOCAL, {})
-            options = Options(
-                runs=run.runs, executor=who, executor_settings=settings, name=step.name, accept_failure=is_turn(step)
-            )
-            started = start_stage(
-                stage, config, inputs, options=options, progress=progress, resources=run.resources, behind=behind
-            )
-            # After the ranks are done this process finds a complete run: cached for it, and new for the person.
-            return replace(started, finish=lambda: replace(started.finish(), state="done")) if launched else started
+            if (path := _on_ranks(step, config, inputs, run.runs, resources, apart)) is not None:
+                # After the ranks are done this process finds a complete run: cached for it, and new for the person.
+                return Started(path, partial(_found, stage, config, inputs, options, resources))
+            return start_stage(
+                stage, config, inputs, options=options, progress=Reading(progress, resources), resources=resources,
+                behind=run.behind if apart else None,
+            )  # fmt: skip
     finally:
         progress.close()
+
+
+def _found(stage: Stage, config: Any, inputs: list[Path], options: Options, resources: Resources) -> Result:
+    finish_ranks(resources)
+    return replace(run_stage(stage, config, inputs, options=options, resources=resources), state="done")
 
 
 def is_turn(step: Step) -> bool:
@@ -208,16 +204,18 @@ def is_turn(step: Step) -> bool:
     return step.verb == "train" and step.iterations > 1
 
 
-def _on_ranks(step: Step, config: Any, inputs: list[Path], runs: Path, resources: Resources) -> bool:
-    """Run a stage on several processes where its settings ask for them; False where it is to run in this one."""
+def _on_ranks(
+    step: Step, config: Any, inputs: list[Path], runs: Path, resources: Resources, apart: bool
+) -> Path | None:
+    """The run of a stage whose settings ask for several processes; None where it is to run in this one, or is done."""
     entry = entry_of(step.verb)
     if entry is None or not entry.wants_processes(config):
-        return False
+        return None
     # What this process holds in an accelerator's memory is in the way of the others.
     resources.lend_devices()
     given: dict[str, Any] = {"runs": runs, "worker": None, "partial": False, "dry_run": False, "json": False}
     given |= {"quiet": True, "name": step.name, "accept_failure": is_turn(step)}
-    return start_ranks(step.verb, config, inputs, given, resources, mute=True)
+    return start_ranks(step.verb, config, inputs, given, resources, mute=True, hand_over=apart)
 
 
 class Clock:

@@ -72,6 +72,11 @@ class Resources:
         kept = self._kept.get(kind)
         return cast(T, kept[1]) if kept is not None and kept[0] == key else None
 
+    def kept(self, kind: Kind[T]) -> T | None:
+        """Whatever is kept of this kind, or None."""
+        kept = self._kept.get(kind)
+        return cast(T, kept[1]) if kept is not None else None
+
     def drop(self, kind: Kind[Any]) -> None:
         """Let go of whatever is kept of this kind, and close it where it can be."""
         _, value = self._kept.pop(kind, ("", None))

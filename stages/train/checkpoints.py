@@ -18,7 +18,7 @@ from stages.core.resources import Kind
 from stages.core.runs.folder import artifact
 from stages.core.storage.room import room_for
 from stages.models.policy_ref import PolicyRef, folder_id
-from stages.models.warm import POLICY, TRAINED
+from stages.models.warm import HAND_OVER, POLICY, TRAINED
 from stages.train.parallel import ranks
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stages.core.stage import Context, ShardWriter
     from stages.models.load import Policy
     from stages.train.lora import Adapters
-    from stages.train.parallel.layout import Layout
+    from stages.train.parallel.layout import Layout, Tensors
     from stages.train.parallel.parts import StoredTensors
 
 FORMAT = 1
@@ -226,6 +226,8 @@ def save_run(
     The state is written in another thread, which whoever commits the shard waits for: the next rollout needs the policy
     alone. NoRoomError where the disk is full: nothing of the shard is committed then.
     """
+    import torch
+
     from stages.models.load import save_policy
     from stages.train.optim import optimizer_state
 
@@ -239,8 +241,9 @@ def save_run(
     folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
     state = TrainerState(position, tensors)
 
-    # Of both, whichever of them meets the end of the disk.
-    room = partial(room_for, folder.parent, dict(policy.model.named_parameters()), tensors)
+    # Of both, whichever of them meets the end of the disk. By size alone: whoever commits may outlive the model.
+    sizes = {name: torch.empty_like(p, device="meta") for name, p in policy.model.named_parameters()}
+    room = partial(room_for, folder.parent, sizes, tensors)
 
     def write() -> None:
         with room():
@@ -259,35 +262,52 @@ def save_run(
         _keep_warm(ctx, writer, policy, folder, state)
 
 
-def save_run_in_parts(
-    writer: ShardWriter,
-    policy: Policy,
-    position: Position,
-    layout: Layout,
-    optimizer: torch.optim.Optimizer,
-    adapters: Adapters | None,
-) -> None:
-    """The same artifacts of a policy that lies on the ranks. A meeting of all of them; rank 0 writes.
+def save_policy_in_parts(writer: ShardWriter, policy: Policy, layout: Layout, adapters: Adapters | None) -> Tensors:
+    """The same artifact of a policy that lies on the ranks; what `save_state_in_parts` has to add to the moments.
 
-    NoRoomError where the disk is full: nothing of the shard is committed then.
+    A meeting of all ranks; rank 0 writes. NoRoomError where the disk is full: nothing of the shard is committed then.
     """
-    from stages.train.parallel.stream import write_policy, write_tensors
+    from stages.train.parallel.stream import write_policy
 
-    folder, trainer = writer.artifact("policy"), writer.artifact("trainer")
-    moments = layout.moments(policy.model, optimizer)
+    added = {}
     if adapters:
         added = adapters.state()
         if ranks.rank() == 0:
             adapters.write(writer, added, policy.ref)
-        moments |= added
         adapters.merge()
-    weights = layout.weights(policy.model)
-    with room_for(folder.parent, weights, moments):
+    weights, folder = layout.weights(policy.model), writer.artifact("policy")
+    with room_for(folder.parent, weights):
+        write_policy(policy, weights, folder)
+    return added
+
+
+def save_state_in_parts(writer: ShardWriter, position: Position, moments: Tensors) -> None:
+    """The trainer state of a policy that lies on the ranks. A meeting of all of them; rank 0 writes. NoRoomError."""
+    from stages.train.parallel.stream import write_tensors
+
+    trainer = writer.artifact("trainer")
+    with room_for(trainer.parent, moments):
         if ranks.rank() == 0:
             trainer.mkdir(parents=True, exist_ok=True)
             write_position(position, trainer)
         write_tensors(moments, trainer / "optimizer.safetensors")
-        write_policy(policy, weights, folder)
+
+
+def hand_over(ctx: Context, writer: ShardWriter, policy_id: str) -> bool:
+    """Give the staged policy to whoever is to sample from it, and have the commit wait for that; False: nobody is."""
+    way = ctx.resources.peek(HAND_OVER, "")
+    if way is None:
+        return False
+    # By its folder: as a part of its run it is not there yet.
+    way.offer(replace(_called(writer, policy_id), folder=writer.artifact("policy"), run=None))
+    writer.before_commit(way.until_read)
+    return True
+
+
+def _called(writer: ShardWriter, policy_id: str) -> PolicyRef:
+    """What a policy will be called that is not committed yet."""
+    run = writer.run
+    return PolicyRef(str(run), policy_id, run / "policy", run, run.resolve().name)
 
 
 def leave_as_loaded(model: Any) -> None:
@@ -309,8 +329,8 @@ def _keep_warm(ctx: Context, writer: ShardWriter, policy: Policy, folder: Path, 
     # (`setup._warm_or_load`).
     ref = replace(policy.ref, spec="", id=new_id, run=None, name=new_id)
     ctx.resources.put(TRAINER_STATE, new_id, state)
-    run = writer.run
-    ctx.resources.put(TRAINED, str(run), PolicyRef(str(run), new_id, run / "policy", run, run.resolve().name))
+    if not hand_over(ctx, writer, new_id):
+        ctx.resources.put(TRAINED, str(writer.run), _called(writer, new_id))
     # A GPU's sampler wants bfloat16 where training keeps float32: it must not find these weights instead.
     if policy.device.type == "cpu" and model.dtype == torch.float32:
         ctx.resources.put(POLICY, new_id, replace(policy, ref=ref))

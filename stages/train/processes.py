@@ -11,10 +11,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stages.core.resources import Kind, Resources
+from stages.models.warm import READ, TRAINED
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks, staying
 from stages.train.parallel.launch import LAUNCHER, needs_launch
@@ -49,24 +51,40 @@ def do(config: TrainConfig, command: list[str], run: str, job: dict[str, Any], r
 
     Each is a `python COMMAND FOLDER LAUNCHER`, which takes its jobs from `jobs(FOLDER, LAUNCHER)`. They stay in
     `resources` for the next job of the same kind. `run` is the same on all machines that work on the same run, and on
-    no others.
+    no others. Where the job says that its policy may be handed over, it may be in hand still: `finish`.
     """
     # What a process that has joined others and trained with them in one layout can do again.
     key = f"{config.nproc} of {config.nnodes} at {config.rdzv}, {config.parallel} on {config.device}"
-    if (ranks_there := resources.peek(RANKS, key)) is None:
+    if (there := resources.peek(RANKS, key)) is None:
         # They hold memory, and an address perhaps.
         let_go(resources)
-        ranks_there = resources.get(RANKS, key, lambda: Ranks(config, command, run))
+        there = resources.get(RANKS, key, lambda: Ranks(config, command, run))
+    with _ended_by_errors(resources):
+        if (ref := there.do(job)) is not None:
+            resources.put(TRAINED, ref.spec, ref)
+            resources.put(READ, "", there.read)
+
+
+def finish(resources: Resources) -> None:
+    """Return when the ranks that stay in these resources are done with what they have in hand; raises as `do` does."""
+    there = resources.kept(RANKS)
+    if there is not None:
+        with _ended_by_errors(resources):
+            there.finish()
+
+
+@contextmanager
+def _ended_by_errors(resources: Resources) -> Iterator[None]:
     try:
-        ranks_there.do(job)
+        yield
     except BaseException:
         let_go(resources)
         raise
 
 
-def jobs(folder: Path, launcher: int) -> Iterator[dict[str, Any]]:
+def jobs(folder: Path, launcher: int, resources: Resources) -> Iterator[dict[str, Any]]:
     """For a launched rank: one job after the other, until there is no more. One is done when the next is asked for."""
-    return staying.jobs(folder, launcher)
+    return staying.jobs(folder, launcher, resources)
 
 
 def let_go(resources: Resources) -> None:
@@ -112,27 +130,29 @@ def work(
     """
     from stages.train.parallel.followers import LEADER, work_until_dismissed
 
+    resources = resources or Resources()
     if ranks.first():
+        code = 0
         try:
             run()
         except BaseException as error:
-            LEADER.dismiss(exit_code(error))
+            code = exit_code(error)
             raise
-        LEADER.dismiss(0)
+        finally:
+            staying.say_committed(resources)
+            LEADER.dismiss(code)
         return
     from stages.train.stage import train
 
-    if code := work_until_dismissed(train, resources or Resources()):
+    if code := work_until_dismissed(train, resources):
         raise SystemExit(code)
 
 
 def rest(resources: Resources) -> None:
     """Between two jobs: give back an accelerator's memory, which samplers are about to need."""
-    import torch
+    from stages.train.parallel import kept
 
-    if torch.accelerator.is_available():
-        resources.drop_devices()
-        torch.accelerator.empty_cache()
+    kept.rest(resources)
 
 
 def should_report(error: BaseException) -> bool:

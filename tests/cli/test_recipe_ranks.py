@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import cosmo_cli.recipe.run as loop
 from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.terminal.output import Output
@@ -25,7 +26,7 @@ from stages.train import processes
 from stages.train.parallel.staying import Ranks
 from tests.support.cli import PATIENCE, complaint, environment
 from tests.support.varied import NAME
-from tests.train.made import contents
+from tests.train.made import contents, steps
 from tests.train.parallel import children
 
 RECIPE: dict[str, Any] = {
@@ -81,6 +82,65 @@ def test_they_are_started_once_and_come_to_what_new_ones_do(tmp_path: Path, coun
     assert not any(map(_is_rank, children(os.getpid())))
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_the_next_rollout_comes_before_the_receipt_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    recipe = parse({**RECIPE, "train": {**RECIPE["train"], "parallel": parallel}})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "goes_on_before_commit", lambda *_: False)
+        run_recipe(recipe, tmp_path / "whole", Output("run", quiet=True))
+    start, early = loop.start_stage, []
+
+    def begin(stage: Any, *given: Any, **named: Any) -> Any:
+        if stage.name == "rollout":
+            early.append([f.path.name for f in trained(tmp_path / "behind").values() if f.missing()])
+        return start(stage, *given, **named)
+
+    monkeypatch.setattr(loop, "start_stage", begin)
+    run_recipe(recipe, tmp_path / "behind", Output("run", quiet=True))
+    # The run waits for the rollout to have read its policy: it can't be earlier.
+    assert [len(names) for names in early] == [0, 1, 1]
+    assert all_of(tmp_path / "behind") == all_of(tmp_path / "whole")
+
+
+def all_of(runs: Path) -> dict[str, Any]:
+    """Every run by its name, so by all that went into it, with rows and weights; nothing is left over."""
+    found: dict[str, Any] = {}
+    for folder in map(RunFolder.open, runs.glob("*-*")):
+        assert (folder.complete, list((folder.path / "staging").iterdir())) == (True, []), folder.path
+        if folder.stage == "train":
+            found[folder.path.name] = (steps(folder), contents(folder))
+        elif folder.stage != "export":
+            found[folder.path.name] = [path.read_bytes() for path in folder.shard_paths()]
+    return found
+
+
+@pytest.mark.parametrize("moment", ["rollout", "score"])
+def test_a_command_that_is_killed_before_the_receipt_comes_to_the_same(tmp_path: Path, moment: str) -> None:
+    """Before the second rollout has begun, when nothing of it has been read, and when it is done."""
+    run_recipe(parse(RECIPE), tmp_path / "whole", Output("run", quiet=True))
+    with at_work(tmp_path, "one_1", killed_at=moment) as (command, ranks):
+        assert command.wait() == -signal.SIGKILL
+        until(lambda: not any(map(_is_rank, ranks)))
+    held = trained(tmp_path / "runs")
+    assert (set(held), held["one_1"].complete) == ({"one_1"}, moment == "score" and held["one_1"].complete)
+    run_recipe(parse(RECIPE), tmp_path / "runs", Output("run", quiet=True))
+    assert all_of(tmp_path / "runs") == all_of(tmp_path / "whole")
+
+
+def test_a_run_that_fails_behind_a_rollout_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """A rank dies when its policy was read: the rollout is kept, and the command that is given again goes on."""
+    with at_work(tmp_path, "one_1", killed_at="rank") as (command, _):
+        out, err = command.communicate(timeout=PATIENCE)
+        message, _ = complaint(subprocess.CompletedProcess([], command.returncode, out, err))
+        assert message == "cosmo run: rank 0 was killed by SIGKILL"
+    assert len([f for f in map(RunFolder.open, (tmp_path / "runs").glob("rollout-*")) if f.complete]) == 2
+    run_recipe(parse(RECIPE), tmp_path / "runs", Output("run", quiet=True))
+    run_recipe(parse(RECIPE), tmp_path / "whole", Output("run", quiet=True))
+    assert all_of(tmp_path / "runs") == all_of(tmp_path / "whole")
+
+
 def test_another_layout_has_ranks_of_its_own(tmp_path: Path, counted: dict[str, int]) -> None:
     phases = [{**RECIPE["phases"][0], "iterations": 2}, {**RECIPE["phases"][0], "name": "two", "iterations": 2}]
     phases[1]["train"] = {"parallel": "fsdp2"}
@@ -128,14 +188,17 @@ def test_a_rank_that_dies_ends_the_command_which_goes_on_when_it_is_given_again(
 
 
 @contextmanager
-def at_work(tmp_path: Path, turn: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """A command that has done this turn of the recipe, and its ranks."""
+def at_work(tmp_path: Path, turn: str, killed_at: str = "") -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A command that has done this turn of the recipe, and its ranks; or one that kills itself or its rank 0."""
     (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
-    words = [sys.executable, "-c", COMMAND, str(tmp_path / "recipe.json"), str(tmp_path / "runs")]
+    words = [sys.executable, "-c", COMMAND, str(tmp_path / "recipe.json"), str(tmp_path / "runs"), killed_at]
     more: Any = {"env": environment(TMPDIR=str(tmp_path)), "text": True, "cwd": tmp_path}
     command = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
     try:
         runs = tmp_path / "runs"
+        if killed_at:
+            yield command, []
+            return
         until(lambda: command.poll() is not None or (turn in trained(runs) and trained(runs)[turn].complete))
         assert command.poll() is None, command.communicate()
         yield command, [child for child in children(command.pid) if _is_rank(child)]
@@ -145,12 +208,22 @@ def at_work(tmp_path: Path, turn: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 
 COMMAND = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
+from cosmo_cli.recipe import run as loop
 from cosmo_cli.errors import guarded
 from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.terminal.output import Output
+from stages.models.warm import READ
+start, moment, seen = loop.start_stage, sys.argv[3], []
+def begin(stage, *given, resources, **named):
+    if READ in resources._kept and stage.name == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if READ in resources._kept and moment == "rank" and stage.name == "score":
+        os.kill(int(next(Path(os.environ["TMPDIR"]).glob("cosmo-*/0.pid")).read_text()), signal.SIGKILL)
+    return start(stage, *given, resources=resources, **named)
+loop.start_stage = begin
 recipe = parse(json.loads(Path(sys.argv[1]).read_text()))
 sys.exit(guarded("run", lambda: run_recipe(recipe, Path(sys.argv[2]), Output("run", quiet=True))))
 """

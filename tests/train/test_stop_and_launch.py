@@ -28,9 +28,10 @@ rank.wait()
 WAITING = """
 import fcntl, os, sys
 from pathlib import Path
+from stages.core.resources import Resources
 from stages.train.processes import jobs
 os.environ["LOCAL_RANK"] = "0"
-next(jobs(Path(sys.argv[2]), os.getppid()))
+next(jobs(Path(sys.argv[2]), os.getppid(), Resources()))
 print("waiting", flush=True)
 fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX)
 """
@@ -52,7 +53,7 @@ def test_a_rank_ends_with_its_launcher_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_waits_for_a_lock_hears_that_it_is_to_stop(tmp_path: Path) -> None:
-    (tmp_path / "job-0.json").write_text("{}")
+    (tmp_path / "job-0.json").write_text('{"hand_over": false}')
     command = [sys.executable, "-c", WAITING, str(tmp_path / "lock"), str(tmp_path)]
     with open(tmp_path / "lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -14,6 +14,7 @@ from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
 from stages.train.parallel import ranks
+from stages.train.parallel.staying import until_committed
 
 Train = Callable[[Context, dict[str, Any], Any], None]
 
@@ -90,4 +91,5 @@ def work_until_dismissed(train: Train, resources: Resources) -> int:
         config = build(TrainConfig, job["config"], "train")
         with tempfile.TemporaryDirectory() as folder:
             train(Context(config, inputs, Silent(), resources, scratch), job["shard"], NullWriter(Path(folder)))
+        until_committed(resources)
     return int(job["code"])

@@ -6,10 +6,13 @@ lies on a GPU is in the way of whoever samples next, and is read anew.
 
 from __future__ import annotations
 
+import torch
+
 from stages.core.resources import Kind, Resources
 from stages.models.load import Policy
 from stages.models.policy_ref import PolicyRef, folder_id
-from stages.train.checkpoints import Position, TrainerState, leave_as_loaded
+from stages.models.warm import HAND_OVER
+from stages.train.checkpoints import Position, TrainerState, hand_over, leave_as_loaded
 from stages.train.config import TrainConfig, autocasts
 from stages.train.parallel import ranks
 from stages.train.session import Session
@@ -18,19 +21,28 @@ KEPT: Kind[tuple[Policy, TrainerState]] = Kind("kept_by_rank")
 """The policy that this rank trained last, or its part of it, with the optimizer's state, by `_key`."""
 
 
-def keep(session: Session, position: Position) -> None:
-    """Keep what was trained, under the id of what rank 0 has saved. A meeting of all ranks."""
-    # On disk adapters are in the weights; on the other ranks they are not.
-    if session.adapters is not None:
-        return
-    policy, writer = session.policy, session.writer
+def keep_and_hand_over(session: Session, state: TrainerState | Position) -> None:
+    """Keep what was trained, under the id of what rank 0 has saved, and let others sample from that.
+
+    Neither where it is in the way of a sampler. A meeting of all ranks. A position where moments are still the
+    optimizer's.
+    """
+    policy, writer, resources = session.policy, session.writer, session.ctx.resources
     saved = folder_id(writer.artifact("policy"), writer.sha256) if ranks.rank() == 0 else ""
     new_id = ranks.broadcast(saved)
     if any(p.device.type != "cpu" for p in policy.model.parameters()):
         return
-    moments = session.layout.moments(policy.model, session.optimizer)
-    leave_as_loaded(policy.model)
-    session.ctx.resources.put(KEPT, _key(new_id, session.config), (policy, TrainerState(position, moments)))
+    # On disk adapters are in the weights; whole ones are so on rank 0 alone.
+    if session.adapters is None:
+        if isinstance(state, Position):
+            state = TrainerState(state, session.layout.moments(policy.model, session.optimizer))
+        leave_as_loaded(policy.model)
+        resources.put(KEPT, _key(new_id, session.config), (policy, state))
+    if resources.peek(HAND_OVER, "") is not None:
+        rest(resources)
+        ranks.barrier()
+        if ranks.rank() == 0:
+            hand_over(session.ctx, writer, new_id)
 
 
 def taken(resources: Resources, ref: PolicyRef, config: TrainConfig) -> tuple[Policy, TrainerState] | None:
@@ -38,6 +50,13 @@ def taken(resources: Resources, ref: PolicyRef, config: TrainConfig) -> tuple[Po
     kept = resources.peek(KEPT, _key(ref.id, config))
     resources.drop(KEPT)
     return kept if all(ranks.all_gather(kept is not None)) else None
+
+
+def rest(resources: Resources) -> None:
+    """Give an accelerator's memory back, which samplers are about to need."""
+    if torch.accelerator.is_available():
+        resources.drop_devices()
+        torch.accelerator.empty_cache()
 
 
 def _key(policy_id: str, config: TrainConfig) -> str:
