@@ -153,13 +153,38 @@ samples = 1
 """
 
 
+# `cosmo run`, which says at each rollout how many trainings have no receipt yet.
+COMMAND = """
+import sys
+from pathlib import Path
+import cosmo_cli.recipe.run as loop
+from cosmo_cli.app import main
+from stages.core.runs.folder import RunFolder
+start = loop.start_stage
+def begin(stage, *given, **named):
+    if stage.name == "rollout":
+        found = [RunFolder.open(path) for path in Path("out").glob("train-*")]
+        print("missing", sum(not f.complete for f in found), file=sys.stderr)
+    return start(stage, *given, **named)
+loop.start_stage = begin
+sys.argv = ["cosmo", "run", "recipe.toml", "--runs", "out"]
+main()
+"""
+
+
 def test_a_recipe_of_two_turns(tmp_path: Path) -> None:
-    """One engine for four rollouts and three policies; each turn's completions are those of its own policy."""
+    """One engine for four rollouts and three policies; each turn's completions are those of its own policy.
+
+    The second turn's is read where it is staged; what a phase ends with is measured when it has its receipt.
+    """
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    command = [sys.executable, "-m", "cosmo_cli", "run", "recipe.toml", "--runs", "out"]
+    command = [sys.executable, "-c", COMMAND]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "out\n"
+    assert [line for line in done.stderr.splitlines() if line.startswith("missing")] == [
+        f"missing {count}" for count in (0, 0, 1, 0)
+    ]
     runs = [RunFolder.open(p.parent) for p in sorted((tmp_path / "out").glob("*/manifest.json"))]
     groups = [list(r.rows(ROLLOUTS)) for r in runs if r.stage == "rollout"]
     # Sampled before and after training, and in two turns; the first turn's policy is the start's.
