@@ -289,6 +289,10 @@ def no_report() -> Iterator[None]:
         log.setLevel(level)
 
 
+LARGEST_FILE = "5GB"
+"""Weights of a larger model are several files: their digests, which are a policy's id, are computed side by side."""
+
+
 def save_policy(
     model: Any, processor: PromptProcessor, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
@@ -301,7 +305,7 @@ def save_policy(
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with contextlib.redirect_stdout(sys.stderr):
-        model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        model.save_pretrained(folder, state_dict=weights, safe_serialization=True, max_shard_size=LARGEST_FILE)
     for name, content in processor.files.items():
         (folder / name).write_bytes(content)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from stages.models.load import Policy, save_policy
+from stages.models.load import LARGEST_FILE, Policy, save_policy
 from stages.train.parallel import ranks
 from stages.train.parallel.parts import whole
 
@@ -31,7 +31,6 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_LARGEST_FILE = "50GB"
 
 
 class TensorFile:
@@ -87,7 +86,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def write_policy(
-    policy: Policy, tensors: Mapping[str, Tensor], folder: Path, largest: int | str = _LARGEST_FILE
+    policy: Policy, tensors: Mapping[str, Tensor], folder: Path, largest: int | str = LARGEST_FILE
 ) -> None:
     """A Hugging Face folder of a policy in parts, files of at most so many bytes. A meeting of all ranks."""
     from huggingface_hub import split_torch_state_dict_into_shards
