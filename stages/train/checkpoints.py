@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from stages.train.parallel.parts import StoredTensors
 
 FORMAT = 1
+_WHOLE = "optimizer.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def write_state(state: TrainerState, folder: Path) -> tuple[Path, Path]:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = folder / "optimizer.safetensors"
+    tensors = folder / _WHOLE
     save_file(dict(state.tensors), tensors)
     return tensors, write_position(state.position, folder)
 
@@ -85,7 +86,6 @@ def read_state(folder: Path, in_parts: bool = False) -> TrainerState | None:
     `in_parts`: its tensors are read later, each rank its own parts.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     if not (folder / "state.json").is_file():
         return None
@@ -93,11 +93,20 @@ def read_state(folder: Path, in_parts: bool = False) -> TrainerState | None:
         record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if record.pop("format") != FORMAT:
             raise InputError(f"{folder} was written by another version of cosmo", "use --set optimizer=fresh")
-        tensors = _stored(folder) if in_parts else load_file(folder / "optimizer.safetensors")
-        return TrainerState(Position(**record), tensors)
+        return TrainerState(Position(**record), _moments_in(folder, in_parts))
     # TypeError is a position with a field that this version does not know.
     except (ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
         raise InputError(f"trainer state {folder} can't be read: {error}", "use --set optimizer=fresh") from None
+
+
+def _moments_in(folder: Path, in_parts: bool) -> Mapping[str, Tensor]:
+    from safetensors.torch import load_file
+
+    # What one process has written is one file; of what lay on ranks there is a file of each one's parts.
+    if (folder / _WHOLE).is_file() and not in_parts:
+        return load_file(folder / _WHOLE)
+    stored = _stored(folder)
+    return stored if in_parts else stored.whole()
 
 
 def _stored(folder: Path) -> StoredTensors:
@@ -200,7 +209,7 @@ class Checkpoints:
 
 
 def _write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
-    from stages.train.parallel.parts import write_parts
+    from stages.train.parallel.stream import write_parts
 
     write_parts(tensors, folder)
 
@@ -282,15 +291,17 @@ def save_policy_in_parts(writer: ShardWriter, policy: Policy, layout: Layout, ad
 
 
 def save_state_in_parts(writer: ShardWriter, position: Position, moments: Tensors) -> None:
-    """The trainer state of a policy that lies on the ranks. A meeting of all of them; rank 0 writes. NoRoomError."""
-    from stages.train.parallel.stream import write_tensors
+    """The trainer state of a policy that lies on the ranks: each of them writes its own parts. A meeting of all.
 
+    NoRoomError where the disk is full: nothing of the shard is committed then.
+    """
     trainer = writer.artifact("trainer")
     with room_for(trainer.parent, moments):
         if ranks.rank() == 0:
             trainer.mkdir(parents=True, exist_ok=True)
             write_position(position, trainer)
-        write_tensors(moments, trainer / "optimizer.safetensors")
+        # Rank 0's folder: the others' own is thrown away.
+        _write_parts(moments, Path(ranks.broadcast(str(trainer.absolute()))))
 
 
 def hand_over(ctx: Context, writer: ShardWriter, policy_id: str) -> bool:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
 from schemas.tables import PROMPTS, SCORED
@@ -24,6 +23,7 @@ from schemas.values import Image
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Resources
 from stages.train import processes, setup
+from stages.train.checkpoints import read_state
 from stages.train.config import TrainConfig
 from stages.train.objectives.base import Objective
 from tests.support.cli import PATIENCE, complaint, environment
@@ -61,8 +61,10 @@ def parallel_inputs(policy: Any, folder: Path) -> dict[str, list[Path]]:
 
 
 def moments(run: RunFolder) -> dict[str, torch.Tensor]:
-    """The saved optimizer state."""
-    return load_file(run.path / "trainer" / "optimizer.safetensors")
+    """The saved optimizer state, in one file or in several ranks'."""
+    state = read_state(run.path / "trainer")
+    assert state is not None
+    return dict(state.tensors)
 
 
 def assert_same(one: RunFolder, other: RunFolder, weight: float = 2e-5) -> None:

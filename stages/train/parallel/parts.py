@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
@@ -75,16 +75,6 @@ class StoredTensors(Mapping[str, Tensor]):
             # Of one process that reads alone, which is what is meant.
             warnings.simplefilter("ignore")
             dcp.load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(self.folder)), no_dist=alone)
-
-
-def write_parts(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Each rank's parts in a file of its own. A meeting of all ranks, which all see the folder."""
-    if not tensors:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        dcp.save(tensors, storage_writer=writer, no_dist=ranks.count() == 1)
 
 
 def part_of(value: Tensor, mesh: DeviceMesh) -> DTensor:

@@ -1,7 +1,8 @@
 """Safetensors files written tensor by tensor: what lies in parts is saved, and no rank ever has all of it.
 
-All ranks gather each tensor at the same time, and rank 0 writes it. A policy's folder is the one that `save_policy`
-would have written, to the byte; weights that transformers converts on reading go back a layer at a time.
+Of a policy all ranks gather each tensor at the same time, and rank 0 writes it. Its folder is the one that
+`save_policy` would have written, to the byte; weights that transformers converts on reading go back a layer at a time.
+Of checkpoints and trainer states each rank writes its own parts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from types import TracebackType
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from stages.models.load import LARGEST_FILE, Policy, save_policy
 from stages.train.parallel import ranks
@@ -74,15 +77,33 @@ class TensorFile:
             raise ValueError(f"{len(self._missing)} tensors were not written, {min(self._missing)} among them")
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Tensors in parts, whole in one file that rank 0 writes. A meeting of all ranks."""
-    if ranks.rank() != 0:
-        for value in tensors.values():
-            whole(value)
-        return
-    with TensorFile(path, tensors) as file:
-        for name, value in tensors.items():
-            file.put(name, whole(value))
+def write_parts(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Each rank's parts in a file of its own. A meeting of all ranks, which all see the folder.
+
+    As torch's HuggingFaceStorageWriter lays them out, for its reader; that one would copy all of a rank's parts first,
+    and its files begin with the same facts in another order each time.
+    """
+    parts: dict[str, Tensor] = {}
+    begins: dict[str, list[int]] = {}
+    for name, value in tensors.items():
+        if isinstance(value, DTensor) and any(p.is_shard() for p in value.placements):
+            _, begin = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
+            part = value.to_local()
+            # Of fewer rows than ranks the last ones have none.
+            held = part.numel() > 0 or (value.numel() == 0 and ranks.rank() == 0)
+        else:
+            part, begin = value.to_local() if isinstance(value, DTensor) else value, (0,) * value.dim()
+            held = ranks.rank() == 0
+        if held:
+            parts[name], begins[name] = part.detach(), list(begin)
+    facts = {name: {"saved_offsets": begin} for name, begin in begins.items()}
+    metadata = {"DCP_SHARDING_INFO": json.dumps(facts), "DCP_VERSION": "1.0", "format": "pt"}
+    if parts:
+        name = f"part-{ranks.rank() + 1:05d}-of-{ranks.count():05d}.safetensors"
+        with TensorFile(folder / name, parts, metadata) as file:
+            for name, part in parts.items():
+                file.put(name, part)
+    ranks.barrier()
 
 
 def write_policy(
