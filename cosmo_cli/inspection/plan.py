@@ -34,8 +34,8 @@ def command(
     run_code: RunCodeOption = False,
 ) -> None:
     """Print the table; UnavailableError where the recipe does not fit the machine."""
-    from cosmo_cli.recipe.demands import Question
-    from cosmo_cli.recipe.plan import HEADER, as_json, config_folder, headline, plan_recipe, table
+    from cosmo_cli.recipe.planning.demands import Question
+    from cosmo_cli.recipe.planning.plan import HEADER, as_json, config_folder, headline, plan_recipe, table
     from cosmo_cli.recipe.schema import parse, read
     from cosmo_cli.terminal.output import Output, stdout_to_stderr
     from stages.capacity.machine import described

@@ -51,15 +51,15 @@ class Reading:
         self._progress, self._resources = progress, resources
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Passed on."""
+        """Nothing is read yet."""
         self._progress.start(what, total, unit)
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
-        """Passed on, and the policy was read."""
+        """A completion is done: the policy was read."""
         if n > 0:
             policy_was_read(self._resources)
         self._progress.advance(n, **numbers)
 
     def log(self, message: str) -> None:
-        """Passed on."""
+        """It says nothing of the policy."""
         self._progress.log(message)

@@ -19,7 +19,7 @@ from cosmo_cli.process import give_back_memory
 from cosmo_cli.ranks import entry_of, finish_ranks, forget_signals, start_ranks
 from cosmo_cli.recipe.handing import Reading, can_be_sampled, engine_of, goes_on_before_commit
 from cosmo_cli.recipe.label_check import warn_of_labels
-from cosmo_cli.recipe.machine_check import check_machine
+from cosmo_cli.recipe.planning.machine_check import check_machine
 from cosmo_cli.recipe.progress import Turns
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.schema import Recipe, with_shared

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from stages.core.stage import Context, ShardWriter
     from stages.models.load import Policy
+    from stages.train.config import TrainConfig
     from stages.train.lora import Adapters
     from stages.train.parallel.layout import Layout, Tensors
     from stages.train.parallel.parts import StoredTensors
@@ -128,6 +129,21 @@ class Moment:
     record: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What there is when a run's last step is taken."""
+
+    ctx: Context
+    writer: ShardWriter
+    config: TrainConfig
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    layout: Layout
+    adapters: Adapters | None
+    """What was trained in place of whole weights, where LoRA was asked for."""
+    position: Position
+
+
 class Checkpoints:
     """Resumable moments of one run in its scratch folder. Written aside and renamed: whole or not there."""
 
@@ -222,14 +238,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def save_run(
-    ctx: Context,
-    writer: ShardWriter,
-    policy: Policy,
-    position: Position,
-    optimizer: torch.optim.Optimizer,
-    adapters: Adapters | None,
-) -> None:
+def save_run(trained: Trained) -> None:
     """Write policy and trainer state as artifacts of the shard, and leave both warm for the next stage.
 
     The state is written in another thread, which whoever commits the shard waits for: the next rollout needs the policy
@@ -240,7 +249,8 @@ def save_run(
     from stages.models.load import save_policy
     from stages.train.optim import optimizer_state
 
-    tensors = optimizer_state(policy.model, optimizer)
+    policy, writer, position, adapters = trained.policy, trained.writer, trained.position, trained.adapters
+    tensors = optimizer_state(policy.model, trained.optimizer)
     if adapters:
         # Taken out before they go into the weights: the next run takes them away from there again.
         added = adapters.state()
@@ -268,38 +278,39 @@ def save_run(
     objective = load("objective", position.objective)
     # Nobody samples from a reward model, and ranks end with the run.
     if not objective.reward_model and not ranks.launched():
-        _keep_warm(ctx, writer, policy, folder, state)
+        _keep_warm(trained.ctx, writer, policy, folder, state)
 
 
-def save_policy_in_parts(writer: ShardWriter, policy: Policy, layout: Layout, adapters: Adapters | None) -> Tensors:
+def save_policy_in_parts(trained: Trained) -> Tensors:
     """The same artifact of a policy that lies on the ranks; what `save_state_in_parts` has to add to the moments.
 
     A meeting of all ranks; rank 0 writes. NoRoomError where the disk is full: nothing of the shard is committed then.
     """
     from stages.train.parallel.stream import write_policy
 
+    policy, writer, adapters = trained.policy, trained.writer, trained.adapters
     added = {}
     if adapters:
         added = adapters.state()
         if ranks.rank() == 0:
             adapters.write(writer, added, policy.ref)
         adapters.merge()
-    weights, folder = layout.weights(policy.model), writer.artifact("policy")
+    weights, folder = trained.layout.weights(policy.model), writer.artifact("policy")
     with room_for(folder.parent, weights):
         write_policy(policy, weights, folder)
     return added
 
 
-def save_state_in_parts(writer: ShardWriter, position: Position, moments: Tensors) -> None:
+def save_state_in_parts(trained: Trained, moments: Tensors) -> None:
     """The trainer state of a policy that lies on the ranks: each of them writes its own parts. A meeting of all.
 
     NoRoomError where the disk is full: nothing of the shard is committed then.
     """
-    trainer = writer.artifact("trainer")
+    trainer = trained.writer.artifact("trainer")
     with room_for(trainer.parent, moments):
         if ranks.rank() == 0:
             trainer.mkdir(parents=True, exist_ok=True)
-            write_position(position, trainer)
+            write_position(trained.position, trainer)
         # Rank 0's folder: the others' own is thrown away.
         _write_parts(moments, Path(ranks.broadcast(str(trainer.absolute()))))
 

@@ -18,10 +18,11 @@ from typing import Any
 from stages.core.resources import Kind, Resources
 from stages.models.warm import READ, TRAINED
 from stages.train.config import TrainConfig
-from stages.train.parallel import ranks, staying
-from stages.train.parallel.launch import LAUNCHER, needs_launch
-from stages.train.parallel.staying import Ranks
-from stages.train.parallel.stop import STOP, StoppedError
+from stages.train.launching import staying
+from stages.train.launching.launch import LAUNCHER, needs_launch
+from stages.train.launching.staying import Ranks
+from stages.train.launching.stop import STOP, StoppedError
+from stages.train.parallel import ranks
 
 # Whoever launched the ranks ends all of them once one has failed, so a rank that waits this long before it reports
 # speaks only where no other has: 3 s for an error of its own that rank 0 will have as well, 15 s for what another
@@ -128,7 +129,7 @@ def work(
     `exit_code` is what the process ends with after an exception: the other ranks end with the same. What these keep
     warm is in `resources`.
     """
-    from stages.train.parallel.followers import LEADER, work_until_dismissed
+    from stages.train.launching.followers import LEADER, work_until_dismissed
 
     resources = resources or Resources()
     if ranks.first():

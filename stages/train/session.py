@@ -14,23 +14,16 @@ from schemas.steps import StepRow
 from stages.core.errors import CosmoError
 from stages.core.stage import Context, ShardWriter
 from stages.models.load import Policy
-from stages.train.checkpoints import (
-    Checkpoints,
-    Moment,
-    Position,
-    TrainerState,
-    save_policy_in_parts,
-    save_run,
-    save_state_in_parts,
-)
+from stages.train.checkpoints import Checkpoints, Moment, Position, Trained
 from stages.train.config import TrainConfig
 from stages.train.drift.monitor import stop_on_alarm
+from stages.train.launching.stop import STOP, StoppedError
 from stages.train.lora import Adapters
 from stages.train.optim import make_scheduler
 from stages.train.parallel import ranks
 from stages.train.parallel.layout import Layout
-from stages.train.parallel.stop import STOP, StoppedError
 from stages.train.run_log import RunLog
+from stages.train.saving import save
 from stages.train.trainer_isolation import isolated, training_arguments
 
 
@@ -148,18 +141,10 @@ class Session:
     def finish(self, rollouts: int, carried: dict[str, float] | None = None) -> None:
         """Write rows, rejected samples, policy and trainer state; leave policy and state warm. Rank 0 alone writes."""
         position = Position(self.config.objective, self.step, self.start.rollouts + rollouts, carried or {})
-        from stages.train.parallel.kept import keep_and_hand_over
-
         if ranks.rank() == 0:
             self.log.write(self.writer)
-        if self.layout.sharded:
-            # Before adapters are merged, which are what has moments then.
-            moments = self.layout.moments(self.policy.model, self.optimizer)
-            moments |= save_policy_in_parts(self.writer, self.policy, self.layout, self.adapters)
-            keep_and_hand_over(self, TrainerState(position, moments))
-            save_state_in_parts(self.writer, position, moments)
-            return
-        if ranks.rank() == 0:
-            save_run(self.ctx, self.writer, self.policy, position, self.optimizer, self.adapters)
-        if ranks.launched():
-            keep_and_hand_over(self, position)
+        save(
+            Trained(
+                self.ctx, self.writer, self.config, self.policy, self.optimizer, self.layout, self.adapters, position
+            )
+        )

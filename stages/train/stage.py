@@ -12,8 +12,8 @@ from stages.core.stage import Context, Plan, Quality, ShardWriter, Stage, Work
 from stages.train.config import TrainConfig, check_rate
 from stages.train.drift.monitor import alarm_lines, stop_on_alarm_of
 from stages.train.drift.monitor import check as check_watch
+from stages.train.launching.launch import check as check_parallel
 from stages.train.objectives.base import Objective
-from stages.train.parallel.launch import check as check_parallel
 from stages.train.tracking.config import check_trackers
 
 
@@ -48,7 +48,7 @@ class TrainStage(Stage):
         """Training itself; the model is loaded when the shard is begun."""
 
         def work(shard: dict[str, Any], writer: ShardWriter) -> None:
-            from stages.train.parallel.followers import LEADER
+            from stages.train.launching.followers import LEADER
 
             with LEADER.work(ctx, shard):
                 train(ctx, shard, writer)
@@ -75,7 +75,7 @@ def train(ctx: Context, shard: dict[str, Any], writer: ShardWriter) -> None:
     from stages.train.trainer_isolation import quiet_imports
 
     quiet_imports()
-    from stages.train.parallel.stop import STOP, listening
+    from stages.train.launching.stop import STOP, listening
     from stages.train.setup import open_session
 
     objective = objective_of(ctx.config)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from cosmo_cli.app import main
-from cosmo_cli.recipe import machine_check
-from cosmo_cli.recipe import plan as planning
-from cosmo_cli.recipe.demands import Question
-from cosmo_cli.recipe.disk_estimate import weights_bytes
-from cosmo_cli.recipe.plan import RecipePlan, plan_recipe
+from cosmo_cli.recipe.planning import machine_check
+from cosmo_cli.recipe.planning import plan as planning
+from cosmo_cli.recipe.planning.demands import Question
+from cosmo_cli.recipe.planning.disk_estimate import weights_bytes
+from cosmo_cli.recipe.planning.plan import RecipePlan, plan_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.terminal.output import Output
 from stages.capacity import shape as shapes

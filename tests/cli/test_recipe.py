@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosmo_cli.recipe.disk_estimate import estimate, size
 from cosmo_cli.recipe.label_check import check_formulas
+from cosmo_cli.recipe.planning.disk_estimate import estimate, size
 from cosmo_cli.recipe.progress import clock
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import step_values

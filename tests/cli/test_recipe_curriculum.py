@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.planning.disk_estimate import estimate
 from cosmo_cli.recipe.progress import turn_numbers
 from cosmo_cli.recipe.retention import prune
 from cosmo_cli.recipe.run import run_recipe, step_values

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.planning.disk_estimate import estimate
 from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.recipe.steps import steps_of

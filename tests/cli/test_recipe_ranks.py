@@ -23,7 +23,7 @@ from cosmo_cli.recipe.schema import parse
 from cosmo_cli.terminal.output import Output
 from stages.core.runs.folder import RunFolder
 from stages.train import processes
-from stages.train.parallel.staying import Ranks
+from stages.train.launching.staying import Ranks
 from tests.support.cli import PATIENCE, complaint, environment
 from tests.support.varied import NAME
 from tests.train.made import contents, steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.disk_estimate import estimate
+from cosmo_cli.recipe.planning.disk_estimate import estimate
 from cosmo_cli.recipe.run import run_recipe
 from cosmo_cli.recipe.schema import parse
 from cosmo_cli.recipe.steps import command_line, steps_of

@@ -14,8 +14,8 @@ import pytest
 
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
-from stages.train.parallel.launch import settings
-from stages.train.parallel.stop import STOP, StoppedError, listening
+from stages.train.launching.launch import settings
+from stages.train.launching.stop import STOP, StoppedError, listening
 from tests.support.cli import PATIENCE, environment
 
 LAUNCHED = """

@@ -12,37 +12,36 @@ from stages.core.resources import Kind, Resources
 from stages.models.load import Policy
 from stages.models.policy_ref import PolicyRef, folder_id
 from stages.models.warm import HAND_OVER
-from stages.train.checkpoints import Position, TrainerState, hand_over, leave_as_loaded
+from stages.train.checkpoints import Trained, TrainerState, hand_over, leave_as_loaded
 from stages.train.config import TrainConfig, autocasts
 from stages.train.parallel import ranks
-from stages.train.session import Session
+from stages.train.parallel.layout import Tensors
 
 KEPT: Kind[tuple[Policy, TrainerState]] = Kind("kept_by_rank")
 """The policy that this rank trained last, or its part of it, with the optimizer's state, by `_key`."""
 
 
-def keep_and_hand_over(session: Session, state: TrainerState | Position) -> None:
+def keep_and_hand_over(trained: Trained, moments: Tensors | None) -> None:
     """Keep what was trained, under the id of what rank 0 has saved, and let others sample from that.
 
-    Neither where it is in the way of a sampler. A meeting of all ranks. A position where moments are still the
-    optimizer's.
+    Neither where it is in the way of a sampler. A meeting of all ranks. `moments` are the optimizer's where None.
     """
-    policy, writer, resources = session.policy, session.writer, session.ctx.resources
+    model, writer, resources = trained.policy.model, trained.writer, trained.ctx.resources
     saved = folder_id(writer.artifact("policy"), writer.sha256) if ranks.rank() == 0 else ""
     new_id = ranks.broadcast(saved)
-    if any(p.device.type != "cpu" for p in policy.model.parameters()):
+    if any(p.device.type != "cpu" for p in model.parameters()):
         return
     # On disk adapters are in the weights; whole ones are so on rank 0 alone.
-    if session.adapters is None:
-        if isinstance(state, Position):
-            state = TrainerState(state, session.layout.moments(policy.model, session.optimizer))
-        leave_as_loaded(policy.model)
-        resources.put(KEPT, _key(new_id, session.config), (policy, state))
+    if trained.adapters is None:
+        state = trained.layout.moments(model, trained.optimizer) if moments is None else moments
+        leave_as_loaded(model)
+        kept = (trained.policy, TrainerState(trained.position, state))
+        resources.put(KEPT, _key(new_id, trained.config), kept)
     if resources.peek(HAND_OVER, "") is not None:
         rest(resources)
         ranks.barrier()
         if ranks.rank() == 0:
-            hand_over(session.ctx, writer, new_id)
+            hand_over(trained.ctx, writer, new_id)
 
 
 def taken(resources: Resources, ref: PolicyRef, config: TrainConfig) -> tuple[Policy, TrainerState] | None:

@@ -31,9 +31,9 @@ from stages.core.resources import Kind, Resources
 from stages.models.policy_ref import PolicyRef
 from stages.models.warm import HAND_OVER, HandOver
 from stages.train.config import TrainConfig
+from stages.train.launching.launch import LAUNCHER, end_with_launcher, has_launcher, settings
+from stages.train.launching.stop import FILE, STOP, StoppedError, hear_launcher
 from stages.train.parallel import ranks
-from stages.train.parallel.launch import LAUNCHER, end_with_launcher, has_launcher, settings
-from stages.train.parallel.stop import FILE, STOP, StoppedError, hear_launcher
 
 _LOOK_S = 0.02
 _COMMITTED: Kind[Path] = Kind("committed")
@@ -47,7 +47,7 @@ class Ranks:
 
     def __init__(self, config: TrainConfig, command: list[str], run: str) -> None:
         """Start them. Machines that meet at one address must be about the same `run`: another's are turned away."""
-        self._rdzv, self._nnodes = config.rdzv, config.nnodes
+        self._config = config
         self._folder = Path(tempfile.mkdtemp(prefix="cosmo-"))
         self._number = -1
         self._working = False
@@ -102,7 +102,7 @@ class Ranks:
         if (found := next((p for p in paths if p.exists()), None)) is not None:
             return found
         assert ended
-        raise self._explained()
+        raise _explained(self._error, self._config, stopped=(self._folder / "stop").exists())
 
     def close(self) -> None:
         """End them: at once where they wait, and within seconds where they work; nothing of them is left."""
@@ -131,31 +131,6 @@ class Ranks:
             with suppress(OSError, ValueError):
                 os.kill(int(path.read_text()), number)
 
-    def _explained(self) -> BaseException:
-        """Why the ranks have ended before their job was done."""
-        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-        from torch.distributed.elastic.rendezvous import RendezvousError
-
-        error = self._error
-        if isinstance(error, ChildFailedError):
-            rank, failure = error.get_first_failure()
-            # Below 0 it is the signal that ended the process.
-            if failure.exitcode > 0:
-                return SystemExit(failure.exitcode)
-            if (self._folder / "stop").exists():
-                return StoppedError("stopped before the first step", "the same command starts it")
-            return CosmoError(
-                f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}",
-                "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
-                "the same command goes on from the last checkpoint",
-            )
-        if isinstance(error, RendezvousError):
-            return UnavailableError(
-                f"--rdzv {self._rdzv}: {self._nnodes} machines did not find each other there: {first_line(error)}",
-                "the same command on each, and a port of one of them that all can reach",
-            )
-        return error or CosmoError("the ranks ended before their work was done", "the same command goes on")
-
     @contextmanager
     def _sigterm_as_file(self) -> Iterator[None]:
         """While the ranks work, SIGTERM to this process is a file that they look for after a step; a second one ends.
@@ -178,6 +153,31 @@ class Ranks:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _explained(error: BaseException | None, config: TrainConfig, stopped: bool) -> BaseException:
+    """Why the ranks have ended before their job was done."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    if isinstance(error, ChildFailedError):
+        rank, failure = error.get_first_failure()
+        # Below 0 it is the signal that ended the process.
+        if failure.exitcode > 0:
+            return SystemExit(failure.exitcode)
+        if stopped:
+            return StoppedError("stopped before the first step", "the same command starts it")
+        return CosmoError(
+            f"rank {rank} was killed by {signal.Signals(-failure.exitcode).name}",
+            "out of memory? lower micro_batch_tokens or micro_batch_size, or --parallel zero3; "
+            "the same command goes on from the last checkpoint",
+        )
+    if isinstance(error, RendezvousError):
+        return UnavailableError(
+            f"--rdzv {config.rdzv}: {config.nnodes} machines did not find each other there: {first_line(error)}",
+            "the same command on each, and a port of one of them that all can reach",
+        )
+    return error or CosmoError("the ranks ended before their work was done", "the same command goes on")
 
 
 def jobs(folder: Path, launcher: int, resources: Resources) -> Iterator[dict[str, Any]]:

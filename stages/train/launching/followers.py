@@ -13,8 +13,8 @@ from stages.core.file_digest import file_sha256
 from stages.core.runs.folder import RunFolder
 from stages.core.stage import Context, Resources, Silent
 from stages.train.config import TrainConfig
+from stages.train.launching.staying import until_committed
 from stages.train.parallel import ranks
-from stages.train.parallel.staying import until_committed
 
 Train = Callable[[Context, dict[str, Any], Any], None]
 

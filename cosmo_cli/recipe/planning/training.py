@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from cosmo_cli.recipe.demands import Problem, Question, StepPlan
+from cosmo_cli.recipe.planning.demands import Problem, Question, StepPlan
 from cosmo_cli.recipe.schema import Phase
 from stages.capacity import training
 from stages.capacity.activations import Pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cosmo_cli.recipe.disk_estimate import check_room
+from cosmo_cli.recipe.planning.disk_estimate import check_room
 from cosmo_cli.recipe.schema import Recipe
 from cosmo_cli.terminal.output import Output
 from stages.capacity.machine import Machine, this_machine
@@ -23,8 +23,8 @@ def check_machine(recipe: Recipe, runs: Path, output: Output, executor: str) -> 
     weights, machine = check_room(recipe, runs, output), this_machine(runs)
     if weights is None or (machine.gpus < 2 and _is_small(weights, machine)):
         return
-    from cosmo_cli.recipe.demands import Question
-    from cosmo_cli.recipe.plan import config_folder, plan_recipe
+    from cosmo_cli.recipe.planning.demands import Question
+    from cosmo_cli.recipe.planning.plan import config_folder, plan_recipe
     from stages.capacity.shape import read_shape
 
     trusted = bool(recipe.table("train").get("trust_remote_code"))

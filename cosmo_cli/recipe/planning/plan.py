@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cosmo_cli.recipe.demands import Problem, Question, StepPlan
-from cosmo_cli.recipe.disk_estimate import MORE_ROOM, estimate
-from cosmo_cli.recipe.plan_sampling import sampling_step
-from cosmo_cli.recipe.plan_training import training_step, waiting_ranks
+from cosmo_cli.recipe.planning.demands import Problem, Question, StepPlan
+from cosmo_cli.recipe.planning.disk_estimate import MORE_ROOM, estimate
+from cosmo_cli.recipe.planning.sampling import sampling_step
+from cosmo_cli.recipe.planning.training import training_step, waiting_ranks
 from cosmo_cli.recipe.schema import Recipe
 from stages.capacity.units import BYTES, Parts, size
 from stages.core.errors import UnavailableError, first_line

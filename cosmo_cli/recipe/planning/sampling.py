@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from cosmo_cli.recipe.demands import Problem, Question, StepPlan
+from cosmo_cli.recipe.planning.demands import Problem, Question, StepPlan
 from cosmo_cli.recipe.schema import Phase
 from stages.capacity.sampling import Sampling, at_a_time, kv_bytes, transformers_parts, vllm_parts
 from stages.capacity.training import PROCESS
