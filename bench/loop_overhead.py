@@ -128,12 +128,13 @@ def watch(clock: Clock) -> None:
     batching.in_order, loop.start_stage = in_order, start
 
 
-def recipe(policy: str, turns: int, sft_steps: int) -> Any:
-    """The demo's recipe with one RL phase of some turns; one more ends the last of them."""
+def recipe(policy: str, turns: int, sft_steps: int, **train: Any) -> Any:
+    """The demo's recipe with one RL phase of some turns, and settings of training; one more ends the last turn."""
     from cosmo_cli.recipe.schema import parse, read
 
     values = read(ROOT / "examples" / "mini_cosmo" / "recipe.toml")
     values["policy"] = policy
+    values["train"] |= train
     sft, stage1 = values["phases"][:2]
     sft["train"]["steps"] = sft_steps
     stage1["iterations"] = turns + 1

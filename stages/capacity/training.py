@@ -43,7 +43,7 @@ class Training:
     lora: int
     """Rank of the adapters; 0: whole weights."""
     reference: str
-    """What weights of a reference model for the KL are in; empty: none. In parts with fsdp2, else whole on each GPU."""
+    """What weights of a reference model for the KL are in; empty: none. Whole on each GPU with ddp, else in parts."""
     one_pass: Pass
     """Its largest forward and backward."""
     trains_language: bool = True
@@ -98,11 +98,17 @@ def at_work(shape: Shape, how: Training) -> Parts:
     elif how.one_pass.autocast and "one layer's gradients" in parts:
         parts["bfloat16 copies of weights"] = 2 * shape.largest
     if how.reference:
-        parts["reference model"] = BYTES[how.reference] * shape.parameters
-        if how.parallel == "fsdp2":
-            # Its part, and at work what is in no layer while the policy's own is still gathered.
-            parts["reference model"] = parts["reference model"] // how.ranks + c * (shape.parameters - shape.layered)
+        parts["reference model"] = _reference(shape, how, c)
     return {name: number for name, number in parts.items() if number}
+
+
+def _reference(shape: Shape, how: Training, computed: int) -> int:
+    """Bytes of one GPU for the model of the KL, computed with in so many bytes a number."""
+    held = BYTES[how.reference] * shape.parameters
+    if not how.sharded:
+        return held
+    # Its part, and at work what is in no layer, gathered beside the policy's own.
+    return held // how.ranks + computed * (shape.parameters - shape.layered)
 
 
 def forward_end(shape: Shape, how: Training) -> Parts:
@@ -116,7 +122,7 @@ def forward_end(shape: Shape, how: Training) -> Parts:
     kept = shape.layers * boundary_bytes(shape, one)
     # No gradient of the head yet.
     parts = {"activations": kept, "output head": head(shape, replace(one, trains_head=False))}
-    reference = {"reference model": BYTES[how.reference] * shape.parameters} if how.reference else {}
+    reference = {"reference model": _reference(shape, how, 2)} if how.reference else {}
     return resident(shape, how) | parts | {"bfloat16 copies of weights": 2 * shape.linear} | reference
 
 
@@ -165,7 +171,7 @@ def host(shape: Shape, how: Training, gpu: int) -> Parts:
             each["weights as they are read"] = model // how.ranks
         each["one tensor as it is saved"] = 4 * max(shape.head, shape.largest)
         if how.reference and how.parallel != "fsdp2" and gpu:
-            each["reference model as it is loaded"] = BYTES[how.reference] * shape.parameters
+            each["reference model as it is loaded"] = BYTES[how.reference] * shape.parameters // how.ranks
         if how.parallel == "zero2" and gpu and model + b * t > gpu:
             each["weights that DeepSpeed lays flat"] = 2 * b * t
     else:

@@ -186,11 +186,12 @@ def test_no_gpu_begins_or_ends_with_more_than_it_trains_with_and_a_tensor():
     assert (zero["weights"], zero["moments"], zero["one tensor, whole"]) == (1000, 1600, 4 * 100)
 
 
-def test_a_reference_lies_as_the_policy_does():
+@pytest.mark.parametrize("parallel", ["zero2", "zero3", "fsdp2"])
+def test_a_reference_lies_in_parts_where_anything_does(parallel):
     both = replace(TRAINING, reference="float32")
-    assert at_work(SHAPE, replace(both, parallel="zero3"))["reference model"] == 4000
     # Its part, and what is in no layer, gathered.
-    assert at_work(SHAPE, replace(both, parallel="fsdp2"))["reference model"] == 4000 // 4 + 4 * 300
+    assert at_work(SHAPE, replace(both, parallel=parallel))["reference model"] == 4000 // 4 + 4 * 300
+    assert at_work(SHAPE, both)["reference model"] == 4000
 
 
 def test_memory_of_the_machine():
@@ -219,9 +220,9 @@ def test_zero2_lays_weights_flat_in_the_machine_s_memory_where_a_gpu_has_no_room
     assert "weights that DeepSpeed lays flat" not in host(SHAPE, replace(zero, parallel="zero3"), gpu=4000)
 
 
-def test_a_reference_is_read_whole_but_with_fsdp2():
+def test_a_reference_is_read_in_parts():
     asked = replace(TRAINING, ranks=8, reference="bfloat16")
-    assert host(SHAPE, replace(asked, parallel="zero3"), gpu=GIB)["reference model as it is loaded"] == 4 * 2000
+    assert host(SHAPE, replace(asked, parallel="zero3"), gpu=GIB)["reference model as it is loaded"] == 4 * 2000 // 8
     assert "reference model as it is loaded" not in host(SHAPE, replace(asked, parallel="fsdp2"), gpu=GIB)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.trainer_callback import CallbackHandler
 
@@ -21,6 +22,7 @@ from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.train import trainer_isolation
 from stages.train.parallel import zero
+from stages.train.rl import start
 from tests.support.cli import COSMO, environment
 from tests.train.made import contents, steps, train, weights
 from tests.train.parallel import (
@@ -84,6 +86,26 @@ def test_ranks_that_stay_read_nothing_again(
     rate = {"float32": 2e-4, "bfloat16": 1e-4}[dtype]
     settings = {"parallel": parallel, "dtype": dtype, "learning_rate": rate, "epochs": 1, "checkpoint_steps": 0}
     assert_two_runs_as_cold(inputs["rl"], tmp_path, **{**SETTINGS["rl"], **settings})
+
+
+@pytest.mark.parametrize("parallel", ["zero2", "zero3"])
+def test_a_reference_lies_in_parts(tmp_path: Path, inputs: dict[str, list[Path]], parallel: str) -> None:
+    """No rank has all of it, and its KL is that of one process that has."""
+    same = {**SETTINGS["rl"], "ref_kl": 0.1, "ref_policy": TINY, "epochs": 1}
+
+    def before() -> None:
+        load = start.load_reference
+
+        def looked_at(*given: Any) -> Any:
+            policy = load(*given)
+            assert all(isinstance(p, DTensor) for p in policy.model.parameters())
+            return policy
+
+        start.load_reference = looked_at
+
+    one = train(inputs["rl"], tmp_path / "one", **same)
+    assert_same(one, train_on_ranks(inputs["rl"], tmp_path / "many", before, **same, parallel=parallel))
+    assert any(row.ref_kl for row in steps(one))
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "zero2", "zero3", "fsdp2"])

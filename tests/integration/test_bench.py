@@ -20,7 +20,7 @@ from tests.support.cli import ROOT
 KEYS = {
     "train_vs_trl", "train_ideal", "train_memory_vs_trl", "rollout_vs_vllm", "rollout_vs_generate", "score_vs_trl",
     "score_scaling", "prepare_vs_datasets", "prepare_texts_vs_datasets", "start_vs_typer", "loop_vs_trl",
-    "loop_start_vs_trl", "loop_memory_vs_trl", "loop_overhead", "loop_memory", "score_memory",
+    "loop_start_vs_trl", "loop_memory_vs_trl", "loop_overhead", "loop_memory", "score_memory", "ranks_turn",
     "search_cost", "guidance_cost", "masks_cost", "view_open", "view_page",
 }  # fmt: skip
 MADE: dict[str, Any] = {
@@ -37,6 +37,7 @@ MADE: dict[str, Any] = {
         "start": {"ours": 8.0, "trl": 5.0, "ratio": 1.6}, "memory": {"ours": 900.0, "trl": 1500.0, "ratio": 0.6},
     },
     "loop_overhead": {"overhead_s": 0.1, "turn_s": 4.0, "ratio": 0.025},
+    "ranks_turn": {"ours": 4.0, "peer": 12.0, "ratio": 3.0},
     "loop_memory": {"last_mib": 720.0, "warm_mib": 700.0, "ratio": 1.029},
     "search_and_guidance": {
         "plain": 0.5, "search": 1.0, "guided": 4.0, "masked": 0.2, "whole": 0.25,

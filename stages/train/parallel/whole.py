@@ -75,4 +75,4 @@ def layout_of(config: TrainConfig) -> Layout:
         return Fsdp(config)
     from stages.train.parallel.zero import Zero
 
-    return Zero(config.parallel, config.reduce_dtype)
+    return Zero(config)

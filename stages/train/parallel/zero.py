@@ -18,6 +18,7 @@ from stages.models.load import Policy
 from stages.train.config import TrainConfig
 from stages.train.optim import STATE, fitting, make_optimizer, trainable
 from stages.train.parallel import ranks
+from stages.train.parallel.fsdp import Fsdp
 from stages.train.parallel.layout import Layout, Tensors
 from stages.train.parallel.parts import (
     StoredTensors,
@@ -40,20 +41,24 @@ class Zero(Layout):
     on_host = True
     takes_adapters = False
 
-    def __init__(self, name: str, reduce_dtype: str) -> None:
+    def __init__(self, config: TrainConfig) -> None:
+        name = config.parallel
         if importlib.util.find_spec("deepspeed") is None:
             raise UnavailableError(f"--parallel {name} needs DeepSpeed", "pip install 'cosmo-rl[deepspeed]'")
         self.config = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
-        self._name, self._reduce = name, reduce_dtype
+        self._name, self._reduce = name, config.reduce_dtype
+        self._of_frozen = Fsdp(config)
+        """DeepSpeed gathers for an engine with an optimizer. A model that is not trained has torch's own layout."""
         self._mesh: DeviceMesh | None = None
         self._engine: InEngine | None = None
         """Model and moments while a trainer has them."""
 
     @contextmanager
     def constructing(self, device: str, frozen: bool = False) -> Iterator[None]:
-        """A policy is read in parts. A model that is not trained is whole, as DeepSpeed would not gather it."""
+        """A policy is read in parts; a model that is not trained, too, and lies on the ranks as with FSDP2."""
         if frozen:
-            yield
+            with self._of_frozen.constructing(device, frozen=True):
+                yield
             return
 
         def lay_out(model: Any) -> None:
