@@ -106,7 +106,9 @@ def _do(run: Run, steps: list[Step], turns: Turns, clock: Clock) -> None:
     # What is to be done about a turn whose policy is being committed.
     finish_previous: Callable[[], None] = _nothing
     for number, step in enumerate(steps, start=1):
-        if step.verb not in ("rollout", "score"):
+        # The first rollout goes on beside the commit; a further one of the turn would look for the policy anew.
+        after = steps[number - 2].verb if number > 1 else ""
+        if not (step.verb == "score" or (step.verb, after) == ("rollout", "train")):
             finish_previous()
             finish_previous = _nothing
         config = build(load_config(step.verb), step_values(run.recipe, step, run.folders), step.verb)

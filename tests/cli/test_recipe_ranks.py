@@ -82,11 +82,15 @@ def test_they_are_started_once_and_come_to_what_new_ones_do(tmp_path: Path, coun
     assert not any(map(_is_rank, children(os.getpid())))
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+@pytest.mark.parametrize(
+    ("parallel", "refill", "missing"), [("ddp", 0, [0, 1, 1]), ("fsdp2", 0, [0, 1, 1]), ("ddp", 1, [0, 0, 1, 0, 1, 0])]
+)
 def test_the_next_rollout_comes_before_the_receipt_and_nothing_else_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parallel: str, refill: int, missing: list[int]
 ) -> None:
-    recipe = parse({**RECIPE, "train": {**RECIPE["train"], "parallel": parallel}})
+    """A turn's further rollout finds the run at its place: where it was staged it is no more."""
+    values = {**RECIPE, "train": {**RECIPE["train"], "parallel": parallel}}
+    recipe = parse({**values, "phases": [{**RECIPE["phases"][0], "refill": refill}]})
     with monkeypatch.context() as patch:
         patch.setattr(loop, "goes_on_before_commit", lambda *_: False)
         run_recipe(recipe, tmp_path / "whole", Output("run", quiet=True))
@@ -100,7 +104,7 @@ def test_the_next_rollout_comes_before_the_receipt_and_nothing_else_changes(
     monkeypatch.setattr(loop, "start_stage", begin)
     run_recipe(recipe, tmp_path / "behind", Output("run", quiet=True))
     # The run waits for the rollout to have read its policy: it can't be earlier.
-    assert [len(names) for names in early] == [0, 1, 1]
+    assert [len(names) for names in early] == missing
     assert all_of(tmp_path / "behind") == all_of(tmp_path / "whole")
 
 
