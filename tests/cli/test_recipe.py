@@ -321,7 +321,7 @@ def test_who_looks_on_is_told_turns_and_time_left(tmp_path: Path, monkeypatch: p
 def test_no_room_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    from cosmo_cli.recipe import disk_estimate as disk
+    from cosmo_cli.recipe.planning import disk_estimate as disk
     from cosmo_cli.terminal.output import Output
 
     monkeypatch.setattr(disk, "weights_bytes", lambda recipe: 10**18)

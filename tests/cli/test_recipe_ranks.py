@@ -45,8 +45,8 @@ RECIPE: dict[str, Any] = {
 
 
 def trained(runs: Path) -> dict[str, RunFolder]:
-    """The training runs by their turn's name."""
-    found = map(RunFolder.open, runs.glob("train-*"))
+    """The training runs by their turn's name; one that is being made may have no manifest yet."""
+    found = [RunFolder.open(path.parent) for path in runs.glob("train-*/manifest.json")]
     return {str(f.manifest.provenance["name"]): f for f in found}
 
 
