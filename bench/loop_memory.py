@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -54,13 +53,6 @@ def measure(turns: int, give_back: bool) -> list[float]:
     return found[1:]
 
 
-def in_process(turns: int, give_back: bool) -> list[float]:
-    """`measure` in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), "--turns", str(turns), "--one", "given" if give_back else "kept"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return list(json.loads(done.stdout.splitlines()[-1]))
-
-
 def growth(mib: list[float]) -> float:
     """MiB a turn between the first warm turn and the last."""
     return round((mib[-1] - mib[WARM]) / (len(mib) - 1 - WARM), 1)
@@ -68,9 +60,9 @@ def growth(mib: list[float]) -> float:
 
 def main(turns: int = TURNS) -> dict[str, Any]:
     """Resident size at the first warm turn and the last, with and without giving back; prints the table."""
-    from bench.timing import table
+    from bench.timing import in_process, table
 
-    given, kept = in_process(turns, True), in_process(turns, False)
+    given, kept = (in_process(__file__, "--turns", str(turns), "--one", side) for side in ("given", "kept"))
     head = ("MiB after turn", *range(1, turns + 1), "a turn")
     print(table([head, ("memory given back", *given, growth(given)), ("never given back", *kept, growth(kept))]))
     return {

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -58,18 +57,11 @@ def measure(turns: int, stay: bool) -> list[float]:
     return [round(b - a, 3) for a, b in pairwise(ended[1:])]
 
 
-def in_process(turns: int, stay: bool) -> list[float]:
-    """`measure` in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), "--turns", str(turns), "--one", "stay" if stay else "start"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return list(json.loads(done.stdout.splitlines()[-1]))
-
-
 def main(turns: int = TURNS) -> dict[str, Any]:
     """Median seconds a turn of both; prints all of them."""
-    from bench.timing import table
+    from bench.timing import in_process, table
 
-    stay, start = in_process(turns, True), in_process(turns, False)
+    stay, start = (in_process(__file__, "--turns", str(turns), "--one", side) for side in ("stay", "start"))
     head = ("seconds of turn", *range(2, turns + 1), "median")
     ours, peer = statistics.median(stay), statistics.median(start)
     print(table([head, ("ranks stay", *stay, ours), ("ranks are started", *start, peer)]))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 Rounds = dict[str, list[float]]
@@ -50,6 +54,13 @@ def table(rows: Iterable[Iterable[Any]]) -> str:
         first, *rest = (c.ljust(w) if n == 0 else c.rjust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
         lines.append("  ".join([first, *rest]).rstrip())
     return "\n".join(lines)
+
+
+def in_process(script: str, *words: str) -> Any:
+    """What a bench script comes to in a process of its own: it prints JSON in its last line."""
+    command = [sys.executable, script, *words]
+    done = subprocess.run(command, cwd=Path(script).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _shown(value: Any) -> str:

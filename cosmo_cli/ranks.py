@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,20 @@ def entry_of(verb: str) -> Any | None:
     return importlib.import_module(path) if path else None
 
 
+def _entries() -> Iterator[Any]:
+    """Those of all stages that work in several processes."""
+    return filter(None, map(entry_of, STAGES))
+
+
 def finish_ranks(resources: Resources) -> None:
     """Return when the ranks that stay in these resources have nothing in hand; SystemExit where one has failed."""
-    for entry in filter(None, map(entry_of, STAGES)):
+    for entry in _entries():
         entry.finish(resources)
 
 
 def forget_signals() -> None:
     """Whatever this process was asked before, as a part of other work, it has not been asked to stop."""
-    for entry in filter(None, map(entry_of, STAGES)):
+    for entry in _entries():
         entry.forget_signals()
 
 

@@ -49,6 +49,7 @@ class Reading:
 
     def __init__(self, progress: Progress, resources: Resources) -> None:
         self._progress, self._resources = progress, resources
+        self._read = False
 
     def start(self, what: str, total: int | None, unit: str) -> None:
         """Nothing is read yet."""
@@ -56,7 +57,8 @@ class Reading:
 
     def advance(self, n: int = 1, **numbers: float | str) -> None:
         """A completion is done: the policy was read."""
-        if n > 0:
+        if n > 0 and not self._read:
+            self._read = True
             policy_was_read(self._resources)
         self._progress.advance(n, **numbers)
 

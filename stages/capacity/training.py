@@ -156,9 +156,7 @@ def host(shape: Shape, how: Training, gpu: int) -> Parts:
     the start, in each checkpoint and at the end. Where zero2's flat copy of the weights has no room on the GPU,
     DeepSpeed makes it here, of a copy: 2 b T.
     """
-    b, t = BYTES[how.dtype], trained(shape, how)
-    # A master beside the moments of weights with fewer digits.
-    model, moments = b * shape.parameters, (MOMENTS + (b != 4)) * 4 * t
+    model, moments = _saved(shape, how)
     each = {"processes": PROCESS}
     if not gpu:
         # What a GPU would hold; one process of a sharded layout has all of it.
@@ -172,11 +170,18 @@ def host(shape: Shape, how: Training, gpu: int) -> Parts:
         each["one tensor as it is saved"] = 4 * max(shape.head, shape.largest)
         if how.reference and how.parallel != "fsdp2" and gpu:
             each["reference model as it is loaded"] = BYTES[how.reference] * shape.parameters // how.ranks
-        if how.parallel == "zero2" and gpu and model + b * t > gpu:
-            each["weights that DeepSpeed lays flat"] = 2 * b * t
+        flat = BYTES[how.dtype] * trained(shape, how)
+        if how.parallel == "zero2" and gpu and model + flat > gpu:
+            each["weights that DeepSpeed lays flat"] = 2 * flat
     else:
         each |= {"model as it is loaded or saved": model, "moments as they are": moments}
     return {name: how.local * number for name, number in each.items()}
+
+
+def _saved(shape: Shape, how: Training) -> tuple[int, int]:
+    """Bytes of the weights and of the moments, in all; a master is beside the moments of weights with fewer digits."""
+    b = BYTES[how.dtype]
+    return b * shape.parameters, (MOMENTS + (b != 4)) * 4 * trained(shape, how)
 
 
 def waiting(shape: Shape, how: Training, gpu: int) -> Parts:
@@ -188,8 +193,7 @@ def waiting(shape: Shape, how: Training, gpu: int) -> Parts:
     if how.ranks == 1:
         return {}
     each = {"ranks that wait": PROCESS}
-    b = BYTES[how.dtype]
-    kept = b * shape.parameters + (MOMENTS + (b != 4)) * 4 * trained(shape, how)
+    kept = sum(_saved(shape, how))
     if not how.lora and (not gpu or how.parallel in ("zero2", "zero3")):
         each["weights and moments that they keep"] = kept // how.ranks if how.sharded else kept
     return {name: how.local * number for name, number in each.items()}

@@ -26,7 +26,7 @@ from stages.train import processes
 from stages.train.launching.staying import Ranks
 from tests.support.cli import PATIENCE, complaint, environment
 from tests.support.varied import NAME
-from tests.train.made import contents, steps
+from tests.train.made import contents, every_run
 from tests.train.parallel import children
 
 RECIPE: dict[str, Any] = {
@@ -60,9 +60,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         counts["started"] += 1
         start(*given)
 
-    def done(*given: Any) -> None:
+    def done(*given: Any) -> Any:
         counts["jobs"] += 1
-        do(*given)
+        return do(*given)
 
     monkeypatch.setattr(Ranks, "__init__", started)
     monkeypatch.setattr(Ranks, "do", done)
@@ -105,32 +105,22 @@ def test_the_next_rollout_comes_before_the_receipt_and_nothing_else_changes(
     run_recipe(recipe, tmp_path / "behind", Output("run", quiet=True))
     # The run waits for the rollout to have read its policy: it can't be earlier.
     assert [len(names) for names in early] == missing
-    assert all_of(tmp_path / "behind") == all_of(tmp_path / "whole")
-
-
-def all_of(runs: Path) -> dict[str, Any]:
-    """Every run by its name, so by all that went into it, with rows and weights; nothing is left over."""
-    found: dict[str, Any] = {}
-    for folder in map(RunFolder.open, runs.glob("*-*")):
-        assert (folder.complete, list((folder.path / "staging").iterdir())) == (True, []), folder.path
-        if folder.stage == "train":
-            found[folder.path.name] = (steps(folder), contents(folder))
-        elif folder.stage != "export":
-            found[folder.path.name] = [path.read_bytes() for path in folder.shard_paths()]
-    return found
+    assert every_run(tmp_path / "behind") == every_run(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("moment", ["rollout", "score"])
 def test_a_command_that_is_killed_before_the_receipt_comes_to_the_same(tmp_path: Path, moment: str) -> None:
     """Before the second rollout has begun, when nothing of it has been read, and when it is done."""
     run_recipe(parse(RECIPE), tmp_path / "whole", Output("run", quiet=True))
-    with at_work(tmp_path, "one_1", killed_at=moment) as (command, ranks):
+    with at_work(tmp_path, "one_1", killed_at=moment) as (command, _):
         assert command.wait() == -signal.SIGKILL
+        ranks = [int(path.read_text()) for path in tmp_path.glob("cosmo-*/*.pid")]
+        assert len(ranks) == 2
         until(lambda: not any(map(_is_rank, ranks)))
     held = trained(tmp_path / "runs")
     assert (set(held), held["one_1"].complete) == ({"one_1"}, moment == "score" and held["one_1"].complete)
     run_recipe(parse(RECIPE), tmp_path / "runs", Output("run", quiet=True))
-    assert all_of(tmp_path / "runs") == all_of(tmp_path / "whole")
+    assert every_run(tmp_path / "runs") == every_run(tmp_path / "whole")
 
 
 def test_a_run_that_fails_behind_a_rollout_is_told_in_its_own_words(tmp_path: Path) -> None:
@@ -142,7 +132,7 @@ def test_a_run_that_fails_behind_a_rollout_is_told_in_its_own_words(tmp_path: Pa
     assert len([f for f in map(RunFolder.open, (tmp_path / "runs").glob("rollout-*")) if f.complete]) == 2
     run_recipe(parse(RECIPE), tmp_path / "runs", Output("run", quiet=True))
     run_recipe(parse(RECIPE), tmp_path / "whole", Output("run", quiet=True))
-    assert all_of(tmp_path / "runs") == all_of(tmp_path / "whole")
+    assert every_run(tmp_path / "runs") == every_run(tmp_path / "whole")
 
 
 def test_another_layout_has_ranks_of_its_own(tmp_path: Path, counted: dict[str, int]) -> None:
@@ -156,10 +146,11 @@ def test_sigterm_after_the_last_step_of_a_turn_ends_the_recipe(tmp_path: Path, m
     """Too late for a checkpoint: what is trained is kept, and no further turn is begun."""
     do = Ranks.do
 
-    def done(ranks: Ranks, job: dict[str, Any]) -> None:
+    def done(ranks: Ranks, job: dict[str, Any]) -> Any:
         with ranks._sigterm_as_file():
-            do(ranks, job)
+            came_to = do(ranks, job)
             os.kill(os.getpid(), signal.SIGTERM)
+        return came_to
 
     monkeypatch.setattr(Ranks, "do", done)
     with pytest.raises(Exception, match="stopped after one_1, which is kept") as stopped:

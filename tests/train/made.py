@@ -7,6 +7,8 @@ import os
 import random
 import signal
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -216,3 +218,18 @@ def contents(run: RunFolder) -> dict[str, bytes]:
         for folder in ("policy", "trainer")
         for p in sorted((run.path / folder).iterdir())
     }
+
+
+def every_run(runs: Path) -> dict[str, Any]:
+    """Every run by its name, so by all that went into it, with rows, weights and trainer's state; none is unfinished.
+
+    An export lies where it was asked for: its run has nothing to compare.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(p.parent for p in runs.glob("*/manifest.json")):
+        folder = RunFolder.open(path)
+        assert (folder.complete, list((path / "staging").iterdir())) == (True, []), path
+        if folder.stage != "export":
+            rows = steps(folder) if folder.stage == "train" else [shard.read_bytes() for shard in folder.shard_paths()]
+            found[path.name] = (rows, contents(folder) if (path / "policy").is_dir() else None)
+    return found

@@ -21,7 +21,7 @@ from stages.train.config import TrainConfig
 from stages.train.stage import STAGE
 from tests.support.dying import killed_at
 from tests.support.varied import NAME
-from tests.train.made import contents, scored_group, steps, train, write_shard
+from tests.train.made import every_run, scored_group, train, write_shard
 
 SETTINGS = {"policy": "tiny:llama", "learning_rate": 1e-3, "updates_per_rollout": 2, "drop_flat_groups": False}
 RECIPE: dict[str, Any] = {
@@ -36,17 +36,6 @@ RECIPE: dict[str, Any] = {
     # Older weights go when a turn counts as done, and no sooner.
     "retention": {"policies": 1},
 }
-
-
-def made(runs: Path) -> dict[str, Any]:
-    """Every run by its name, so by all that went into it, with its rows and weights."""
-    found: dict[str, Any] = {}
-    for path in sorted(p.parent for p in runs.glob("*/manifest.json")):
-        folder = RunFolder.open(path)
-        assert (folder.complete, list((path / "staging").iterdir())) == (True, []), path
-        rows = [shard.read_bytes() for shard in folder.shard_paths()] if folder.stage != "train" else steps(folder)
-        found[path.name] = (rows, contents(folder) if (path / "policy").is_dir() else None)
-    return found
 
 
 # A turn's training, and what a kill in the midst of its commit leaves.
@@ -68,9 +57,9 @@ def test_killed_at_random_moments_of_the_commit_it_ends_with_the_same_rows_and_w
     scored: Path, tmp_path: Path
 ) -> None:
     train(scored, tmp_path / "whole", **SETTINGS)
-    whole = made(tmp_path / "whole")
+    whole = every_run(tmp_path / "whole")
     operations = killed_at(-1, train_behind, scored, tmp_path / "behind")
-    assert made(tmp_path / "behind") == whole
+    assert every_run(tmp_path / "behind") == whole
     assert operations is not None
     # Rows, policy and trainer's state synced, the receipt synced and linked, and all of them given their names.
     assert operations > 12
@@ -78,7 +67,7 @@ def test_killed_at_random_moments_of_the_commit_it_ends_with_the_same_rows_and_w
         runs = tmp_path / f"cut{n}"
         assert killed_at(n, train_behind, scored, runs) is None
         train(scored, runs, **SETTINGS)
-        assert made(runs) == whole, n
+        assert every_run(runs) == whole, n
 
 
 # The loop.
@@ -86,7 +75,7 @@ def test_killed_at_random_moments_of_the_commit_it_ends_with_the_same_rows_and_w
 
 def run(runs: Path) -> dict[str, Any]:
     loop.run_recipe(parse(RECIPE), runs, Output("run", quiet=True))
-    return made(runs)
+    return every_run(runs)
 
 
 def test_the_next_rollout_comes_before_the_receipt_and_nothing_else_changes(

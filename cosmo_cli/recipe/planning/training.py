@@ -34,24 +34,27 @@ def training_step(question: Question, phase: Phase) -> StepPlan:
 
 
 def _step(question: Question, phase: Phase, more: dict[str, Any]) -> StepPlan:
-    own = {**phase.train, "objective": phase.objective}
-    config: TrainConfig = question.config("train", own, more)
     machine, shape = question.machine, question.shape
-    on_gpu = bool(machine.gpus) and config.device != "cpu"
-    how = training_of(question, phase, config, on_gpu)
-    step = StepPlan(f"{phase.name} train", _described(config, how, on_gpu))
-    if on_gpu:
-        step.gpu, step.gpu_limit = training.gpu_moments(shape, how), machine.usable_gpu
+    config, gpu, how = _layout(question, phase, more)
+    step = StepPlan(f"{phase.name} train", _described(config, how, bool(gpu)))
+    step.host = training.host(shape, how, gpu)
+    if gpu:
+        step.gpu, step.gpu_limit = training.gpu_moments(shape, how), gpu
         if asleep := _asleep(question, phase):
             step.gpu = {name: parts | {"vLLM, asleep": GRAPHS} for name, parts in step.gpu.items()}
-    step.host = training.host(shape, how, machine.usable_gpu if on_gpu else 0)
-    if on_gpu and asleep:
-        step.host["weights of vLLM, asleep"] = asleep
+            step.host["weights of vLLM, asleep"] = asleep
     if shape.vision and phase.needs_rollouts:
         inputs = phase.prompts * question.prompt_tokens * shape.patches * shape.patch_values * 4
         step.host["inputs of images"] = how.local * min(_KEPT_IMAGES, inputs)
-    step.problems = [*_mismatches(config, machine.gpus if on_gpu else 0), *_shortages(question, how, step)]
+    step.problems = [*_mismatches(config, machine.gpus if gpu else 0), *_shortages(question, how, step)]
     return step
+
+
+def _layout(question: Question, phase: Phase, more: dict[str, Any]) -> tuple[TrainConfig, int, Training]:
+    """The settings of a phase's training, what tensors can have of a GPU (0: it is on the CPU), and the layout."""
+    config: TrainConfig = question.config("train", {**phase.train, "objective": phase.objective}, more)
+    gpu = question.machine.usable_gpu if question.machine.gpus and config.device != "cpu" else 0
+    return config, gpu, training_of(question, phase, config, bool(gpu))
 
 
 def training_of(question: Question, phase: Phase, config: TrainConfig, on_gpu: bool) -> Training:
@@ -113,10 +116,8 @@ def _asleep(question: Question, phase: Phase) -> int:
 
 def waiting_ranks(question: Question, phase: Phase) -> Parts:
     """Bytes of the host's memory that the ranks of a phase hold while its completions are sampled."""
-    config: TrainConfig = question.config("train", {**phase.train, "objective": phase.objective})
-    on_gpu = bool(question.machine.gpus) and config.device != "cpu"
-    how = training_of(question, phase, config, on_gpu)
-    return training.waiting(question.shape, how, question.machine.usable_gpu if on_gpu else 0)
+    _, gpu, how = _layout(question, phase, {})
+    return training.waiting(question.shape, how, gpu)
 
 
 def _mismatches(config: TrainConfig, gpus: int) -> Iterator[Problem]:

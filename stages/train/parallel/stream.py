@@ -85,7 +85,7 @@ def write_parts(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """
     parts: dict[str, Tensor] = {}
     begins: dict[str, list[int]] = {}
-    for name, value in tensors.items():
+    for tensor, value in tensors.items():
         if isinstance(value, DTensor) and any(p.is_shard() for p in value.placements):
             _, begin = compute_local_shape_and_global_offset(value.shape, value.device_mesh, value.placements)
             part = value.to_local()
@@ -95,14 +95,14 @@ def write_parts(tensors: Mapping[str, Tensor], folder: Path) -> None:
             part, begin = value.to_local() if isinstance(value, DTensor) else value, (0,) * value.dim()
             held = ranks.rank() == 0
         if held:
-            parts[name], begins[name] = part.detach(), list(begin)
-    facts = {name: {"saved_offsets": begin} for name, begin in begins.items()}
+            parts[tensor], begins[tensor] = part.detach(), list(begin)
+    facts = {tensor: {"saved_offsets": begin} for tensor, begin in begins.items()}
     metadata = {"DCP_SHARDING_INFO": json.dumps(facts), "DCP_VERSION": "1.0", "format": "pt"}
     if parts:
-        name = f"part-{ranks.rank() + 1:05d}-of-{ranks.count():05d}.safetensors"
-        with TensorFile(folder / name, parts, metadata) as file:
-            for name, part in parts.items():
-                file.put(name, part)
+        path = folder / f"part-{ranks.rank() + 1:05d}-of-{ranks.count():05d}.safetensors"
+        with TensorFile(path, parts, metadata) as file:
+            for tensor, part in parts.items():
+                file.put(tensor, part)
     ranks.barrier()
 
 
