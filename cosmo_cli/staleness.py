@@ -13,7 +13,7 @@ from stages.core.errors import CosmoError
 from stages.core.plugins.outside import ForeignCodeError, no_named_code
 from stages.core.runner import identity
 from stages.core.runs.folder import RunFolder
-from stages.core.stage import Context, Resources, Silent
+from stages.core.stage import Context, Plan, Resources, Silent
 from stages.core.stage_list import STAGES, load_stage
 from stages.core.storage.location import is_url, public
 
@@ -80,9 +80,7 @@ class Survey:
             config = build(stage.config, self.config(folder), folder.stage)
             # A config in a run folder is whoever's made it, and to plan is to load its plugins.
             with nullcontext() if self._run_code else no_named_code(public(folder.path)):
-                plan = stage.plan(
-                    Context(config, inputs, Silent(), self._resources, before=folder.manifest.key.get("plan"))
-                )
+                plan = stage.plan(Context(config, inputs, Silent(), self._resources, before=_planned(folder)))
         # A CosmoError as well, and the only one that is no reason: whoever asks has to decide on it.
         except ForeignCodeError:
             raise
@@ -93,6 +91,12 @@ class Survey:
             # What else differs is what the other version makes of the same settings, and would only hide this.
             return [f"made by version {before.get('version')} of cosmo {folder.stage}; this is {now['version']}"]
         return list(changes(before, now))
+
+
+def _planned(folder: RunFolder) -> Plan:
+    """Its plan, as far as its manifest has it; whoever made it may have put anything there."""
+    key = folder.manifest.key.get("plan")
+    return Plan(folder.manifest.shards, key if isinstance(key, dict) else {})
 
 
 def changes(before: Any, after: Any, where: str = "") -> Iterator[str]:

@@ -48,21 +48,23 @@ def section(cls: type[Any], help: str, *, affects: bool = True) -> Any:
 
 
 @lru_cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def _fields(cls: type[Any]) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """Its fields by name, each with its type."""
     # Reading annotations is most of what building a config takes, and `cosmo status` builds one for every run.
-    return typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls)
+    return {f.name: (f, hints[f.name]) for f in dataclasses.fields(cls)}
 
 
 def build(cls: type[Any], values: dict[str, Any], where: str) -> Any:
     """An instance of a config class from plain values; unknown keys and wrong types are UsageErrors."""
-    hints = _hints(cls)  # type: ignore[arg-type]  # classes do hash
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    known = _fields(cls)  # type: ignore[arg-type]  # classes do hash
     clean = {}
     for key, value in values.items():
         if key not in known:
             raise _unknown(key, list(known), where, getattr(cls, "MOVED", {}))
-        clean[key] = _coerce(hints[key], value, f"{where}.{key}")
-        _check(known[key], clean[key], f"{where}.{key}")
+        field, hint = known[key]
+        clean[key] = _coerce(hint, value, f"{where}.{key}")
+        _check(field, clean[key], f"{where}.{key}")
     return cls(**clean)
 
 
@@ -76,7 +78,8 @@ def _unknown(key: str, known: list[str], where: str, moved: dict[str, str]) -> U
 
 
 def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
-    choices, low, high = (field.metadata.get(k) for k in ("choices", "low", "high"))
+    about = field.metadata
+    choices, low, high = about.get("choices"), about.get("low"), about.get("high")
     if choices and value is not None and value not in choices:
         hint = f"{did_you_mean(str(value), choices)} choices: {', '.join(choices)}"
         raise UsageError(f"{where} = {value!r} is not a choice", hint.lstrip())
@@ -90,6 +93,9 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> None:
 
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     """The value as its declared type; TOML and JSON types only, no silent conversion but int to float."""
+    # The type itself and not isinstance: true would pass for a count of 1.
+    if type(value) is hint or hint is Any:
+        return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(hint, types.UnionType):
         if value is None:
@@ -104,9 +110,6 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     # TOML and JSON have 1 where 1.0 is meant.
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    # The type itself and not isinstance: true would pass for a count of 1.
-    if hint is Any or (isinstance(hint, type) and type(value) is hint):
-        return value
     type_name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
     raise UsageError(f"{where} = {value!r} is a {type(value).__name__}", f"it must be a {type_name}")
 

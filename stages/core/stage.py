@@ -65,9 +65,10 @@ class Context:
     """Where models that a stage asks count their batches that failed; the stage keeps it with each shard."""
     workers: int = 1
     """How many are known to do shards at once, so that a plan may be cut for them (`Plan.cut`)."""
-    before: Any = None
-    """Where a run that there is is planned again, to see if it would be the same: the `Plan.key` that it has, as its
-    manifest says. What rows of the very same inputs came to then need not be read from them again. Else None."""
+    before: Plan | None = None
+    """Where a run that there is is planned again, to see if it would be the same: the plan that it has, its key and its
+    shards, as its manifest says. Config and inputs are the very same: what their rows came to then need not be read
+    from them again. Else None."""
 
 
 @dataclass(frozen=True, slots=True)

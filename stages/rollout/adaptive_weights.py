@@ -15,6 +15,7 @@ from stages.core.config import option
 from stages.core.errors import InputError, UsageError
 from stages.core.runs.folder import RunFolder
 from stages.core.runs.select import Selection
+from stages.core.stage import Plan
 
 T = TypeVar("T")
 
@@ -31,10 +32,10 @@ class AdaptiveSelection(Selection):
     adapt_strength: float = option(0.5, "0 keeps the label weights, 1 adapts them altogether", high=1.0, low=0.0)
 
 
-def adapted(selection: AdaptiveSelection, before: Any = None) -> tuple[AdaptiveSelection, dict[str, Any]]:
+def adapted(selection: AdaptiveSelection, before: Plan | None = None) -> tuple[AdaptiveSelection, dict[str, Any]]:
     """The selection with the weights to draw with, and what the plan's key says of it.
 
-    `before`: the key of the same plan made earlier (`Context.before`), whose weights hold where the folders do.
+    `before`: the same plan made earlier (`Context.before`), whose weights hold where the folders do.
     """
     if not selection.adapt_to:
         return selection, {}
@@ -51,11 +52,11 @@ def adapted(selection: AdaptiveSelection, before: Any = None) -> tuple[AdaptiveS
     return replace(selection, labels=weights), {**key, "adapted_labels": weights}
 
 
-def known_before(before: Any, key: dict[str, Any], name: str, kind: type[T]) -> T | None:
+def known_before(before: Plan | None, key: dict[str, Any], name: str, kind: type[T]) -> T | None:
     """What an earlier plan's key has under `name`, where the rest of `key` is as it was; None where nothing fits."""
-    if not isinstance(before, dict) or any(before.get(k) != value for k, value in key.items()):
+    if before is None or any(before.key.get(k) != value for k, value in key.items()):
         return None
-    found = before.get(name)
+    found = before.key.get(name)
     return found if isinstance(found, kind) else None
 
 

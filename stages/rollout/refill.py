@@ -19,6 +19,7 @@ from schemas.scored import counting_value, is_live
 from stages.core.config import option
 from stages.core.errors import UsageError
 from stages.core.runs.folder import RunFolder
+from stages.core.stage import Plan
 from stages.rollout.adaptive_weights import AdaptiveSelection, known_before, scored_folder
 
 
@@ -32,10 +33,10 @@ class RefillSelection(AdaptiveSelection):
     refill_by: str = option("", "Verifier by whose values a group is live, as in [train] flat_by; else by its rewards")
 
 
-def refilled(selection: RefillSelection, before: Any = None) -> tuple[int | None, dict[str, Any]]:
+def refilled(selection: RefillSelection, before: Plan | None = None) -> tuple[int | None, dict[str, Any]]:
     """How many prompts of the draw are wanted, None for all of them, and what the plan's key says of it.
 
-    `before`: the key of the same plan made earlier (`Context.before`), whose number holds where the folders do.
+    `before`: the same plan made earlier (`Context.before`), whose number holds where the folders do.
     """
     if not selection.refill_of:
         return None, {}

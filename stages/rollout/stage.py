@@ -49,12 +49,6 @@ class RolloutStage(Stage):
         ref = _policy(ctx, plugin.needs_policy)
         selection, adapted_key = adapted(config.select, ctx.before)
         wanted, refill_key = refilled(config.select, ctx.before)
-        drawn = select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key))
-        chosen, repeated = _distinct(drawn[:wanted])
-        shards = _shards(chosen, config.shard_groups)
-        # A worker has work where there is a shard for it.
-        each = -(-len(chosen) // ctx.workers)
-        cut = _shards(chosen, each) if 0 < each < config.shard_groups else []
         # By content: where the policy lies, and what it is called, is no part of what is sampled.
         key = {
             "engine": plugin_key("engine", engine),
@@ -63,6 +57,15 @@ class RolloutStage(Stage):
             **refill_key,
             **chosen_method(config).key(ctx),
         }
+        provenance = {"policy": ref.spec if ref else NO_POLICY, "policy_name": ref.name if ref else NO_POLICY}
+        if ctx.before is not None:
+            # The same draw of the same prompts. Another number of them, or other weights, are in the key.
+            return Plan(ctx.before.shards, key, provenance=provenance)
+        drawn = select(index(ctx.inputs, ctx.resources), selection, moving=bool(adapted_key))
+        chosen, repeated = _distinct(drawn[:wanted])
+        # A worker has work where there is a shard for it.
+        each = -(-len(chosen) // ctx.workers)
+        cut = _shards(chosen, each) if 0 < each < config.shard_groups else []
         rejected = [
             RejectedRow(
                 stage=self.name,
@@ -73,7 +76,7 @@ class RolloutStage(Stage):
             )
             for e in repeated
         ]
-        provenance = {"policy": ref.spec if ref else NO_POLICY, "policy_name": ref.name if ref else NO_POLICY}
+        shards = _shards(chosen, config.shard_groups)
         return Plan(shards, key, rejected, {**provenance, "groups": len(chosen)}, cut)
 
     def open(self, ctx: Context) -> Work:

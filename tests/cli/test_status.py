@@ -127,6 +127,25 @@ def test_what_changed_is_named(chain: dict[str, Path], tmp_path: Path) -> None:
     assert list(changes({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})) == ["a.c changed: 2 -> 3"]
 
 
+def test_a_draw_is_not_made_again_and_one_of_other_prompts_is_seen(chain: dict[str, Path], tmp_path: Path) -> None:
+    """Of the same prompts and settings it comes to what the manifest has, as long as that is what its name says."""
+    before = reports([tmp_path / "runs"])
+    (shard,) = (chain["prepare"] / "shards").iterdir()
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert reports([tmp_path / "runs"]) == before
+    path = chain["rollout"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["shards"][0]["entries"].pop()
+    path.write_text(json.dumps(manifest))
+    found = {r.stage: r for r in reports([tmp_path / "runs"])}
+    assert [why.partition(":")[0] for why in found["rollout"].why] == ["shards changed"]
+    for values in (None, 7, ["plan"]):
+        manifest["key"]["plan"] = values
+        path.write_text(json.dumps(manifest))
+        found = {r.stage: r for r in reports([tmp_path / "runs"])}
+        assert found["rollout"].state == "stale", values
+
+
 def test_incomplete_runs_name_a_few_shards(tmp_path: Path) -> None:
     run = run_stage(ToyStage(), ToyConfig(shards=9), [], options=Options(tmp_path)).path
     for n in range(7):

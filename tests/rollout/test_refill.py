@@ -13,6 +13,7 @@ from stages.core.config import build
 from stages.core.errors import InputError, UsageError
 from stages.core.runner import Options, run_stage
 from stages.core.runs.folder import RunFolder
+from stages.core.stage import Plan
 from stages.rollout.adaptive_weights import AdaptiveSelection, adapted
 from stages.rollout.config import RolloutConfig
 from stages.rollout.refill import RefillSelection, prompts_wanted, refilled
@@ -97,13 +98,15 @@ def test_a_plan_made_again_takes_over_what_the_same_scored_runs_came_to_and_noth
     wanted, key = refilled(refill)
     assert wanted == key["wanted"] == 8
     # A number that no count gives shows where it comes from.
-    assert refilled(refill, {**key, "wanted": 3})[0] == 3
-    for other in (None, [], {}, {**key, "refill_of": ["0" * 64], "wanted": 3}, {**key, "wanted": "3"}):
-        assert refilled(refill, other) == (8, key)
+    assert refilled(refill, Plan([], {**key, "wanted": 3}))[0] == 3
+    assert refilled(refill, None) == (8, key)
+    for other in ({}, {**key, "refill_of": ["0" * 64], "wanted": 3}, {**key, "wanted": "3"}):
+        assert refilled(refill, Plan([], other)) == (8, key)
     adaptive = AdaptiveSelection(labels={"general": 1.0, "safety": 1.0}, adapt_to=[folder])
     drawn_with, key = adapted(adaptive)
     assert drawn_with.labels == key["adapted_labels"]
     mine = {"general": 0.25, "safety": 0.75}
-    assert adapted(adaptive, {**key, "adapted_labels": mine})[0].labels == mine
-    for other in (None, {**key, "adapt_to": [], "adapted_labels": mine}, {**key, "adapted_labels": 7}):
-        assert adapted(adaptive, other) == (drawn_with, key)
+    assert adapted(adaptive, Plan([], {**key, "adapted_labels": mine}))[0].labels == mine
+    assert adapted(adaptive, None) == (drawn_with, key)
+    for other in ({**key, "adapt_to": [], "adapted_labels": mine}, {**key, "adapted_labels": 7}):
+        assert adapted(adaptive, Plan([], other)) == (drawn_with, key)

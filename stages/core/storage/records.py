@@ -22,6 +22,7 @@ _HINT = "don't use this run folder unless you trust who made it; of your own: de
 _STAGING = re.compile(r"staging/[\w-][\w.-]*", re.ASCII)
 _LONGEST_S = 1e12
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Manifest:
 
 def check_name(path: str) -> str | None:
     """What is wrong with the path of a file that a stage commits; None when nothing is."""
-    if not path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+    if not path or _CONTROL.search(path):
         return "is no file's name"
     parts = path.split("/")
     if PurePosixPath(path).is_absolute() or any(part in ("", ".", "..") for part in parts):
