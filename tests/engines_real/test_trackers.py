@@ -60,9 +60,12 @@ def test_trackio_has_one_run_of_all_turns(tmp_path):
 
 
 def test_wandb_has_one_run_of_all_turns_offline(tmp_path):
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
     rows = two_turns(tmp_path, "wandb")
+    # Its own process writes the files, and ends a moment after a run is finished.
+    wandb.teardown()
     files = sorted((tmp_path / "runs" / "trackers" / "wandb").glob("offline-run-*/run-*.wandb"))
     # A process that begins again writes a file of its own, under the same id: `wandb sync` puts them together.
     assert len({file.name for file in files}) == 1
