@@ -155,6 +155,16 @@ def test_the_newest_training_is_followed_from_turn_to_turn(tab: Browser, tmp_pat
         assert tab.value("[...document.querySelectorAll('#curves details')].map((f) => f.open)") == [True] * folds
 
 
+def test_the_list_of_runs_grows(tab: Browser, tmp_path: Path) -> None:
+    steps_run(tmp_path, [step(1)])
+    with served(tmp_path) as address:
+        tab.open(address)
+        assert tab.value("document.querySelector('.lead').textContent").startswith("1 in ")
+        steps_run(tmp_path, [step(n) for n in range(1, 3)])
+        tab.wait("document.querySelectorAll('.list tbody tr').length === 2")
+        assert tab.value("document.querySelector('.lead').textContent").startswith("2 in ")
+
+
 @pytest.mark.parametrize("width", [1400, 420])
 @pytest.mark.parametrize("dark", [False, True])
 def test_what_is_at_work_fits_its_page(tab: Browser, tmp_path: Path, width: int, dark: bool) -> None:
