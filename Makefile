@@ -31,7 +31,7 @@ lock: $(STAMP) ## Write constraints.txt anew from pyproject.toml, keeping its ve
 		--python-version 3.11 --custom-compile-command 'make lock' --quiet $(if $(UPGRADE),--upgrade) -o constraints.txt
 	@touch $(STAMP)
 
-demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a report (ten minutes on 4 free cores)
+demo: $(STAMP) ## From nothing to a safer, more capable tiny model, with a report (under ten minutes on 2 free cores)
 	$(BIN)/cosmo run examples/mini_cosmo/recipe.toml --runs runs/demo
 
 reproduce: $(STAMP) ## What each part of COSMO-RL does: 13 variants, 3 seeds, a table (hours; goes on where it stopped)
