@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.tables import STEPS
+from schemas.tables import SCORED, STEPS
 from schemas.values import Image, text_message
-from stages.core.errors import InputError
+from stages.core.errors import CosmoError, InputError
 from stages.core.runs.folder import RunFolder
+from stages.models.load import load_policy
 from stages.models.policy_ref import resolve_policy
 from stages.models.processor import load_processor
 from tests.imports.made import groups_of, imported, png, run, write_jsonl
+from tests.train.made import scored_group, write_shard
 
 TINY = "tiny:qwen2_5_vl"
 FAST = {"policy": TINY, "device": "cpu", "batch_size": 2, "steps": 2, "learning_rate": 1e-3}
@@ -63,6 +66,17 @@ def test_rl_refuses_completions_without_token_ids(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without token ids: they were made elsewhere") as caught:
         run("train", tmp_path / "runs", [scored.path], objective="rl", policy=TINY, device="cpu")
     assert "--tokenizer POLICY" in caught.value.hint
+
+
+def test_what_was_never_completed_has_no_ids_to_miss(tmp_path: Path) -> None:
+    """A sampler that failed throughout left nothing to train on, and nothing that was made elsewhere."""
+    policy = load_policy(resolve_policy("tiny:llama"))
+    group = scored_group(policy, 0, images=False)
+    failed = [replace(c, finish_reason="error", text="", token_ids=[], logprobs=[]) for c in group.completions]
+    path = write_shard(tmp_path / "s.parquet", SCORED, [replace(group, completions=failed)])
+    with pytest.raises(CosmoError) as caught:
+        run("train", tmp_path / "runs", [path], objective="rl", policy="tiny:llama", device="cpu")
+    assert "nothing was learned" in caught.value.message
 
 
 def test_rl_learns_from_ids_of_the_policys_own_tokenizer(tmp_path: Path) -> None:
