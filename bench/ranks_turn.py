@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -61,6 +62,8 @@ def main(turns: int = TURNS) -> dict[str, Any]:
     """Median seconds a turn of both; prints all of them."""
     from bench.timing import in_process, table
 
+    # Two processes on two cores: with more threads each they would wait for each other's.
+    os.environ["OMP_NUM_THREADS"] = "1"
     stay, start = (in_process(__file__, "--turns", str(turns), "--one", side) for side in ("stay", "start"))
     head = ("seconds of turn", *range(2, turns + 1), "median")
     ours, peer = statistics.median(stay), statistics.median(start)
