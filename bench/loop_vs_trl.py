@@ -23,7 +23,6 @@ import json
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -273,9 +272,9 @@ def _share(middle: dict[str, dict[str, float]], ratios: dict[str, float], name: 
 
 def _fresh(side: str, runs: Path, policy: Path, turns: int) -> dict[str, float]:
     """One side in a process of its own."""
-    given = [sys.executable, __file__, "--side", side, str(runs), str(policy), "--turns", str(turns)]
-    done = subprocess.run(given, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    from bench.timing import in_process
+
+    result: dict[str, float] = in_process(__file__, "--side", side, str(runs), str(policy), "--turns", str(turns))
     return result
 
 

@@ -226,10 +226,14 @@ def every_run(runs: Path) -> dict[str, Any]:
     An export lies where it was asked for: its run has nothing to compare.
     """
     found: dict[str, Any] = {}
-    for path in sorted(p.parent for p in runs.glob("*/manifest.json")):
-        folder = RunFolder.open(path)
+    for folder in map(RunFolder.open, sorted(runs.glob("*-*"))):
+        path = folder.path
         assert (folder.complete, list((path / "staging").iterdir())) == (True, []), path
-        if folder.stage != "export":
-            rows = steps(folder) if folder.stage == "train" else [shard.read_bytes() for shard in folder.shard_paths()]
-            found[path.name] = (rows, contents(folder) if (path / "policy").is_dir() else None)
+        if folder.stage == "train":
+            receipt = folder.receipt(0)
+            assert receipt is not None
+            # Older weights may be gone on purpose.
+            found[path.name] = (steps(folder), None if "policy" in receipt.pruned else contents(folder))
+        elif folder.stage != "export":
+            found[path.name] = [shard.read_bytes() for shard in folder.shard_paths()]
     return found

@@ -6,7 +6,6 @@ The peak rate where it is left open is arXiv:2505.12504's.
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from schemas.rollouts import FinishReason
@@ -110,18 +109,17 @@ def _check_tokens(folder: RunFolder, stored: bool) -> None:
         with open_shard(path, SCORED) as file:
             for batch in file.iter_batches(batch_size=_LOOKED_AT, columns=["completions"]):
                 flat = batch.column("completions").flatten()
-                # Compared in Python: a value of its own would have pyarrow load pandas, longer than a cached run takes.
-                written = [end != FinishReason.ERROR for end in flat.field("finish_reason").to_pylist()]
-                tokens, logprobs = (
-                    list(compress(pc.list_value_length(flat.field(n)).to_pylist(), written))
-                    for n in ("token_ids", "logprobs")
-                )
-                if tokens and not any(tokens):
+                # A pattern: with a value of Python's to compare, pyarrow loads pandas, longer than a cached run takes.
+                failed = pc.match_substring_regex(flat.field("finish_reason"), pattern=f"^{FinishReason.ERROR}$")
+                written = pc.invert(failed)
+                lengths = [pc.list_value_length(flat.field(n)).filter(written) for n in ("token_ids", "logprobs")]
+                tokens, logprobs = (pc.sum(column).as_py() for column in lengths)
+                if tokens == 0:
                     raise InputError(
                         f"{folder.where} has completions without token ids: they were made elsewhere",
                         "cosmo import FILE --tokenizer POLICY gives them the ids of the policy to be trained",
                     )
-                if stored and logprobs and not any(logprobs):
+                if stored and logprobs == 0:
                     raise InputError(
                         f"{folder.where} has completions without log-probs, and train.old_logprobs is 'stored'",
                         "--set old_logprobs=recompute",
